@@ -1,0 +1,105 @@
+"""Values and errors that every floor shares; imports nothing of the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import NamedTuple
+
+
+class THW(NamedTuple):
+    """A size, stride or kernel along time, height and width."""
+
+    t: int
+    h: int
+    w: int
+
+    @property
+    def volume(self) -> int:
+        """Number of cells of a grid of this size."""
+        return self.t * self.h * self.w
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """Which source frames make a clip: 16x4 is `num_frames=16, sampling_rate=4`.
+
+    Attributes:
+        num_frames: frames in a clip after sampling.
+        sampling_rate: source frames from one clip frame to the next, in a video of `target_fps`.
+        target_fps: nominal frames per second that `sampling_rate` refers to; a video at another rate is
+            sampled so that a clip covers the same seconds.
+    """
+
+    num_frames: int = 16
+    sampling_rate: int = 4
+    target_fps: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ConfigError(f"clip.num_frames must be at least 1, got {self.num_frames}")
+        if self.sampling_rate < 1:
+            raise ConfigError(f"clip.sampling_rate must be at least 1, got {self.sampling_rate}")
+        if not self.target_fps > 0:
+            raise ConfigError(f"clip.target_fps must be above 0, got {self.target_fps}")
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Which views of a video are scored: `num_clips` clip positions times `num_crops` crop positions.
+
+    Attributes:
+        num_clips: clip positions, spread uniformly over the video.
+        num_crops: 1 for the centre crop, 3 for left/centre/right (top/centre/bottom of a tall video).
+        short_side: pixels of the short side before cropping; None is SlowFast's rule: 8/7 of the crop size
+            (256 for 224) with one crop, the crop size itself with three.
+    """
+
+    num_clips: int = 5
+    num_crops: int = 1
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1:
+            raise ConfigError(f"views.num_clips must be at least 1, got {self.num_clips}")
+        if self.num_crops not in (1, 3):
+            raise ConfigError(f"views.num_crops must be 1 or 3, got {self.num_crops}")
+
+    @property
+    def num_views(self) -> int:
+        """Views of one video."""
+        return self.num_clips * self.num_crops
+
+
+class MVitVideoError(Exception):
+    """Base of every error that a user can cause; its text is one line."""
+
+
+class VideoDecodeError(MVitVideoError):
+    """A video cannot be opened or decoded; carries `path` and `reason`."""
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        self.path, self.reason = fspath(path), reason
+        super().__init__(f"{self.path}: {reason}")
+
+    def __reduce__(self) -> tuple[type[VideoDecodeError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)  # crosses DataLoader worker boundaries
+
+
+class AnnotationError(MVitVideoError):
+    """An annotation file holds something unusable; carries `file`, 1-based `line` (0: the whole file) and `reason`."""
+
+    def __init__(self, file: str | PathLike[str], line: int, reason: str) -> None:
+        self.file, self.line, self.reason = fspath(file), line, reason
+        super().__init__(f"{self.file}:{line}: {reason}" if line else f"{self.file}: {reason}")
+
+    def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, int, str]]:
+        return type(self), (self.file, self.line, self.reason)
+
+
+class CheckpointError(MVitVideoError):
+    """A checkpoint cannot be read or does not fit the model."""
+
+
+class ConfigError(MVitVideoError):
+    """A setting has an impossible value, or two settings disagree."""
