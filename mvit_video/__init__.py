@@ -1,0 +1,54 @@
+"""Video understanding with Multiscale Vision Transformers.
+
+Names are loaded when first used, so that `import mvit_video` and the command line's help stay quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mvit_video.types import (
+    THW,
+    AnnotationError,
+    CheckpointError,
+    ClipSpec,
+    ConfigError,
+    MVitVideoError,
+    VideoDecodeError,
+    ViewSpec,
+)
+
+if TYPE_CHECKING:
+    from mvit_video.data.readers import VideoReader, open_video
+    from mvit_video.models import create_model, list_models
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "create_model": "mvit_video.models",
+    "list_models": "mvit_video.models",
+    "open_video": "mvit_video.data.readers",
+    "VideoReader": "mvit_video.data.readers",
+}
+
+__all__ = [
+    "THW",
+    "AnnotationError",
+    "CheckpointError",
+    "ClipSpec",
+    "ConfigError",
+    "MVitVideoError",
+    "VideoDecodeError",
+    "VideoReader",
+    "ViewSpec",
+    "create_model",
+    "list_models",
+    "open_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,101 @@
+"""A multiscale transformer block and its parts: MLP, stochastic depth, pooled residual skip."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvit_video.nn.attention import PoolingAttention
+from mvit_video.nn.pooling import TokenPool, pool_tokens
+from mvit_video.types import THW
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drop a residual branch of whole samples in training, and scale the others up in turn.
+
+    Args:
+        rate: probability of dropping, in [0, 1).
+
+    Source: Deep Networks with Stochastic Depth (arXiv:1603.09382).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop path rate must be in [0, 1), got {rate}")
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+        if self.rate == 0 or not self.training:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"{self.rate:g}"
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them.
+
+    Args:
+        dim: channels in.
+        hidden: channels between the layers.
+        dim_out: channels out.
+    """
+
+    def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim_out)
+
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class MultiscaleBlock(nn.Module):
+    """Pre-norm transformer block that may coarsen the grid in attention and widen the channels in its MLP.
+
+    The skip around attention is max-pooled with the stride of the queries. The skip around a widening MLP projects
+    the *normalised* tokens, which the paper found better than projecting the tokens themselves (table A.1).
+
+    Args:
+        attention: acts on `dim` channels.
+        dim: channels in.
+        dim_out: channels out; the last block of a stage has those of the next stage.
+        mlp_ratio: hidden channels of the MLP over `dim`.
+        pool_skip: pool of the skip around attention, None where the queries keep their grid.
+        drop_path_rate: probability of dropping each residual branch of a sample.
+
+    Source: MViT (arXiv:2104.11227) section 3.2; agrees with torchvision and pytorchvideo (tests/models/test_parity.py).
+    """
+
+    def __init__(
+        self,
+        attention: PoolingAttention,
+        dim: int,
+        dim_out: int,
+        *,
+        mlp_ratio: float = 4.0,
+        pool_skip: TokenPool | None = None,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = attention
+        self.pool_skip = pool_skip
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim_out)
+        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], thw: THW
+    ) -> tuple[Float[Tensor, "batch pooled dim_out"], THW]:
+        skip, _ = pool_tokens(self.pool_skip, x, thw)
+        attended, thw = self.attn(self.norm1(x), thw)
+        x = skip + self.drop_path(attended)
+        normed = self.norm2(x)
+        skip = x if self.proj is None else self.proj(normed)
+        return skip + self.drop_path(self.mlp(normed)), thw

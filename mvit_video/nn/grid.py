@@ -1,0 +1,22 @@
+"""Tokens and grids: the only place where their layouts are converted.
+
+Tokens are `(batch, 1 + T*H*W, channels)`, the class token first and the cells in t, h, w order. Because channels come
+last in both, a grid is a view of its tokens in the memory format `channels_last_3d`: neither function copies.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mvit_video.types import THW
+
+
+def tokens_to_grid(tokens: Float[Tensor, "batch cells dim"], thw: THW) -> Float[Tensor, "batch dim t h w"]:
+    """View patch tokens, class token excluded, as a volume."""
+    return tokens.unflatten(1, tuple(thw)).permute(0, 4, 1, 2, 3)
+
+
+def grid_to_tokens(grid: Float[Tensor, "batch dim t h w"]) -> tuple[Float[Tensor, "batch cells dim"], THW]:
+    """View a `channels_last_3d` volume as patch tokens, and tell its size; another memory format is copied."""
+    return grid.permute(0, 2, 3, 4, 1).flatten(1, 3), THW(*grid.shape[2:])

@@ -1,0 +1,86 @@
+"""Pooling of tokens over their grid: of queries, of keys and values, and of the residual skip.
+
+Letters: B clips, N heads, D head dim, C = N*D channels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
+from mvit_video.types import THW
+
+PoolMode = Literal["conv", "max", "avg"]
+
+
+class HeadSharedConv3d(nn.Module):
+    """Depthwise convolution whose `D` kernels are shared by all heads.
+
+    Convolving each head with the same depthwise kernels equals one depthwise convolution over all `N*D` channels with
+    the kernels repeated N times, so heads are never moved to the batch axis.
+
+    Args:
+        head_dim: channels of a head, D.
+        num_heads: heads that share the kernels, N.
+    """
+
+    def __init__(self, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
+        super().__init__()
+        self.num_heads, self.stride = num_heads, tuple(stride)
+        self.padding = tuple(k // 2 for k in kernel)
+        self.weight = nn.Parameter(torch.empty(head_dim, 1, *kernel))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # nn.Conv3d's own, as in the published models
+
+    def forward(self, grid: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t_out h_out w_out"]:
+        weight = self.weight.repeat(self.num_heads, 1, 1, 1, 1)
+        return F.conv3d(grid, weight, None, self.stride, self.padding, groups=grid.shape[1])
+
+
+class TokenPool(nn.Module):
+    """Pool patch tokens over their grid; the class token has no place on the grid and passes by.
+
+    After convolution every head, class token included, is normalised over its own channels; max and average pooling
+    have no norm.
+
+    Args:
+        head_dim: channels of a head, which convolution kernels and norm are sized by.
+
+    Source: MViT (arXiv:2104.11227) section 3.1, eq. 1; agrees with torchvision and pytorchvideo
+    (tests/models/test_parity.py).
+    """
+
+    def __init__(self, mode: PoolMode, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
+        super().__init__()
+        padding = tuple(k // 2 for k in kernel)
+        self.num_heads = num_heads
+        self.norm: nn.Module | None = None
+        match mode:
+            case "conv":
+                self.pool = HeadSharedConv3d(head_dim, num_heads, kernel, stride)
+                self.norm = nn.LayerNorm(head_dim, eps=1e-6)
+            case "max":
+                self.pool = nn.MaxPool3d(tuple(kernel), tuple(stride), padding)
+            case "avg":
+                self.pool = nn.AvgPool3d(tuple(kernel), tuple(stride), padding)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens dim"], thw: THW
+    ) -> tuple[Float[Tensor, "batch pooled dim"], THW]:
+        class_token, patches = tokens[:, :1], tokens[:, 1:]
+        patches, thw = grid_to_tokens(self.pool(tokens_to_grid(patches, thw)))
+        tokens = torch.cat([class_token, patches], dim=1)
+        if self.norm is not None:
+            tokens = self.norm(tokens.unflatten(-1, (self.num_heads, -1))).flatten(2)
+        return tokens, thw
+
+
+def pool_tokens(
+    pool: TokenPool | None, tokens: Float[Tensor, "batch tokens dim"], thw: THW
+) -> tuple[Float[Tensor, "batch pooled dim"], THW]:
+    """Apply a pool where there is one; `None` keeps tokens and grid."""
+    return (tokens, thw) if pool is None else pool(tokens, thw)
