@@ -1,0 +1,251 @@
+"""The embedded data set: real handwritten digits moved by a temporal program, as real H.264 videos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from mvit_video.types import ConfigError, MVitVideoError
+
+VERSION = 1  # of the videos; raise it when the same settings begin to give other frames
+MANIFEST = "digits.json"
+NUM_FRAMES, FPS, SIDE = 32, 30, 64
+POOL_SPLIT = 1200  # digit images before this one are for training, the rest for validation
+SPLITS = ("train", "val")
+# The frames that the 8x4 clip rule takes from these videos. They are not equally spaced, so the motions are
+# warped to advance by one step from each of them to the next: what the net sees then follows the law exactly.
+SAMPLED_FRAMES = np.linspace(0, NUM_FRAMES - 1, 8).astype(int)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a class does to the digit; a sign is a direction, and time reversed is every sign reversed.
+
+    Attributes:
+        orbit: clockwise turns around the centre per 8 sampled frames; all odd numbers visit the same 8 places.
+        travel: direction `(x, y)` in which the digit crosses the frame; y is downwards.
+        growth: 1 grows, -1 shrinks.
+        spin: 1 turns the digit about itself clockwise, -1 counter-clockwise.
+    """
+
+    orbit: int = 0
+    travel: tuple[int, int] = (0, 0)
+    growth: int = 0
+    spin: int = 0
+
+
+# Classes stand in sorted order, so that a label is the same number in the CSV files and among the class folders.
+LABEL_SETS: dict[str, dict[str, Motion]] = {
+    "orbit": {
+        "clockwise_1": Motion(orbit=1),
+        "clockwise_3": Motion(orbit=3),
+        "counterclockwise_1": Motion(orbit=-1),
+        "counterclockwise_3": Motion(orbit=-3),
+    },
+    "pairs": {
+        "down": Motion(travel=(0, 1)),
+        "grow": Motion(growth=1),
+        "left": Motion(travel=(-1, 0)),
+        "right": Motion(travel=(1, 0)),
+        "shrink": Motion(growth=-1),
+        "turn_clockwise": Motion(spin=1),
+        "turn_counterclockwise": Motion(spin=-1),
+        "up": Motion(travel=(0, -1)),
+    },
+}
+
+
+class Scene(NamedTuple):
+    """All that a video shows whatever its class; lengths in pixels, colours `(3,)` in 0 .. 255."""
+
+    digit: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    size: float
+    reach: float
+    phase_turns: float
+    colour: NDArray[np.float64]
+    background: NDArray[np.float64]
+    noise: NDArray[np.float32]
+
+
+class Poses(NamedTuple):
+    """How the digit stands in each frame: `centre (T, 2)` as x, y and `size (T,)` in pixels, `tilt (T,)` in radians."""
+
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    tilt: NDArray[np.float64]
+
+
+def write_digits(
+    root: str | os.PathLike[str],
+    labels: str = "orbit",
+    num_train: int = 800,
+    num_val: int = 240,
+    seed: int = 0,
+    num_workers: int = 2,
+) -> Path:
+    """Write one label set as videos in class folders, with annotation files, unless it is there already.
+
+    The folder holds `{train,val}/<class>/<split>_<index>.mp4`, `train.csv` and `val.csv` (columns `path,label`, paths
+    relative to the folder) and a manifest of the settings. It appears complete or not at all; one with other settings
+    or with videos missing is replaced. A video is a function of (seed, split, index) and its class alone.
+
+    Args:
+        root: the videos go to the folder `labels` in it.
+        labels: a key of `LABEL_SETS`; frames out of order carry no label in `orbit`, `pairs` is easier to read.
+        num_train: training videos.
+        num_val: validation videos; none shows a digit image of the training videos.
+        seed: of everything that is drawn.
+        num_workers: threads that draw and encode.
+
+    Returns: the folder `root/labels`.
+
+    Raises:
+        ConfigError: an unknown label set, or a number that is too small.
+        MVitVideoError: scikit-learn is not installed, or the folder holds something else.
+    """
+    if labels not in LABEL_SETS:
+        raise ConfigError(f"labels={labels!r} is not a label set; choose one of {', '.join(LABEL_SETS)}")
+    if min(num_train, num_val) < (least := len(LABEL_SETS[labels])):
+        raise ConfigError(f"num_train={num_train}, num_val={num_val}: {labels!r} needs {least} videos or more in each")
+    if seed < 0 or num_workers < 1:
+        raise ConfigError(f"seed={seed} must be at least 0 and num_workers={num_workers} at least 1")
+
+    folder = Path(root) / labels
+    settings = {"version": VERSION, "labels": labels, "num_train": num_train, "num_val": num_val, "seed": seed}
+    if _is_written(folder, settings):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{labels}-", dir=folder.parent) as scratch:
+        draft = Path(scratch) / "new"
+        _write_videos(draft, labels, (num_train, num_val), seed, num_workers)
+        (draft / MANIFEST).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(draft, folder)
+    return folder
+
+
+def load_digit_pools() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Load the digit images `(N, 8, 8)`, ink in 0 .. 1, of the training and of the validation videos.
+
+    Source: `sklearn.datasets.load_digits`, 1797 images of the UCI set "Optical Recognition of Handwritten Digits".
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MVitVideoError("the embedded data set needs scikit-learn: pip install mvit-video[demo]") from None
+    images = load_digits(return_X_y=True)[0].reshape(-1, 8, 8) / 16
+    return images[:POOL_SPLIT], images[POOL_SPLIT:]
+
+
+def draw_scene(pool: NDArray[np.float64], rng: np.random.Generator) -> Scene:
+    """Draw everything about a video that does not depend on its class."""
+    dark, dark_corner = rng.uniform(0, 90, (2, 3))
+    light, light_corner = rng.uniform(165, 255, (2, 3))
+    colour, ends = (light, (dark, dark_corner)) if rng.random() < 0.5 else (dark, (light, light_corner))
+    ramp = 0.5 + np.add.outer(*(rng.uniform(-0.5, 0.5, (2, 1)) * np.linspace(-1, 1, SIDE)))
+    return Scene(
+        digit=pool[rng.integers(len(pool))],
+        centre=SIDE / 2 + rng.uniform(-2.5, 2.5, 2),
+        size=rng.uniform(23, 29),
+        reach=rng.uniform(13, 16),
+        phase_turns=rng.random(),
+        colour=colour,
+        background=ends[0] + ramp[..., None] * (ends[1] - ends[0]),
+        noise=rng.uniform(2, 8) * rng.standard_normal((NUM_FRAMES, SIDE, SIDE, 1), dtype=np.float32),
+    )
+
+
+def poses(motion: Motion, scene: Scene) -> Poses:
+    """Where a motion takes the digit of a scene, frame by frame."""
+    step = np.interp(np.arange(NUM_FRAMES), SAMPLED_FRAMES, np.arange(8))
+    sweep = 2 * step / 7 - 1
+    angle = 2 * np.pi * ((scene.phase_turns + motion.orbit * step / 8) % 1)
+    offset = np.stack([np.cos(angle), np.sin(angle)], 1) if motion.orbit else np.outer(sweep, motion.travel)
+    return Poses(
+        centre=scene.centre + scene.reach * offset,
+        size=scene.size * 1.5 ** (motion.growth * sweep),
+        tilt=2 * np.pi * scene.phase_turns * abs(motion.spin) + 0.8 * np.pi * motion.spin * sweep,
+    )
+
+
+def render(scene: Scene, path: Poses) -> NDArray[np.uint8]:
+    """Draw the frames `(T, H, W, 3)`, RGB: each of the digit's 64 cells is a round Gaussian spot of ink.
+
+    A round spot is a product over x and y, so a digit of any place, size and tilt is one small matrix product.
+    """
+    cells = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1).reshape(64, 2) / 8 - 7 / 16
+    cos, sin = np.cos(path.tilt), np.sin(path.tilt)
+    rotation = np.array([[cos, sin], [-sin, cos]]).transpose(2, 0, 1)
+    spots = path.centre[:, None] + path.size[:, None, None] * (cells @ rotation)
+    away = (np.arange(SIDE) - spots[..., None]) / (0.5 * path.size / 8)[:, None, None, None]
+    x, y = np.moveaxis(np.exp(-0.5 * away.astype(np.float32) ** 2), 2, 0)
+    ink = (scene.digit.reshape(64, 1) * y).astype(np.float32).swapaxes(1, 2) @ x / (2 * np.pi * 0.5**2)
+    ink = np.clip(1.6 * ink - 0.3, 0, 1)[..., None]
+    return np.clip(scene.background + ink * (scene.colour - scene.background) + scene.noise, 0, 255).astype(np.uint8)
+
+
+def encode(frames: NDArray[np.uint8], path: Path) -> None:
+    """Write RGB frames `(T, H, W, 3)` as an H.264 mp4 that every decoder reads exactly.
+
+    Closed groups of 8 frames, no B-frames and no edit list; one encoder thread, so the same frames give the same bytes.
+    """
+    with av.open(str(path), "w", format="mp4", options={"use_editlist": "0"}) as container:
+        options = {"crf": "18", "preset": "veryfast", "g": "8", "bf": "0", "sc_threshold": "0", "threads": "1"}
+        stream = container.add_stream("libx264", rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _is_written(folder: Path, settings: dict[str, object]) -> bool:
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        if folder.exists():  # never delete what we did not write
+            raise MVitVideoError(f"{folder}: holds no readable {MANIFEST}; remove it or choose another root") from None
+        return False
+    counts = {f"num_{split}": len(list((folder / split).glob("*/*.mp4"))) for split in SPLITS}
+    return found == settings == {**settings, **counts}
+
+
+def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int, num_workers: int) -> None:
+    pools = load_digit_pools()
+    names, motions = zip(*LABEL_SETS[labels].items(), strict=True)
+    jobs: list[tuple[int, int, str, int]] = []
+    for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        targets = [index % len(names) for index in range(count)]
+        rows = [(f"{split}/{names[label]}/{split}_{index:05d}.mp4", label) for index, label in enumerate(targets)]
+        jobs += [(number, index, *row) for index, row in enumerate(rows)]
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("path", "label"), *rows])
+
+    def write_video(split: int, index: int, path: str, label: int) -> None:
+        scene = draw_scene(pools[split], np.random.default_rng([seed, split, index]))
+        encode(render(scene, poses(motions[label], scene)), folder / path)
+
+    console = Console(stderr=True)
+    # Threads are enough: numpy and the encoder work without the interpreter lock.
+    with (
+        ThreadPoolExecutor(num_workers) as workers,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        done = workers.map(write_video, *zip(*jobs, strict=True))
+        for _ in progress.track(done, len(jobs), description=f"{labels} videos"):
+            pass

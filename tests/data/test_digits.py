@@ -1,0 +1,258 @@
+import csv
+import json
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvit_video.data import digits
+from mvit_video.data.digits import LABEL_SETS, SAMPLED_FRAMES, Poses, Scene, write_digits
+from mvit_video.types import ConfigError, MVitVideoError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_demo_data.py"
+SMALL: Any = {"num_train": 8, "num_val": 8}
+REVERSED = {
+    "clockwise_1": "counterclockwise_1",
+    "clockwise_3": "counterclockwise_3",
+    "left": "right",
+    "up": "down",
+    "grow": "shrink",
+    "turn_clockwise": "turn_counterclockwise",
+}
+PARTNERS = [(labels, a, b) for labels in LABEL_SETS for a, b in REVERSED.items() if a in LABEL_SETS[labels]]
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def scene_of(seed: int) -> Scene:
+    ink = np.random.default_rng(seed).random((3, 8, 8))
+    return digits.draw_scene(ink, np.random.default_rng(seed))
+
+
+def sampled_poses(labels: str, name: str, scene: Scene) -> Poses:
+    path = digits.poses(LABEL_SETS[labels][name], scene)
+    return Poses(*(values[SAMPLED_FRAMES] for values in path))
+
+
+def decode(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def orbit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("demo"), "orbit", **SMALL)
+
+
+def test_sampled_frames_are_those_of_the_8x4_clip_rule() -> None:
+    assert SAMPLED_FRAMES.tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+
+
+@given(seeds)
+def test_orbit_classes_visit_the_same_places_so_shuffled_frames_carry_no_label(seed: int) -> None:
+    scene = scene_of(seed)
+    visited = []
+    for name in LABEL_SETS["orbit"]:
+        path = sampled_poses("orbit", name, scene)
+        assert np.ptp(path.size) == 0
+        assert np.ptp(path.tilt) == 0
+        visited.append(path.centre)
+    for centres in visited[1:]:
+        distance = np.linalg.norm(visited[0][:, None] - centres[None], axis=-1)
+        match = distance.argmin(1)
+        assert sorted(match) == list(range(8))
+        assert distance.min(1).max() < 1e-9
+
+
+@given(seeds)
+def test_orbit_positions_are_equally_spaced_and_distinct(seed: int) -> None:
+    scene = scene_of(seed)
+    centres = sampled_poses("orbit", "clockwise_1", scene).centre - scene.centre
+    angles = np.unwrap(np.arctan2(centres[:, 1], centres[:, 0]))
+    np.testing.assert_allclose(np.diff(angles), np.pi / 4, atol=1e-9)
+
+
+@given(seed=seeds, phase_steps=st.integers(0, 7))
+@pytest.mark.parametrize(("labels", "name", "partner"), PARTNERS)
+def test_reversed_time_is_the_partner_class(labels: str, name: str, partner: str, seed: int, phase_steps: int) -> None:
+    scene = scene_of(seed)
+    forward = sampled_poses(labels, name, scene)
+    # An orbit ends 7 steps from where it began, so its reversal is the partner that begins there.
+    start = scene.phase_turns + 7 * LABEL_SETS[labels][name].orbit / 8
+    backward = sampled_poses(labels, partner, scene._replace(phase_turns=start) if labels == "orbit" else scene)
+    for a, b in zip(forward, backward, strict=True):
+        np.testing.assert_allclose(a, b[::-1], atol=1e-9)
+
+
+@given(seeds)
+def test_the_digit_stays_in_the_frame(seed: int) -> None:
+    scene = scene_of(seed)
+    for classes in LABEL_SETS.values():
+        for motion in classes.values():
+            centre = digits.poses(motion, scene).centre
+            assert centre.min() > 12
+            assert centre.max() < digits.SIDE - 12
+
+
+def test_the_drawing_follows_the_poses() -> None:
+    scene = scene_of(3)
+    scene = scene._replace(noise=np.zeros_like(scene.noise), background=np.zeros_like(scene.background))
+    scene = scene._replace(colour=np.full(3, 255.0))
+    path = digits.poses(LABEL_SETS["orbit"]["clockwise_3"], scene)
+    ink = digits.render(scene, path)[..., 0].astype(float)
+    pixels = np.arange(digits.SIDE)
+    total = ink.sum((1, 2))
+    centroid = np.stack([(ink.sum(1) * pixels).sum(1), (ink.sum(2) * pixels).sum(1)], 1) / total[:, None]
+    np.testing.assert_allclose(centroid - centroid[0], path.centre - path.centre[0], atol=0.5)
+
+
+def test_layout_and_annotations(orbit: Path) -> None:
+    for split in ("train", "val"):
+        with (orbit / f"{split}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = sorted(folder.name for folder in (orbit / split).iterdir())
+        assert names == list(LABEL_SETS["orbit"])
+        assert len(rows) == 8
+        for index, row in enumerate(rows):
+            assert row["path"] == f"{split}/{names[int(row['label'])]}/{split}_{index:05d}.mp4"
+            assert (orbit / row["path"]).is_file()
+        assert sorted(int(row["label"]) for row in rows) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS)
+def test_classes_are_in_sorted_order_as_class_folders_are(labels: str) -> None:
+    assert list(LABEL_SETS[labels]) == sorted(LABEL_SETS[labels])
+
+
+def test_no_digit_image_is_in_both_splits() -> None:
+    train, val = ({image.tobytes() for image in pool} for pool in digits.load_digit_pools())
+    assert (len(train), len(val)) == (1200, 597)
+    assert not train & val
+
+
+def test_videos_are_plain_h264(orbit: Path) -> None:
+    path = next(orbit.glob("val/*/*.mp4"))
+    assert b"elst" not in path.read_bytes()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.frames, stream.average_rate, stream.height, stream.width) == (32, 30, 64, 64)
+        packets = [packet for packet in container.demux(stream) if packet.size]
+    assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
+    assert [i for i, packet in enumerate(packets) if packet.is_keyframe] == [0, 8, 16, 24]
+
+
+def test_decord_gives_the_frames_of_pyav(orbit: Path) -> None:
+    decord = pytest.importorskip("decord")
+    for path in orbit.glob("val/*/*.mp4"):
+        frames = decode(path)
+        reader = decord.VideoReader(str(path), num_threads=1)
+        assert len(reader) == 32
+        assert reader.get_avg_fps() == 30
+        order = [31, 0, 13, 26, 4, 22, 8, 17]
+        found = reader.get_batch(order).asnumpy().astype(int)
+        # Two colour converters: a few grey levels apart, where neighbouring frames are much further.
+        error = np.abs(found[:, None] - frames[None]).mean((2, 3, 4))
+        assert error.argmin(1).tolist() == order
+        assert error.min(1).max() < 1.5
+
+
+def test_a_video_does_not_depend_on_workers_or_counts(orbit: Path, tmp_path: Path) -> None:
+    one = write_digits(tmp_path / "one", "orbit", **SMALL, num_workers=1)
+    assert hashes(one) == hashes(orbit)
+    more = hashes(write_digits(tmp_path / "more", "orbit", num_train=12, num_val=4, num_workers=2))
+    shared = {path for path in more if path in hashes(orbit) and path.endswith(".mp4")}
+    assert len(shared) == 8 + 4
+    assert {path: more[path] for path in shared} == {path: hashes(orbit)[path] for path in shared}
+
+
+def test_another_seed_gives_other_videos(orbit: Path, tmp_path: Path) -> None:
+    other = hashes(write_digits(tmp_path, "orbit", **SMALL, seed=1))
+    videos = {path for path in other if path.endswith(".mp4")}
+    assert len(videos) == 16
+    assert all(other[path] != hashes(orbit)[path] for path in videos)
+
+
+def test_a_second_call_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_digits(tmp_path, "pairs", **SMALL)
+    assert folder == tmp_path / "pairs"
+    monkeypatch.setattr(digits, "encode", None)
+    assert write_digits(tmp_path, "pairs", **SMALL) == folder
+
+
+def test_a_folder_with_other_settings_or_missing_videos_is_replaced(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path, "orbit", **SMALL)
+    first = hashes(folder)
+    next(folder.glob("train/*/*.mp4")).unlink()
+    write_digits(tmp_path, "orbit", **SMALL)
+    assert hashes(folder) == first
+    write_digits(tmp_path, "orbit", num_train=4, num_val=4)
+    assert len(list(folder.glob("*/*/*.mp4"))) == 8
+    assert json.loads((folder / "digits.json").read_text())["num_train"] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["orbit"]
+
+
+def test_a_failed_run_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_digits(tmp_path, "orbit", **SMALL)
+    first = hashes(folder)
+
+    def fail(frames: np.ndarray, path: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(digits, "encode", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_digits(tmp_path, "orbit", **SMALL, seed=1)
+    assert hashes(folder) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["orbit"]
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "orbit").mkdir()
+    (tmp_path / "orbit" / "mine.mp4").touch()
+    with pytest.raises(MVitVideoError, match=r"orbit: holds no readable digits\.json; remove it or choose"):
+        write_digits(tmp_path, "orbit", **SMALL)
+    assert (tmp_path / "orbit" / "mine.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": "digits"}, "labels='digits' is not a label set; choose one of orbit, pairs"),
+        ({"num_train": 3}, "num_train=3, num_val=240: 'orbit' needs 4 videos or more in each"),
+        ({"labels": "pairs", "num_val": 7}, "num_train=800, num_val=7: 'pairs' needs 8 videos or more in each"),
+        ({"seed": -1}, "seed=-1 must be at least 0 and num_workers=2 at least 1"),
+        ({"num_workers": 0}, "seed=0 must be at least 0 and num_workers=0 at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        write_digits(tmp_path / "demo", **settings)
+    assert str(caught.value) == message
+    assert not (tmp_path / "demo").exists()
+
+
+def test_missing_scikit_learn_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MVitVideoError, match=r"needs scikit-learn: pip install mvit-video\[demo\]$"):
+        write_digits(tmp_path, **SMALL)
+
+
+def test_the_script_writes_the_same_and_reports_mistakes_in_one_line(orbit: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--root", str(tmp_path), "--num-train", "8"]
+    done = subprocess.run([*command, "--num-val", "8"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'orbit'}\n", "")
+    assert hashes(tmp_path / "orbit") == hashes(orbit)
+    failed = subprocess.run([*command, "--num-val", "1"], capture_output=True, text=True)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "error: num_train=8, num_val=1: 'orbit' needs 4 videos or more in each\n"
