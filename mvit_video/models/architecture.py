@@ -65,7 +65,8 @@ def block_table(depths: Sequence[int], embed_dim: int, num_heads: int, pooling: 
         embed_dim: channels of the first stage.
         num_heads: heads of the first stage.
 
-    Source: MViT (arXiv:2104.11227) section 3.2 and table 3; equal to the published tables (tests/models/test_architecture.py).
+    Source: MViT (arXiv:2104.11227) section 3.2 and table 3; equal to the published tables
+    (tests/models/test_architecture.py).
     """
     starts = list(accumulate(depths, initial=0))
     num_blocks = starts.pop()

@@ -96,17 +96,18 @@ class MViT(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def _check(self, clip: Tensor) -> None:
+    def check_clip(self, clip: Tensor) -> None:
+        """Refuse, with the shape found and the one expected, what the stem cannot tile."""
         channels = self.patch_embed.proj.in_channels
         if clip.ndim != 5 or clip.shape[1] != channels:
             raise ValueError(f"expected clips of shape (B, {channels}, T, H, W), got {tuple(clip.shape)}")
         if min(self.patch_embed.thw(THW(*clip.shape[2:]))) < 1:
-            kernel = self.patch_embed.proj.kernel_size
-            raise ValueError(f"a clip of (T, H, W) {tuple(clip.shape[2:])} is smaller than one cube of {kernel}")
+            size, cube = tuple(clip.shape[2:]), tuple(self.patch_embed.kernel)
+            raise ValueError(f"a clip of (T, H, W) {size} is smaller than one cube of {cube}")
 
     def forward_features(self, clip: Float[Tensor, "batch 3 t h w"]) -> Features:
         """Embedding, final tokens and final grid of each clip."""
-        self._check(clip)
+        self.check_clip(clip)
         patches, thw = self.patch_embed(clip)
         x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
         if self.position is not None:
