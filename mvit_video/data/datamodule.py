@@ -1,0 +1,184 @@
+"""Data settings of a run, and its loaders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import torch
+
+from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data.dataset import OnError, RandomView, UniformViews, VideoDataset, Views
+from mvit_video.data.loader import EpochSampler, VideoLoader
+from mvit_video.data.readers import Backend
+from mvit_video.data.sampling import FrameOrder
+from mvit_video.data.transforms import RGB, Augment, Normalize
+from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+
+Split = Literal["train", "val", "test"]
+
+_MAX_WORKERS = 8
+
+
+class VideoDataModule(L.LightningDataModule):
+    """Videos with labels for training, validation (one centre clip) and multi-view testing.
+
+    Args:
+        train: annotation file (`path label` per line) or folder of class folders.
+        val: as `train`.
+        test: as `train`; None takes the videos of `val`.
+        root: folder that relative paths start from; None is the folder of each annotation file.
+        clip: which source frames make a clip.
+        crop_size: pixels of the square that the model sees.
+        augment: random changes of training clips.
+        mean: of each channel, for pixels between 0 and 1.
+        std: of each channel, for pixels between 0 and 1.
+        views: clip and crop positions at test; validation takes the centre.
+        batch_size: videos in a batch of training and validation, on each device.
+        test_batch_size: videos in a batch of testing and prediction, each with all its views.
+        num_workers: loader processes; None is one per core, at most 8.
+        backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
+        on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
+        frame_order: order of the frames of each clip at test.
+        seed: of the order of videos and of every random choice in them.
+    """
+
+    def __init__(
+        self,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        root: str | None = None,
+        clip: ClipSpec = ClipSpec(),  # noqa: B008 - frozen
+        crop_size: int = 224,
+        augment: Augment = Augment(),  # noqa: B008 - frozen
+        mean: RGB = (0.45, 0.45, 0.45),
+        std: RGB = (0.225, 0.225, 0.225),
+        views: ViewSpec = ViewSpec(),  # noqa: B008 - frozen
+        batch_size: int = 8,
+        test_batch_size: int = 1,
+        num_workers: int | None = None,
+        backend: Backend = "decord",
+        on_error: OnError = "raise",
+        frame_order: FrameOrder = "forward",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for key, value, least in [
+            ("crop_size", crop_size, 1), ("batch_size", batch_size, 1), ("test_batch_size", test_batch_size, 1),
+            ("num_workers", num_workers or 0, 0), ("seed", seed, 0),
+        ]:  # fmt: skip
+            if value < least:
+                raise ConfigError(f"data.{key} must be at least {least}, got {value}")
+        normalize = Normalize(mean, std)
+        self.clip, self.crop_size, self.views = clip, crop_size, views
+        self.batch_size, self.test_batch_size = batch_size, test_batch_size
+        self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
+        self.backend: Backend = backend
+        self.on_error: OnError = on_error
+        self.seed = seed
+        self.train_view = RandomView(clip, crop_size, augment, normalize)
+        self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize)
+        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order)
+        if self.test_views.short_side < crop_size:
+            raise ConfigError(f"data.views.short_side={views.short_side} is below data.crop_size={crop_size}")
+        self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
+        self.root = root
+        self.tables: dict[Split, VideoTable] = {}
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class, after `setup`; None when the annotations give numbers."""
+        return next(iter(self.tables.values())).class_names if self.tables else None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that the annotations speak of, after `setup`."""
+        return max(table.num_classes for table in self.tables.values())
+
+    def setup(self, stage: str) -> None:
+        """Read the annotations that a stage needs and check that they speak of the same classes."""
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train",), "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            self._load(split)
+        # the classes of all annotations at hand are compared, since a class that is missing shifts the numbers
+        for split in ("train", "val"):
+            source = self.sources[split]
+            if split not in self.tables and source is not None and (stage == "fit" or Path(source).exists()):
+                self._load(split)
+        _check_same_classes(self.tables)
+        if stage == "fit":
+            self._check_train(self.tables["train"])
+
+    def train_dataloader(self) -> VideoLoader:
+        """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
+        return self._loader("train", self.train_view, self.batch_size, train=True)
+
+    def val_dataloader(self) -> VideoLoader | list[VideoLoader]:
+        """Every video once, its centre clip; nothing when there are no validation videos."""
+        if self.sources["val"] is None:
+            return []
+        return self._loader("val", self.val_view, self.batch_size)
+
+    def test_dataloader(self) -> VideoLoader:
+        """Every video once, all its views."""
+        return self._loader("test", self.test_views, self.test_batch_size)
+
+    def predict_dataloader(self) -> VideoLoader:
+        """Every video once, all its views."""
+        return self.test_dataloader()
+
+    def _load(self, split: Split) -> None:
+        source = self.sources[split]
+        if source is None:
+            raise ConfigError(
+                f"data.{split} is not set; give an annotation file or a folder of class folders (docs/data.md shows "
+                "the layouts; configs/demo.yaml needs no data)"
+            )
+        if not Path(source).exists():
+            raise ConfigError(
+                f"data.{split}: there is no {source}; docs/data.md shows how to lay out videos, and "
+                "configs/demo.yaml needs no data"
+            )
+        self.tables[split] = load_annotations(source, self.root)
+
+    def _check_train(self, table: VideoTable) -> None:
+        unknown = (table.labels < 0).nonzero()[0]
+        if unknown.size:
+            raise ConfigError(f"data.train: {table.paths[unknown[0]]} has label -1 (unknown); training needs a class")
+        if len(table) < self.batch_size:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size} is more than the {len(table)} videos of data.train; lower it"
+            )
+
+    def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
+        table = self.tables[split]
+        return VideoLoader(
+            # the loader raises: see there
+            dataset=VideoDataset(table, views, backend=self.backend, on_error="skip", seed=self.seed),
+            on_error=self.on_error,
+            batch_size=batch_size,
+            sampler=EpochSampler(len(table), shuffle=train, even=train, seed=self.seed),
+            num_workers=self.num_workers,
+            drop_last=train,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_same_classes(tables: dict[Split, VideoTable]) -> None:
+    (first, expected), *others = tables.items()
+    for split, table in others:
+        if (table.class_names is None) != (expected.class_names is None):
+            named, numbered = (split, first) if table.class_names is not None else (first, split)
+            raise ConfigError(f"data.{named} gives class names but data.{numbered} gives class numbers; use one kind")
+        odd = sorted(set(expected.class_names or ()) ^ set(table.class_names or ()))
+        if odd:
+            has, lacks = (first, split) if odd[0] in (expected.class_names or ()) else (split, first)
+            raise ConfigError(f"data.{has} has the class {odd[0]!r}, which data.{lacks} lacks; both need all classes")

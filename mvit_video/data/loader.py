@@ -1,0 +1,122 @@
+"""The order in which videos are read, and a loader that can stop and go on anywhere in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch.distributed
+from torch.utils.data import DataLoader, Sampler
+
+from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
+from mvit_video.types import ConfigError, VideoDecodeError
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Keys `(epoch, row)` of one epoch, this process's share of them.
+
+    Args:
+        num_videos: rows of the table.
+        shuffle: a new order in every epoch, given by the seed and the epoch alone.
+        even: the same number of videos for every process, the surplus of an epoch left out; otherwise every video
+            is read exactly once.
+    """
+
+    def __init__(self, num_videos: int, *, shuffle: bool, even: bool, seed: int = 0) -> None:
+        self.num_videos, self.shuffle, self.even, self.seed = num_videos, shuffle, even, seed
+        self.epoch = 0
+        self.num_done = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch; one that was already begun goes on where it stopped."""
+        if epoch != self.epoch:
+            self.epoch, self.num_done = epoch, 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rank, num_processes = _rank()
+        order = np.arange(self.num_videos)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_videos)
+        if self.even:
+            order = order[: len(order) // num_processes * num_processes]
+        return iter([(self.epoch, row) for row in order[self.num_done + rank :: num_processes].tolist()])
+
+    def __len__(self) -> int:
+        """Videos of this process in a whole epoch."""
+        rank, num_processes = _rank()
+        if self.even:
+            return self.num_videos // num_processes
+        return len(range(rank, self.num_videos, num_processes))
+
+
+class VideoLoader(DataLoader[VideoItem]):
+    """Batches of videos; its state tells where in which epoch it stands.
+
+    Args:
+        on_error: "raise" a `VideoDecodeError` at the first video that cannot be read, or "skip" and list it.
+        **options: those of `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(self, dataset: VideoDataset, *, on_error: OnError = "raise", **options: Any) -> None:
+        options.setdefault("collate_fn", collate)
+        super().__init__(dataset, **options)
+        self.on_error: OnError = on_error
+        self._epoch = 0
+        self._num_batches = 0
+
+    def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
+        """Batches from where the sampler stands.
+
+        Nothing is read before the first batch is asked for: Lightning makes the iterator before it sets the epoch.
+        """
+        sampler = self._epoch_sampler()
+        if sampler is not None:
+            self._epoch, self._num_batches = sampler.epoch, sampler.num_done // self._videos_per_batch()
+        for batch in super().__iter__():
+            self._num_batches += 1
+            # not in the workers: what they raise arrives here with another type and their whole stack as its text
+            if batch.failures and self.on_error == "raise":
+                failure = batch.failures[0]
+                raise VideoDecodeError(self.dataset.table.locate(failure.video), failure.reason)  # type: ignore[attr-defined]
+            yield batch
+        if sampler is not None:
+            sampler.num_done = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, batches handed out in it, and videos in a batch of all processes."""
+        return {"epoch": self._epoch, "num_batches": self._num_batches, "videos_per_batch": self._videos_per_batch()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Stand where another loader stood; an epoch that was finished is followed by the next.
+
+        Raises:
+            ConfigError: the epoch was begun with another batch size or number of processes.
+        """
+        epoch, num_batches = state["epoch"], state["num_batches"]
+        sampler = self._epoch_sampler()
+        if sampler is None:
+            return
+        if num_batches >= len(self):
+            epoch, num_batches = epoch + 1, 0
+        here = self._videos_per_batch()
+        if num_batches and state["videos_per_batch"] != here:
+            raise ConfigError(
+                f"the checkpoint stopped in the middle of epoch {epoch} with {state['videos_per_batch']} videos per "
+                f"batch over all processes, data.batch_size now gives {here}; restore it until the epoch has ended"
+            )
+        sampler.epoch, sampler.num_done = epoch, num_batches * here
+        self._epoch, self._num_batches = epoch, num_batches
+
+    def _epoch_sampler(self) -> EpochSampler | None:
+        return self.sampler if isinstance(self.sampler, EpochSampler) else None
+
+    def _videos_per_batch(self) -> int:
+        return (self.batch_size or 1) * _rank()[1]
+
+
+def _rank() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

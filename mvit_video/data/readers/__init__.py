@@ -1,0 +1,5 @@
+"""Frames of a video by index: frame i is the i-th in presentation order, whichever library decodes."""
+
+from mvit_video.data.readers.reader import Backend, VideoReader, open_video
+
+__all__ = ["Backend", "VideoReader", "open_video"]

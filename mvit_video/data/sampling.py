@@ -1,0 +1,131 @@
+"""From numbers to frame indices and crop offsets: pure functions, no video, no global random state.
+
+Indices are int64, 0-based, in presentation order. V is the number of frames of the video, T of the clip.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_video.types import ClipSpec
+
+FrameOrder = Literal["forward", "shuffled", "reversed"]
+
+
+def clip_span(num_frames: int, sampling_rate: int) -> int:
+    """Source frames from the first to the last frame of a clip, both included.
+
+    `clip_span(4, 3)` is 10; x marks the clip's frames and the span ends on the last one, not on the next start:
+
+        source  0  1  2  3  4  5  6  7  8  9 | 10 11
+        clip    x        x        x        x
+    """
+    return (num_frames - 1) * sampling_rate + 1
+
+
+def random_clip(video_frames: int, fps: float, clip: ClipSpec, rng: np.random.Generator) -> NDArray[np.int64]:
+    """One clip at a random place, every whole-frame start equally likely; `(T,)`.
+
+    A video shorter than the clip is taken from its first frame and its last frame repeats.
+    """
+    start = rng.integers(0, math.floor(_slack(video_frames, fps, clip)) + 1)
+    return _clips_at(np.array([start]), video_frames, fps, clip)[0]
+
+
+def uniform_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int) -> NDArray[np.int64]:
+    """Clips spread over the whole video; `(num_clips, T)`.
+
+    One clip stands in the middle; of several, the first starts on the first frame and the last ends within
+    `num_clips - 1` frames of the end.
+
+    Source: SlowFast `get_start_end_idx` with offset sampling, and `temporal_sampling`: a clip of 16x4 takes the
+    frames `trunc(linspace(0, 63, 16))` after its start (tests/data/test_sampling.py).
+    """
+    slack = _slack(video_frames, fps, clip)
+    if num_clips == 1:
+        starts = np.array([math.floor(slack / 2)])
+    else:
+        starts = np.arange(num_clips) * math.floor(slack / (num_clips - 1))
+    return _clips_at(starts, video_frames, fps, clip)
+
+
+def dense_clips(video_frames: int, fps: float, clip: ClipSpec, stride_seconds: float) -> NDArray[np.int64]:
+    """Clips that start every `stride_seconds`, and one more that ends on the last frame; `(num_windows, T)`.
+
+    Args:
+        stride_seconds: time from one start to the next, at least one frame.
+    """
+    stride = stride_seconds * fps
+    if stride < 1:
+        raise ValueError(f"stride_seconds={stride_seconds} is shorter than one frame of a video of {fps} fps")
+    # rounded up, so that the last window reaches the last frame also when the clip's length is no whole number
+    last_start = math.ceil(_slack(video_frames, fps, clip))
+    starts = np.floor(np.arange(math.ceil(last_start / stride)) * stride)
+    return _clips_at(np.append(starts, last_start), video_frames, fps, clip)
+
+
+def segment_frames(video_frames: int, num_frames: int, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
+    """One frame from each of `num_frames` equal segments of the video; `(num_frames,)`.
+
+    Args:
+        rng: draws the frame of each segment; without it the middle frame is taken.
+
+    Source: SlowFast's loader of Something-Something v2, which shares the boundary frame between two segments.
+    """
+    bounds = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)
+    start, end = bounds[:-1], bounds[1:]
+    return (start + end) // 2 if rng is None else rng.integers(start, end, endpoint=True)
+
+
+def spatial_crops(height: int, width: int, size: int, num_crops: int) -> NDArray[np.int64]:
+    """Offsets `(top, left)` of square crops, in pixels; `(num_crops, 2)`.
+
+    One crop is the centre; three lie side by side along the longer edge: left, centre, right or top, centre, bottom.
+
+    Source: SlowFast `uniform_crop`, whose centre is `ceil((length - size) / 2)`.
+    """
+    if size > min(height, width):
+        raise ValueError(f"a crop of {size} pixels does not fit into {height}x{width}; enlarge the short side")
+    if num_crops not in (1, 3):
+        raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
+    crops = np.empty((num_crops, 2), dtype=np.int64)
+    crops[:] = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
+    if num_crops == 3:
+        axis, length = (0, height) if height > width else (1, width)
+        crops[0, axis], crops[2, axis] = 0, length - size
+    return crops
+
+
+def order_frames(indices: NDArray[np.int64], order: FrameOrder, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The same frames in another order along the last axis, to measure what a model takes from time.
+
+    Args:
+        rng: draws one order per clip when `order` is "shuffled".
+    """
+    if order == "forward":
+        return indices
+    if order == "reversed":
+        return indices[..., ::-1].copy()
+    if order == "shuffled":
+        return rng.permuted(indices, axis=-1)
+    raise ValueError(f"frame order must be one of {', '.join(get_args(FrameOrder))}, got {order!r}")
+
+
+def _clip_length(fps: float, clip: ClipSpec) -> float:
+    """Source frames that a clip stands for: `num_frames * sampling_rate` at the target rate, one gap above its span."""
+    return max(1.0, clip.num_frames * clip.sampling_rate * fps / clip.target_fps)
+
+
+def _slack(video_frames: int, fps: float, clip: ClipSpec) -> float:
+    """Frames by which a clip can move inside the video."""
+    return max(video_frames - _clip_length(fps, clip), 0.0)
+
+
+def _clips_at(starts: NDArray[np.number], video_frames: int, fps: float, clip: ClipSpec) -> NDArray[np.int64]:
+    offsets = np.linspace(0, _clip_length(fps, clip) - 1, clip.num_frames).astype(np.int64)
+    indices = starts.astype(np.int64)[:, None] + offsets
+    return np.minimum(indices, video_frames - 1)

@@ -1,0 +1,125 @@
+"""From decoded frames to what a model takes; every frame of a clip is treated alike.
+
+Letters: V views, T frames of a clip, U frames of a buffer, H W pixels, S pixels of a square crop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from mvit_video.data.sampling import spatial_crops
+from mvit_video.types import ConfigError
+
+RGB = tuple[float, float, float]
+
+_CROP_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of a training clip.
+
+    Attributes:
+        scale: share of the frame's area that a random crop covers, lowest and highest.
+        aspect: width over height of a random crop, lowest and highest.
+        flip: probability of a mirrored clip; 0 where left and right matter.
+        repeats: differently augmented copies of each decoded clip (repeated augmentation).
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ConfigError(f"augment.scale must be 0 < low <= high <= 1, got {list(self.scale)}")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ConfigError(f"augment.aspect must be 0 < low <= high, got {list(self.aspect)}")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"augment.flip must be between 0 and 1, got {self.flip}")
+        if self.repeats < 1:
+            raise ConfigError(f"augment.repeats must be at least 1, got {self.repeats}")
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Scale of the pixels that a model was trained with, per channel, for pixels between 0 and 1."""
+
+    mean: RGB = (0.45, 0.45, 0.45)
+    std: RGB = (0.225, 0.225, 0.225)
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0, got {list(self.std)}")
+
+    def apply_(self, clips: Tensor) -> Tensor:
+        """Normalise float clips `(..., 3, T, H, W)` with values of bytes, in place."""
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        scale, shift = 1 / (255 * std), mean / std
+        return clips.mul_(scale.view(3, 1, 1, 1)).sub_(shift.view(3, 1, 1, 1))
+
+
+def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, in pixels.
+
+    Source: torchvision `RandomResizedCrop.get_params`: area uniform, aspect log-uniform, ten tries, then the largest
+    centre crop whose aspect is allowed.
+    """
+    for _ in range(_CROP_TRIES):
+        area = height * width * rng.uniform(*augment.scale)
+        aspect = math.exp(rng.uniform(*np.log(augment.aspect)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+    w = min(width, round(height * augment.aspect[1]))
+    h = min(height, round(width / augment.aspect[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def augment_clip(
+    frames: Tensor, crop_size: int, augment: Augment, normalize: Normalize, rng: np.random.Generator
+) -> Tensor:
+    """One random crop and flip of a clip, resized; `(T, H, W, 3)` bytes to `(3, T, S, S)` float.
+
+    Args:
+        rng: the only source of chance; torch's global random state is neither read nor changed.
+    """
+    top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
+    crop = F.resized_crop(
+        frames.permute(0, 3, 1, 2), top, left, height, width, [crop_size, crop_size],
+        interpolation=InterpolationMode.BILINEAR, antialias=True,
+    )  # fmt: skip
+    if rng.random() < augment.flip:
+        crop = crop.flip(-1)
+    clip = torch.empty((3, *crop.shape[:1], crop_size, crop_size), dtype=torch.float32)
+    return normalize.apply_(clip.copy_(crop.transpose(0, 1)))
+
+
+def crop_views(
+    frames: Tensor, clips: NDArray[np.int64], crop_size: int, short_side: int, num_crops: int, normalize: Normalize
+) -> Tensor:
+    """All views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
+
+    Args:
+        frames: buffer `(U, H, W, 3)` of bytes, decoded once.
+        clips: rows of the buffer, `(num_clips, T)`.
+        short_side: pixels of the shorter edge after resizing.
+    """
+    buffer = F.resize(
+        frames.permute(0, 3, 1, 2), [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
+    ).transpose(0, 1)
+    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops)
+    views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
+    for i, rows in enumerate(torch.from_numpy(clips)):
+        for j, (top, left) in enumerate(crops.tolist()):
+            views[i, j] = buffer[:, :, top : top + crop_size, left : left + crop_size][:, rows]
+    return normalize.apply_(views.flatten(0, 1))

@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvit_video.data.sampling import (
+    clip_span,
+    dense_clips,
+    order_frames,
+    random_clip,
+    segment_frames,
+    spatial_crops,
+    uniform_clips,
+)
+from mvit_video.types import ClipSpec
+
+VIDEO_FRAMES = st.integers(1, 2000)
+FPS = st.sampled_from([6.0, 12.5, 23.976, 25.0, 29.97, 30.0, 60.0])
+CLIPS = st.builds(ClipSpec, num_frames=st.integers(1, 64), sampling_rate=st.integers(1, 8))
+
+
+def check_indices(indices: np.ndarray, shape: tuple[int, ...], video_frames: int) -> None:
+    assert indices.shape == shape
+    assert indices.dtype == np.int64
+    assert indices.min() >= 0
+    assert indices.max() < video_frames
+    assert (np.diff(indices, axis=-1) >= 0).all()
+
+
+def test_span_of_16x4_ends_on_the_last_frame() -> None:
+    assert clip_span(16, 4) == 61
+    assert clip_span(1, 7) == 1
+
+
+def test_published_clip_starts_of_ten_seconds() -> None:
+    assert uniform_clips(300, 30.0, ClipSpec(16, 4), 5)[:, 0].tolist() == [0, 59, 118, 177, 236]
+    assert uniform_clips(300, 30.0, ClipSpec(32, 3), 5)[:, 0].tolist() == [0, 51, 102, 153, 204]
+    assert uniform_clips(300, 30.0, ClipSpec(16, 4), 1)[0, 0] == 118
+
+
+def test_published_offsets_of_16x4() -> None:
+    clip = uniform_clips(300, 30.0, ClipSpec(16, 4), 5)[1]
+    assert (clip - clip[0]).tolist() == [0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63]
+
+
+def test_a_clip_covers_the_same_seconds_at_another_rate() -> None:
+    at_30 = uniform_clips(300, 30.0, ClipSpec(16, 4), 3)
+    at_60 = uniform_clips(600, 60.0, ClipSpec(16, 4), 3)
+    np.testing.assert_allclose(at_60 / 60, at_30 / 30, atol=1 / 30)
+
+
+def test_short_video_repeats_its_last_frame() -> None:
+    assert uniform_clips(3, 30.0, ClipSpec(8, 1), 2).tolist() == [[0, 1, 2, 2, 2, 2, 2, 2]] * 2
+
+
+@given(VIDEO_FRAMES, FPS, CLIPS, st.integers(0, 2**32))
+def test_random_clip_law(video_frames: int, fps: float, clip: ClipSpec, seed: int) -> None:
+    indices = random_clip(video_frames, fps, clip, np.random.default_rng(seed))
+    check_indices(indices, (clip.num_frames,), video_frames)
+    again = random_clip(video_frames, fps, clip, np.random.default_rng(seed))
+    np.testing.assert_array_equal(indices, again)
+
+
+def test_random_clip_reaches_every_start() -> None:
+    starts = {int(random_clip(20, 30.0, ClipSpec(4, 4), np.random.default_rng(seed))[0]) for seed in range(200)}
+    assert starts == {0, 1, 2, 3, 4}
+
+
+@given(VIDEO_FRAMES, FPS, CLIPS, st.integers(1, 12))
+def test_uniform_clips_law(video_frames: int, fps: float, clip: ClipSpec, num_clips: int) -> None:
+    indices = uniform_clips(video_frames, fps, clip, num_clips)
+    check_indices(indices, (num_clips, clip.num_frames), video_frames)
+    if num_clips > 1:
+        assert indices[0, 0] == 0
+    if num_clips > 1 and clip.num_frames > 1:
+        assert video_frames - 1 - indices[-1, -1] <= num_clips
+
+
+@given(VIDEO_FRAMES, FPS, CLIPS, st.floats(0.2, 20))
+def test_dense_clips_cover_both_ends(video_frames: int, fps: float, clip: ClipSpec, stride_seconds: float) -> None:
+    indices = dense_clips(video_frames, fps, clip, stride_seconds)
+    check_indices(indices, (len(indices), clip.num_frames), video_frames)
+    assert indices[0, 0] == 0
+    if clip.num_frames > 1:
+        assert indices[-1, -1] == video_frames - 1
+    assert np.diff(indices[:, 0]).max(initial=0) <= math.ceil(stride_seconds * fps)
+    assert len(np.unique(indices[:, 0])) == len(indices)
+
+
+def test_dense_clips_refuse_a_stride_below_one_frame() -> None:
+    with pytest.raises(ValueError, match=r"stride_seconds=0\.01"):
+        dense_clips(100, 30.0, ClipSpec(), 0.01)
+
+
+@given(VIDEO_FRAMES, st.integers(1, 64), st.one_of(st.none(), st.integers(0, 99)))
+def test_segment_frames_law(video_frames: int, num_frames: int, seed: int | None) -> None:
+    rng = None if seed is None else np.random.default_rng(seed)
+    check_indices(segment_frames(video_frames, num_frames, rng), (num_frames,), video_frames)
+
+
+def test_segment_frames_takes_the_middle_of_each_segment() -> None:
+    assert segment_frames(41, 4).tolist() == [5, 15, 25, 35]
+
+
+def test_three_crops_lie_along_the_longer_edge() -> None:
+    assert spatial_crops(224, 299, 224, 3).tolist() == [[0, 0], [0, 38], [0, 75]]
+    assert spatial_crops(299, 224, 224, 3).tolist() == [[0, 0], [38, 0], [75, 0]]
+    assert spatial_crops(256, 341, 224, 1).tolist() == [[16, 59]]
+
+
+@given(st.integers(16, 400), st.integers(16, 400), st.integers(1, 400), st.sampled_from([1, 3]))
+def test_crops_lie_inside_the_frame(height: int, width: int, size: int, num_crops: int) -> None:
+    if size > min(height, width):
+        with pytest.raises(ValueError, match=f"{size} pixels"):
+            spatial_crops(height, width, size, num_crops)
+        return
+    crops = spatial_crops(height, width, size, num_crops)
+    assert crops.shape == (num_crops, 2)
+    assert (crops >= 0).all()
+    assert (crops + size <= [height, width]).all()
+
+
+def test_frame_orders_keep_the_frames() -> None:
+    clips = uniform_clips(300, 30.0, ClipSpec(16, 4), 3)
+    assert (order_frames(clips, "forward", np.random.default_rng(0)) == clips).all()
+    assert (order_frames(clips, "reversed", np.random.default_rng(0)) == clips[:, ::-1]).all()
+    shuffled = order_frames(clips, "shuffled", np.random.default_rng(0))
+    assert (shuffled != clips).any(axis=1).all()
+    assert (np.sort(shuffled) == clips).all()
+    with pytest.raises(ValueError, match="backward"):
+        order_frames(clips, "backward", np.random.default_rng(0))  # type: ignore[arg-type]
