@@ -1,0 +1,159 @@
+"""What surrounds training: randomness, speed, the record of the run, and what the user sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from torch import Tensor
+
+import mvit_video
+
+
+class StepSeed(Callback):
+    """Makes dropout and drop path of a step a function of (seed, epoch, batch, process) alone.
+
+    A run that was stopped and continued draws the same numbers as one that was not, and no generator state has to
+    travel in the checkpoint.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seeds the generators of all devices."""
+        entropy = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+
+class Throughput(Callback):
+    """Logs `train/clips_per_second` over all processes, once per `trainer.log_every_n_steps` batches.
+
+    Time is taken over whole windows, so that the device is never waited for; validation and the first batch of an
+    epoch, which starts the loader's workers, are left out.
+    """
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._num_clips = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the window of the epoch before."""
+        self._start = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the window that validation interrupted."""
+        self._start = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the clips of the batch."""
+        now = time.perf_counter()
+        if self._start is None:
+            self._start, self._num_clips = now, 0
+            return
+        self._num_clips += len(batch.label) * trainer.world_size
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
+            pl_module.log("train/clips_per_second", self._num_clips / (now - self._start), prog_bar=True)
+            self._start, self._num_clips = now, 0
+
+
+class EpochLine(Callback):
+    """Prints one line per epoch: what a log file keeps of a run."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keeps the loss, without waiting for the device."""
+        if len(batch.label):
+            self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the epoch's mean loss of this process, and the metrics."""
+        values = dict(trainer.callback_metrics)
+        if self._losses:
+            values["train/loss"] = torch.stack(self._losses).mean()
+            self._losses = []
+        shown = (
+            ("train/loss", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
+            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("train/clips_per_second", "| {:.1f} clips/s"),
+        )  # fmt: skip
+        parts = [form.format(float(values[name])) for name, form in shown if name in values]
+        if trainer.is_global_zero:
+            epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+            print(f"epoch {trainer.current_epoch + 1}{epochs}: ", *parts, flush=True)
+
+
+class ProgressBar(RichProgressBar):
+    """Batches, loss, accuracy and clips per second, on a terminal."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The metrics without the version number, which the run folder shows."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class RunRecord(Callback):
+    """Writes `run.json`: what a number from this run needs beside its config to be repeated."""
+
+    def __init__(self, folder: Path, *, seed: int | None, checkpoint: str | None) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.checkpoint = checkpoint
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the file, before the work begins."""
+        if not trainer.is_global_zero:
+            return
+        device = trainer.strategy.root_device
+        record = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "commit": source_commit(),
+            "checkpoint": self.checkpoint,
+            "seed": self.seed,
+            "precision": str(trainer.precision),
+            "processes": trainer.world_size,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} {platform.machine()}",
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("mvit-video", "torch", "torchvision", "lightning", "av")},
+            },
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / ".run.json"
+        unfinished.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(unfinished, self.folder / "run.json")
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree the package is imported from, with `+` if it was changed; None outside a checkout."""
+    root = Path(mvit_video.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()

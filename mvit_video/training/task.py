@@ -1,0 +1,167 @@
+"""The Lightning task: loss, metrics and optimiser of a video classifier."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from mvit_video.training.metrics import PercentCorrect
+from mvit_video.training.schedule import Schedule, schedule_lr
+from mvit_video.types import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from mvit_video.data.dataset import ClipBatch
+
+
+def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Parameters that weight decay shrinks, and those it leaves alone: norms and biases.
+
+    Position tables and the class token do decay, as in the published recipes.
+    """
+    decayed, free = [], []
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            (free if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
+    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+
+
+class Task(LightningModule):
+    """Trains and scores `net` on clips.
+
+    Args:
+        net: maps a clip `(B, 3, T, H, W)` to logits; has `num_classes`, `num_frames` and `crop_size`.
+        optimizer: makes the optimiser from parameter groups; its learning rate is the peak of the schedule.
+        schedule: the learning rate over the run.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable,
+        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.label_smoothing = label_smoothing
+        num_classes = cast(int, net.num_classes)
+        self.train_top1 = PercentCorrect(num_classes, top_k=1)
+        self.val_loss = MeanMetric()
+        self.val_top1 = PercentCorrect(num_classes, top_k=1)
+        self.val_top5 = PercentCorrect(num_classes, top_k=5)
+        self._group_settings: list[dict[str, Any]] = []
+
+    def setup(self, stage: str) -> None:
+        """Compares what `data` yields with what `net` takes.
+
+        Raises:
+            ConfigError: they differ.
+        """
+        data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if data is None:
+            return
+        for key, ours, name in (
+            ("data.clip.num_frames", data.clip.num_frames, "num_frames"),
+            ("data.crop_size", data.crop_size, "crop_size"),
+        ):
+            if ours != getattr(self.net, name):
+                raise ConfigError(
+                    f"{key}={ours} but model.net.{name}={getattr(self.net, name)}: "
+                    "set both to the same value in the config"
+                )
+        num_classes = cast(int, self.net.num_classes)
+        if data.num_classes > num_classes or (data.class_names is not None and len(data.class_names) != num_classes):
+            raise ConfigError(
+                f"the annotations have {data.num_classes} classes but model.net.num_classes={num_classes}: "
+                f"set model.net.num_classes to {data.num_classes}"
+            )
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Cross entropy of the batch."""
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
+        size = len(batch.label)
+        if size == 0:  # every video failed; the other processes wait for this one's gradients
+            return cast(Tensor, sum(parameter.sum() * 0 for parameter in self.net.parameters()))
+        logits = self.net(batch.clip)
+        loss = F.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
+        self.train_top1.update(logits.detach(), batch.label)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Scores clips, not videos: one clip of each video."""
+        known = batch.label >= 0
+        if known.any():
+            logits, label = self.net(batch.clip[known]), batch.label[known]
+            self.val_loss.update(F.cross_entropy(logits, label), len(label))
+            self.val_top1.update(logits, label)
+            self.val_top5.update(logits, label)
+        # Also after an empty batch: a process that logs nothing would not take part in the reduction.
+        self.log("val/loss", self.val_loss)
+        self.log("val/top1", self.val_top1, prog_bar=True)
+        self.log("val/top5", self.val_top5)
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Probabilities of each view; `evaluation` joins the views of a video."""
+        if len(batch.label) == 0:
+            return {"probabilities": torch.zeros(0, cast(int, self.net.num_classes), device=self.device)}
+        return {"probabilities": self.net(batch.clip).float().softmax(dim=-1)}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser without decay on norms and biases, its schedule stepped with it.
+
+        Raises:
+            ConfigError: the run has no end, or ends before its warm-up does.
+        """
+        num_steps = self.trainer.estimated_stepping_batches  # first, because it sets up the training data
+        if math.isinf(num_steps):
+            raise ConfigError("trainer.max_epochs=-1 needs trainer.max_steps: the schedule ends with the run")
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        max_epochs = num_steps / steps_per_epoch
+        if self.schedule.warmup_epochs >= max_epochs and not self.trainer.fast_dev_run:
+            raise ConfigError(
+                f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {max_epochs:g} epochs: "
+                "lower it or raise trainer.max_epochs"
+            )
+        optimizer = self.optimizer(decay_groups(self.net))
+        self._group_settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        scheduler = schedule_lr(optimizer, self.schedule, steps_per_epoch, max_epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Lets the config win over the learning rate and weight decay that a checkpoint brings back."""
+        scheduler = cast(torch.optim.lr_scheduler.LambdaLR, self.lr_schedulers())
+        scheduler.base_lrs = [settings["lr"] for settings in self._group_settings]
+        for group, settings, factor in zip(
+            scheduler.optimizer.param_groups, self._group_settings, scheduler.lr_lambdas, strict=True
+        ):
+            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor(scheduler.last_epoch))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the weights of another model.
+
+        Raises:
+            CheckpointError: names or shapes differ.
+        """
+        own, theirs = self.state_dict(), checkpoint["state_dict"]
+        unfit = sorted(own.keys() ^ theirs.keys()) + [
+            f"{name} {tuple(theirs[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & theirs.keys())
+            if own[name].shape != theirs[name].shape
+        ]
+        if unfit:
+            raise CheckpointError(
+                f"the checkpoint holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}"
+            )

@@ -1,0 +1,143 @@
+"""A net and a datamodule small enough that a fit takes a second."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mvit_video.training import AtomicCheckpointIO, Schedule, StepSeed, Task
+from mvit_video.types import ClipSpec
+
+
+class Batch(NamedTuple):
+    clip: Tensor
+    label: Tensor
+    video: Tensor
+    view: Tensor
+    failures: list[tuple[int, str]]
+
+
+class TinyNet(nn.Module):
+    def __init__(self, num_classes: int = 3, num_frames: int = 2, crop_size: int = 4, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.num_classes, self.num_frames, self.crop_size = num_classes, num_frames, crop_size
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.embed = nn.Linear(3 * num_frames * crop_size**2, 8)
+        self.norm = nn.LayerNorm(8)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(self.dropout(self.norm(self.embed(clip.flatten(1)) + self.class_token[0])))
+
+
+class TinyClips(Dataset):
+    """A clip whose mean says its label; its noise depends on (epoch, index) alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
+        epoch, index = key
+        noise = np.random.default_rng((epoch, index)).normal(size=(3, 2, 4, 4)).astype(np.float32)
+        return torch.from_numpy(noise) + index % 3, index % 3, index
+
+
+def collate(items: list[tuple[Tensor, int, int]]) -> Batch:
+    clips, labels, videos = zip(*items, strict=True)
+    return Batch(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), torch.zeros(len(items), dtype=int), [])
+
+
+class EpochSampler(Sampler):
+    def __init__(self, size: int, shuffle: bool) -> None:
+        self.size, self.shuffle, self.epoch, self.start = size, shuffle, 0, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng(self.epoch).permutation(self.size) if self.shuffle else np.arange(self.size)
+        start, self.start = self.start, 0
+        return iter([(self.epoch, int(index)) for index in order[start:]])
+
+
+class TinyData(LightningDataModule):
+    """Continues in mid-epoch, as the real datamodule does."""
+
+    def __init__(self, size: int = 12, batch_size: int = 2, **changes: Any) -> None:
+        super().__init__()
+        self.size, self.batch_size = size, batch_size
+        self.clip, self.crop_size = ClipSpec(num_frames=changes.pop("num_frames", 2)), changes.pop("crop_size", 4)
+        self.num_classes = changes.pop("num_classes", 3)
+        self.class_names = changes.pop("class_names", None)
+        self.epoch, self.start = 0, 0
+
+    def train_dataloader(self) -> DataLoader:
+        sampler = EpochSampler(self.size, shuffle=True)
+        sampler.epoch, sampler.start = self.epoch, self.start * self.batch_size
+        return DataLoader(TinyClips(self.size), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
+
+    def val_dataloader(self) -> DataLoader:
+        sampler = EpochSampler(self.size, shuffle=False)
+        return DataLoader(TinyClips(self.size), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
+
+    def state_dict(self) -> dict[str, int]:
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        num_batches = self.trainer.num_training_batches
+        epoch = self.trainer.current_epoch + (progress.processed == num_batches)
+        return {"epoch": epoch, "start": progress.processed % num_batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.start = state["epoch"], state["start"]
+
+
+@pytest.fixture
+def tiny_net() -> Callable[..., nn.Module]:
+    return TinyNet
+
+
+@pytest.fixture
+def tiny_data() -> Callable[..., LightningDataModule]:
+    return TinyData
+
+
+@pytest.fixture
+def make_task() -> Callable[..., Task]:
+    def make(**changes: Any) -> Task:
+        torch.manual_seed(0)
+        settings = {
+            "net": TinyNet(),
+            "optimizer": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.05),
+            "schedule": Schedule(warmup_epochs=0.5),
+            "label_smoothing": 0.1,
+        }
+        return Task(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    def make(*callbacks: Callback, **changes: Any) -> Trainer:
+        settings: dict[str, Any] = {
+            "default_root_dir": tmp_path, "accelerator": "cpu", "devices": 1, "max_epochs": 2, "logger": False,
+            "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+            "num_sanity_val_steps": 0, "use_distributed_sampler": False, "log_every_n_steps": 2,
+            "plugins": [AtomicCheckpointIO()],
+        }  # fmt: skip
+        return Trainer(callbacks=[StepSeed(1), *callbacks], **(settings | changes))
+
+    return make

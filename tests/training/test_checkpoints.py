@@ -1,0 +1,106 @@
+"""A run that is stopped and continued ends with the very weights of one that is not."""
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from mvit_video.training import AtomicCheckpointIO, StopBetweenSteps, Task, best_checkpoint, last_checkpoint
+
+Make = Callable[..., Any]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+]
+
+
+class Interrupt(Callback):
+    """Ctrl-C at one hook of one batch of one epoch."""
+
+    def __init__(self, hook: str, epoch: int, batch_idx: int) -> None:
+        def interrupt(trainer: Trainer, *args: Any) -> None:
+            if (trainer.current_epoch, args[-1]) == (epoch, batch_idx):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        setattr(self, hook, interrupt)
+
+
+class Raise(Callback):
+    """KeyboardInterrupt in a callback."""
+
+    def __init__(self, epoch: int, batch_idx: int) -> None:
+        self.at = (epoch, batch_idx)
+
+    def on_train_batch_end(self, trainer: Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise KeyboardInterrupt
+
+
+class Validations(Callback):
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+        self.seen.append((trainer.current_epoch, float(trainer.callback_metrics["val/loss"])))
+
+
+def weights(task: Task) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        Raise(1, 1),
+        Interrupt("on_train_batch_start", 0, 2),
+        Interrupt("on_train_batch_end", 1, 3),
+        Interrupt("on_train_batch_start", 1, 5),  # the last batch of an epoch: validation stops instead
+    ],
+    ids=lambda stop: type(stop).__name__,
+)
+def test_stopped_and_continued_run_equals_one_run(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, stop: Callback, accumulate: int
+) -> None:
+    whole, validations = make_task(), Validations()
+    make_trainer(validations, max_epochs=3, accumulate_grad_batches=accumulate).fit(whole, datamodule=tiny_data())
+
+    stopper, before = StopBetweenSteps(tmp_path / "last.ckpt"), Validations()
+    with pytest.raises(SystemExit):
+        make_trainer(stop, stopper, before, max_epochs=3, accumulate_grad_batches=accumulate).fit(
+            make_task(), datamodule=tiny_data()
+        )
+    assert stopper.saved
+
+    continued, after = make_task(), Validations()
+    make_trainer(after, max_epochs=3, accumulate_grad_batches=accumulate).fit(
+        continued, datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt"
+    )
+    assert before.seen + after.seen == validations.seen
+    for name, value in weights(whole).items():
+        assert torch.equal(value, continued.state_dict()[name]), name
+
+
+def test_last_is_written_although_best_is_not(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+) -> None:
+    trainer = make_trainer(best_checkpoint(), last_checkpoint(), max_epochs=3, enable_checkpointing=True)
+    trainer.fit(make_task(optimizer=partial(torch.optim.AdamW, lr=0.0)), datamodule=tiny_data())
+    files = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
+    assert files == {"best.ckpt": 0, "last.ckpt": 2}
+
+
+def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2, "bad": lambda: None}, path)
+    assert torch.load(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
