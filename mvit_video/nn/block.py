@@ -25,7 +25,7 @@ class DropPath(nn.Module):
             raise ValueError(f"drop path rate must be in [0, 1), got {rate}")
         self.rate = rate
 
-    def forward(self, x: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch *rest"]:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
@@ -50,7 +50,7 @@ class Mlp(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, dim_out)
 
-    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim_out"]:
+    def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim_out"]:
         return self.fc2(self.act(self.fc1(x)))
 
 

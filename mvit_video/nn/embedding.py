@@ -26,17 +26,14 @@ class CubeEmbedding(nn.Module):
 
     def __init__(self, dim: int, kernel: THW, stride: THW, in_channels: int = 3) -> None:
         super().__init__()
-        self.stride = stride
-        padding = tuple(0 if k == s else k // 2 for k, s in zip(kernel, stride, strict=True))
-        self.proj = nn.Conv3d(in_channels, dim, tuple(kernel), tuple(stride), padding)
+        self.kernel, self.stride = kernel, stride
+        self.padding = THW(*(0 if k == s else k // 2 for k, s in zip(kernel, stride, strict=True)))
+        self.proj = nn.Conv3d(in_channels, dim, kernel, stride, self.padding)
 
     def thw(self, size: THW) -> THW:
         """Grid of tokens that a clip of `size` frames and pixels becomes."""
-        cells = (
-            (n + 2 * int(p) - k) // s + 1
-            for n, p, k, s in zip(size, self.proj.padding, self.proj.kernel_size, self.stride, strict=True)
-        )
-        return THW(*cells)
+        axes = zip(size, self.padding, self.kernel, self.stride, strict=True)
+        return THW(*((n + 2 * p - k) // s + 1 for n, p, k, s in axes))
 
     def forward(self, clip: Float[Tensor, "batch channels t h w"]) -> tuple[Float[Tensor, "batch cells dim"], THW]:
         return grid_to_tokens(self.proj(clip))

@@ -14,7 +14,7 @@ from mvit_video.types import THW
 
 def tokens_to_grid(tokens: Float[Tensor, "batch cells dim"], thw: THW) -> Float[Tensor, "batch dim t h w"]:
     """View patch tokens, class token excluded, as a volume."""
-    return tokens.unflatten(1, tuple(thw)).permute(0, 4, 1, 2, 3)
+    return tokens.unflatten(1, thw).permute(0, 4, 1, 2, 3)
 
 
 def grid_to_tokens(grid: Float[Tensor, "batch dim t h w"]) -> tuple[Float[Tensor, "batch cells dim"], THW]:

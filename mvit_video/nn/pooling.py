@@ -18,6 +18,11 @@ from mvit_video.types import THW
 PoolMode = Literal["conv", "max", "avg"]
 
 
+def same_padding(kernel: THW) -> THW:
+    """Padding with which a pool of an odd kernel and stride 1 keeps the size of the grid."""
+    return THW(*(k // 2 for k in kernel))
+
+
 class HeadSharedConv3d(nn.Module):
     """Depthwise convolution whose `D` kernels are shared by all heads.
 
@@ -31,8 +36,8 @@ class HeadSharedConv3d(nn.Module):
 
     def __init__(self, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
         super().__init__()
-        self.num_heads, self.stride = num_heads, tuple(stride)
-        self.padding = tuple(k // 2 for k in kernel)
+        self.num_heads, self.stride = num_heads, stride
+        self.padding = same_padding(kernel)
         self.weight = nn.Parameter(torch.empty(head_dim, 1, *kernel))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # nn.Conv3d's own, as in the published models
 
@@ -56,7 +61,7 @@ class TokenPool(nn.Module):
 
     def __init__(self, mode: PoolMode, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
         super().__init__()
-        padding = tuple(k // 2 for k in kernel)
+        padding = same_padding(kernel)
         self.num_heads = num_heads
         self.norm: nn.Module | None = None
         match mode:
@@ -64,9 +69,9 @@ class TokenPool(nn.Module):
                 self.pool = HeadSharedConv3d(head_dim, num_heads, kernel, stride)
                 self.norm = nn.LayerNorm(head_dim, eps=1e-6)
             case "max":
-                self.pool = nn.MaxPool3d(tuple(kernel), tuple(stride), padding)
+                self.pool = nn.MaxPool3d(kernel, stride, padding)
             case "avg":
-                self.pool = nn.AvgPool3d(tuple(kernel), tuple(stride), padding)
+                self.pool = nn.AvgPool3d(kernel, stride, padding)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"], thw: THW

@@ -71,5 +71,5 @@ class JointPosition(nn.Module):
         if thw == self.thw:
             return self.table
         volume = tokens_to_grid(self.table[:, 1:], self.thw)
-        cells, _ = grid_to_tokens(F.interpolate(volume, tuple(thw), mode="trilinear", align_corners=False))
+        cells, _ = grid_to_tokens(F.interpolate(volume, thw, mode="trilinear", align_corners=False))
         return torch.cat([self.table[:, :1], cells], dim=1)
