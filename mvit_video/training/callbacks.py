@@ -67,7 +67,8 @@ class Throughput(Callback):
             self._start, self._num_clips = now, 0
             return
         self._num_clips += len(batch.label) * trainer.world_size
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
+        every = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if (batch_idx + 1) % every == 0 or trainer.is_last_batch:
             pl_module.log("train/clips_per_second", self._num_clips / (now - self._start), prog_bar=True)
             self._start, self._num_clips = now, 0
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-
 from mvit_video.types import ConfigError
 
 
@@ -52,13 +49,3 @@ class Schedule:
             return self.end_factor
         progress = (epoch - self.warmup_epochs) / (max_epochs - self.warmup_epochs)
         return self.end_factor + (1 - self.end_factor) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def schedule_lr(optimizer: Optimizer, schedule: Schedule, steps_per_epoch: int, max_epochs: float) -> LambdaLR:
-    """Scheduler to be stepped after every optimiser step.
-
-    Args:
-        steps_per_epoch: optimiser steps, not batches.
-    """
-    # A closure, because LambdaLR writes the attributes of a callable object into the checkpoint and restores them.
-    return LambdaLR(optimizer, lambda step: schedule.factor(step / steps_per_epoch, max_epochs))

@@ -11,26 +11,16 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from mvit_video.training.metrics import PercentCorrect
-from mvit_video.training.schedule import Schedule, schedule_lr
+from mvit_video.training.parameters import decay_groups
+from mvit_video.training.schedule import Schedule
 from mvit_video.types import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mvit_video.data.dataset import ClipBatch
-
-
-def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
-    """Parameters that weight decay shrinks, and those it leaves alone: norms and biases.
-
-    Position tables and the class token do decay, as in the published recipes.
-    """
-    decayed, free = [], []
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            (free if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
-    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
 
 
 class Task(LightningModule):
@@ -61,6 +51,7 @@ class Task(LightningModule):
         self.val_top1 = PercentCorrect(num_classes, top_k=1)
         self.val_top5 = PercentCorrect(num_classes, top_k=5)
         self._group_settings: list[dict[str, Any]] = []
+        self._epoch_steps, self._max_epochs = 1, math.inf  # known when training starts
 
     def setup(self, stage: str) -> None:
         """Compares what `data` yields with what `net` takes.
@@ -120,34 +111,37 @@ class Task(LightningModule):
         return {"probabilities": self.net(batch.clip).float().softmax(dim=-1)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser without decay on norms and biases, its schedule stepped with it.
+        """The optimiser without decay on norms and biases, its schedule stepped with it."""
+        optimizer = self.optimizer(decay_groups(self.net))
+        self._group_settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        # A closure, because LambdaLR writes the attributes of a callable object into the checkpoint and restores them.
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step / self._epoch_steps, self._max_epochs))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Fixes the length of the schedule, and lets the config win over the settings a checkpoint brings back.
+
+        The length is not asked for earlier: Lightning would set up the loaders for it, too early for the position in
+        the epoch that a checkpoint restores.
 
         Raises:
             ConfigError: the run has no end, or ends before its warm-up does.
         """
-        num_steps = self.trainer.estimated_stepping_batches  # first, because it sets up the training data
+        num_steps = self.trainer.estimated_stepping_batches
+        self._epoch_steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self._max_epochs = num_steps / self._epoch_steps
         if math.isinf(num_steps):
             raise ConfigError("trainer.max_epochs=-1 needs trainer.max_steps: the schedule ends with the run")
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        max_epochs = num_steps / steps_per_epoch
-        if self.schedule.warmup_epochs >= max_epochs and not self.trainer.fast_dev_run:
+        if self.schedule.warmup_epochs >= self._max_epochs and not self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             raise ConfigError(
-                f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {max_epochs:g} epochs: "
-                "lower it or raise trainer.max_epochs"
+                f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {self._max_epochs:g} "
+                "epochs: lower it or raise trainer.max_epochs"
             )
-        optimizer = self.optimizer(decay_groups(self.net))
-        self._group_settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-        scheduler = schedule_lr(optimizer, self.schedule, steps_per_epoch, max_epochs)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        """Lets the config win over the learning rate and weight decay that a checkpoint brings back."""
-        scheduler = cast(torch.optim.lr_scheduler.LambdaLR, self.lr_schedulers())
+        scheduler = cast(LambdaLR, self.lr_schedulers())
         scheduler.base_lrs = [settings["lr"] for settings in self._group_settings]
-        for group, settings, factor in zip(
-            scheduler.optimizer.param_groups, self._group_settings, scheduler.lr_lambdas, strict=True
-        ):
-            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor(scheduler.last_epoch))
+        factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+        for group, settings in zip(scheduler.optimizer.param_groups, self._group_settings, strict=True):
+            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the weights of another model.

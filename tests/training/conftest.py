@@ -1,27 +1,21 @@
 """A net and a datamodule small enough that a fit takes a second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
+from mvit_video.data import ClipBatch
+from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.training import AtomicCheckpointIO, Schedule, StepSeed, Task
 from mvit_video.types import ClipSpec
-
-
-class Batch(NamedTuple):
-    clip: Tensor
-    label: Tensor
-    video: Tensor
-    view: Tensor
-    failures: list[tuple[int, str]]
 
 
 class TinyNet(nn.Module):
@@ -39,69 +33,44 @@ class TinyNet(nn.Module):
 
 
 class TinyClips(Dataset):
-    """A clip whose mean says its label; its noise depends on (epoch, index) alone."""
+    """A clip whose mean says its label; its noise depends on (epoch, index) alone, or on the index if `fixed`."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, fixed: bool) -> None:
+        self.size, self.fixed = size, fixed
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
         epoch, index = key
-        noise = np.random.default_rng((epoch, index)).normal(size=(3, 2, 4, 4)).astype(np.float32)
+        noise = np.random.default_rng((0 if self.fixed else epoch, index)).normal(size=(3, 2, 4, 4)).astype(np.float32)
         return torch.from_numpy(noise) + index % 3, index % 3, index
 
 
-def collate(items: list[tuple[Tensor, int, int]]) -> Batch:
+def collate(items: list[tuple[Tensor, int, int]]) -> ClipBatch:
     clips, labels, videos = zip(*items, strict=True)
-    return Batch(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), torch.zeros(len(items), dtype=int), [])
-
-
-class EpochSampler(Sampler):
-    def __init__(self, size: int, shuffle: bool) -> None:
-        self.size, self.shuffle, self.epoch, self.start = size, shuffle, 0, 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng(self.epoch).permutation(self.size) if self.shuffle else np.arange(self.size)
-        start, self.start = self.start, 0
-        return iter([(self.epoch, int(index)) for index in order[start:]])
+    view = torch.zeros(len(items), dtype=torch.long)
+    return ClipBatch(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), view, [])
 
 
 class TinyData(LightningDataModule):
-    """Continues in mid-epoch, as the real datamodule does."""
-
     def __init__(self, size: int = 12, batch_size: int = 2, **changes: Any) -> None:
         super().__init__()
         self.size, self.batch_size = size, batch_size
         self.clip, self.crop_size = ClipSpec(num_frames=changes.pop("num_frames", 2)), changes.pop("crop_size", 4)
         self.num_classes = changes.pop("num_classes", 3)
         self.class_names = changes.pop("class_names", None)
-        self.epoch, self.start = 0, 0
 
-    def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(self.size, shuffle=True)
-        sampler.epoch, sampler.start = self.epoch, self.start * self.batch_size
-        return DataLoader(TinyClips(self.size), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
+    def _loader(self, shuffle: bool) -> VideoLoader:
+        sampler = EpochSampler(self.size, shuffle=shuffle, even=False)
+        dataset: Any = TinyClips(self.size, fixed=not shuffle)
+        return VideoLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
 
-    def val_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(self.size, shuffle=False)
-        return DataLoader(TinyClips(self.size), batch_size=self.batch_size, sampler=sampler, collate_fn=collate)
+    def train_dataloader(self) -> VideoLoader:
+        return self._loader(shuffle=True)
 
-    def state_dict(self) -> dict[str, int]:
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        num_batches = self.trainer.num_training_batches
-        epoch = self.trainer.current_epoch + (progress.processed == num_batches)
-        return {"epoch": epoch, "start": progress.processed % num_batches}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.start = state["epoch"], state["start"]
+    def val_dataloader(self) -> VideoLoader:
+        return self._loader(shuffle=False)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The learning rate: literal values of the published recipe, and the laws of its shape."""
 
 import math
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,9 +50,8 @@ def test_moves_no_faster_than_its_slopes(schedule: Schedule, max_epochs: float, 
 
 @given(schedules, st.floats(51, 300))
 def test_rises_then_falls(schedule: Schedule, max_epochs: float) -> None:
-    epochs = [max_epochs * i / 40 for i in range(41)]
-    values = [schedule.factor(epoch, max_epochs) for epoch in epochs]
-    for (before, a), (after, b) in zip(zip(epochs, values, strict=True), list(zip(epochs, values, strict=True))[1:]):
+    points = [(epoch, schedule.factor(epoch, max_epochs)) for epoch in np.linspace(0, max_epochs, 41)]
+    for (before, a), (after, b) in pairwise(points):
         if after < schedule.warmup_epochs:
             assert b >= a - 1e-12
         if before >= schedule.warmup_epochs:

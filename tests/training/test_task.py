@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import nn
 
 from mvit_video.training import Schedule, Task
-from mvit_video.training.task import decay_groups
+from mvit_video.training.parameters import decay_groups
 from mvit_video.types import CheckpointError, ConfigError
 
 Make = Callable[..., Any]
