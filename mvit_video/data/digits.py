@@ -8,6 +8,7 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Motion:
     spin: int = 0
 
 
-# Classes stand in sorted order, so that a label is the same number in the CSV files and among the class folders.
+# In sorted order, which is also how class folders and class names in a CSV file are numbered.
 LABEL_SETS: dict[str, dict[str, Motion]] = {
     "orbit": {
         "clockwise_1": Motion(orbit=1),
@@ -105,9 +106,7 @@ def write_digits(
     Args:
         root: the videos go to the folder `labels` in it.
         labels: a key of `LABEL_SETS`; frames out of order carry no label in `orbit`, `pairs` is easier to read.
-        num_train: training videos.
         num_val: validation videos; none shows a digit image of the training videos.
-        seed: of everything that is drawn.
         num_workers: threads that draw and encode.
 
     Returns: the folder `root/labels`.
@@ -225,20 +224,20 @@ def _is_written(folder: Path, settings: dict[str, object]) -> bool:
 
 def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int, num_workers: int) -> None:
     pools = load_digit_pools()
-    names, motions = zip(*LABEL_SETS[labels].items(), strict=True)
-    jobs: list[tuple[int, int, str, int]] = []
+    classes = LABEL_SETS[labels]
+    jobs: list[tuple[int, int, str, str]] = []
     for number, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
-        targets = [index % len(names) for index in range(count)]
-        rows = [(f"{split}/{names[label]}/{split}_{index:05d}.mp4", label) for index, label in enumerate(targets)]
+        names = islice(cycle(classes), count)
+        rows = [(f"{split}/{name}/{split}_{index:05d}.mp4", name) for index, name in enumerate(names)]
         jobs += [(number, index, *row) for index, row in enumerate(rows)]
-        for name in names:
+        for name in classes:
             (folder / split / name).mkdir(parents=True)
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([("path", "label"), *rows])
 
-    def write_video(split: int, index: int, path: str, label: int) -> None:
+    def write_video(split: int, index: int, path: str, name: str) -> None:
         scene = draw_scene(pools[split], np.random.default_rng([seed, split, index]))
-        encode(render(scene, poses(motions[label], scene)), folder / path)
+        encode(render(scene, poses(classes[name], scene)), folder / path)
 
     console = Console(stderr=True)
     # Threads are enough: numpy and the encoder work without the interpreter lock.

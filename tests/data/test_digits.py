@@ -1,6 +1,6 @@
 import csv
 import json
-import subprocess
+import runpy
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvit_video.data import digits
+from mvit_video.data.annotations import load_annotations
 from mvit_video.data.digits import LABEL_SETS, SAMPLED_FRAMES, Poses, Scene, write_digits
-from mvit_video.types import ConfigError, MVitVideoError
+from mvit_video.data.sampling import random_clip, uniform_clips
+from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_demo_data.py"
 SMALL: Any = {"num_train": 8, "num_val": 8}
@@ -57,6 +59,9 @@ def orbit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sampled_frames_are_those_of_the_8x4_clip_rule() -> None:
     assert SAMPLED_FRAMES.tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    clip = ClipSpec(num_frames=8, sampling_rate=4)
+    assert uniform_clips(32, 30.0, clip, 3).tolist() == [SAMPLED_FRAMES.tolist()] * 3
+    assert random_clip(32, 30.0, clip, np.random.default_rng(0)).tolist() == SAMPLED_FRAMES.tolist()
 
 
 @given(seeds)
@@ -117,17 +122,18 @@ def test_the_drawing_follows_the_poses() -> None:
     np.testing.assert_allclose(centroid - centroid[0], path.centre - path.centre[0], atol=0.5)
 
 
-def test_layout_and_annotations(orbit: Path) -> None:
-    for split in ("train", "val"):
-        with (orbit / f"{split}.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        names = sorted(folder.name for folder in (orbit / split).iterdir())
-        assert names == list(LABEL_SETS["orbit"])
-        assert len(rows) == 8
-        for index, row in enumerate(rows):
-            assert row["path"] == f"{split}/{names[int(row['label'])]}/{split}_{index:05d}.mp4"
-            assert (orbit / row["path"]).is_file()
-        assert sorted(int(row["label"]) for row in rows) == [0, 0, 1, 1, 2, 2, 3, 3]
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_class_folders_and_annotation_files_name_the_same_videos(orbit: Path, split: str) -> None:
+    with (orbit / f"{split}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == list(LABEL_SETS["orbit"]) * 2
+    for index, row in enumerate(rows):
+        assert row["path"] == f"{split}/{row['label']}/{split}_{index:05d}.mp4"
+    by_file = load_annotations(orbit / f"{split}.csv")
+    by_folder = load_annotations(orbit / split)
+    assert by_file.class_names == by_folder.class_names == tuple(LABEL_SETS["orbit"])
+    labels = {Path(path).name: label for path, label in zip(by_folder.paths, by_folder.labels, strict=True)}
+    assert labels == {Path(path).name: label for path, label in zip(by_file.paths, by_file.labels, strict=True)}
 
 
 @pytest.mark.parametrize("labels", LABEL_SETS)
@@ -248,11 +254,15 @@ def test_missing_scikit_learn_names_the_extra(tmp_path: Path, monkeypatch: pytes
         write_digits(tmp_path, **SMALL)
 
 
-def test_the_script_writes_the_same_and_reports_mistakes_in_one_line(orbit: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--root", str(tmp_path), "--num-train", "8"]
-    done = subprocess.run([*command, "--num-val", "8"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'orbit'}\n", "")
+def test_the_script_writes_the_same_and_reports_mistakes_in_one_line(
+    orbit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(SCRIPT), "--root", str(tmp_path), "--num-train", "8", "--num-val"]
+    monkeypatch.setattr(sys, "argv", [*command, "8"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr() == (f"{tmp_path / 'orbit'}\n", "")
     assert hashes(tmp_path / "orbit") == hashes(orbit)
-    failed = subprocess.run([*command, "--num-val", "1"], capture_output=True, text=True)
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "error: num_train=8, num_val=1: 'orbit' needs 4 videos or more in each\n"
+    monkeypatch.setattr(sys, "argv", [*command, "1"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert caught.value.code == "error: num_train=8, num_val=1: 'orbit' needs 4 videos or more in each"
