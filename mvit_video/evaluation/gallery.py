@@ -1,0 +1,108 @@
+"""A picture of what a test predicted: strips of frames with the label and the prediction."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pyarrow import parquet
+
+from mvit_video.data import open_video
+from mvit_video.types import MVitVideoError, VideoDecodeError
+
+FRAME_HEIGHT, GAP, MARGIN, LINE_HEIGHT = 128, 4, 24, 26
+BACKGROUND, INK, GREY, GREEN, RED = "#ffffff", "#1b1f24", "#6e7781", "#1a7f37", "#cf222e"
+
+
+def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: int = 8, num_frames: int = 8) -> None:
+    """Draws videos of a test as strips of frames, half of them wrong ones if there are so many.
+
+    Args:
+        predictions: a `predictions.parquet`; the videos are looked for where it says that they were.
+        output: PNG file to write.
+        num_frames: frames per video, spread over its length.
+
+    Raises:
+        MVitVideoError: the file holds no scored video.
+        VideoDecodeError: a video can no longer be read.
+    """
+    table = parquet.read_table(predictions)
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    names = json.loads(metadata.get("class_names", "null"))
+    rows = [row for row in table.to_pylist() if row["status"] == "ok"]
+    if not rows:
+        raise MVitVideoError(f"{predictions}: no video of this test has a score")
+    strips = []
+    for row in choose(rows, num_videos):
+        path = Path(metadata["root"]) / row["path"]
+        if not path.exists():
+            raise VideoDecodeError(path, "the video is no longer where the test found it")
+        strips.append(draw_strip(read_frames(path, num_frames), row, names))
+    picture = Image.new(
+        "RGB",
+        (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN),
+        BACKGROUND,
+    )
+    top = MARGIN
+    for strip in strips:
+        picture.paste(strip, (MARGIN, top))
+        top += strip.height + MARGIN
+    output = Path(output)
+    unfinished = output.with_name(f".{output.name}")
+    picture.save(unfinished, format="PNG")
+    os.replace(unfinished, output)
+
+
+def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:
+    """Rows spread over the table, up to half of them wrong predictions, right ones for the rest."""
+    wrong = [row for row in rows if row["prediction"] != row["label"]]
+    right = [row for row in rows if row["prediction"] == row["label"]]
+    num_wrong = min(len(wrong), max(num_videos // 2, num_videos - len(right)))
+    return _spread(right, num_videos - num_wrong) + _spread(wrong, num_wrong)
+
+
+def read_frames(path: Path, num_frames: int) -> list[Image.Image]:
+    """Frames spread over the video, all of the gallery's height."""
+    with open_video(path) as reader:
+        wanted = np.linspace(0, reader.num_frames - 1, num_frames).round().astype(int)
+        frames = np.asarray(reader.get_frames(wanted))
+    images = [Image.fromarray(frame) for frame in frames]
+    width = max(1, round(images[0].width * FRAME_HEIGHT / images[0].height))
+    return [image.resize((width, FRAME_HEIGHT), Image.Resampling.LANCZOS) for image in images]
+
+
+def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] | None) -> Image.Image:
+    """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
+    is_right = row["prediction"] == row["label"]
+    colour = GREEN if is_right else RED
+    bold, plain = ImageFont.load_default(size=17), ImageFont.load_default(size=14)
+    left = 12
+    width = left + len(frames) * (frames[0].width + GAP)
+    verdict = f"{_name(row['prediction'], names)}  {100 * row['probabilities'][row['prediction']]:.1f}%"
+    if row["label"] >= 0 and not is_right:
+        verdict += f"   instead of {_name(row['label'], names)}  {100 * row['probabilities'][row['label']]:.1f}%"
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    path_start = left + measure.textlength(verdict, font=bold) + 20
+    width = int(max(width, path_start + measure.textlength(row["path"], font=plain)))
+    strip = Image.new("RGB", (width, LINE_HEIGHT + FRAME_HEIGHT), BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    baseline = LINE_HEIGHT - 8
+    draw.text((left, baseline), verdict, fill=colour, font=bold, anchor="ls")
+    draw.text((path_start, baseline), row["path"], fill=GREY, font=plain, anchor="ls")
+    draw.rectangle((0, 0, 4, strip.height), fill=colour)
+    for i, frame in enumerate(frames):
+        strip.paste(frame, (left + i * (frame.width + GAP), LINE_HEIGHT))
+    return strip
+
+
+def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    count = min(count, len(rows))
+    return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, count).round()] if count else []
+
+
+def _name(label: int, names: list[str] | None) -> str:
+    return names[label] if names is not None else f"class {label}"
