@@ -111,15 +111,15 @@ class VideoDataModule(L.LightningDataModule):
         _check_same_classes(self.tables)
         if stage == "fit":
             self._check_train(self.tables["train"])
+            if self.sources["val"] is None and self.trainer is not None:
+                self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
 
     def train_dataloader(self) -> VideoLoader:
         """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
         return self._loader("train", self.train_view, self.batch_size, train=True)
 
-    def val_dataloader(self) -> VideoLoader | list[VideoLoader]:
-        """Every video once, its centre clip; nothing when there are no validation videos."""
-        if self.sources["val"] is None:
-            return []
+    def val_dataloader(self) -> VideoLoader:
+        """Every video once, its centre clip."""
         return self._loader("val", self.val_view, self.batch_size)
 
     def test_dataloader(self) -> VideoLoader:

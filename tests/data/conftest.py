@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 BITS = 8
 
@@ -122,3 +123,9 @@ def odd_videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 def barcode_video(odd_videos: Callable[[str], Path]) -> Path:
     """48 frames of 96x64 at 30 fps, H.264 with closed groups of 12 pictures."""
     return odd_videos("closed_gop")
+
+
+@pytest.fixture(scope="session")
+def barcodes() -> Callable[[torch.Tensor], list[int]]:
+    """The numbers that frames `(T, H, W, 3)` carry."""
+    return lambda frames: read_barcodes(frames.numpy()) if len(frames) else []

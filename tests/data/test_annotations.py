@@ -1,0 +1,142 @@
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvit_video.data import load_annotations
+from mvit_video.types import AnnotationError
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str, name: str = "list.txt") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "paths"),
+    [
+        ("a.mp4 3\nb.mp4 0\n", "list.txt", ["a.mp4", "b.mp4"]),
+        ("a.mp4\t3\nb.mp4\t0", "list.tsv", ["a.mp4", "b.mp4"]),
+        ("a.mp4,3\nb.mp4,0\n", "list.txt", ["a.mp4", "b.mp4"]),
+        ("a b, c.mp4 3\nd e/f.mp4 0\n", "list.txt", ["a b, c.mp4", "d e/f.mp4"]),
+        ("my clip.mp4, 3\nb.mp4, 0\n", "list.txt", ["my clip.mp4", "b.mp4"]),
+        ("path,label\na.mp4,3\nb.mp4,0\n", "list.csv", ["a.mp4", "b.mp4"]),
+        ("path,label\na.mp4,3\nb.mp4,0\n", "list.txt", ["a.mp4", "b.mp4"]),
+        ('"a, b.mp4",3\nb.mp4,0\n', "list.csv", ["a, b.mp4", "b.mp4"]),
+        ("\ufeff# made by hand\r\n\r\na.mp4 3\r\n  b.mp4   0  \r\n", "list.txt", ["a.mp4", "b.mp4"]),
+    ],
+)
+def test_numbered_labels(write: Write, text: str, name: str, paths: list[str]) -> None:
+    table = load_annotations(write(text, name))
+    assert table.paths.tolist() == paths
+    assert table.labels.tolist() == [3, 0]
+    assert table.labels.dtype == "int64"
+    assert table.class_names is None
+    assert table.num_classes == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a.mp4 run\nb.mp4 climb\nc.mp4 run\n", "list.txt"),
+        ("a.mp4,run\nb.mp4,climb\nc.mp4,run\n", "list.csv"),
+        ("a.mp4\trun\nb.mp4\tclimb\nc.mp4\trun\n", "list.txt"),
+    ],
+)
+def test_named_labels_are_numbered_in_sorted_order(write: Write, text: str, name: str) -> None:
+    table = load_annotations(write(text, name))
+    assert table.class_names == ("climb", "run")
+    assert table.labels.tolist() == [1, 0, 1]
+
+
+def test_class_names_may_hold_spaces(write: Write) -> None:
+    table = load_annotations(write("a.mp4,riding a bike\nb b.mp4,air drumming\n"))
+    assert table.class_names == ("air drumming", "riding a bike")
+    assert table.paths.tolist() == ["a.mp4", "b b.mp4"]
+
+
+def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
+    path = write("a.mp4 0\n/abs/b.mp4 1\n")
+    assert load_annotations(path).locate(0) == tmp_path / "a.mp4"
+    assert load_annotations(path, tmp_path / "videos").locate(0) == tmp_path / "videos" / "a.mp4"
+    assert load_annotations(path, tmp_path / "videos").locate(1) == Path("/abs/b.mp4")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "line", "reason"),
+    [
+        ("", "list.txt", 0, "holds no videos"),
+        ("# nothing\n\n", "list.txt", 0, "holds no videos"),
+        ("path,label\n", "list.csv", 0, "holds no videos"),
+        ("a.mp4 0\nb.mp4\n", "list.txt", 2, "got 'b.mp4'"),
+        ("a.mp4 0\n\n5\n", "list.txt", 3, "got '5'"),
+        ("a.mp4,0,1\n", "list.csv", 1, "got 'a.mp4,0,1'"),
+        ("a.mp4,\n", "list.csv", 1, "got 'a.mp4,'"),
+        ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* line 1 has '0'"),
+        ("a.mp4 -2\n", "list.txt", 1, "label -2 is out of range"),
+        ("a.mp4 99999999999999999999\n", "list.txt", 1, "label 99999999999999999999"),
+        ("a.mp4 0\n../b.mp4 1\n", "list.txt", 2, r"'\.\./b\.mp4' leaves the root"),
+        ("a/../../b.mp4 1\n", "list.txt", 1, "leaves the root"),
+    ],
+)
+def test_problems_name_the_line_and_the_value(write: Write, text: str, name: str, line: int, reason: str) -> None:
+    path = write(text, name)
+    with pytest.raises(AnnotationError, match=reason) as caught:
+        load_annotations(path)
+    assert (caught.value.file, caught.value.line) == (str(path), line)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_names_the_keys_and_the_demo(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"nowhere\.txt: no such .* data\.train.*configs/demo\.yaml"):
+        load_annotations(tmp_path / "nowhere.txt")
+
+
+def test_a_video_is_no_annotation_file(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(range(256)))
+    with pytest.raises(AnnotationError, match="not a text file"):
+        load_annotations(tmp_path / "a.mp4")
+
+
+def test_folder_of_classes(tmp_path: Path) -> None:
+    for name in ["run/b.mp4", "run/a.AVI", "run/notes.txt", "climb/c d.mkv", ".cache/x.mp4", "run/.hidden.mp4"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    table = load_annotations(tmp_path)
+    assert table.paths.tolist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
+    assert table.labels.tolist() == [0, 1, 1]
+    assert table.class_names == ("climb", "run")
+    assert table.locate(0) == tmp_path / "climb" / "c d.mkv"
+
+
+def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="holds no folder with videos"):
+        load_annotations(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "climb").mkdir()
+    (tmp_path / "run" / "a.mp4").touch()
+    with pytest.raises(AnnotationError, match="climb: holds no videos"):
+        load_annotations(tmp_path)
+
+
+NAMES = st.text(st.characters(categories=["L", "N"], include_characters=" _-."), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(NAMES, st.integers(0, 999)), min_size=1, max_size=8), st.sampled_from([" ", "\t", ","]))
+def test_what_is_written_is_read(rows: list[tuple[str, int]], separator: str) -> None:
+    rows = [(f"v{name.strip()}.mp4", label) for name, label in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "list.txt"
+        path.write_text("".join(f"{name}{separator}{label}\n" for name, label in rows), encoding="utf-8")
+        table = load_annotations(path)
+    assert list(zip(table.paths.tolist(), table.labels.tolist(), strict=True)) == rows
