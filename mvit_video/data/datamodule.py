@@ -148,9 +148,11 @@ class VideoDataModule(L.LightningDataModule):
         unknown = (table.labels < 0).nonzero()[0]
         if unknown.size:
             raise ConfigError(f"data.train: {table.paths[unknown[0]]} has label -1 (unknown); training needs a class")
-        if len(table) < self.batch_size:
+        num_processes = self.trainer.world_size if self.trainer is not None else 1
+        if len(table) < self.batch_size * num_processes:
             raise ConfigError(
-                f"data.batch_size={self.batch_size} is more than the {len(table)} videos of data.train; lower it"
+                f"data.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} "
+                "videos of data.train; lower it"
             )
 
     def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:

@@ -89,6 +89,7 @@ ODD_VIDEOS: dict[str, Callable[[Path], Path]] = {
     "mpeg4_avi": lambda folder: write_video(folder / "mpeg4.avi", "mpeg4", {"bf": "2", "g": "12"}),
     "mpeg4_avi_no_b": lambda folder: write_video(folder / "mpeg4_no_b.avi", "mpeg4", {"g": "12"}),
     "mpeg_ts": lambda folder: write_video(folder / "stream.ts", options=x264()),
+    "flv": lambda folder: write_video(folder / "stream.flv", options=x264(keyint=2)),
     "vp9": lambda folder: write_video(folder / "vp9.webm", "libvpx-vp9", {"g": "12", "cpu-used": "8"}),
     "variable_rate": lambda folder: write_video(
         folder / "vfr.mp4", options=x264(), pts=np.cumsum(np.tile([20, 35, 60, 33], 12)).tolist()

@@ -30,6 +30,7 @@ VIDEOS: dict[str, tuple[int, str | None]] = {
     "mpeg4_avi": (0, "container is avi"),
     "mpeg4_avi_no_b": (0, "container is avi"),
     "mpeg_ts": (0, "container is mpegts"),
+    "flv": (0, "container is flv"),
     "edit_list": (7, "edit list"),
     "edit_list_reordered": (17, "edit list"),
     "ten_bits": (0, "more than 8 bits"),

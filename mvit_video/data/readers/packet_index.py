@@ -75,6 +75,8 @@ def open_stream(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise VideoDecodeError(source.name, "no video stream")
+            if not stream.codec_context:
+                raise VideoDecodeError(source.name, "no decoder for its codec")
             # frame threads have been seen to deadlock in loader workers, and one thread per worker is the faster set-up
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
@@ -115,13 +117,14 @@ def scan_packets(source: Source) -> PacketIndex:
         refusal = "its codec is av1"
     elif any(component.bits > 8 for component in first.format.components):
         refusal = f"its colours have more than 8 bits ({first.format.name})"
-    sideways = first.rotation % 180 != 0
+    rotation = round(first.rotation / 90) * 90
+    sideways = rotation % 180 != 0
     return PacketIndex(
         num_frames=num_frames,
-        fps=_mean_rate(rate, time_base, num_frames, pts),
+        fps=_mean_rate(source, rate, time_base, num_frames, pts),
         height=first.width if sideways else first.height,
         width=first.height if sideways else first.width,
-        rotation=first.rotation,
+        rotation=rotation,
         pts=pts,
         key_pts=key_pts,
         decord_refusal=refusal,
@@ -184,10 +187,12 @@ def _count_frames(source: Source) -> int:
 
 
 def _mean_rate(
-    header: Fraction | None, time_base: Fraction | None, num_frames: int, pts: NDArray[np.int64] | None
+    source: Source, header: Fraction | None, time_base: Fraction | None, num_frames: int, pts: NDArray[np.int64] | None
 ) -> float:
     """The header's frames per second, unless the time stamps contradict it by more than one percent."""
-    if pts is None or time_base is None or num_frames < 2:
-        return float(header or 1)
-    measured = float((num_frames - 1) / (int(pts[-1] - pts[0]) * time_base))
-    return float(header) if header and abs(header / measured - 1) <= 0.01 else measured
+    if pts is not None and time_base is not None and num_frames > 1:
+        measured = float((num_frames - 1) / (int(pts[-1] - pts[0]) * time_base))
+        return float(header) if header and abs(header / measured - 1) <= 0.01 else measured
+    if not header:
+        raise VideoDecodeError(source.name, "neither its header nor its time stamps tell the frame rate")
+    return float(header)

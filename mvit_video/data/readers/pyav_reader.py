@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -96,7 +97,10 @@ def _packets_from_key(
     for tried in range(key, key - _SEEK_TRIES, -1):
         # MPEG-TS lands behind the key frame that was asked for, so before the first one a second is added
         offset = int(index.key_pts[tried]) if tried >= 0 else int(index.key_pts[0]) - one_second
-        container.seek(offset, stream=stream, backward=True)
+        try:
+            container.seek(offset, stream=stream, backward=True)
+        except FFmpegError:
+            raise _SeekMissed from None
         packets = container.demux(stream)
         first = next((packet for packet in packets if packet.is_keyframe), None)
         if first is not None and first.pts is not None and first.pts <= index.key_pts[key]:

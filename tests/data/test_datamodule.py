@@ -1,0 +1,193 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from mvit_video.data import ClipBatch
+from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.types import AnnotationError, ClipSpec, ConfigError, VideoDecodeError, ViewSpec
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),  # Lightning 2.6 on torch 2.15
+]
+
+SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+
+
+@pytest.fixture
+def listed(tmp_path: Path, barcode_video: Path) -> Callable[..., str]:
+    """Writes an annotation file of videos with the given labels."""
+
+    def write(*labels: object, name: str = "list.txt") -> str:
+        for i in range(len(labels)):
+            if not (tmp_path / f"{i}.mp4").exists():
+                (tmp_path / f"{i}.mp4").symlink_to(barcode_video)
+        (tmp_path / name).write_text("".join(f"{i}.mp4 {label}\n" for i, label in enumerate(labels)))
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_workers_change_nothing(listed: Callable[..., str]) -> None:
+    source = listed(0, 1, 2, 0, 1)
+
+    def batches(num_workers: int) -> list[list[ClipBatch]]:
+        data = VideoDataModule(train=source, val=source, **SMALL | {"num_workers": num_workers, "seed": 3})
+        data.setup("fit")
+        loader = data.train_dataloader()
+        epochs = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            epochs.append(list(loader))
+        return epochs
+
+    alone, shared = batches(0), batches(2)
+    assert [len(epoch) for epoch in alone] == [2, 2]
+    for one, two in zip(alone[0] + alone[1], shared[0] + shared[1], strict=True):
+        for left, right in zip(one[:4], two[:4], strict=True):
+            assert torch.equal(left, right)
+    assert not torch.equal(alone[0][0].clip, alone[1][0].clip)
+
+
+def test_loaders_of_each_stage(listed: Callable[..., str]) -> None:
+    source = listed(0, 1, 2)
+    data = VideoDataModule(train=source, val=source, views=ViewSpec(2, 3), **SMALL)
+    data.setup("fit")
+    assert [tuple(batch.clip.shape) for batch in data.train_dataloader()] == [(2, 3, 2, 32, 32)]
+    validation = list(data.val_dataloader())
+    assert [batch.video.tolist() for batch in validation] == [[0, 1], [2]]
+    assert [batch.view.tolist() for batch in validation] == [[0, 0], [0]]
+    data.setup("test")
+    test = list(data.test_dataloader())
+    assert [batch.video.tolist() for batch in test] == [[row] * 6 for row in range(3)]
+    assert test[0].view.tolist() == list(range(6))
+    assert set(data.tables) == {"train", "val", "test"}
+    assert (data.num_classes, data.class_names) == (3, None)
+
+
+def test_classes_are_those_of_all_annotations(listed: Callable[..., str]) -> None:
+    data = VideoDataModule(train=listed(0, 1, name="a.txt"), val=listed(0, 4, name="b.txt"), **SMALL)
+    data.setup("fit")
+    assert data.num_classes == 5
+    data = VideoDataModule(train=listed("run", "hop", name="a.txt"), val=listed("hop", "run", name="b.txt"), **SMALL)
+    data.setup("test")
+    assert data.class_names == ("hop", "run")
+    assert data.num_classes == 2
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_splits_must_agree_on_the_classes(listed: Callable[..., str], stage: str) -> None:
+    train = listed("run", "hop", "sit", name="a.txt")
+    data = VideoDataModule(train=train, val=listed("run", "hop", name="b.txt"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train has the class 'sit', which data\.(val|test) lacks"):
+        data.setup(stage)
+    data = VideoDataModule(train=train, val=listed(0, 1, name="b.txt"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train gives class names but data\.(val|test) gives class numbers"):
+        data.setup(stage)
+
+
+def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_path: Path) -> None:
+    data = VideoDataModule(**SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train is not set.*docs/data\.md.*configs/demo\.yaml") as caught:
+        data.setup("fit")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"data\.test is not set"):
+        data.setup("test")
+    data = VideoDataModule(train="nowhere/k400.csv", **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train: there is no nowhere/k400\.csv; docs/data\.md.*demo\.yaml"):
+        data.setup("fit")
+    data = VideoDataModule(train=listed(0, 1), val=str(tmp_path / "val.csv"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.val: there is no .*val\.csv"):
+        data.setup("fit")
+    (tmp_path / "bad.txt").write_text("a.mp4\n")
+    with pytest.raises(AnnotationError, match=r"bad\.txt:1"):
+        VideoDataModule(train=str(tmp_path / "bad.txt"), **SMALL).setup("fit")
+
+
+def test_training_needs_labels_and_a_full_batch(listed: Callable[..., str]) -> None:
+    with pytest.raises(ConfigError, match=r"1\.mp4 has label -1"):
+        VideoDataModule(train=listed(0, -1), **SMALL).setup("fit")
+    with pytest.raises(ConfigError, match=r"data\.batch_size=4 on 1 device\(s\) is more than the 2 videos"):
+        VideoDataModule(train=listed(0, 1), **SMALL | {"batch_size": 4}).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size must be at least 1, got 0"),
+        ({"test_batch_size": 0}, r"data\.test_batch_size .* got 0"),
+        ({"crop_size": 0}, r"data\.crop_size .* got 0"),
+        ({"num_workers": -1}, r"data\.num_workers must be at least 0, got -1"),
+        ({"seed": -1}, r"data\.seed .* got -1"),
+        ({"views": ViewSpec(short_side=16)}, r"data\.views\.short_side=16 is below data\.crop_size=32"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VideoDataModule(**SMALL | settings)
+
+
+class Sum(L.LightningModule):
+    """Stands in for a task; keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[ClipBatch] = []
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> torch.Tensor:
+        self.batches.append(batch)
+        return self.weight.sum() * batch.clip.mean()
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[int]:
+        self.batches.append(batch)
+        return batch.video.tolist()
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        self.batches.append(batch)
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(folder: Path, **options: object) -> L.Trainer:
+    settings: dict = {"max_epochs": 1, "log_every_n_steps": 1, **options}
+    return L.Trainer(
+        default_root_dir=folder, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_lightning_verbs_read_every_video_once(listed: Callable[..., str], tmp_path: Path, verb: str) -> None:
+    data, task = VideoDataModule(val=listed(0, 1, 2), views=ViewSpec(2, 1), **SMALL | {"test_batch_size": 2}), Sum()
+    getattr(trainer(tmp_path), verb)(task, datamodule=data, **({} if verb == "predict" else {"verbose": False}))
+    assert all(isinstance(batch, ClipBatch) for batch in task.batches)
+    videos = [video for batch in task.batches for video in batch.video.tolist()]
+    assert videos == ([0, 1, 2] if verb == "validate" else [0, 0, 1, 1, 2, 2])
+
+
+def test_training_without_validation_videos(listed: Callable[..., str], tmp_path: Path) -> None:
+    task = Sum()
+    trainer(tmp_path).fit(task, datamodule=VideoDataModule(train=listed(0, 1, 2), **SMALL))
+    assert len(task.batches) == 1
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_bad_video_in_a_run(listed: Callable[..., str], tmp_path: Path, on_error: str) -> None:
+    source = listed(0, 1, 2)
+    (tmp_path / "1.mp4").unlink()
+    data = VideoDataModule(test=source, on_error=on_error, **SMALL)  # type: ignore[arg-type]
+    task = Sum()
+    if on_error == "raise":
+        with pytest.raises(VideoDecodeError, match=r"1\.mp4: no such file"):
+            trainer(tmp_path).test(task, datamodule=data, verbose=False)
+    else:
+        trainer(tmp_path).test(task, datamodule=data, verbose=False)
+        assert [failure for batch in task.batches for failure in batch.failures] == [(1, "no such file")]
+        assert [len(batch.clip) for batch in task.batches] == [5, 0, 5]
