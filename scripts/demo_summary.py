@@ -1,0 +1,60 @@
+"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, and a picture of some videos.
+
+python scripts/demo_summary.py runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from pyarrow import parquet
+from rich.console import Console
+from rich.table import Table
+
+from mvit_video.evaluation.gallery import write_gallery
+from mvit_video.types import MVitVideoError
+
+MEANING = {
+    "forward": "what the model has learned",
+    "shuffled": "chance is 25: only the order of frames tells the classes",
+    "reversed": "every video then shows another class",
+}
+
+
+def newest_predictions(runs: Path) -> dict[str, Path]:
+    """The newest `predictions.parquet` of each frame order among the runs of a config."""
+    found = sorted(runs.glob("version_*/predictions.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    return {parquet.read_schema(path).metadata[b"frame_order"].decode(): path for path in found}
+
+
+def top1(predictions: Path) -> float:
+    """Percent of the videos whose prediction is their label."""
+    table = parquet.read_table(predictions, columns=["label", "prediction"])
+    return 100 * float(np.mean(table["label"].to_numpy() == table["prediction"].to_numpy()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of the demo's runs")
+    runs = parser.parse_args().runs
+    predictions = newest_predictions(runs)
+    missing = MEANING.keys() - predictions.keys()
+    if missing:
+        sys.exit(f"error: {runs} holds no test with frames {', '.join(sorted(missing))}; run scripts/demo.sh")
+    table = Table("frames", "top1", "", title="Embedded videos, video level", title_justify="left")
+    for order, meaning in MEANING.items():
+        table.add_row(order, f"{top1(predictions[order]):.2f}", meaning)
+    Console().print(table)
+    picture = predictions["forward"].with_name("gallery.png")
+    try:
+        write_gallery(predictions["forward"], picture)
+    except MVitVideoError as error:
+        sys.exit(f"error: {error}")
+    print(f"Results: {predictions['forward'].parent}\nPicture: {picture}")
+
+
+if __name__ == "__main__":
+    main()
