@@ -84,6 +84,8 @@ class VideoDataModule(L.LightningDataModule):
         self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order)
         if self.test_views.short_side < crop_size:
             raise ConfigError(f"data.views.short_side={views.short_side} is below data.crop_size={crop_size}")
+        # a test set smaller than the number of devices leaves some of them without a video
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
         self.root = root
         self.tables: dict[Split, VideoTable] = {}

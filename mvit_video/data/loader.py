@@ -84,34 +84,40 @@ class VideoLoader(DataLoader[VideoItem]):
             sampler.num_done = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out in it, and videos in a batch of all processes."""
-        return {"epoch": self._epoch, "num_batches": self._num_batches, "videos_per_batch": self._videos_per_batch()}
+        """Epoch, batches handed out in it, and what the order of the epoch hangs on."""
+        return {"epoch": self._epoch, "num_batches": self._num_batches, **self._layout()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Stand where another loader stood; an epoch that was finished is followed by the next.
 
         Raises:
-            ConfigError: the epoch was begun with another batch size or number of processes.
+            ConfigError: the epoch was begun with other videos, another seed, batch size or number of processes.
         """
-        epoch, num_batches = state["epoch"], state["num_batches"]
-        sampler = self._epoch_sampler()
+        sampler, epoch, num_batches = self._epoch_sampler(), state["epoch"], state["num_batches"]
         if sampler is None:
             return
         if num_batches >= len(self):
             epoch, num_batches = epoch + 1, 0
-        here = self._videos_per_batch()
-        if num_batches and state["videos_per_batch"] != here:
-            raise ConfigError(
-                f"the checkpoint stopped in the middle of epoch {epoch} with {state['videos_per_batch']} videos per "
-                f"batch over all processes, data.batch_size now gives {here}; restore it until the epoch has ended"
-            )
-        sampler.epoch, sampler.num_done = epoch, num_batches * here
+        for key, here in self._layout().items():
+            if num_batches and state[key] != here:
+                raise ConfigError(
+                    f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings "
+                    f"now give {here}; restore them until the epoch has ended"
+                )
+        sampler.epoch, sampler.num_done = epoch, num_batches * self._videos_per_batch()
         self._epoch, self._num_batches = epoch, num_batches
 
     def _epoch_sampler(self) -> EpochSampler | None:
+        # Lightning's overfit_batches puts a plain sampler in its place
         return self.sampler if isinstance(self.sampler, EpochSampler) else None
 
+    def _layout(self) -> dict[str, int]:
+        sampler = self._epoch_sampler()
+        order = {"num_videos": sampler.num_videos, "seed": sampler.seed} if sampler is not None else {}
+        return {"videos_per_batch": self._videos_per_batch(), **order}
+
     def _videos_per_batch(self) -> int:
+        """Over all processes."""
         return (self.batch_size or 1) * _rank()[1]
 
 

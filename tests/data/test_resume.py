@@ -51,7 +51,9 @@ def annotations(tmp_path_factory: pytest.TempPathFactory, barcode_video: Path) -
     return folder / "all.txt"
 
 
-def make_data(annotations: Path, num_workers: int = 0, batch_size: int = 2, val: bool = True) -> VideoDataModule:
+def make_data(
+    annotations: Path, num_workers: int = 0, batch_size: int = 2, val: bool = True, seed: int = 0
+) -> VideoDataModule:
     return VideoDataModule(
         train=str(annotations),
         val=str(annotations) if val else None,
@@ -59,6 +61,7 @@ def make_data(annotations: Path, num_workers: int = 0, batch_size: int = 2, val:
         crop_size=32,
         batch_size=batch_size,
         num_workers=num_workers,
+        seed=seed,
     )
 
 
@@ -107,10 +110,12 @@ def test_a_run_goes_on_from_any_checkpoint_as_if_never_stopped(
         assert resumed.seen == whole.seen[step:], checkpoint.stem
 
 
-def test_another_batch_size_in_mid_epoch_is_refused(annotations: Path, tmp_path: Path) -> None:
+def test_other_settings_in_mid_epoch_are_refused(annotations: Path, tmp_path: Path) -> None:
     at_steps = ModelCheckpoint(tmp_path, "step-{step}", every_n_train_steps=1, save_top_k=-1)
     fit(make_data(annotations, val=False), tmp_path, None, [at_steps], max_epochs=1)
-    with pytest.raises(ConfigError, match=r"epoch 0 with 2 videos per batch .* now gives 3"):
+    with pytest.raises(ConfigError, match=r"epoch 0 with videos_per_batch=2, .* now give 3"):
         fit(make_data(annotations, batch_size=3, val=False), tmp_path, tmp_path / "step-step=1.ckpt")
+    with pytest.raises(ConfigError, match=r"epoch 0 with seed=0, .* now give 4"):
+        fit(make_data(annotations, seed=4, val=False), tmp_path, tmp_path / "step-step=1.ckpt")
     resumed = fit(make_data(annotations, batch_size=3, val=False), tmp_path, tmp_path / "step-step=3.ckpt")
     assert [len(videos) for _, _, videos, _ in resumed.seen] == [3, 3]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +16,10 @@ class DecordFailed(Exception):
 
 def decord_refusal(index: PacketIndex) -> str | None:
     """Why decord cannot be trusted with a video on this machine, None when it can."""
-    if importlib.util.find_spec("decord") is None:
-        return "decord is not installed (it has no build for this platform)"
+    try:
+        import decord  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"decord cannot be imported here ({error})"
     return index.decord_refusal
 
 
