@@ -74,10 +74,29 @@ class Throughput(Callback):
 
 
 class EpochLine(Callback):
-    """Prints one line per epoch: what a log file keeps of a run."""
+    """Prints a line before the first epoch and one after each: what a log file keeps of a run.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where the run's files go; None for nowhere.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self._losses: list[Tensor] = []
+        self._is_first = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints, once, what is trained, where, and where its files go."""
+        if not (self._is_first and trainer.is_global_zero):
+            return
+        self._is_first = False
+        num_parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        processes = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+        device = f"{processes}{device_name(trainer.strategy.root_device)}, {trainer.precision}"
+        to = f"; files in {self.folder}" if self.folder is not None else ""
+        print(
+            f"{num_parameters / 1e6:.2f} M parameters, {trainer.num_training_batches} batches per epoch, {device}{to}"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -124,7 +143,6 @@ class RunRecord(Callback):
         """Writes the file, before the work begins."""
         if not trainer.is_global_zero:
             return
-        device = trainer.strategy.root_device
         record = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -133,7 +151,7 @@ class RunRecord(Callback):
             "seed": self.seed,
             "precision": str(trainer.precision),
             "processes": trainer.world_size,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} {platform.machine()}",
+            "device": device_name(trainer.strategy.root_device),
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("mvit-video", "torch", "torchvision", "lightning", "av")},
@@ -143,6 +161,11 @@ class RunRecord(Callback):
         unfinished = self.folder / ".run.json"
         unfinished.write_text(json.dumps(record, indent=2) + "\n")
         os.replace(unfinished, self.folder / "run.json")
+
+
+def device_name(device: torch.device) -> str:
+    """The device as its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
 
 
 def source_commit() -> str | None:

@@ -1,0 +1,74 @@
+"""Where a run's files go, and where those of earlier runs are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import mvit_video
+from mvit_video.types import ConfigError
+
+PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
+_VERSION = re.compile(r"version_(\d+)")
+
+
+def find_config(name: str) -> str:
+    """The config file of that name: as it is, or else the package's own copy of `configs/<name>`.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if os.path.exists(name):
+        return name
+    packaged = PACKAGED_CONFIGS / Path(name).name
+    if Path(name).parent in (Path("configs"), Path()) and packaged.is_file():
+        return str(packaged)
+    ours = sorted(path.name for path in PACKAGED_CONFIGS.glob("*.yaml"))
+    hint = f"; the package has configs/{{{','.join(ours)}}}" if ours else ""
+    raise ConfigError(f"-c {name}: there is no such file{hint}")
+
+
+def run_name(configs: Sequence[str]) -> str:
+    """Name of the runs of a config: its file's, or for the `config.yaml` of a run folder that run's own."""
+    if not configs:
+        return "default"
+    path = Path(configs[-1]).absolute()
+    if path.name == "config.yaml" and _VERSION.fullmatch(path.parent.name):
+        return path.parents[1].name
+    return path.stem
+
+
+def next_version(root: Path) -> Path:
+    """Folder of the next run under `root`, one higher than any that exists; not made yet."""
+    found = [_VERSION.fullmatch(path.name) for path in root.iterdir()] if root.is_dir() else []
+    return root / f"version_{max((int(match[1]) + 1 for match in found if match), default=0)}"
+
+
+def claim_version(root: Path) -> Path:
+    """Makes the folder of the next run under `root`, which no other process gets."""
+    root.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = next_version(root)
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another run was quicker
+            continue
+        return folder
+
+
+def find_checkpoint(ckpt_path: str, root: Path) -> Path:
+    """File that `--ckpt_path` speaks of; `last` and `best` are the newest of that name in the runs under `root`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if ckpt_path not in ("last", "best"):
+        if not Path(ckpt_path).exists():
+            raise ConfigError(f"--ckpt_path {ckpt_path}: there is no such file")
+        return Path(ckpt_path)
+    found = list(root.glob(f"version_*/checkpoints/{ckpt_path}.ckpt"))
+    if not found:
+        raise ConfigError(f"--ckpt_path {ckpt_path}: there is no version_*/checkpoints/{ckpt_path}.ckpt under {root}")
+    return max(found, key=lambda path: path.stat().st_mtime_ns)

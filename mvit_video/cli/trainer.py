@@ -1,0 +1,262 @@
+"""The verbs `fit`, `validate` and `test`: LightningCLI with our task, our data, our run folders and our manners."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mvit_video.cli import TRAINER_VERBS, Stopped
+from mvit_video.cli.runs import claim_version, find_checkpoint, find_config, next_version, run_name
+from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.evaluation import MultiViewEvaluation
+from mvit_video.training import (
+    AtomicCheckpointIO,
+    EpochLine,
+    ProgressBar,
+    RunRecord,
+    StepSeed,
+    StopBetweenSteps,
+    Task,
+    Throughput,
+    best_checkpoint,
+    last_checkpoint,
+)
+from mvit_video.types import ConfigError
+
+DESCRIPTIONS = {
+    "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
+    "validate": "Score a checkpoint, one clip per video. Example: mvit-video validate -c configs/demo.yaml "
+    "--ckpt_path best",
+    "test": "Score a checkpoint over all views. Example: mvit-video test -c configs/demo.yaml --ckpt_path best "
+    "--data.views.num_crops 3",
+}
+
+
+def run_trainer(words: list[str]) -> int:
+    """Runs the verb that `words` begin with."""
+    _quiet()
+    try:
+        VideoCLI(
+            Task,
+            VideoDataModule,
+            args=_with_found_configs(words),
+            parser_class=Parser,
+            parser_kwargs={
+                "allow_abbrev": False,
+                **{verb: {"description": DESCRIPTIONS[verb]} for verb in DESCRIPTIONS},
+            },
+            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 10},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except SystemExit as stop:  # after --help
+        return int(stop.code or 0)
+    return 0
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong with a config in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises instead of printing the whole usage.
+
+        Raises:
+            ConfigError: the text in one line.
+        """
+        if not self.exit_on_error:  # a parser within a parser: the outer one adds the key and says it
+            super().error(message, ex)
+        line = " ".join(message.split()).replace(": - ", ": ")
+        line = re.sub(r'Parser key "([^"]+)":', r"\1:", line)
+        line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
+        raise ConfigError(line) from ex
+
+
+class VideoCLI(LightningCLI):
+    """One task, one data module, and a run folder `<root>/<config name>/version_<n>` for everything a run writes."""
+
+    run_folder: Path
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verbs, and the arguments of the trainer's methods that are not the user's."""
+        theirs = LightningCLI.subcommands()
+        return {verb: theirs[verb] | {"verbose"} for verb in TRAINER_VERBS}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses what `main` prepared."""
+        self.config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the hyper-parameters in a checkpoint override YAML and flags without a word.
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        """Finds the run folder and the checkpoint, before anything slow is built."""
+        config = self._settings
+        name = run_name([str(path) for path in config.config or []])
+        root = Path(config.trainer.default_root_dir or "runs") / name
+        if config.ckpt_path is not None:
+            config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root))
+        if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
+            self.run_folder = next_version(root)
+        else:
+            self.run_folder = claim_version(root)
+        self._stopper = StopBetweenSteps(self.run_folder / "checkpoints" / "last.ckpt")
+
+    def instantiate_classes(self) -> None:
+        """Builds everything; a run that fails here leaves no empty folder."""
+        try:
+            super().instantiate_classes()
+        except BaseException:
+            _remove_if_empty(self.run_folder)
+            _remove_if_empty(self.run_folder.parent)
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds to the user's trainer settings what makes a run folder."""
+        config = self._get(self.config_init, "trainer")
+        loggers = config.logger
+        if loggers is None or loggers is True:
+            loggers = []
+        if loggers is not False:
+            loggers = [*self._loggers(), *(loggers if isinstance(loggers, list) else [loggers])]
+        bar = config.enable_progress_bar is not False and sys.stdout.isatty()
+        return super().instantiate_trainer(
+            callbacks=[*_as_list(config.callbacks), *self._callbacks(), *([ProgressBar()] if bar else [])],
+            logger=loggers,
+            plugins=[*_as_list(config.plugins), AtomicCheckpointIO()],
+            enable_progress_bar=bar,
+            default_root_dir=self.run_folder,
+            **kwargs,
+        )
+
+    def fit(self, **kwargs: Any) -> None:
+        """Trains."""
+        self._run(self.trainer.fit, kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Scores the validation videos."""
+        self._run(self.trainer.validate, kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Scores the test videos; `MultiViewEvaluation` prints the result."""
+        self._run(self.trainer.test, kwargs | {"verbose": False})
+
+    def _run(self, work: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Does the work; tells how to go on when it is stopped, and leaves nothing of a run that could not begin."""
+        try:
+            work(**kwargs)
+        except ConfigError:
+            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run:  # pyright: ignore
+                shutil.rmtree(self.run_folder, ignore_errors=True)
+                _remove_if_empty(self.run_folder.parent)
+            raise
+        except SystemExit as stop:
+            terminated = isinstance(stop, SIGTERMException)
+            if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            message = "stopped"
+            if self._stopper.saved:
+                message += f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
+            raise Stopped(message, 143 if terminated else 130) from None
+
+    @property
+    def _settings(self) -> Namespace:
+        return self.config[str(self.subcommand)]
+
+    def _callbacks(self) -> list[Callback]:
+        config = self._settings
+        seed = config.seed_everything
+        seed = None if seed is False else int(seed)
+        writes = not config.trainer.fast_dev_run
+        callbacks: list[Callback] = []
+        if writes:
+            callbacks.append(RunRecord(self.run_folder, seed=seed, checkpoint=config.ckpt_path))
+        if self.subcommand == "test":
+            callbacks.append(MultiViewEvaluation(self.run_folder if writes else None))
+        if self.subcommand != "fit":
+            return callbacks
+        callbacks += [Throughput(), EpochLine(self.run_folder if writes else None), self._stopper]
+        if seed is not None:
+            callbacks.append(StepSeed(seed))
+        if config.trainer.enable_checkpointing is not False:
+            callbacks.append(last_checkpoint())
+            if config.data.val is not None:
+                callbacks.append(best_checkpoint())
+        return callbacks
+
+    def _loggers(self) -> list[Any]:
+        place: dict[str, Any] = {
+            "save_dir": self.run_folder.parents[1],
+            "name": self.run_folder.parent.name,
+            "version": self.run_folder.name,
+        }
+        return [CSVLogger(**place), TensorBoardLogger(**place)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # something is in it
+        folder.rmdir()
+
+
+def _with_found_configs(words: list[str]) -> list[str]:
+    """`words` with each config file where it is."""
+    found = list(words)
+    for i, word in enumerate(words):
+        if word in ("-c", "--config") and i + 1 < len(words):
+            found[i + 1] = find_config(words[i + 1])
+        elif word.startswith("--config="):
+            found[i] = "--config=" + find_config(word.removeprefix("--config="))
+    return found
+
+
+class _Chatter(logging.Filter):
+    """Keeps Lightning's hints and announcements off the screen."""
+
+    PREFIXES = (
+        "GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Seed set to",
+        "Restoring states from", "Loading `train_dataloader` to estimate", "`Trainer.fit` stopped", "LOCAL_RANK",
+        "\nDetected KeyboardInterrupt",
+    )  # fmt: skip
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self.PREFIXES)
+
+
+_CHATTER = _Chatter()
+
+
+def _quiet() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_CHATTER)
+    for message, category in (
+        ("`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning),  # Lightning's own call of torch
+        ("The '.*_dataloader' does not have many workers", UserWarning),  # the user's choice
+        ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
+        ("The dirpath has changed from", UserWarning),  # a continued run has a folder of its own
+    ):
+        warnings.filterwarnings("ignore", message, category)
