@@ -96,7 +96,7 @@ def test_real_videos(real_videos: Path, name: str, num_frames: int, fps: int, ba
             assert torch.equal(reader.get_frames(indices), expected[indices])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(indices=st.lists(st.integers(0, 47), max_size=12), backend=st.sampled_from(BACKENDS))
 def test_any_order_and_repetition(
     barcode_video: Path, barcodes: Callable, indices: list[int], backend: Backend
