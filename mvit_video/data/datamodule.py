@@ -51,12 +51,12 @@ class VideoDataModule(L.LightningDataModule):
         val: str | None = None,
         test: str | None = None,
         root: str | None = None,
-        clip: ClipSpec = ClipSpec(),  # noqa: B008 - frozen
+        clip: ClipSpec = ClipSpec(),
         crop_size: int = 224,
-        augment: Augment = Augment(),  # noqa: B008 - frozen
+        augment: Augment = Augment(),
         mean: RGB = (0.45, 0.45, 0.45),
         std: RGB = (0.225, 0.225, 0.225),
-        views: ViewSpec = ViewSpec(),  # noqa: B008 - frozen
+        views: ViewSpec = ViewSpec(),
         batch_size: int = 8,
         test_batch_size: int = 1,
         num_workers: int | None = None,

@@ -7,11 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
-
-# the same examples in every run, however slow the machine
-settings.register_profile("steady", deadline=None, derandomize=True)
-settings.load_profile("steady")
 
 BITS = 8
 

@@ -11,7 +11,6 @@ from mvit_video.types import ClipSpec, ConfigError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),  # Lightning 2.6 on torch 2.15
     pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path"),  # resumed runs save nothing
 ]
 
