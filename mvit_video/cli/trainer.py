@@ -64,6 +64,7 @@ def run_trainer(words: list[str]) -> int:
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
         )
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error

@@ -85,15 +85,18 @@ class MultiViewEvaluation(Callback):
         rows |= {"views": describe(views), "frame order": frame_order}
         rows |= {name.replace("_", "-"): f"{value:.2f}" for name, value in metrics.items()}
         rows["videos failed"] = str(len(failures))
+        files: list[Path] = []
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             written = self.folder / "predictions.parquet"
             write_predictions(written, table, videos, failures, views=views, frame_order=frame_order)
-            rows["predictions"] = str(written)
+            files.append(written)
             if failures:
-                write_failures(self.folder / "failures.csv", table, failures)
-                rows["failures"] = str(self.folder / "failures.csv")
+                files.append(self.folder / "failures.csv")
+                write_failures(files[-1], table, failures)
         _print(rows)
+        for file in files:  # below the table, which would break long paths
+            print(f"written: {file}")
 
 
 def describe(views: ViewSpec) -> str:
@@ -130,7 +133,7 @@ def _gather(failures: dict[int, str]) -> dict[int, str]:
 def _print(rows: dict[str, str]) -> None:
     table = Table(title="Multi-view test", title_justify="left", show_header=False)
     table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table.add_column()
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)

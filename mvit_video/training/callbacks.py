@@ -85,7 +85,7 @@ class EpochLine(Callback):
         self._losses: list[Tensor] = []
         self._is_first = True
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Prints, once, what is trained, where, and where its files go."""
         if not (self._is_first and trainer.is_global_zero):
             return
@@ -125,10 +125,14 @@ class ProgressBar(RichProgressBar):
     """Batches, loss, accuracy and clips per second, on a terminal."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The metrics without the version number, which the run folder shows."""
+        """The metrics by short names, without the version number, which the run folder shows."""
         metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        short = {"train/loss": "loss", "val/top1": "val top1", "train/clips_per_second": "clips/s"}
+        return {name: metrics[key] for key, name in short.items() if key in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Lightning counts from 0; the line that is printed after the epoch counts from 1.
+        return f"{f'Epoch {current_epoch + 1}/{self.trainer.max_epochs}':{len(self.validation_description)}}"
 
 
 class RunRecord(Callback):

@@ -93,7 +93,7 @@ class StopBetweenSteps(Callback):
         self._release()
         stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and not self._at_once
         if stopped and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.global_step:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
