@@ -69,7 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):  # one of several processes speaks
+            print(stop, file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -174,8 +174,8 @@ class VideoCLI(LightningCLI):
             terminated = isinstance(stop, SIGTERMException)
             if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
-            message = "stopped"
-            if self._stopper.saved:
+            message = "stopped" if self.trainer.is_global_zero else ""
+            if self._stopper.saved and self.trainer.is_global_zero:
                 message += f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
             raise Stopped(message, 143 if terminated else 130) from None
 

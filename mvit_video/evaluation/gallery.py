@@ -58,9 +58,9 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
 
 
 def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:
-    """Rows spread over the table, up to half of them wrong predictions, right ones for the rest."""
-    wrong = [row for row in rows if row["prediction"] != row["label"]]
-    right = [row for row in rows if row["prediction"] == row["label"]]
+    """Rows spread over the table, up to half of them wrong predictions, the rest right or without a label."""
+    wrong = [row for row in rows if _is_wrong(row)]
+    right = [row for row in rows if not _is_wrong(row)]
     num_wrong = min(len(wrong), max(num_videos // 2, num_videos - len(right)))
     return _spread(right, num_videos - num_wrong) + _spread(wrong, num_wrong)
 
@@ -77,13 +77,12 @@ def read_frames(path: Path, num_frames: int) -> list[Image.Image]:
 
 def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] | None) -> Image.Image:
     """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
-    is_right = row["prediction"] == row["label"]
-    colour = GREEN if is_right else RED
+    colour = RED if _is_wrong(row) else GREEN if row["label"] >= 0 else INK
     bold, plain = ImageFont.load_default(size=17), ImageFont.load_default(size=14)
     left = 12
     width = left + len(frames) * (frames[0].width + GAP)
     verdict = f"{_name(row['prediction'], names)}  {100 * row['probabilities'][row['prediction']]:.1f}%"
-    if row["label"] >= 0 and not is_right:
+    if _is_wrong(row):
         verdict += f"   instead of {_name(row['label'], names)}  {100 * row['probabilities'][row['label']]:.1f}%"
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     path_start = left + measure.textlength(verdict, font=bold) + 20
@@ -97,6 +96,10 @@ def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] 
     for i, frame in enumerate(frames):
         strip.paste(frame, (left + i * (frame.width + GAP), LINE_HEIGHT))
     return strip
+
+
+def _is_wrong(row: dict[str, Any]) -> bool:
+    return row["label"] >= 0 and row["prediction"] != row["label"]
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

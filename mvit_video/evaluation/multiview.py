@@ -75,7 +75,7 @@ class MultiViewEvaluation(Callback):
         metrics = {"top1": videos.top(1), "top5": videos.top(5), "mean_class": videos.mean_class}
         metrics = {name: float(value) for name, value in metrics.items()}
         pl_module.log_dict(
-            {f"test/{name}": value for name, value in metrics.items() if not math.isnan(value)}, rank_zero_only=True
+            {f"test/{name}": value for name, value in metrics.items() if not math.isnan(value)}, sync_dist=True
         )
         if not trainer.is_global_zero:
             return

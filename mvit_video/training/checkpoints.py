@@ -61,11 +61,13 @@ class StopBetweenSteps(Callback):
         self.saved = False
         self._requested = False
         self._at_once = False
+        self._speaks = True
         self._previous_handler: Any = None
         self._process = os.getpid()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes over Ctrl-C before the data loaders fork: their workers inherit a handler that does nothing."""
+        self._speaks = trainer.is_global_zero
         if stage == "fit" and threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_ctrl_c)
 
@@ -113,7 +115,8 @@ class StopBetweenSteps(Callback):
             self._at_once = True
             raise KeyboardInterrupt
         self._requested = True
-        print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
+        if self._speaks:
+            print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
 
     def _stop_if_requested(self, trainer: Trainer) -> None:
         requested = self._requested

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,7 +38,7 @@ class Task(LightningModule):
         self,
         net: nn.Module,
         optimizer: OptimizerCallable,
-        schedule: Schedule = Schedule(),  # noqa: B008  # frozen
+        schedule: Schedule = Schedule(),
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -72,11 +73,14 @@ class Task(LightningModule):
                     "set both to the same value in the config"
                 )
         num_classes = cast(int, self.net.num_classes)
-        if data.num_classes > num_classes or (data.class_names is not None and len(data.class_names) != num_classes):
-            raise ConfigError(
-                f"the annotations have {data.num_classes} classes but model.net.num_classes={num_classes}: "
-                f"set model.net.num_classes to {data.num_classes}"
-            )
+        message = (
+            f"the annotations have {data.num_classes} classes but model.net.num_classes={num_classes}: "
+            f"set model.net.num_classes to {data.num_classes}"
+        )
+        if data.num_classes > num_classes:
+            raise ConfigError(message)
+        if data.class_names is not None and data.num_classes < num_classes:
+            rank_zero_warn(message)  # right for a part of a data set, and else probably not meant
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Cross entropy of the batch."""
@@ -125,17 +129,17 @@ class Task(LightningModule):
         the epoch that a checkpoint restores.
 
         Raises:
-            ConfigError: the run has no end, or ends before its warm-up does.
+            ConfigError: the run has no end.
         """
         num_steps = self.trainer.estimated_stepping_batches
         self._epoch_steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         self._max_epochs = num_steps / self._epoch_steps
         if math.isinf(num_steps):
             raise ConfigError("trainer.max_epochs=-1 needs trainer.max_steps: the schedule ends with the run")
-        if self.schedule.warmup_epochs >= self._max_epochs and not self.trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            raise ConfigError(
+        if self.schedule.warmup_epochs >= self._max_epochs:
+            rank_zero_warn(
                 f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {self._max_epochs:g} "
-                "epochs: lower it or raise trainer.max_epochs"
+                "epochs: it ends before the learning rate reaches its peak"
             )
         scheduler = cast(LambdaLR, self.lr_schedulers())
         scheduler.base_lrs = [settings["lr"] for settings in self._group_settings]

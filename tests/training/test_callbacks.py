@@ -1,0 +1,88 @@
+"""Randomness, speed and the record of a run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mvit_video.training import EpochLine, ProgressBar, RunRecord, StepSeed, Throughput
+from mvit_video.training import callbacks as module
+
+Make = Callable[..., Any]
+
+
+def trainer_at(epoch: int = 0, rank: int = 0, **more: Any) -> Any:
+    settings = {"log_every_n_steps": 2, "is_last_batch": False, "world_size": 1, "is_global_zero": rank == 0}
+    return SimpleNamespace(current_epoch=epoch, global_rank=rank, **(settings | more))
+
+
+def draw(seed: int, epoch: int, batch_idx: int, rank: int) -> float:
+    StepSeed(seed).on_train_batch_start(trainer_at(epoch, rank), None, None, batch_idx)  # type: ignore[arg-type]
+    return float(torch.rand(()))
+
+
+def test_randomness_is_a_function_of_seed_epoch_batch_and_process() -> None:
+    places = [(seed, epoch, batch, rank) for seed in (0, 1) for epoch in (0, 1) for batch in (0, 1) for rank in (0, 1)]
+    first = [draw(*place) for place in places]
+    torch.rand(100)
+    assert [draw(*place) for place in reversed(places)] == first[::-1]
+    assert len(set(first)) == len(places)
+
+
+def test_throughput_counts_clips_of_all_processes_in_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    logged: list[float] = []
+    task: Any = SimpleNamespace(log=lambda name, value, prog_bar: logged.append(value))
+    callback, batch = Throughput(), SimpleNamespace(label=torch.zeros(8))
+    trainer = trainer_at(world_size=2)
+    callback.on_train_epoch_start(trainer, task)
+    for batch_idx, seconds in enumerate([100, 1, 3, 1]):  # the first batch starts the workers: not counted
+        now += seconds
+        callback.on_train_batch_end(trainer, task, None, batch, batch_idx)
+    callback.on_validation_end(trainer, task)
+    now += 50
+    for batch_idx, seconds in ((4, 1), (5, 2)):
+        now += seconds
+        callback.on_train_batch_end(trainer, task, None, batch, batch_idx)
+    assert logged == [16 / 1, 32 / 4, 16 / 2]
+
+
+def test_record_says_what_the_config_does_not(tmp_path: Path) -> None:
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = trainer_at(strategy=strategy, precision="32-true")
+    RunRecord(tmp_path / "run", seed=3, checkpoint="x.ckpt").setup(trainer, None, "fit")  # type: ignore[arg-type]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["seed"], record["checkpoint"], record["processes"]) == (3, "x.ckpt", 1)
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert record["commit"] is None or len(record["commit"].rstrip("+")) == 40
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+
+
+def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module.mvit_video, "__file__", str(tmp_path / "mvit_video" / "__init__.py"))
+    assert module.source_commit() is None
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_what_the_user_sees(
+    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bar = ProgressBar()
+    trainer = make_trainer(EpochLine(tmp_path), Throughput(), bar, enable_progress_bar=True)
+    task = make_task()
+    trainer.fit(task, datamodule=tiny_data())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("epoch", "0."))]
+    assert lines[0].startswith("0.00 M parameters, 6 batches per epoch, cpu")
+    assert lines[0].endswith(f"files in {tmp_path}")
+    for line, epoch in zip(lines[1:], ("epoch 1/2:", "epoch 2/2:"), strict=True):
+        assert line.startswith(epoch)
+        assert [word for word in line.split() if word[0].isalpha()] == [
+            "epoch", "loss", "top1", "val", "loss", "top1", "top5", "clips/s"
+        ]  # fmt: skip
+    assert list(bar.get_metrics(trainer, task)) == ["loss", "val top1", "clips/s"]
