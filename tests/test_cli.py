@@ -148,7 +148,7 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
         (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
         (["--ckpt_path=nowhere.ckpt"], 2, "--ckpt_path nowhere.ckpt: there is no such file"),
         (["--ckpt_path=last"], 2, r"--ckpt_path last: there is no version_\*/checkpoints/last.ckpt under runs/tiny"),
-        (["--model.schedule.warmup_epochs=2"], 2, "model.schedule.warmup_epochs=2 but the run has 2 epochs"),
+        (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
         (["--data.val=broken.csv"], 1, r"\S*broken.mp4: "),
     ],
 )  # fmt: skip
@@ -212,10 +212,21 @@ def test_flags_and_yaml_win_over_the_checkpoint(run: Run, spy: type[Spy], tmp_pa
         "_instantiator": "lightning.pytorch.cli.instantiate_module",
     }
     torch.save(checkpoint, path)
-    assert run("fit", "--ckpt_path=last", "--model.label_smoothing=0.7") == 0
+    assert run("fit", f"--ckpt_path={path}", "--model.label_smoothing=0.7") == 0
     assert spy.trainer.lightning_module.label_smoothing == 0.7
     saved = yaml.safe_load((tmp_path / "runs/tiny/version_1/config.yaml").read_text())
     assert saved["model"]["label_smoothing"] == 0.7
+
+
+def test_skipped_videos_are_listed(run: Run, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.csv").write_text("\n".join([*rows, "broken.mp4," + rows[1].split(",")[1]]))
+    assert run("fit", "--data.train=broken.csv", "--data.batch_size=1", "--data.on_error=skip") == 0
+    with (tmp_path / "runs/tiny/version_0/failures.csv").open() as file:
+        failures = list(csv.DictReader(file))
+    assert [failure["path"] for failure in failures] == ["broken.mp4"]
+    assert capsys.readouterr().out.count("videos failed so far: 1, listed in runs/tiny/version_0/failures.csv") == 1
 
 
 @pytest.mark.parametrize("at", [(0, 1), (1, 2)])
@@ -254,6 +265,20 @@ def test_ctrl_c_ends_with_130_although_workers_hear_it_too(run: Run, tmp_path: P
     assert errors.splitlines()[-1].startswith("stopped; the same command with --ckpt_path last")
     assert "Traceback" not in errors
     assert (tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_score_as_one(run: Run, tmp_path: Path) -> None:
+    def in_two_processes(*words: str) -> None:
+        command = [sys.executable, "-m", "mvit_video", *words, "-c", "tiny.yaml", "--trainer.devices=2"]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+
+    in_two_processes("fit", "--trainer.max_epochs=1")
+    in_two_processes("test", "--ckpt_path=last")
+    assert run("test", "--ckpt_path=last") == 0
+    pair, one = (parquet.read_table(f"runs/tiny/version_{i}/predictions.parquet") for i in (1, 2))
+    assert pair.equals(one)
 
 
 def test_config_falls_back_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.training import (
     AtomicCheckpointIO,
     EpochLine,
+    FailureList,
     ProgressBar,
     RunRecord,
     StepSeed,
@@ -196,6 +197,8 @@ class VideoCLI(LightningCLI):
         if self.subcommand != "fit":
             return callbacks
         callbacks += [Throughput(), EpochLine(self.run_folder if writes else None), self._stopper]
+        if writes:
+            callbacks.append(FailureList(self.run_folder))
         if seed is not None:
             callbacks.append(StepSeed(seed))
         if config.trainer.enable_checkpointing is not False:
