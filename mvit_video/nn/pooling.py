@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvit_video.nn.depthwise import depthwise_conv3d
 from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
 from mvit_video.types import THW
 
@@ -43,7 +43,7 @@ class HeadSharedConv3d(nn.Module):
 
     def forward(self, grid: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t_out h_out w_out"]:
         weight = self.weight.repeat(self.num_heads, 1, 1, 1, 1)
-        return F.conv3d(grid, weight, None, self.stride, self.padding, groups=grid.shape[1])
+        return depthwise_conv3d(grid, weight, self.stride, self.padding)
 
 
 class TokenPool(nn.Module):
