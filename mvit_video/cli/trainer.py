@@ -243,7 +243,7 @@ class _Chatter(logging.Filter):
 
     PREFIXES = (
         "GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Seed set to",
-        "Restoring states from", "Loading `train_dataloader` to estimate", "`Trainer.fit` stopped", "LOCAL_RANK",
+        "Restoring states from", "Loading `train_dataloader` to estimate",  "LOCAL_RANK",
         "\nDetected KeyboardInterrupt",
     )  # fmt: skip
 
