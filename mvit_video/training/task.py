@@ -16,9 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from mvit_video.training.metrics import PercentCorrect
-from mvit_video.training.parameters import decay_groups
+from mvit_video.training.parameters import check_same_tensors, decay_groups
 from mvit_video.training.schedule import Schedule
-from mvit_video.types import CheckpointError, ConfigError
+from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
     from mvit_video.data.dataset import ClipBatch
@@ -153,13 +153,4 @@ class Task(LightningModule):
         Raises:
             CheckpointError: names or shapes differ.
         """
-        own, theirs = self.state_dict(), checkpoint["state_dict"]
-        unfit = sorted(own.keys() ^ theirs.keys()) + [
-            f"{name} {tuple(theirs[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & theirs.keys())
-            if own[name].shape != theirs[name].shape
-        ]
-        if unfit:
-            raise CheckpointError(
-                f"the checkpoint holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}"
-            )
+        check_same_tensors(self.state_dict(), checkpoint["state_dict"])
