@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from mvit_video import __version__
+from mvit_video.cli.runs import with_found_configs
 from mvit_video.types import ConfigError, MVitVideoError
 
 USAGE = """\
@@ -90,6 +91,7 @@ def _run(words: list[str]) -> int:
 
         return print_models(words[1:])
     if verb in TRAINER_VERBS:
+        words = with_found_configs(words)  # before the slow import
         from mvit_video.cli.trainer import run_trainer
 
         return run_trainer(words)

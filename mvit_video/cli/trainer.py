@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
-from mvit_video.cli.runs import claim_version, find_checkpoint, find_config, next_version, run_name
+from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name
 from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.training import (
@@ -55,7 +55,7 @@ def run_trainer(words: list[str]) -> int:
         VideoCLI(
             Task,
             VideoDataModule,
-            args=_with_found_configs(words),
+            args=words,
             parser_class=Parser,
             parser_kwargs={
                 "allow_abbrev": False,
@@ -117,6 +117,8 @@ class VideoCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir or "runs") / name
         if config.ckpt_path is not None:
             config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root))
+        elif self.subcommand != "fit":
+            warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
         if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
             self.run_folder = next_version(root)
         else:
@@ -227,17 +229,6 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _with_found_configs(words: list[str]) -> list[str]:
-    """`words` with each config file where it is."""
-    found = list(words)
-    for i, word in enumerate(words):
-        if word in ("-c", "--config") and i + 1 < len(words):
-            found[i + 1] = find_config(words[i + 1])
-        elif word.startswith("--config="):
-            found[i] = "--config=" + find_config(word.removeprefix("--config="))
-    return found
-
-
 class _Chatter(logging.Filter):
     """Keeps Lightning's hints and announcements off the screen."""
 
@@ -262,5 +253,7 @@ def _quiet() -> None:
         ("The '.*_dataloader' does not have many workers", UserWarning),  # the user's choice
         ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
         ("The dirpath has changed from", UserWarning),  # a continued run has a folder of its own
+        ("The number of training batches .* is smaller than the logging interval", UserWarning),  # each epoch is logged
     ):
         warnings.filterwarnings("ignore", message, category)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
