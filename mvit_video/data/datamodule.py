@@ -100,6 +100,14 @@ class VideoDataModule(L.LightningDataModule):
         """Number of classes that the annotations speak of, after `setup`."""
         return max(table.num_classes for table in self.tables.values())
 
+    def example_of(self, label: int) -> str:
+        """Split and path of the first video with a label, for messages."""
+        for split, table in self.tables.items():
+            rows = (table.labels == label).nonzero()[0]
+            if rows.size:
+                return f"data.{split}: {table.paths[rows[0]]}"
+        raise ValueError(f"no video has label {label}")
+
     def setup(self, stage: str) -> None:
         """Read the annotations that a stage needs and check that they speak of the same classes."""
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train",), "validate": ("val",)}

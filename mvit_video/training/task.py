@@ -73,14 +73,16 @@ class Task(LightningModule):
                     "set both to the same value in the config"
                 )
         num_classes = cast(int, self.net.num_classes)
-        message = (
-            f"the annotations have {data.num_classes} classes but model.net.num_classes={num_classes}: "
-            f"set model.net.num_classes to {data.num_classes}"
-        )
         if data.num_classes > num_classes:
-            raise ConfigError(message)
-        if data.class_names is not None and data.num_classes < num_classes:
-            rank_zero_warn(message)  # right for a part of a data set, and else probably not meant
+            raise ConfigError(
+                f"{data.example_of(data.num_classes - 1)} has label {data.num_classes - 1} but model.net.num_classes="
+                f"{num_classes}: correct the label or set model.net.num_classes to {data.num_classes}"
+            )
+        if data.class_names is not None and data.num_classes < num_classes:  # meant for a part of a data set at most
+            rank_zero_warn(
+                f"the annotations name {data.num_classes} classes but model.net.num_classes={num_classes}: "
+                f"set model.net.num_classes to {data.num_classes}"
+            )
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Cross entropy of the batch."""

@@ -190,3 +190,12 @@ def test_a_bad_video_in_a_run(listed: Callable[..., str], tmp_path: Path, on_err
         trainer(tmp_path).test(task, datamodule=data, verbose=False)
         assert [failure for batch in task.batches for failure in batch.failures] == [(1, "no such file")]
         assert [len(batch.clip) for batch in task.batches] == [5, 0, 5]
+
+
+def test_an_example_of_a_label_names_split_and_path(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("path,label\na.mp4,0\nb.mp4,7\n")
+    data = VideoDataModule(train=str(tmp_path / "train.csv"), batch_size=1)
+    data.setup("fit")
+    assert data.example_of(7) == "data.train: b.mp4"
+    with pytest.raises(ValueError, match="no video has label 3"):
+        data.example_of(3)

@@ -61,6 +61,9 @@ class TinyData(LightningDataModule):
         self.num_classes = changes.pop("num_classes", 3)
         self.class_names = changes.pop("class_names", None)
 
+    def example_of(self, label: int) -> str:
+        return "data.train: a.mp4"
+
     def _loader(self, shuffle: bool) -> VideoLoader:
         sampler = EpochSampler(self.size, shuffle=shuffle, even=False)
         dataset: Any = TinyClips(self.size, fixed=not shuffle)

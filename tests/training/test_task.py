@@ -98,7 +98,7 @@ def test_goes_on_after_a_batch_without_videos(make_task: Make, make_trainer: Mak
     [
         ({"num_frames": 8}, r"data\.clip\.num_frames=8 but model\.net\.num_frames=2: set both to the same value"),
         ({"crop_size": 5}, r"data\.crop_size=5 but model\.net\.crop_size=4"),
-        ({"num_classes": 4}, r"4 classes but model\.net\.num_classes=3: set model\.net\.num_classes to 4"),
+        ({"num_classes": 4}, r"a\.mp4 has label 3 but model\.net\.num_classes=3: correct the label or set"),
     ],
 )
 def test_refuses_a_net_that_does_not_fit_the_data(
@@ -111,7 +111,9 @@ def test_refuses_a_net_that_does_not_fit_the_data(
 def test_tells_that_the_folders_name_fewer_classes_than_the_net(
     make_task: Make, make_trainer: Make, tiny_data: Make
 ) -> None:
-    with pytest.warns(UserWarning, match=r"2 classes but model\.net\.num_classes=3: set model\.net\.num_classes to 2"):
+    with pytest.warns(
+        UserWarning, match=r"name 2 classes but model\.net\.num_classes=3: set model\.net\.num_classes to 2"
+    ):
         fit(make_trainer(), make_task(), tiny_data(num_classes=2, class_names=("a", "b")))
 
 
