@@ -34,7 +34,7 @@ def write_predictions(
     Args:
         failures: reason of each video that has no score, by row.
     """
-    num_videos, num_classes = len(table), videos.probabilities.shape[1]
+    num_videos = len(table)
     prediction, num_views = [-1] * num_videos, [0] * num_videos
     probabilities: list[object] = [None] * num_videos
     for row, best, count, scores in zip(
@@ -50,11 +50,12 @@ def write_predictions(
     }
     if table.class_names is not None:
         metadata["class_names"] = json.dumps(table.class_names)
+    # lists of a fixed size with nulls cannot be read back by every pyarrow
     columns = {
         "path": pa.array([str(name) for name in table.paths]),
         "label": pa.array(table.labels, pa.int64()),
         "prediction": pa.array(prediction, pa.int64()),
-        "probabilities": pa.array(probabilities, pa.list_(pa.float32(), num_classes)),
+        "probabilities": pa.array(probabilities, pa.list_(pa.float32())),
         "num_views": pa.array(num_views, pa.int64()),
         "status": pa.array([failures.get(row, "ok") for row in range(num_videos)]),
     }
