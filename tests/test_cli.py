@@ -42,7 +42,7 @@ def run(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a verb on `tiny.yaml` in an empty folder."""
     net = {
         "num_classes": 4, "num_frames": 2, "crop_size": 16, "depths": [1, 1], "embed_dim": 8,
-        "patch_kernel": [1, 8, 8], "patch_stride": [1, 8, 8], "pooling": {"stride_kv": [1, 1, 1]}, "dropout": 0.5,
+        "patch": {"kernel": [1, 8, 8], "stride": [1, 8, 8]}, "pooling": {"stride_kv": [1, 1, 1]}, "dropout": 0.5,
     }  # fmt: skip
     config = {
         "seed_everything": 3,

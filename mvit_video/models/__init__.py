@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
-
-from mvit_video.models.architecture import BlockSpec, Pooling, block_table
+from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
+from mvit_video.models.checkpoints import Source, architecture_of, fill, read_checkpoint, translate
 from mvit_video.models.mvit import (
     Features,
     MViT,
     mvit,
     mvit_b24_32x3,
+    mvit_b_16,
     mvit_b_16x4,
     mvit_b_32x3,
     mvit_b_64x3,
     mvit_s_16x4,
 )
+from mvit_video.models.mvitv2 import (
+    mvitv2,
+    mvitv2_b,
+    mvitv2_b_32x3,
+    mvitv2_l,
+    mvitv2_l_40x3,
+    mvitv2_s,
+    mvitv2_s_16x4,
+    mvitv2_t,
+)
 from mvit_video.types import ConfigError
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    builder.__name__: builder for builder in (mvit_b_16x4, mvit_b_32x3, mvit_b_64x3, mvit_b24_32x3, mvit_s_16x4)
+_log = logging.getLogger(__name__)
+
+_BUILDERS: dict[str, Callable[..., MViT]] = {
+    builder.__name__: builder
+    for builder in (
+        mvit_b_16x4,
+        mvit_b_32x3,
+        mvit_b_64x3,
+        mvit_b24_32x3,
+        mvit_s_16x4,
+        mvit_b_16,
+        mvitv2_s_16x4,
+        mvitv2_b_32x3,
+        mvitv2_l_40x3,
+        mvitv2_t,
+        mvitv2_s,
+        mvitv2_b,
+        mvitv2_l,
+    )
 }
 
 
@@ -32,45 +60,75 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(
-    name: str,
+    name: str | None = None,
     *,
-    num_classes: int = 400,
+    num_classes: int | None = None,
     num_frames: int | None = None,
     crop_size: int | None = None,
+    checkpoint: Source | None = None,
     **overrides: Any,
-) -> nn.Module:
-    """Build a model by name, with random weights.
+) -> MViT:
+    """Build a model by name, with random weights or those of a checkpoint; without a name, the one a checkpoint holds.
 
     Args:
+        num_classes: of the head; None takes the checkpoint's, or else the model's own. A number other than the
+            checkpoint's makes a new head, which the log says.
         num_frames: frames of a clip; None takes the model's own.
         crop_size: height and width of a clip in pixels; None takes the model's own.
-        **overrides: other arguments of the builder function of that name.
+        checkpoint: what `load_checkpoint` takes; loaded strictly.
+        **overrides: other arguments of the builder function.
 
     Raises:
         ConfigError: no model has this name, or the builder has no such argument.
+        CheckpointError: the checkpoint cannot be read, does not fit, or does not tell what it holds.
     """
-    if name not in _BUILDERS:
+    arguments = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}
+    arguments = {key: value for key, value in arguments.items() if value is not None} | overrides
+    found = None if checkpoint is None else translate(read_checkpoint(checkpoint))
+    if name is None:
+        if found is None:
+            raise ConfigError("create_model needs a name, a checkpoint, or both")
+        architecture = architecture_of(found, num_frames=num_frames, crop_size=crop_size)
+        name, builder = f"of {found.name}", architecture.build
+        found.notes.extend(architecture.notes)
+    elif name in _BUILDERS:
+        builder = _BUILDERS[name]
+        if found is not None and "head.projection.bias" in found.tensors:
+            arguments.setdefault("num_classes", len(found.tensors["head.projection.bias"]))
+    else:
         raise ConfigError(f"there is no model {name!r}; mv.list_models() names them: {', '.join(list_models())}")
-    sizes = {"num_frames": num_frames, "crop_size": crop_size}
-    sizes = {key: value for key, value in sizes.items() if value is not None}
     try:
-        return _BUILDERS[name](num_classes=num_classes, **sizes, **overrides)
+        model = builder(**arguments)
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}") from error
+    if found is not None:
+        report = fill(model, found, new_head=num_classes is not None)
+        _log.log(logging.WARNING if report.head_is_new else logging.INFO, "%s", report)
+    return model
 
 
 __all__ = [
     "BlockSpec",
     "Features",
     "MViT",
+    "Patch",
     "Pooling",
     "block_table",
     "create_model",
     "list_models",
     "mvit",
     "mvit_b24_32x3",
+    "mvit_b_16",
     "mvit_b_16x4",
     "mvit_b_32x3",
     "mvit_b_64x3",
     "mvit_s_16x4",
+    "mvitv2",
+    "mvitv2_b",
+    "mvitv2_b_32x3",
+    "mvitv2_l",
+    "mvitv2_l_40x3",
+    "mvitv2_s",
+    "mvitv2_s_16x4",
+    "mvitv2_t",
 ]

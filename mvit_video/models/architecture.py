@@ -13,6 +13,19 @@ UNIT = THW(1, 1, 1)
 
 
 @dataclass(frozen=True)
+class Patch:
+    """The cubes that the stem embeds.
+
+    Attributes:
+        kernel: size in frames and pixels.
+        stride: distance from one cube to the next.
+    """
+
+    kernel: tuple[int, int, int] = (3, 7, 7)
+    stride: tuple[int, int, int] = (2, 4, 4)
+
+
+@dataclass(frozen=True)
 class Pooling:
     """How attention pools: once for a whole model.
 
@@ -23,6 +36,10 @@ class Pooling:
         stride_q: of the queries in the first block of every stage but the first.
         stride_kv: of keys and values in the first block.
         adaptive_kv_stride: divide `stride_kv` by each query stride met, so that the pooled grid keeps its size.
+        kv_at_stride_1: pool keys and values also where their stride is 1, if `kernel` is given; the first published
+            MViT-B 16x4 did not.
+        q_everywhere: pool the queries in every block, by a stride of 1 where the grid stays (MViTv2).
+        residual: add the pooled queries to the output of attention (MViTv2).
     """
 
     mode: PoolMode = "conv"
@@ -30,6 +47,9 @@ class Pooling:
     stride_q: tuple[int, int, int] = (1, 2, 2)
     stride_kv: tuple[int, int, int] | None = (1, 8, 8)
     adaptive_kv_stride: bool = True
+    kv_at_stride_1: bool = True
+    q_everywhere: bool = False
+    residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,7 @@ class BlockSpec:
     """One block: widths, heads, and the pools of its attention, None where there is no pool."""
 
     dim: int
+    dim_attention: int
     dim_out: int
     num_heads: int
     stride_q: THW
@@ -45,28 +66,34 @@ class BlockSpec:
     kernel_kv: THW | None
 
 
-def pool_kernel(stride: THW, kernel: tuple[int, int, int] | None) -> THW | None:
+def pool_kernel(stride: THW, kernel: tuple[int, int, int] | None, at_stride_1: bool) -> THW | None:
     """Kernel of a pool of this stride: the given one, or else `stride + 1` where `stride` is above 1.
 
-    None when nothing is left to pool, that is when kernel and stride are both 1.
+    None where there is no pool: with kernel and stride both 1, and with a stride of 1 unless `at_stride_1`.
     """
     chosen = THW(*kernel) if kernel else THW(*(s + 1 if s > 1 else 1 for s in stride))
-    return None if chosen == stride == UNIT else chosen
+    if stride == UNIT and (chosen == UNIT or not at_stride_1):
+        return None
+    return chosen
 
 
-def block_table(depths: Sequence[int], embed_dim: int, num_heads: int, pooling: Pooling) -> tuple[BlockSpec, ...]:
+def block_table(
+    depths: Sequence[int], embed_dim: int, num_heads: int, pooling: Pooling, *, expand_in_attention: bool = False
+) -> tuple[BlockSpec, ...]:
     """Blocks of an MViT in order.
 
-    Each stage after the first starts by pooling the queries, has twice the heads of the one before and twice its
-    channels, which the last block of the stage before widens to.
+    Each stage after the first starts by pooling the queries, and has twice the heads and twice the channels of the one
+    before.
 
     Args:
         depths: blocks in each stage.
         embed_dim: channels of the first stage.
         num_heads: heads of the first stage.
+        expand_in_attention: widen in the attention of a stage's first block (MViTv2) rather than in the MLP of the last
+            block before it.
 
-    Source: MViT (arXiv:2104.11227) section 3.2 and table 3; equal to the published tables
-    (tests/models/test_architecture.py).
+    Source: MViT (arXiv:2104.11227) section 3.2 and table 3, MViTv2 (arXiv:2112.01526) section 4.2; equal to the
+    published tables (tests/models/test_architecture.py).
     """
     starts = list(accumulate(depths, initial=0))
     num_blocks = starts.pop()
@@ -80,16 +107,19 @@ def block_table(depths: Sequence[int], embed_dim: int, num_heads: int, pooling: 
                 stride_q = THW(*pooling.stride_q)
         if stride_kv and pooling.adaptive_kv_stride:
             stride_kv = THW(*(max(kv // q, 1) for kv, q in zip(stride_kv, stride_q, strict=True)))
-        widen = 2 if index + 1 in starts else 1
+        dim = embed_dim << stage
+        starts_wide = expand_in_attention and stage > 0 and index in starts
+        ends_wide = not expand_in_attention and index + 1 in starts
         table.append(
             BlockSpec(
-                dim=embed_dim << stage,
-                dim_out=widen * embed_dim << stage,
+                dim=dim // 2 if starts_wide else dim,
+                dim_attention=dim,
+                dim_out=dim * 2 if ends_wide else dim,
                 num_heads=num_heads << stage,
                 stride_q=stride_q,
-                kernel_q=pool_kernel(stride_q, pooling.kernel) if stride_q != UNIT else None,
+                kernel_q=pool_kernel(stride_q, pooling.kernel, at_stride_1=pooling.q_everywhere),
                 stride_kv=stride_kv or UNIT,
-                kernel_kv=pool_kernel(stride_kv, pooling.kernel) if stride_kv else None,
+                kernel_kv=pool_kernel(stride_kv, pooling.kernel, pooling.kv_at_stride_1) if stride_kv else None,
             )
         )
     return tuple(table)

@@ -1,4 +1,4 @@
-"""MViT: Multiscale Vision Transformers (arXiv:2104.11227), the net and its variants."""
+"""The net of MViT (arXiv:2104.11227) and MViTv2 (arXiv:2112.01526), and the variants of MViT."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mvit_video.models.architecture import BlockSpec, Pooling, block_table
+from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
 from mvit_video.nn import (
     ClassificationHead,
     CubeEmbedding,
     JointPosition,
     MultiscaleBlock,
     PoolingAttention,
+    RelativePosition,
     SeparablePosition,
     TokenPool,
+    split_class_token,
+    tokens_to_grid,
 )
-from mvit_video.nn.pooling import PoolMode
 from mvit_video.types import THW
 
-PositionKind = Literal["separable", "joint", "none"]
+PositionKind = Literal["separable", "joint", "relative", "none"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,16 @@ class Features:
     """What a net knows of a batch of clips before its head.
 
     Attributes:
-        embedding: `(B, C)`, the normalised class token.
-        tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised, the class token first.
+        embedding: `(B, C)`, the normalised class token, or the mean of the tokens where there is none.
+        tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised, the class token first where there is one.
         thw: final grid `(T, H, W)`.
+        stages: map of each stage `(B, C_s, T_s, H_s, W_s)`, not normalised; empty unless asked for.
     """
 
     embedding: Tensor
     tokens: Tensor
     thw: THW
+    stages: tuple[Tensor, ...] = ()
 
 
 class MViT(nn.Module):
@@ -46,20 +51,22 @@ class MViT(nn.Module):
 
     Args:
         blocks: table of blocks, as `block_table` makes it.
-        num_classes: logits of the head.
-        num_frames: frames of a clip, which the position tables are built for.
+        num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
+        num_frames: frames of a clip, which the position tables are built for; 1 for an image.
         crop_size: height and width of a clip in pixels, likewise.
-        patch_kernel: size of an embedded cube in frames and pixels.
-        patch_stride: distance from one cube to the next.
-        position: absolute position embedding: a table over space and one over time, one for both, or none.
+        position: a table over space and one over time, one for both, relative ones in every block, or none.
+        class_token: classify by a token of its own rather than by the mean of all.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
+
+    Attributes:
+        activation_checkpointing: compute each block again in the backward pass rather than keep what it computed.
 
     Raises:
         ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or less than one cube.
 
-    Source: MViT (arXiv:2104.11227); equal to torchvision's `mvit_v1_b` and pytorchvideo's `mvit_base_16x4` given the
-    same weights (tests/models/test_parity.py).
+    Source: MViT (arXiv:2104.11227), MViTv2 (arXiv:2112.01526); equal to torchvision and pytorchvideo given the same
+    weights (tests/models/test_parity.py).
     """
 
     def __init__(
@@ -69,28 +76,34 @@ class MViT(nn.Module):
         num_classes: int,
         num_frames: int,
         crop_size: int,
-        patch_kernel: tuple[int, int, int] = (3, 7, 7),
-        patch_stride: tuple[int, int, int] = (2, 4, 4),
-        pool_mode: PoolMode = "conv",
-        position: PositionKind = "separable",
+        patch: Patch,
+        pooling: Pooling,
+        position: PositionKind,
+        class_token: bool = True,
         drop_path_rate: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_classes, self.num_frames, self.crop_size = num_classes, num_frames, crop_size
+        self.activation_checkpointing = False
         dim, dim_out = blocks[0].dim, blocks[-1].dim_out
-        self.patch_embed = CubeEmbedding(dim, THW(*patch_kernel), THW(*patch_stride))
-        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.patch_embed = CubeEmbedding(dim, THW(*patch.kernel), THW(*patch.stride))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         thw = self.patch_embed.thw(THW(num_frames, crop_size, crop_size))
-        self.position = _position(position, thw, dim)
+        self.position = _absolute_position(position, thw, dim, class_token)
         rates = torch.linspace(0, drop_path_rate, len(blocks), device="cpu").tolist()
-        self.blocks = nn.ModuleList(_block(spec, pool_mode, rate) for spec, rate in zip(blocks, rates, strict=True))
+        self.blocks = nn.ModuleList()
+        for spec, rate in zip(blocks, rates, strict=True):
+            self.blocks.append(_block(spec, pooling, thw if position == "relative" else None, rate))
+            thw = _coarsen(thw, spec.stride_q)
+        self._stage_ends = {i - 1 for i, spec in enumerate(blocks) if spec.stride_q.volume > 1} | {len(blocks) - 1}
         self.norm = nn.LayerNorm(dim_out, eps=1e-6)
-        self.head = ClassificationHead(dim_out, num_classes, dropout)
+        self.head = ClassificationHead(dim_out, num_classes, dropout) if num_classes else nn.Identity()
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        nn.init.trunc_normal_(self.class_token, std=0.02)
+        if self.class_token is not None:
+            nn.init.trunc_normal_(self.class_token, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -105,50 +118,80 @@ class MViT(nn.Module):
             size, cube = tuple(clip.shape[2:]), tuple(self.patch_embed.kernel)
             raise ValueError(f"a clip of (T, H, W) {size} is smaller than one cube of {cube}")
 
-    def forward_features(self, clip: Float[Tensor, "batch 3 t h w"]) -> Features:
-        """Embedding, final tokens and final grid of each clip."""
+    def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
+        """Embedding, final tokens and final grid of each clip, and with `stages` the map of each stage.
+
+        A net for images takes `(B, 3, H, W)` as well.
+        """
+        if self.num_frames == 1 and clip.ndim == 4:
+            clip = clip[:, :, None]
         self.check_clip(clip)
-        patches, thw = self.patch_embed(clip)
-        x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        x, thw = self.patch_embed(clip)
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
         if self.position is not None:
             x = x + self.position(thw)
-        for block in self.blocks:
-            x, thw = block(x, thw)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                x, thw = checkpoint(block, x, thw, use_reentrant=False)
+            else:
+                x, thw = block(x, thw)
+            if stages and index in self._stage_ends:
+                maps.append(tokens_to_grid(split_class_token(x, thw)[1], thw))
         x = self.norm(x)
-        return Features(embedding=x[:, 0], tokens=x, thw=thw)
+        embedding = x.mean(dim=1) if self.class_token is None else x[:, 0]
+        return Features(embedding=embedding, tokens=x, thw=thw, stages=tuple(maps))
 
-    def forward(self, clip: Float[Tensor, "batch 3 t h w"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, clip: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch classes"]:
         return self.head(self.forward_features(clip).embedding)
 
 
-def _position(kind: PositionKind, thw: THW, dim: int) -> nn.Module | None:
+def _absolute_position(kind: PositionKind, thw: THW, dim: int, class_token: bool) -> nn.Module | None:
+    if kind in ("separable", "joint") and not class_token:
+        raise ValueError(f"a {kind} position embedding has a row for the class token, which this net has not")
     match kind:
         case "separable":
             return SeparablePosition(thw, dim)
         case "joint":
             return JointPosition(thw, dim)
-        case "none":
+        case _:
             return None
 
 
-def _block(spec: BlockSpec, mode: PoolMode, drop_path_rate: float) -> MultiscaleBlock:
-    head_dim = spec.dim // spec.num_heads
+def _coarsen(thw: THW, stride: THW) -> THW:
+    """Grid that the reference sizes its tables by: rounded down, although padded pooling rounds up."""
+    return THW(*(n // s for n, s in zip(thw, stride, strict=True)))
+
+
+def _block(spec: BlockSpec, pooling: Pooling, relative_to: THW | None, drop_path_rate: float) -> MultiscaleBlock:
+    head_dim = spec.dim_attention // spec.num_heads
 
     def pool(kernel: THW | None, stride: THW) -> TokenPool | None:
-        return TokenPool(mode, head_dim, spec.num_heads, kernel, stride) if kernel else None
+        return TokenPool(pooling.mode, head_dim, spec.num_heads, kernel, stride) if kernel else None
 
+    rel_pos = None
+    if relative_to is not None:
+        rel_pos = RelativePosition(
+            _coarsen(relative_to, spec.stride_q), _coarsen(relative_to, spec.stride_kv), head_dim
+        )
     attention = PoolingAttention(
         spec.dim,
+        spec.dim_attention,
         spec.num_heads,
         pool_q=pool(spec.kernel_q, spec.stride_q),
         pool_k=pool(spec.kernel_kv, spec.stride_kv),
         pool_v=pool(spec.kernel_kv, spec.stride_kv),
+        rel_pos=rel_pos,
+        residual_pooling=pooling.residual,
     )
     skip = None
     if spec.stride_q.volume > 1:
         kernel = THW(*(s + 1 if s > 1 else 1 for s in spec.stride_q))
         skip = TokenPool("max", head_dim, spec.num_heads, kernel, spec.stride_q)
-    return MultiscaleBlock(attention, spec.dim, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate)
+    return MultiscaleBlock(
+        attention, spec.dim, spec.dim_attention, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate
+    )
 
 
 def mvit(
@@ -159,8 +202,7 @@ def mvit(
     depths: tuple[int, ...] = (1, 2, 11, 2),
     embed_dim: int = 96,
     num_heads: int = 1,
-    patch_kernel: tuple[int, int, int] = (3, 7, 7),
-    patch_stride: tuple[int, int, int] = (2, 4, 4),
+    patch: Patch = Patch(),
     pooling: Pooling = Pooling(),
     position: PositionKind = "separable",
     drop_path_rate: float = 0.2,
@@ -172,8 +214,6 @@ def mvit(
         depths: blocks in each stage.
         embed_dim: channels of the first stage, doubled by each further one.
         num_heads: heads of the first stage, doubled likewise.
-        patch_kernel: size of an embedded cube in frames and pixels.
-        patch_stride: distance from one cube to the next.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
@@ -184,9 +224,8 @@ def mvit(
         num_classes=num_classes,
         num_frames=num_frames,
         crop_size=crop_size,
-        patch_kernel=patch_kernel,
-        patch_stride=patch_stride,
-        pool_mode=pooling.mode,
+        patch=patch,
+        pooling=pooling,
         position=position,
         drop_path_rate=drop_path_rate,
         dropout=dropout,
@@ -224,17 +263,33 @@ def mvit_s_16x4(
     *,
     depths: tuple[int, ...] = (3, 7, 6),
     embed_dim: int = 128,
-    patch_kernel: tuple[int, int, int] = (3, 8, 8),
-    patch_stride: tuple[int, int, int] = (2, 8, 8),
+    patch: Patch = Patch((3, 8, 8), (2, 8, 8)),
     pooling: Pooling = Pooling(stride_kv=(1, 4, 4)),
     **overrides: Any,
 ) -> MViT:
     """MViT-S, 16x4: Kinetics-400 76.0 top1 with 5 clips x 1 crop (published); there are no published weights."""
+    return mvit(depths=depths, embed_dim=embed_dim, patch=patch, pooling=pooling, **overrides)
+
+
+def mvit_b_16(
+    *,
+    num_classes: int = 1000,
+    num_frames: int = 1,
+    patch: Patch = Patch((1, 7, 7), (1, 4, 4)),
+    pooling: Pooling = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4)),
+    position: PositionKind = "joint",
+    drop_path_rate: float = 0.1,
+    dropout: float = 0.0,
+    **overrides: Any,
+) -> MViT:
+    """MViT-B-16 for images: ImageNet-1K 83.0 top1 (published)."""
     return mvit(
-        depths=depths,
-        embed_dim=embed_dim,
-        patch_kernel=patch_kernel,
-        patch_stride=patch_stride,
+        num_classes=num_classes,
+        num_frames=num_frames,
+        patch=patch,
         pooling=pooling,
+        position=position,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
         **overrides,
     )

@@ -57,24 +57,27 @@ class Mlp(nn.Module):
 class MultiscaleBlock(nn.Module):
     """Pre-norm transformer block that may coarsen the grid in attention and widen the channels in its MLP.
 
-    The skip around attention is max-pooled with the stride of the queries. The skip around a widening MLP projects
-    the *normalised* tokens, which the paper found better than projecting the tokens themselves (table A.1).
+    The skip around attention is max-pooled with the stride of the queries. Where attention or the MLP widens, the skip
+    around it projects the *normalised* tokens, which the paper found better than projecting the tokens (table A.1).
 
     Args:
-        attention: acts on `dim` channels.
+        attention: from `dim` to `dim_attention` channels.
         dim: channels in.
-        dim_out: channels out; the last block of a stage has those of the next stage.
+        dim_attention: channels between attention and MLP; above `dim` in the first block of a stage of MViTv2.
+        dim_out: channels out; above `dim_attention` in the last block of a stage of MViT.
         mlp_ratio: hidden channels of the MLP over `dim`.
         pool_skip: pool of the skip around attention, None where the queries keep their grid.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
-    Source: MViT (arXiv:2104.11227) section 3.2; agrees with torchvision and pytorchvideo (tests/models/test_parity.py).
+    Source: MViT (arXiv:2104.11227) section 3.2, MViTv2 (arXiv:2112.01526) section 4; agrees with
+    torchvision and pytorchvideo (tests/models/test_parity.py).
     """
 
     def __init__(
         self,
         attention: PoolingAttention,
         dim: int,
+        dim_attention: int,
         dim_out: int,
         *,
         mlp_ratio: float = 4.0,
@@ -85,17 +88,20 @@ class MultiscaleBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attention
         self.pool_skip = pool_skip
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), dim_out)
+        self.norm2 = nn.LayerNorm(dim_attention, eps=1e-6)
+        self.mlp = Mlp(dim_attention, int(dim_attention * mlp_ratio), dim_out)
+        self.widens_in_attention = dim != dim_attention
         self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], thw: THW
     ) -> tuple[Float[Tensor, "batch pooled dim_out"], THW]:
-        skip, _ = pool_tokens(self.pool_skip, x, thw)
-        attended, thw = self.attn(self.norm1(x), thw)
+        normed = self.norm1(x)
+        skip = self.proj(normed) if self.proj is not None and self.widens_in_attention else x
+        skip, _ = pool_tokens(self.pool_skip, skip, thw)
+        attended, thw = self.attn(normed, thw)
         x = skip + self.drop_path(attended)
         normed = self.norm2(x)
-        skip = x if self.proj is None else self.proj(normed)
+        skip = self.proj(normed) if self.proj is not None and not self.widens_in_attention else x
         return skip + self.drop_path(self.mlp(normed)), thw

@@ -1,7 +1,8 @@
 """Tokens and grids: the only place where their layouts are converted.
 
-Tokens are `(batch, 1 + T*H*W, channels)`, the class token first and the cells in t, h, w order. Because channels come
-last in both, a grid is a view of its tokens in the memory format `channels_last_3d`: neither function copies.
+Tokens are `(batch, 1 + T*H*W, channels)`, the class token first and the cells in t, h, w order; image models may have
+no class token. Because channels come last in both, a grid is a view of its tokens in the memory format
+`channels_last_3d`: no function here copies.
 """
 
 from __future__ import annotations
@@ -10,6 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvit_video.types import THW
+
+
+def split_class_token(
+    tokens: Float[Tensor, "batch tokens *rest"], thw: THW
+) -> tuple[Float[Tensor, "batch 1 *rest"] | None, Float[Tensor, "batch cells *rest"]]:
+    """The class token, None where there is no more than the cells of the grid, and the patch tokens."""
+    if tokens.shape[1] == thw.volume:
+        return None, tokens
+    return tokens[:, :1], tokens[:, 1:]
 
 
 def tokens_to_grid(tokens: Float[Tensor, "batch cells dim"], thw: THW) -> Float[Tensor, "batch dim t h w"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.nn.depthwise import depthwise_conv3d
-from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 PoolMode = Literal["conv", "max", "avg"]
@@ -47,7 +47,7 @@ class HeadSharedConv3d(nn.Module):
 
 
 class TokenPool(nn.Module):
-    """Pool patch tokens over their grid; the class token has no place on the grid and passes by.
+    """Pool patch tokens over their grid; a class token has no place on the grid and passes by.
 
     After convolution every head, class token included, is normalised over its own channels; max and average pooling
     have no norm.
@@ -76,9 +76,9 @@ class TokenPool(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"], thw: THW
     ) -> tuple[Float[Tensor, "batch pooled dim"], THW]:
-        class_token, patches = tokens[:, :1], tokens[:, 1:]
+        class_token, patches = split_class_token(tokens, thw)
         patches, thw = grid_to_tokens(self.pool(tokens_to_grid(patches, thw)))
-        tokens = torch.cat([class_token, patches], dim=1)
+        tokens = patches if class_token is None else torch.cat([class_token, patches], dim=1)
         if self.norm is not None:
             tokens = self.norm(tokens.unflatten(-1, (self.num_heads, -1))).flatten(2)
         return tokens, thw

@@ -1,4 +1,4 @@
-"""Absolute position embeddings, learned; resized when a clip's grid is not the one they were built for."""
+"""Position embeddings, learned: absolute and relative; resized when a grid is not the one they were built for."""
 
 from __future__ import annotations
 
@@ -73,3 +73,71 @@ class JointPosition(nn.Module):
         volume = tokens_to_grid(self.table[:, 1:], self.thw)
         cells, _ = grid_to_tokens(F.interpolate(volume, thw, mode="trilinear", align_corners=False))
         return torch.cat([self.table[:, :1], cells], dim=1)
+
+
+class RelativePosition(nn.Module):
+    """Decomposed relative positions: a table per axis with a row per distance, shared by the heads of a block.
+
+    Tables of another length than the grids ask for are resized linearly at every pass, as in the reference; that is so
+    for grids that pooling rounds up although their tables were sized by rounding down.
+
+    Args:
+        thw_q: grid of the pooled queries that the tables are built for.
+        thw_k: grid of the pooled keys likewise.
+        head_dim: channels of a head.
+
+    Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision (tests/models/test_parity.py).
+    As in SlowFast `cal_rel_pos_spatial` the term is neither scaled nor applied to the class token.
+    """
+
+    def __init__(self, thw_q: THW, thw_k: THW, head_dim: int) -> None:
+        super().__init__()
+        rows = THW(*(2 * max(q, k) - 1 for q, k in zip(thw_q, thw_k, strict=True)))
+        self.h, self.w = _distance_table(rows.h, head_dim), _distance_table(rows.w, head_dim)
+        # in a single frame the term is the same for all keys of a query, and softmax takes it out
+        self.t = _distance_table(rows.t, head_dim) if rows.t > 1 else None
+
+    def forward(
+        self, q: Float[Tensor, "batch heads queries dim"], thw_q: THW, thw_k: THW
+    ) -> tuple[Float[Tensor, "batch heads queries positions"], Float[Tensor, "keys positions"]]:
+        """What each query adds to its scores at each height, width and time of the keys; and where each key is."""
+        has_class_token = q.shape[2] != thw_q.volume
+        grid = (q[:, :, 1:] if has_class_token else q).unflatten(2, thw_q)
+        terms = [
+            torch.einsum("bnthwc,hkc->bnthwk", grid, relative_rows(self.h, thw_q.h, thw_k.h)),
+            torch.einsum("bnthwc,wkc->bnthwk", grid, relative_rows(self.w, thw_q.w, thw_k.w)),
+        ]
+        t, h, w = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")
+        places = [F.one_hot(h.flatten(), thw_k.h), F.one_hot(w.flatten(), thw_k.w)]
+        if self.t is not None:
+            terms.append(torch.einsum("bnthwc,tkc->bnthwk", grid, relative_rows(self.t, thw_q.t, thw_k.t)))
+            places.append(F.one_hot(t.flatten(), thw_k.t))
+        by_query, by_key = torch.cat(terms, dim=-1).flatten(2, 4), torch.cat(places, dim=-1).to(q.dtype)
+        if has_class_token:
+            by_query, by_key = F.pad(by_query, (0, 0, 1, 0)), F.pad(by_key, (0, 0, 1, 0))
+        return by_query, by_key
+
+
+def _distance_table(num_rows: int, dim: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(num_rows, dim), std=0.02))
+
+
+def relative_rows(table: Float[Tensor, "distance dim"], num_q: int, num_k: int) -> Float[Tensor, "queries keys dim"]:
+    """Row of each pair of a query and a key along one axis.
+
+    On grids of different size the coarser steps over as many cells as it pools, and the first cells coincide. The order
+    of operations is SlowFast's in float32, because a ratio such as 7.8 is truncated to another row in any other.
+
+    Args:
+        num_q: cells of the queries along the axis.
+        num_k: cells of the keys along the axis.
+    """
+    num_rows = 2 * max(num_q, num_k) - 1
+    if len(table) != num_rows:
+        table = F.interpolate(table.T[None], num_rows, mode="linear", align_corners=False)[0].T
+    step_q, step_k = max(num_k / num_q, 1.0), max(num_q / num_k, 1.0)
+    at_q = torch.arange(num_q, device=table.device)[:, None] * step_q
+    at_k = torch.arange(num_k, device=table.device)[None] * step_k
+    distance = at_q - at_k
+    distance += (num_k - 1) * step_k
+    return table[distance.long()]

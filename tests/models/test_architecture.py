@@ -47,7 +47,8 @@ def test_without_kv_stride_keys_and_values_are_not_pooled() -> None:
 
 
 def test_pool_kernel() -> None:
-    assert pool_kernel(THW(1, 8, 8), None) == (1, 9, 9)
-    assert pool_kernel(THW(1, 1, 1), None) is None
-    assert pool_kernel(THW(1, 1, 1), (3, 3, 3)) == (3, 3, 3)
-    assert pool_kernel(THW(1, 1, 1), (1, 1, 1)) is None
+    assert pool_kernel(THW(1, 8, 8), None, at_stride_1=True) == (1, 9, 9)
+    assert pool_kernel(THW(1, 1, 1), None, at_stride_1=True) is None
+    assert pool_kernel(THW(1, 1, 1), (3, 3, 3), at_stride_1=True) == (3, 3, 3)
+    assert pool_kernel(THW(1, 1, 1), (3, 3, 3), at_stride_1=False) is None
+    assert pool_kernel(THW(1, 1, 1), (1, 1, 1), at_stride_1=True) is None

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import mvit_video as mv
-from mvit_video.models import MViT, mvit
+from mvit_video.models import MViT, Patch, mvit
 
 SMALL = {"num_frames": 4, "crop_size": 32, "depths": (1, 1, 1), "embed_dim": 16, "num_classes": 7}
 
@@ -21,8 +21,11 @@ def small(**overrides) -> MViT:
 
 
 def test_a_model_by_name_is_its_builder() -> None:
-    assert mv.list_models() == ["mvit_b24_32x3", "mvit_b_16x4", "mvit_b_32x3", "mvit_b_64x3", "mvit_s_16x4"]
-    assert mv.list_models("mvit_b_*") == ["mvit_b_16x4", "mvit_b_32x3", "mvit_b_64x3"]
+    video = ["mvit_b24_32x3", "mvit_b_16x4", "mvit_b_32x3", "mvit_b_64x3", "mvit_s_16x4"]
+    video_v2 = ["mvitv2_b_32x3", "mvitv2_l_40x3", "mvitv2_s_16x4"]
+    images = ["mvit_b_16", "mvitv2_b", "mvitv2_l", "mvitv2_s", "mvitv2_t"]
+    assert mv.list_models() == sorted(video + video_v2 + images)
+    assert mv.list_models("mvitv2_*x*") == video_v2
     with torch.device("meta"):
         net = mv.create_model("mvit_b_32x3", num_classes=10, crop_size=160)
     assert (net.num_classes, net.num_frames, net.crop_size) == (10, 32, 160)
@@ -78,7 +81,7 @@ def test_a_clip_of_the_wrong_rank_or_channels_is_refused(shape: tuple[int, ...],
 
 def test_a_clip_smaller_than_a_cube_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(4, 4, 4\) is smaller than one cube of \(3, 8, 8\)"):
-        small(patch_kernel=(3, 8, 8), patch_stride=(2, 8, 8)).eval()(torch.zeros(1, 3, 4, 4, 4))
+        small(patch=Patch((3, 8, 8), (2, 8, 8))).eval()(torch.zeros(1, 3, 4, 4, 4))
 
 
 def test_loss_at_initialisation_is_chance() -> None:

@@ -83,7 +83,7 @@ def test_class_token_passes_by_the_pool() -> None:
 def test_attention_equals_a_naive_softmax_over_heads() -> None:
     dim = HEADS * HEAD_DIM
     pools = {f"pool_{name}": pool("conv", THW(3, 3, 3), THW(1, 2, 2)) for name in "qkv"}
-    attention, x = PoolingAttention(dim, HEADS, **pools).double(), tokens()
+    attention, x = PoolingAttention(dim, dim, HEADS, **pools).double(), tokens()
     q, k, v = (p(part, THW_IN)[0] for p, part in zip(pools.values(), attention.qkv(x).chunk(3, -1), strict=True))
     heads = []
     for head in range(HEADS):
@@ -97,8 +97,8 @@ def test_attention_equals_a_naive_softmax_over_heads() -> None:
 
 
 def test_heads_must_divide_channels() -> None:
-    with pytest.raises(ValueError, match="dim=7 and num_heads=2"):
-        PoolingAttention(7, 2)
+    with pytest.raises(ValueError, match="dim_out=7 and num_heads=2"):
+        PoolingAttention(4, 7, 2)
 
 
 def test_grid_is_a_view_of_its_tokens_and_back() -> None:

@@ -1,0 +1,145 @@
+"""MViTv2: Improved Multiscale Vision Transformers (arXiv:2112.01526), the variants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mvit_video.models.architecture import Patch, Pooling, block_table
+from mvit_video.models.mvit import MViT
+
+VIDEO_POOLING = Pooling(q_everywhere=True, residual=True)
+IMAGE_POOLING = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4), q_everywhere=True, residual=True)
+
+
+def mvitv2(
+    *,
+    num_classes: int = 400,
+    num_frames: int = 16,
+    crop_size: int = 224,
+    depths: tuple[int, ...] = (1, 2, 11, 2),
+    embed_dim: int = 96,
+    num_heads: int = 1,
+    patch: Patch = Patch(),
+    pooling: Pooling = VIDEO_POOLING,
+    expand_in_attention: bool = True,
+    class_token: bool = True,
+    drop_path_rate: float = 0.2,
+    dropout: float = 0.5,
+) -> MViT:
+    """Any MViTv2; as it stands, MViTv2-S for 16 frames. The named builders below differ only in numbers.
+
+    Args:
+        depths: blocks in each stage.
+        embed_dim: channels of the first stage, doubled by each further one.
+        num_heads: heads of the first stage, doubled likewise.
+        expand_in_attention: widen in the attention of a stage's first block rather than in the MLP before it.
+        class_token: classify by a token of its own rather than by the mean of all.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        dropout: of the embedding before the classifier.
+
+    Source: MViTv2 (arXiv:2112.01526) section 4; parameters and FLOPs in tests/models/test_published_tables.py.
+    """
+    return MViT(
+        block_table(depths, embed_dim, num_heads, pooling, expand_in_attention=expand_in_attention),
+        num_classes=num_classes,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        patch=patch,
+        pooling=pooling,
+        position="relative",
+        class_token=class_token,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+    )
+
+
+def mvitv2_s_16x4(**overrides: Any) -> MViT:
+    """MViTv2-S, 16x4: Kinetics-400 81.0 top1 with 5 clips x 1 crop (published)."""
+    return mvitv2(**overrides)
+
+
+def mvitv2_b_32x3(
+    *, num_frames: int = 32, depths: tuple[int, ...] = (2, 3, 16, 3), drop_path_rate: float = 0.3, **overrides: Any
+) -> MViT:
+    """MViTv2-B, 32x3: Kinetics-400 82.9 top1 with 5 clips x 1 crop (published)."""
+    return mvitv2(num_frames=num_frames, depths=depths, drop_path_rate=drop_path_rate, **overrides)
+
+
+def mvitv2_l_40x3(
+    *,
+    num_frames: int = 40,
+    crop_size: int = 312,
+    depths: tuple[int, ...] = (2, 6, 36, 4),
+    embed_dim: int = 144,
+    num_heads: int = 2,
+    drop_path_rate: float = 0.75,
+    **overrides: Any,
+) -> MViT:
+    """MViTv2-L, 40x3 at 312 pixels: Kinetics-400 86.1 top1 with 5 clips x 3 crops (published), from ImageNet-21K."""
+    return mvitv2(
+        num_frames=num_frames,
+        crop_size=crop_size,
+        depths=depths,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        drop_path_rate=drop_path_rate,
+        **overrides,
+    )
+
+
+def _image(
+    *,
+    num_classes: int = 1000,
+    num_frames: int = 1,
+    patch: Patch = Patch((1, 7, 7), (1, 4, 4)),
+    pooling: Pooling = IMAGE_POOLING,
+    class_token: bool = False,
+    drop_path_rate: float = 0.1,
+    dropout: float = 0.0,
+    **overrides: Any,
+) -> MViT:
+    return mvitv2(
+        num_classes=num_classes,
+        num_frames=num_frames,
+        patch=patch,
+        pooling=pooling,
+        class_token=class_token,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+        **overrides,
+    )
+
+
+def mvitv2_t(*, depths: tuple[int, ...] = (1, 2, 5, 2), **overrides: Any) -> MViT:
+    """MViTv2-T for images: ImageNet-1K 82.3 top1 (published)."""
+    return _image(depths=depths, **overrides)
+
+
+def mvitv2_s(**overrides: Any) -> MViT:
+    """MViTv2-S for images: ImageNet-1K 83.6 top1 (published)."""
+    return _image(**overrides)
+
+
+def mvitv2_b(*, depths: tuple[int, ...] = (2, 3, 16, 3), drop_path_rate: float = 0.3, **overrides: Any) -> MViT:
+    """MViTv2-B for images: ImageNet-1K 84.4 top1 (published)."""
+    return _image(depths=depths, drop_path_rate=drop_path_rate, **overrides)
+
+
+def mvitv2_l(
+    *,
+    depths: tuple[int, ...] = (2, 6, 36, 4),
+    embed_dim: int = 144,
+    num_heads: int = 2,
+    expand_in_attention: bool = False,
+    drop_path_rate: float = 0.5,
+    **overrides: Any,
+) -> MViT:
+    """MViTv2-L for images: ImageNet-1K 85.3 top1 (published); the published one widens in the MLP."""
+    return _image(
+        depths=depths,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        expand_in_attention=expand_in_attention,
+        drop_path_rate=drop_path_rate,
+        **overrides,
+    )
