@@ -1,5 +1,28 @@
-"""Checkpoints of other code bases: what their keys are called."""
+"""Checkpoints: read from, and written for, the code bases that published MViT weights."""
 
-from mvit_video.models.checkpoints.layouts import to_pytorchvideo, to_torchvision
+from mvit_video.models.checkpoints.architecture import Architecture, architecture_of, describe
+from mvit_video.models.checkpoints.files import ARCHITECTURE_KEY, Source, read_checkpoint
+from mvit_video.models.checkpoints.layouts import Translation, to_layout, to_pytorchvideo, to_torchvision, translate
+from mvit_video.models.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
+from mvit_video.models.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
 
-__all__ = ["to_pytorchvideo", "to_torchvision"]
+__all__ = [
+    "ARCHITECTURE_KEY",
+    "Architecture",
+    "LoadReport",
+    "ShapeChange",
+    "Source",
+    "Translation",
+    "architecture_of",
+    "describe",
+    "export_checkpoint",
+    "export_state",
+    "fill",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+    "to_layout",
+    "to_pytorchvideo",
+    "to_torchvision",
+    "translate",
+]

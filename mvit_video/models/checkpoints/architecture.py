@@ -1,0 +1,346 @@
+"""Which builder makes a net, with which arguments: told by the net or a file's metadata, or inferred from tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby, product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
+from mvit_video.models.checkpoints.fitting import square
+from mvit_video.models.checkpoints.layouts import Translation
+from mvit_video.models.mvit import MViT, mvit
+from mvit_video.models.mvitv2 import mvitv2
+from mvit_video.nn import JointPosition, SeparablePosition
+from mvit_video.types import THW, CheckpointError
+
+_BUILDERS: dict[str, Callable[..., MViT]] = {"mvit": mvit, "mvitv2": mvitv2}
+_UNIT = THW(1, 1, 1)
+
+
+class _Unknown(Exception):
+    """Something that the tensors do not tell; its text ends a sentence."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A builder function and its arguments.
+
+    Attributes:
+        builder: `mvit` or `mvitv2`.
+        notes: arguments that were assumed because tensors do not show them.
+    """
+
+    builder: str
+    arguments: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def build(self, **changes: Any) -> MViT:
+        """A net with random weights."""
+        return _BUILDERS[self.builder](**(self.arguments | changes))
+
+    def first_difference(self, shapes: Mapping[str, Sequence[int]]) -> str | None:
+        """The first tensor of a state dict that is not as this architecture has it."""
+        with torch.device("meta"):
+            own = {key: tuple(value.shape) for key, value in self.build().state_dict().items()}
+        for key in sorted(own.keys() | shapes.keys()):
+            found = tuple(shapes[key]) if key in shapes else None
+            if found != own.get(key):
+                return f"{key} would be {own.get(key, 'absent')} but is {found or 'absent'}"
+        return None
+
+    def to_metadata(self) -> dict[str, str]:
+        """As texts for a file."""
+        arguments = self.arguments | {key: asdict(self.arguments[key]) for key in ("patch", "pooling")}
+        return {"builder": self.builder, "arguments": json.dumps(arguments)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Architecture:
+        """The reverse of `to_metadata`.
+
+        Raises:
+            CheckpointError: the texts are not those of `to_metadata`.
+        """
+        try:
+            arguments = json.loads(metadata["arguments"], object_hook=_tuples)
+            arguments["depths"] = tuple(arguments["depths"])
+            arguments["patch"] = Patch(**arguments["patch"])
+            arguments["pooling"] = Pooling(**arguments["pooling"])
+            if metadata["builder"] not in _BUILDERS:
+                raise ValueError(f"there is no builder {metadata['builder']!r}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"its metadata name no model that can be built ({error})") from error
+        return cls(metadata["builder"], arguments)
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def describe(net: MViT) -> Architecture:
+    """The builder and arguments that make a net of this kind.
+
+    Raises:
+        CheckpointError: no arguments do, because the net was changed after it was built.
+    """
+    blocks: list[Any] = list(net.blocks)
+    attentions = [block.attn for block in blocks]
+    heads = [attention.num_heads for attention in attentions]
+    depths = tuple(len(list(run)) for _, run in groupby(heads))
+    embed_dim = net.patch_embed.proj.out_channels
+    seen = [(*_pool(attention.pool_q), *_pool(attention.pool_k)) for attention in attentions]
+    pool = next((p for a in attentions for p in (a.pool_q, a.pool_k) if p is not None), None)
+    start = depths[0] if len(depths) > 1 else None
+    pooling = _pooling(
+        depths,
+        lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else _UNIT),
+        seen,
+        kernels={kernel for block in seen for kernel in (block[0], block[2]) if kernel},
+        strides_q=[seen[start][1] if start else THW(1, 2, 2)],
+        strides_kv=[seen[0][3] if seen[0][2] else None],
+        mode="conv" if pool is None else _MODES.get(type(pool.pool), "conv"),
+        residual=attentions[0].residual_pooling,
+    )
+    is_v2 = attentions[0].rel_pos is not None
+    arguments: dict[str, Any] = {
+        "num_classes": net.num_classes,
+        "num_frames": net.num_frames,
+        "crop_size": net.crop_size,
+        "depths": depths,
+        "embed_dim": embed_dim,
+        "num_heads": heads[0],
+        "patch": Patch(net.patch_embed.kernel, net.patch_embed.stride),
+        "pooling": pooling,
+        "drop_path_rate": blocks[-1].drop_path.rate,
+        "dropout": getattr(getattr(net.head, "dropout", None), "p", 0.0),
+    }
+    if is_v2:
+        arguments["expand_in_attention"] = len(depths) == 1 or any(block.widens_in_attention for block in blocks)
+        arguments["class_token"] = net.class_token is not None
+    else:
+        kinds = {SeparablePosition: "separable", JointPosition: "joint"}
+        arguments["position"] = kinds.get(type(net.position), "none")
+    architecture = Architecture("mvitv2" if is_v2 else "mvit", arguments)
+    shapes = {key: value.shape for key, value in net.state_dict().items()}
+    difference = architecture.first_difference(shapes) if pooling else "its pools follow no rule"
+    if difference:
+        raise CheckpointError(f"the model is none that a builder makes: {difference}; save model.state_dict() instead")
+    return architecture
+
+
+_MODES = {nn.MaxPool3d: "max", nn.AvgPool3d: "avg"}
+
+
+def _pool(pool: Any) -> tuple[THW | None, THW]:
+    """Kernel and stride."""
+    if pool is None:
+        return None, _UNIT
+    kernel = pool.pool.weight.shape[2:] if hasattr(pool.pool, "weight") else pool.pool.kernel_size
+    return THW(*kernel), THW(*pool.pool.stride)
+
+
+def _pooling(
+    depths: Sequence[int],
+    trace: Callable[[BlockSpec], tuple[Any, ...]],
+    seen: Sequence[tuple[Any, ...]],
+    *,
+    kernels: set[THW],
+    strides_q: Sequence[THW],
+    strides_kv: Sequence[THW | None],
+    **fixed: Any,
+) -> Pooling | None:
+    """The first pooling among the candidates that leaves the trace `seen` in the blocks; None where none does.
+
+    Args:
+        trace: what would be seen of a block.
+        kernels: all that occur.
+        strides_q: candidates.
+        strides_kv: candidates.
+        **fixed: other arguments of the pooling.
+    """
+    for kernel, q, kv, adaptive, at_stride_1, everywhere in product(
+        [*(kernels if len(kernels) == 1 else ()), None],
+        strides_q,
+        strides_kv,
+        (True, False),
+        (True, False),
+        (False, True),
+    ):
+        pooling = Pooling(
+            kernel=kernel,
+            stride_q=q,
+            stride_kv=kv,
+            adaptive_kv_stride=adaptive,
+            kv_at_stride_1=at_stride_1,
+            q_everywhere=everywhere,
+            **fixed,
+        )
+        if [trace(spec) for spec in block_table(depths, 1, 1, pooling)] == list(seen):
+            return pooling
+    return None
+
+
+def architecture_of(
+    checkpoint: Translation, *, num_frames: int | None = None, crop_size: int | None = None
+) -> Architecture:
+    """The architecture that a checkpoint states, or else that its tensors tell; see `infer`.
+
+    Raises:
+        CheckpointError: what it states is not what it holds, or its tensors do not tell.
+    """
+    tensors = checkpoint.tensors
+    if "builder" not in checkpoint.metadata:
+        return infer(tensors, checkpoint.name, num_frames=num_frames, crop_size=crop_size)
+    try:
+        architecture = Architecture.from_metadata(checkpoint.metadata)
+        num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
+        if sum(architecture.arguments["depths"]) != num_blocks:  # before as many blocks are built as a file asks for
+            raise CheckpointError(f"its metadata have depths {architecture.arguments['depths']}, it has {num_blocks}")
+        difference = architecture.first_difference({key: tensor.shape for key, tensor in tensors.items()})
+        if difference:
+            raise CheckpointError(f"its metadata and its tensors disagree: {difference}")
+    except (CheckpointError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}") from error
+    return architecture
+
+
+def infer(
+    tensors: Mapping[str, Tensor], name: str, *, num_frames: int | None = None, crop_size: int | None = None
+) -> Architecture:
+    """The architecture of a net from its state dict in this project's layout.
+
+    Strides leave no trace in the tensors: those of the stem and of keys and values are taken as in the published models
+    of these kernels and this number of stages, unless a kernel tells them.
+
+    Args:
+        name: the file, for messages.
+        num_frames: frames of a clip, for a checkpoint whose positions do not tell.
+        crop_size: height and width in pixels, likewise.
+
+    Raises:
+        CheckpointError: something is not told, or nothing with published strides has tensors of these shapes.
+    """
+    try:
+        architecture = _inferred(tensors, num_frames, crop_size)
+        shapes = {key: tensor.shape for key, tensor in tensors.items()}
+        if difference := architecture.first_difference(shapes):
+            raise _Unknown(f"as {architecture.builder} of depths {architecture.arguments['depths']}, {difference}")
+    except _Unknown as error:
+        raise CheckpointError(
+            f"{name}: the architecture cannot be inferred: {error}; name the model: create_model(name, checkpoint=...)"
+        ) from error
+    return architecture
+
+
+def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: int | None) -> Architecture:
+    kernel = _shape(tensors, "patch_embed.proj.weight", 5)[2:]
+    num_blocks = 0
+    while f"blocks.{num_blocks}.attn.proj.weight" in tensors:
+        num_blocks += 1
+    widths = [_shape(tensors, f"blocks.{i}.attn.proj.weight", 2)[0] for i in range(num_blocks)]
+    if not widths:
+        raise _Unknown("there is no blocks.0.attn.proj.weight")
+    depths = tuple(len(list(run)) for _, run in groupby(widths))
+    is_v2 = "blocks.0.attn.rel_pos.h" in tensors
+    # published cubes are twice as large as their stride, less one, or tile the clip
+    patch = Patch(THW(*kernel), THW(*(k if k % 2 == 0 else (k + 1) // 2 for k in kernel)))
+    frames, crop, position = _input(tensors, patch, num_frames, crop_size)
+    head = tensors.get("head.projection.weight")
+    pools = [tensor for key, tensor in tensors.items() if key.endswith(".pool.weight") and tensor.ndim == 5]
+    if not pools:
+        raise _Unknown("there are no pooling weights, and max or average pooling leaves no trace")
+    pooling, notes = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
+    arguments: dict[str, Any] = {
+        "num_classes": 0 if head is None else head.shape[0],
+        "num_frames": frames,
+        "crop_size": crop,
+        "depths": depths,
+        "embed_dim": widths[0],
+        "num_heads": max(widths[0] // pools[0].shape[0], 1),
+        "patch": patch,
+        "pooling": pooling,
+    }
+    if is_v2:
+        wider = [_shape(tensors, f"blocks.{i}.norm1.weight", 1)[0] != widths[i] for i in range(num_blocks)]
+        arguments["expand_in_attention"] = len(depths) == 1 or any(wider)
+        arguments["class_token"] = "class_token" in tensors
+    else:
+        arguments["position"] = position
+    if frames == 1:
+        arguments["dropout"] = 0.0
+    return Architecture("mvitv2" if is_v2 else "mvit", arguments, notes)
+
+
+def _inferred_pooling(
+    tensors: Mapping[str, Tensor], depths: tuple[int, ...], is_v2: bool, is_image: bool
+) -> tuple[Pooling, list[str]]:
+    def kernel(block: int, letter: str) -> THW | None:
+        weight = tensors.get(f"blocks.{block}.attn.pool_{letter}.pool.weight")
+        return None if weight is None else THW(*weight.shape[2:])
+
+    seen = [(kernel(i, "q"), kernel(i, "k")) for i in range(sum(depths))]
+    kernels = {kernel for pair in seen for kernel in pair if kernel}
+    coarsest = 2 ** max(len(depths) - (2 if is_image else 1), 0)
+    strides_kv = [THW(1, coarsest, coarsest)]
+    if first := seen[0][1]:
+        strides_kv.append(THW(*(k - 1 if k > 1 else 1 for k in first)))
+    pooling = _pooling(
+        depths,
+        lambda spec: (spec.kernel_q, spec.kernel_kv),
+        seen,
+        kernels=kernels,
+        strides_q=[THW(1, 2, 2), _UNIT],
+        strides_kv=[*strides_kv, None],
+        residual=is_v2,
+    )
+    if pooling is None:
+        raise _Unknown(f"pools of kernels {sorted(map(tuple, kernels))} in these blocks belong to no published rule")
+    notes = []
+    if pooling.kernel:
+        notes.append(
+            f"strides leave no trace; taken as published: stride_q={tuple(pooling.stride_q)}, "
+            f"stride_kv={tuple(pooling.stride_kv) if pooling.stride_kv else None}"
+        )
+    return pooling, notes
+
+
+def _input(
+    tensors: Mapping[str, Tensor], patch: Patch, num_frames: int | None, crop_size: int | None
+) -> tuple[int, int, str]:
+    """Frames, crop size and kind of absolute positions."""
+    if "blocks.0.attn.rel_pos.h" in tensors:
+        rows_h = _shape(tensors, "blocks.0.attn.rel_pos.h", 2)[0]
+        time = tensors.get("blocks.0.attn.rel_pos.t")
+        rows_t = 1 if time is None else time.shape[0]
+        return (rows_t + 1) // 2 * patch.stride[0], (rows_h + 1) // 2 * patch.stride[1], "relative"
+    if "position.spatial" in tensors and "position.temporal" in tensors:
+        side = square(_shape(tensors, "position.spatial", 3)[1])
+        if side is None:
+            raise _Unknown(f"position.spatial of {tensors['position.spatial'].shape[1]} rows is no square")
+        return _shape(tensors, "position.temporal", 3)[1] * patch.stride[0], side * patch.stride[1], "separable"
+    if "position.table" in tensors:
+        cells = _shape(tensors, "position.table", 3)[1] - 1
+        if num_frames is None and crop_size is None and patch.kernel[0] == 1 and (side := square(cells)):
+            return 1, side * patch.stride[1], "joint"
+        crop = crop_size or 224
+        if num_frames and (side := square(cells * patch.stride[0] // num_frames)):
+            return num_frames, side * patch.stride[1], "joint"
+        if cells % (crop // patch.stride[1]) ** 2 == 0:
+            return cells // (crop // patch.stride[1]) ** 2 * patch.stride[0], crop, "joint"
+        raise _Unknown(f"a joint position table of {cells} cells fits no clip of {crop} pixels; give crop_size")
+    if num_frames is None or crop_size is None:
+        raise _Unknown("without position tables num_frames and crop_size are not told; give both")
+    return num_frames, crop_size, "none"
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+    if key not in tensors:
+        raise _Unknown(f"there is no {key}")
+    if tensors[key].ndim != ndim:
+        raise _Unknown(f"{key} has {tensors[key].ndim} axes instead of {ndim}")
+    return tuple(tensors[key].shape)

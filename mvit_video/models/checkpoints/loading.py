@@ -1,0 +1,216 @@
+"""Load a checkpoint of any known layout into a model, and report everything that was or was not done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mvit_video.models.checkpoints.files import Source, read_checkpoint
+from mvit_video.models.checkpoints.fitting import Inflation, convert_positions, fit
+from mvit_video.models.checkpoints.layouts import Translation, translate
+from mvit_video.types import CheckpointError, ConfigError
+
+_HEAD = "head."
+
+
+class ShapeChange(NamedTuple):
+    """A tensor whose shape in the checkpoint is not the model's, and what was done about it."""
+
+    key: str
+    found: tuple[int, ...]
+    expected: tuple[int, ...]
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.found} -> {self.expected}, {self.how}"
+
+
+@dataclass
+class LoadReport:
+    """What came of loading a checkpoint; printed, a few lines.
+
+    Attributes:
+        source: the file, or what stands for it.
+        format: slowfast, pytorchvideo, torchvision, lightning or mvit_video.
+        loaded: names of the model's tensors that the checkpoint filled.
+        missing: names of the model's tensors that the checkpoint does not have; they keep their values.
+        unexpected: names in the checkpoint that the model has no place for.
+        resized: tensors that were loaded after a change of shape.
+        mismatched: tensors that were not loaded because no change of shape leads to the model's.
+        non_finite: names of loaded tensors that hold NaN or infinity.
+        notes: what else was done.
+        head_is_new: the model kept its own head.
+    """
+
+    source: str
+    format: str
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    resized: list[ShapeChange] = field(default_factory=list)
+    mismatched: list[ShapeChange] = field(default_factory=list)
+    non_finite: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    head_is_new: bool = False
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source} ({self.format}): {len(self.loaded)} tensors loaded, {len(self.missing)} missing, "
+            f"{len(self.unexpected)} unexpected, {len(self.resized)} resized"
+        ]
+        for title in ("missing", "unexpected", "mismatched", "non_finite", "resized"):
+            if found := getattr(self, title):
+                lines.append(f"  {title.replace('_', '-')}: {_first(found)}")
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
+
+    @property
+    def faults(self) -> list[str]:
+        """What a strict load refuses, in words."""
+        faults = [
+            f"{len(found)} {what} (first {found[0]})"
+            for found, what in (
+                (self.missing, "missing"),
+                (self.unexpected, "unexpected"),
+                (self.non_finite, "with NaN or infinity"),
+            )
+            if found
+        ]
+        if self.mismatched:
+            key, found, expected, _ = self.mismatched[0]
+            faults.append(f"{len(self.mismatched)} of another shape (first {key} {found}, the model has {expected})")
+        return faults
+
+
+def load_checkpoint(
+    model: nn.Module,
+    source: Source,
+    strict: bool = True,
+    *,
+    inflate: Inflation = "centre",
+    new_head: bool = False,
+) -> LoadReport:
+    """Fill a model with the weights of a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
+
+    Positions of another size are resized, and kernels of images are inflated for clips; the report lists each. A
+    refused load leaves the model as it was.
+
+    Args:
+        source: path, or state dict as it is found in such a file.
+        strict: refuse a checkpoint with a tensor missing, unexpected, not finite or of a shape that does not fit.
+        inflate: put a kernel of images on the middle frame of a clip's kernel, or an equal part of it on each.
+        new_head: keep the model's own head where it has another number of classes, or none.
+
+    Returns: every name loaded, missing, unexpected, resized.
+
+    Raises:
+        CheckpointError: the file cannot be read, or `strict` refuses it.
+
+    Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame as in MViTv2 (arXiv:2112.01526)
+    section 5.2 (tests/models/checkpoints/test_loading.py).
+    """
+    return fill(model, translate(read_checkpoint(source)), strict=strict, inflate=inflate, new_head=new_head)
+
+
+def fill(
+    model: nn.Module,
+    checkpoint: Translation,
+    *,
+    strict: bool = True,
+    inflate: Inflation = "centre",
+    new_head: bool = False,
+) -> LoadReport:
+    """Fill a model with a checkpoint that was read and translated; see `load_checkpoint`."""
+    if inflate not in ("centre", "average"):
+        raise ConfigError(f"inflate must be 'centre' or 'average', got {inflate!r}")
+    own = model.state_dict()
+    report = LoadReport(checkpoint.name, checkpoint.format, unexpected=list(checkpoint.unexpected))
+    report.notes.extend(checkpoint.notes)
+    tensors = dict(checkpoint.tensors)
+    if note := convert_positions(tensors, set(own)):
+        report.notes.append(note)
+    kept = _keep_head(tensors, own, report) if new_head else set()
+    values = {}
+    thw = getattr(getattr(model, "position", None), "thw", None)
+    for key, tensor in tensors.items():
+        if key not in own:
+            report.unexpected.append(key)
+            continue
+        expected = tuple(own[key].shape)
+        if not tensor.is_floating_point():
+            report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, f"{tensor.dtype}"))
+        elif tensor.shape == expected:
+            values[key] = tensor
+        elif fitted := fit(key, tensor, expected, thw, inflate):
+            values[key], how = fitted
+            report.resized.append(ShapeChange(key, tuple(tensor.shape), expected, how))
+        else:
+            report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, "not loaded"))
+    _fill_times(tensors, values, own, report)
+    report.loaded = list(values)
+    report.missing = [key for key in own if key not in tensors and key not in values and key not in kept]
+    report.non_finite = [key for key, value in values.items() if not value.is_meta and not value.isfinite().all()]
+    if strict and report.faults:
+        raise _refusal(report, own)
+    _copy(own, values, report)
+    return report
+
+
+def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport) -> set[str]:
+    """Takes a head of other classes out of `tensors`; names of the model's tensors that then need none."""
+    theirs = tensors.get("head.projection.weight")
+    if theirs is None:
+        return set()
+    ours = own.get("head.projection.weight")
+    if ours is not None and ours.shape[0] == theirs.shape[0]:
+        return set()
+    for key in [key for key in tensors if key.startswith(_HEAD)]:
+        del tensors[key]
+    if ours is None:
+        report.notes.append(f"the head of {theirs.shape[0]} classes is left out: the model has none")
+        return set()
+    report.head_is_new = True
+    report.notes.append(
+        f"the head is newly initialised: the checkpoint has {theirs.shape[0]} classes, the model {ours.shape[0]}"
+    )
+    return {key for key in own if key.startswith(_HEAD)}
+
+
+def _fill_times(
+    tensors: dict[str, Tensor], values: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport
+) -> None:
+    """Relative positions in time that a checkpoint of images cannot have begin at zero."""
+    times = [key for key in own if key.endswith(".rel_pos.t") and key not in tensors]
+    kernel = tensors.get("patch_embed.proj.weight")
+    if times and kernel is not None and kernel.ndim == 5 and kernel.shape[2] == 1:
+        values.update({key: torch.zeros_like(own[key]) for key in times})
+        report.notes.append(f"{len(times)} tables of relative positions in time are zero: the checkpoint is of images")
+
+
+@torch.no_grad()
+def _copy(own: dict[str, Tensor], values: dict[str, Tensor], report: LoadReport) -> None:
+    if any(own[key].is_meta != value.is_meta for key, value in values.items()):
+        raise CheckpointError(
+            f"{report.source}: model and checkpoint must both have storage; model.to_empty(device=...) gives it some"
+        )
+    dtypes = {(value.dtype, own[key].dtype) for key, value in values.items() if value.dtype != own[key].dtype}
+    for found, expected in sorted(dtypes, key=str):
+        report.notes.append(f"{found} converted to {expected}".replace("torch.", ""))
+    for key, value in values.items():
+        own[key].copy_(value)
+
+
+def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
+    text = f"{report.source} ({report.format}) does not fit the model of {len(own)} tensors: "
+    hint = "strict=False loads the rest, create_model(checkpoint=...) without a name builds the model that it holds"
+    if report.non_finite and len(report.faults) == 1:
+        text, hint = f"{report.source} ({report.format}) is spoilt: ", "strict=False loads it all the same"
+    return CheckpointError(f"{text}{', '.join(report.faults)}; {hint}")
+
+
+def _first(items: Sequence[object], count: int = 3) -> str:
+    rest = f" and {len(items) - count} more" if len(items) > count else ""
+    return "; ".join(str(item) for item in items[:count]) + rest

@@ -1,0 +1,89 @@
+"""Save a model for this project, or export it in the layout of another."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import mvit_video
+from mvit_video.models.checkpoints.architecture import Architecture, describe
+from mvit_video.models.checkpoints.files import write_whole
+from mvit_video.models.checkpoints.layouts import ForeignFormat, to_layout
+from mvit_video.models.mvit import MViT
+from mvit_video.types import THW, CheckpointError, ConfigError
+
+
+def save_checkpoint(model: MViT, path: str | PathLike[str]) -> None:
+    """Write weights and the builder's arguments to a safetensors file, from which `create_model` makes the model again.
+
+    Raises:
+        CheckpointError: the model is none that a builder makes, or the file cannot be written.
+    """
+    metadata = {"format": "mvit_video", "version": mvit_video.__version__} | describe(model).to_metadata()
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    write_whole(path, lambda place: save_file(tensors, place, metadata))
+
+
+def export_checkpoint(model: MViT, path: str | PathLike[str], format: ForeignFormat) -> None:
+    """Write weights to a file that another code base loads strictly into its net of the same numbers.
+
+    A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
+    torchvision is the state dict. What the other code base does not have is refused: MViTv2 in pytorchvideo; in
+    torchvision joint positions, nets without class token or head, and pooling by maximum or average.
+
+    Raises:
+        ConfigError: there is no such format.
+        CheckpointError: the other code base has no such model, or the file cannot be written.
+
+    Source: exported, loaded and run in torchvision and pytorchvideo (tests/models/checkpoints/test_exchange.py).
+    """
+    state = export_state(model, format)
+    content = state if format == "torchvision" else {"model_state": state}
+    write_whole(path, lambda place: torch.save(content, place))
+
+
+def export_state(model: MViT, format: ForeignFormat) -> dict[str, Tensor]:
+    """The state dict that `export_checkpoint` writes."""
+    if format not in get_args(ForeignFormat):
+        raise ConfigError(f"format must be one of {', '.join(get_args(ForeignFormat))}, got {format!r}")
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    architecture = describe(model)
+    if lack := _lack(architecture, format):
+        raise CheckpointError(f"cannot export to {format}, which has {lack}")
+    arguments = architecture.arguments
+    if architecture.builder == "mvit" and arguments["position"] == "none" and format != "slowfast":
+        state |= _zero_positions(model)
+    return to_layout(state, format, is_image=arguments["num_frames"] == 1)
+
+
+def _lack(architecture: Architecture, format: ForeignFormat) -> str | None:
+    """What the other code base does not have of an architecture."""
+    arguments = architecture.arguments
+    if format == "pytorchvideo":
+        return "no MViTv2" if architecture.builder == "mvitv2" else None
+    if arguments["num_classes"] == 0:
+        return "no nets without a head"
+    if format == "slowfast":
+        return None
+    if arguments.get("position") == "joint":
+        return "no joint positions"
+    if not arguments.get("class_token", True):
+        return "no nets without a class token"
+    if arguments["pooling"].mode != "conv":
+        return f"no {arguments['pooling'].mode} pooling"
+    if architecture.builder == "mvitv2" and arguments["num_frames"] == 1:
+        return "no relative positions without time"
+    return None
+
+
+def _zero_positions(model: MViT) -> dict[str, Tensor]:
+    """Tables that change nothing, for code bases whose MViT always has some."""
+    thw = model.patch_embed.thw(THW(model.num_frames, model.crop_size, model.crop_size))
+    like = model.patch_embed.proj.bias
+    assert like is not None
+    rows = {"spatial": thw.h * thw.w, "temporal": thw.t, "class_token": 1}
+    return {f"position.{key}": torch.zeros(1, num, len(like), dtype=like.dtype) for key, num in rows.items()}
