@@ -22,13 +22,18 @@ from mvit_video.types import (
 if TYPE_CHECKING:
     from mvit_video.data.readers import VideoReader, open_video
     from mvit_video.models import create_model, list_models
+    from mvit_video.models.checkpoints import LoadReport, export_checkpoint, load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "LoadReport": "mvit_video.models.checkpoints",
     "create_model": "mvit_video.models",
+    "export_checkpoint": "mvit_video.models.checkpoints",
     "list_models": "mvit_video.models",
+    "load_checkpoint": "mvit_video.models.checkpoints",
     "open_video": "mvit_video.data.readers",
+    "save_checkpoint": "mvit_video.models.checkpoints",
     "VideoReader": "mvit_video.data.readers",
 }
 
@@ -38,13 +43,17 @@ __all__ = [
     "CheckpointError",
     "ClipSpec",
     "ConfigError",
+    "LoadReport",
     "MVitVideoError",
     "VideoDecodeError",
     "VideoReader",
     "ViewSpec",
     "create_model",
+    "export_checkpoint",
     "list_models",
+    "load_checkpoint",
     "open_video",
+    "save_checkpoint",
 ]
 
 
