@@ -2,12 +2,20 @@
 
 from mvit_video.models.checkpoints.architecture import Architecture, architecture_of, describe
 from mvit_video.models.checkpoints.files import ARCHITECTURE_KEY, Source, read_checkpoint
-from mvit_video.models.checkpoints.layouts import Translation, to_layout, to_pytorchvideo, to_torchvision, translate
+from mvit_video.models.checkpoints.layouts import (
+    FOREIGN_FORMATS,
+    Translation,
+    to_layout,
+    to_pytorchvideo,
+    to_torchvision,
+    translate,
+)
 from mvit_video.models.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
 from mvit_video.models.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
 
 __all__ = [
     "ARCHITECTURE_KEY",
+    "FOREIGN_FORMATS",
     "Architecture",
     "LoadReport",
     "ShapeChange",

@@ -59,8 +59,6 @@ def read_checkpoint(source: Source) -> StoredState:
     """
     if isinstance(source, Mapping):
         return _checked(_unwrapped("the state dict", source))
-    if not isinstance(source, (str, PathLike)):
-        raise CheckpointError(f"expected a path or a state dict as checkpoint, got {type(source).__name__}")
     path = Path(source)
     start = _first_bytes(path)
     if start[8:9] == b"{":

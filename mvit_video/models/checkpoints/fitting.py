@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mvit_video.types import THW
 
-Inflation = Literal["centre", "average"]
+INFLATIONS = ("centre", "average")
 
 
 def square(num_cells: int) -> int | None:
@@ -51,7 +50,7 @@ def grid_of_joint(num_cells: int, thw: THW) -> THW | None:
     return None
 
 
-def inflate_kernel(kernel: Tensor, length: int, inflation: Inflation) -> Tensor:
+def inflate_kernel(kernel: Tensor, length: int, inflation: str) -> Tensor:
     """A kernel `(..., 1, h, w)` over `length` frames: all of it on the middle frame, or an equal part on each."""
     if inflation == "average":
         return (kernel / length).repeat_interleave(length, dim=-3)
@@ -59,9 +58,7 @@ def inflate_kernel(kernel: Tensor, length: int, inflation: Inflation) -> Tensor:
     return F.pad(kernel, (0, 0, 0, 0, before, length - 1 - before))
 
 
-def fit(
-    key: str, tensor: Tensor, shape: tuple[int, ...], thw: THW | None, inflation: Inflation
-) -> tuple[Tensor, str] | None:
+def fit(key: str, tensor: Tensor, shape: tuple[int, ...], thw: THW | None, inflation: str) -> tuple[Tensor, str] | None:
     """The tensor in another shape and how it got there; None where there is no way.
 
     Args:

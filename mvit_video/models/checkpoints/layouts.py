@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from mvit_video.models.checkpoints.files import StoredState
 from mvit_video.types import CheckpointError
 
 Rules = tuple[tuple[str, str], ...]
-ForeignFormat = Literal["slowfast", "pytorchvideo", "torchvision"]
+FOREIGN_FORMATS = ("slowfast", "pytorchvideo", "torchvision")
 
 _PLACEHOLDERS = {"n": r"\d+", "x": "[qkv]", "a": "[hwt]", "i": "[12]", "p": "weight|bias"}
 
@@ -246,10 +245,11 @@ def _join_qkv(translation: Translation) -> None:
         translation.notes.append("q, k and v joined")
 
 
-def to_layout(state: Mapping[str, Tensor], format: ForeignFormat, *, is_image: bool = False) -> dict[str, Tensor]:
+def to_layout(state: Mapping[str, Tensor], format: str, *, is_image: bool = False) -> dict[str, Tensor]:
     """A state dict of this project in another layout.
 
     Args:
+        format: one of `FOREIGN_FORMATS`.
         is_image: the net takes images, whose patch embedding SlowFast and pytorchvideo have without a time axis.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mvit_video.models.checkpoints.files import Source, read_checkpoint
-from mvit_video.models.checkpoints.fitting import Inflation, convert_positions, fit
+from mvit_video.models.checkpoints.fitting import INFLATIONS, convert_positions, fit
 from mvit_video.models.checkpoints.layouts import Translation, translate
 from mvit_video.types import CheckpointError, ConfigError
 
@@ -90,7 +90,7 @@ def load_checkpoint(
     source: Source,
     strict: bool = True,
     *,
-    inflate: Inflation = "centre",
+    inflate: str = "centre",
     new_head: bool = False,
 ) -> LoadReport:
     """Fill a model with the weights of a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
@@ -101,7 +101,7 @@ def load_checkpoint(
     Args:
         source: path, or state dict as it is found in such a file.
         strict: refuse a checkpoint with a tensor missing, unexpected, not finite or of a shape that does not fit.
-        inflate: put a kernel of images on the middle frame of a clip's kernel, or an equal part of it on each.
+        inflate: `centre` puts a kernel of images on the middle frame of a clip's, `average` an equal part on each.
         new_head: keep the model's own head where it has another number of classes, or none.
 
     Returns: every name loaded, missing, unexpected, resized.
@@ -120,12 +120,12 @@ def fill(
     checkpoint: Translation,
     *,
     strict: bool = True,
-    inflate: Inflation = "centre",
+    inflate: str = "centre",
     new_head: bool = False,
 ) -> LoadReport:
     """Fill a model with a checkpoint that was read and translated; see `load_checkpoint`."""
-    if inflate not in ("centre", "average"):
-        raise ConfigError(f"inflate must be 'centre' or 'average', got {inflate!r}")
+    if inflate not in INFLATIONS:
+        raise ConfigError(f"inflate must be one of {', '.join(INFLATIONS)}, got {inflate!r}")
     own = model.state_dict()
     report = LoadReport(checkpoint.name, checkpoint.format, unexpected=list(checkpoint.unexpected))
     report.notes.extend(checkpoint.notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import get_args
 
 import torch
 from safetensors.torch import save_file
@@ -12,7 +11,7 @@ from torch import Tensor
 import mvit_video
 from mvit_video.models.checkpoints.architecture import Architecture, describe
 from mvit_video.models.checkpoints.files import write_whole
-from mvit_video.models.checkpoints.layouts import ForeignFormat, to_layout
+from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
 from mvit_video.models.mvit import MViT
 from mvit_video.types import THW, CheckpointError, ConfigError
 
@@ -28,7 +27,7 @@ def save_checkpoint(model: MViT, path: str | PathLike[str]) -> None:
     write_whole(path, lambda place: save_file(tensors, place, metadata))
 
 
-def export_checkpoint(model: MViT, path: str | PathLike[str], format: ForeignFormat) -> None:
+def export_checkpoint(model: MViT, path: str | PathLike[str], format: str) -> None:
     """Write weights to a file that another code base loads strictly into its net of the same numbers.
 
     A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
@@ -46,10 +45,10 @@ def export_checkpoint(model: MViT, path: str | PathLike[str], format: ForeignFor
     write_whole(path, lambda place: torch.save(content, place))
 
 
-def export_state(model: MViT, format: ForeignFormat) -> dict[str, Tensor]:
+def export_state(model: MViT, format: str) -> dict[str, Tensor]:
     """The state dict that `export_checkpoint` writes."""
-    if format not in get_args(ForeignFormat):
-        raise ConfigError(f"format must be one of {', '.join(get_args(ForeignFormat))}, got {format!r}")
+    if format not in FOREIGN_FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FOREIGN_FORMATS)}, got {format!r}")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     architecture = describe(model)
     if lack := _lack(architecture, format):
@@ -60,7 +59,7 @@ def export_state(model: MViT, format: ForeignFormat) -> dict[str, Tensor]:
     return to_layout(state, format, is_image=arguments["num_frames"] == 1)
 
 
-def _lack(architecture: Architecture, format: ForeignFormat) -> str | None:
+def _lack(architecture: Architecture, format: str) -> str | None:
     """What the other code base does not have of an architecture."""
     arguments = architecture.arguments
     if format == "pytorchvideo":
