@@ -123,6 +123,14 @@ def test_bytes_and_files(barcode_video: Path, backend: Backend) -> None:
                 assert torch.equal(reader.get_frames(np.array([5, 3])), expected)
 
 
+def test_what_lies_in_memory_is_left_to_pyav(barcode_video: Path) -> None:
+    data = barcode_video.read_bytes()
+    for source in (data, io.BytesIO(data)):
+        with open_video(source, "decord") as reader:
+            assert reader.backend == "pyav"
+            assert "in memory" in reader.backend_reason
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_index_out_of_range_is_named(barcode_video: Path, backend: Backend) -> None:
     with open_video(barcode_video, backend) as reader:

@@ -14,8 +14,10 @@ class DecordFailed(Exception):
     """decord could not deliver the frames; the text says why."""
 
 
-def decord_refusal(index: PacketIndex) -> str | None:
+def decord_refusal(source: Source, index: PacketIndex) -> str | None:
     """Why decord cannot be trusted with a video on this machine, None when it can."""
+    if source.data is not None:
+        return "it crashes the process on some damaged videos that lie in memory"
     try:
         import decord  # noqa: F401
     except (ImportError, OSError) as error:
@@ -36,7 +38,7 @@ def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int6
 
     try:
         # automatic threads fail on some VP9 files
-        reader = decord.VideoReader(source.handle(), num_threads=1)
+        reader = decord.VideoReader(source.name, num_threads=1)
         if len(reader) != index.num_frames:
             raise DecordFailed(f"decord counts {len(reader)} frames, PyAV {index.num_frames}")
         batch = reader.get_batch(wanted)

@@ -63,7 +63,8 @@ def open_video(source: str | os.PathLike[str] | bytes | BinaryIO, backend: Backe
 
     Args:
         source: a file's path, the bytes of a video, or a binary file, which is read to its end.
-        backend: library that decodes; "decord" hands a file over to "pyav" where decord would return other frames.
+        backend: library that decodes; "decord" hands over to "pyav" what is no path, and files of which decord would
+            return other frames.
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
@@ -83,7 +84,7 @@ class _IndexedReader:
     """A packet index and the library that decodes; holds no decoder between calls."""
 
     def __init__(self, source: Source, index: PacketIndex, backend: Backend) -> None:
-        refusal = decord_refusal(index) if backend == "decord" else None
+        refusal = decord_refusal(source, index) if backend == "decord" else None
         self._source: Source | None = source
         self._index = index
         self.num_frames = index.num_frames
