@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from mvit_video.nn.pooling import PoolMode
-from mvit_video.types import THW
+from mvit_video.types import THW, ConfigError
 
 UNIT = THW(1, 1, 1)
 
@@ -23,6 +23,10 @@ class Patch:
 
     kernel: tuple[int, int, int] = (3, 7, 7)
     stride: tuple[int, int, int] = (2, 4, 4)
+
+    def __post_init__(self) -> None:
+        if min(*self.kernel, *self.stride) < 1:
+            raise ConfigError(f"patch.kernel and patch.stride must be at least 1, got {self.kernel} and {self.stride}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,14 @@ class Pooling:
     kv_at_stride_1: bool = True
     q_everywhere: bool = False
     residual: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kernel and any(size % 2 == 0 for size in self.kernel):
+            raise ConfigError(f"pooling.kernel must be odd, so that all pools of a block agree, got {self.kernel}")
+        for name in ("kernel", "stride_q", "stride_kv"):
+            value = getattr(self, name)
+            if value and min(value) < 1:
+                raise ConfigError(f"pooling.{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,10 @@ def block_table(
     Source: MViT (arXiv:2104.11227) section 3.2 and table 3, MViTv2 (arXiv:2112.01526) section 4.2; equal to the
     published tables (tests/models/test_architecture.py).
     """
+    if not depths or min(depths) < 1:
+        raise ConfigError(f"depths must give every stage a block, got {tuple(depths)}")
+    if num_heads < 1 or embed_dim < 1 or embed_dim % num_heads:
+        raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
     starts = list(accumulate(depths, initial=0))
     num_blocks = starts.pop()
     stride_kv = THW(*pooling.stride_kv) if pooling.stride_kv else None

@@ -24,7 +24,7 @@ from mvit_video.nn import (
     split_class_token,
     tokens_to_grid,
 )
-from mvit_video.types import THW
+from mvit_video.types import THW, ConfigError
 
 PositionKind = Literal["separable", "joint", "relative", "none"]
 
@@ -84,6 +84,13 @@ class MViT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        for key, value, least in (
+            ("num_classes", num_classes, 0),
+            ("num_frames", num_frames, 1),
+            ("crop_size", crop_size, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"{key} must be at least {least}, got {value}")
         self.num_classes, self.num_frames, self.crop_size = num_classes, num_frames, crop_size
         self.activation_checkpointing = False
         dim, dim_out = blocks[0].dim, blocks[-1].dim_out
@@ -128,7 +135,7 @@ class MViT(nn.Module):
         self.check_clip(clip)
         x, thw = self.patch_embed(clip)
         if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         if self.position is not None:
             x = x + self.position(thw)
         maps = []
@@ -149,14 +156,16 @@ class MViT(nn.Module):
 
 def _absolute_position(kind: PositionKind, thw: THW, dim: int, class_token: bool) -> nn.Module | None:
     if kind in ("separable", "joint") and not class_token:
-        raise ValueError(f"a {kind} position embedding has a row for the class token, which this net has not")
+        raise ConfigError(f"a {kind} position embedding has a row for the class token, which this net has not")
     match kind:
         case "separable":
             return SeparablePosition(thw, dim)
         case "joint":
             return JointPosition(thw, dim)
-        case _:
+        case "relative" | "none":
             return None
+        case _:
+            raise ConfigError(f"position must be separable, joint, relative or none, got {kind!r}")
 
 
 def _coarsen(thw: THW, stride: THW) -> THW:

@@ -27,11 +27,16 @@ def depthwise_conv3d(
 
 
 class _DepthwiseConv3d(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, grid: Tensor, weight: Tensor, stride: THW, padding: THW) -> Tensor:
-        ctx.save_for_backward(grid, weight)
-        ctx.stride, ctx.padding = stride, padding
+    def forward(grid: Tensor, weight: Tensor, stride: THW, padding: THW) -> Tensor:
         return F.conv3d(grid, weight, None, stride, padding, groups=grid.shape[1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        grid, weight, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(grid, weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -58,7 +63,8 @@ def _gradients(
             False, (0, 0), grid.shape[1], [*needed, False],
         )  # fmt: skip
         if grad_grid is not None:
-            grad_grid[:, :, sources] += frame_grad.unflatten(0, (len(grid), -1)).transpose(1, 2)
+            num_frames = len(range(*sources.indices(grid.shape[2])))
+            grad_grid[:, :, sources] += frame_grad.unflatten(0, (len(grid), num_frames)).transpose(1, 2)
         by_tap.append(tap_grad)
     return (
         None if grad_grid is None else grad_grid.to(dtype),

@@ -71,7 +71,11 @@ class TokenPool(nn.Module):
             case "max":
                 self.pool = nn.MaxPool3d(kernel, stride, padding)
             case "avg":
-                self.pool = nn.AvgPool3d(kernel, stride, padding)
+                # padded beforehand: the pool itself refuses a grid smaller than its kernel, padding or not
+                t, h, w = padding
+                self.pool = nn.Sequential(nn.ConstantPad3d((w, w, h, h, t, t), 0.0), nn.AvgPool3d(kernel, stride))
+            case _:
+                raise ValueError(f"pooling mode must be conv, max or avg, got {mode!r}")
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens dim"], thw: THW

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 import mvit_video as mv
-from mvit_video.models import MViT, Patch, mvit
+from mvit_video.models import MViT, Patch, Pooling, block_table, mvit, mvitv2, mvitv2_t
 
 SMALL = {"num_frames": 4, "crop_size": 32, "depths": (1, 1, 1), "embed_dim": 16, "num_classes": 7}
 
@@ -119,9 +122,15 @@ def test_keys_of_the_state_dict_are_a_contract() -> None:
     assert found == (Path(__file__).parent / "mvit_b_16x4_keys.txt").read_text().split()
 
 
+def small_v2(**overrides) -> MViT:
+    torch.manual_seed(0)
+    return mvitv2(**(SMALL | overrides))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_follows_float32(dtype: torch.dtype) -> None:
-    net, clip = small().eval(), torch.randn(2, 3, 4, 32, 32)
+@pytest.mark.parametrize("make", [small, small_v2])
+def test_half_precision_follows_float32(make: Callable[..., MViT], dtype: torch.dtype) -> None:
+    net, clip = make().eval(), torch.randn(2, 3, 4, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", dtype):
         half = net(clip)
     with torch.no_grad():
@@ -129,7 +138,116 @@ def test_half_precision_follows_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(half.float(), full, rtol=0, atol=0.02)
 
 
-def test_fullgraph_export_has_no_graph_break() -> None:
-    net, clip = small().eval(), torch.randn(2, 3, 4, 32, 32)
-    exported = torch.export.export(net, (clip,)).module()
-    torch.testing.assert_close(exported(clip), net(clip))
+@pytest.mark.parametrize("size", [(4, 32, 32), (8, 32, 32), (4, 48, 32), (3, 24, 40), (1, 7, 65)])
+def test_v2_takes_any_size_that_the_stem_can_tile(size: tuple[int, int, int]) -> None:
+    with torch.no_grad():
+        features = small_v2().eval().forward_features(torch.randn(2, 3, *size))
+    assert features.tokens.shape == (2, 1 + features.thw.volume, 64)
+
+
+@pytest.mark.parametrize("make", [small, small_v2])
+def test_stages_are_maps_whose_last_one_holds_the_final_tokens(make: Callable[..., MViT]) -> None:
+    net, clip = make(depths=(1, 2, 1)).eval(), torch.randn(2, 3, 4, 32, 64)
+    with torch.no_grad():
+        features = net.forward_features(clip, stages=True)
+    assert [tuple(stage.shape[2:]) for stage in features.stages] == [(2, 8, 16), (2, 4, 8), (2, 2, 4)]
+    widths = (32, 64, 64) if make is small else (16, 32, 64)  # v1 widens in the last block of a stage
+    assert tuple(stage.shape[1] for stage in features.stages) == widths
+    last = features.stages[-1].flatten(2).mT
+    torch.testing.assert_close(net.norm(last), features.tokens[:, 1:])
+    assert net.forward_features(clip).stages == ()
+
+
+def test_without_classes_the_net_is_a_backbone() -> None:
+    net, clip = small(num_classes=0).eval(), torch.randn(2, 3, 4, 32, 32)
+    assert torch.equal(net(clip), net.forward_features(clip).embedding)
+    net.head = torch.nn.Linear(64, 3)
+    assert net(clip).shape == (2, 3)
+
+
+def test_an_image_net_takes_images_with_and_without_a_time_axis() -> None:
+    net = mvitv2_t(crop_size=32, embed_dim=16, num_classes=5, depths=(1, 1, 1)).eval()
+    image = torch.randn(2, 3, 32, 32)
+    assert net.class_token is None
+    torch.testing.assert_close(net(image), net(image[:, :, None]))
+    features = net.forward_features(image)
+    torch.testing.assert_close(features.embedding, features.tokens.mean(dim=1))
+
+
+def test_a_class_token_is_needed_by_an_absolute_position() -> None:
+    with pytest.raises(mv.ConfigError, match="joint position embedding has a row for the class token"):
+        MViT(
+            block_table((1,), 8, 1, Pooling()), num_classes=2, num_frames=2, crop_size=8, patch=Patch(),
+            pooling=Pooling(), position="joint", class_token=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [small, small_v2])
+def test_activation_checkpointing_changes_nothing_but_memory(make: Callable[..., MViT]) -> None:
+    net, clip = make(drop_path_rate=0.5), torch.randn(2, 3, 4, 32, 32)
+    gradients = []
+    for net.activation_checkpointing in (False, True):
+        torch.manual_seed(0)
+        net.zero_grad()
+        net(clip).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+    for kept, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(kept, recomputed, rtol=0, atol=0)
+
+
+COMPILE_AND_EXPORT = """
+import torch
+from mvit_video.models import mvit, mvitv2
+torch.manual_seed(0)
+torch.set_num_threads(1)
+for make in (mvit, mvitv2):
+    net = make(num_classes=7, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=16, dropout=0.0, drop_path_rate=0.0)
+    clip = torch.randn(2, 3, 4, 32, 32)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    parameters = list(net.parameters())
+    expected = torch.autograd.grad(net(clip).square().sum(), parameters)
+    found = torch.autograd.grad(compiled(clip).square().sum(), parameters)
+    for mine, theirs in zip(found, expected):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    net.eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(net, (clip,), dynamic_shapes={"clip": {0: batch}}).module()
+    more = torch.randn(5, 3, 4, 32, 32)
+    torch.testing.assert_close(exported(more), net(more))
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_one_graph_under_compile_and_a_dynamic_batch_under_export() -> None:
+    """In a process of its own, without the shape checks of the tests, which the compiler cannot see through."""
+    done = subprocess.run([sys.executable, "-c", COMPILE_AND_EXPORT], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_classes": -1}, "num_classes must be at least 0, got -1"),
+        ({"crop_size": 0}, "crop_size must be at least 1, got 0"),
+        ({"depths": ()}, r"depths must give every stage a block, got \(\)"),
+        ({"num_heads": 5}, "embed_dim must be a multiple of num_heads, got 16 and 5"),
+    ],
+)
+def test_impossible_settings_are_named(overrides: dict, message: str) -> None:
+    with pytest.raises(mv.ConfigError, match=message):
+        small(**overrides)
+
+
+def test_impossible_pools_and_patches_are_named() -> None:
+    with pytest.raises(mv.ConfigError, match=r"pooling\.kernel must be odd.*\(2, 2, 2\)"):
+        Pooling(kernel=(2, 2, 2))
+    with pytest.raises(mv.ConfigError, match=r"pooling\.stride_kv must be at least 1, got \(0, 8, 8\)"):
+        Pooling(stride_kv=(0, 8, 8))
+    with pytest.raises(mv.ConfigError, match=r"patch\.kernel and patch\.stride must be at least 1"):
+        Patch(stride=(0, 4, 4))
+
+
+def test_average_pooling_takes_clips_shorter_than_its_kernel() -> None:
+    net = small(pooling=Pooling(mode="avg", stride_kv=(1, 4, 4))).eval()
+    assert net(torch.randn(1, 3, 2, 32, 32)).shape == (1, 7)

@@ -11,12 +11,12 @@ import torch
 from pytorchvideo.models.hub import mvit_base_16x4
 from pytorchvideo.models.vision_transformers import create_multiscale_vision_transformers
 from torch import Tensor, nn
-from torchvision.models.video import mvit_v1_b
+from torchvision.models.video import mvit_v1_b, mvit_v2_s
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 import mvit_video as mv
-from mvit_video.models import MViT, Pooling, block_table, mvit
+from mvit_video.models import MViT, Pooling, block_table, mvit, mvitv2
 from mvit_video.models.checkpoints import to_pytorchvideo, to_torchvision
 
 DEPTHS, SIZE, FRAMES, CLASSES = (1, 2, 2), 32, 4, 5
@@ -28,7 +28,9 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in net.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-        if "norm" in name and name.endswith("weight"):
+        if "rel_pos" in name:
+            parameter.copy_(0.3 * noise)
+        elif "norm" in name and name.endswith("weight"):
             parameter.copy_(1 + 0.3 * noise)
         elif parameter.ndim == 1 or "token" in name or "position" in name:
             parameter.copy_(0.3 * noise)
@@ -69,7 +71,12 @@ def small_pytorchvideo(**overrides) -> nn.Module:
     return with_todays_eps(net.double())
 
 
-def small_torchvision(pooling: Pooling) -> nn.Module:
+def small_mvitv2(**overrides) -> MViT:
+    net = mvitv2(num_classes=CLASSES, num_frames=FRAMES, crop_size=SIZE, depths=DEPTHS, embed_dim=12, **overrides)
+    return randomise(net.double().eval())
+
+
+def small_torchvision(pooling: Pooling, *, v2: bool = False) -> nn.Module:
     settings = [
         MSBlockConfig(
             num_heads=block.num_heads,
@@ -80,16 +87,16 @@ def small_torchvision(pooling: Pooling) -> nn.Module:
             stride_q=list(block.stride_q) if block.kernel_q else [],
             stride_kv=list(block.stride_kv) if block.kernel_kv else [],
         )
-        for block in block_table(DEPTHS, 12, 1, pooling)
+        for block in block_table(DEPTHS, 12, 1, pooling, expand_in_attention=v2)
     ]
     net = TorchvisionMViT(
         spatial_size=(SIZE, SIZE),
         temporal_size=FRAMES,
         block_setting=settings,
-        residual_pool=False,
+        residual_pool=pooling.residual,
         residual_with_cls_embed=False,
-        rel_pos_embed=False,
-        proj_after_attn=False,
+        rel_pos_embed=v2,
+        proj_after_attn=v2,
         num_classes=CLASSES,
     )
     return net.double().eval()
@@ -139,8 +146,26 @@ def test_small_net_without_positions_equals_pytorchvideo_with_zero_positions() -
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
 
-def test_gradients_equal_torchvision_in_float64() -> None:
-    ours, theirs = small_mvit(pooling=POOLINGS["published"]), small_torchvision(POOLINGS["published"])
+POOLINGS_V2 = {
+    "published": Pooling(q_everywhere=True, residual=True, stride_kv=(1, 4, 4)),
+    "coarser_keys": Pooling(q_everywhere=True, residual=True, stride_kv=(1, 8, 8)),
+    "temporal_kv_stride": Pooling(q_everywhere=True, residual=True, stride_kv=(2, 4, 4)),
+    "without_residual": Pooling(q_everywhere=True, stride_kv=(1, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", POOLINGS_V2)
+def test_small_v2_equals_torchvision_in_float64(name: str) -> None:
+    ours, theirs = small_mvitv2(pooling=POOLINGS_V2[name]), small_torchvision(POOLINGS_V2[name], v2=True)
+    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    clip = clips(FRAMES, SIZE, torch.float64)
+    torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_gradients_equal_torchvision_in_float64(v2: bool) -> None:
+    pooling = (POOLINGS_V2 if v2 else POOLINGS)["published"]
+    ours, theirs = (small_mvitv2 if v2 else small_mvit)(pooling=pooling), small_torchvision(pooling, v2=v2)
     theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
     for net in (ours, theirs):
@@ -153,12 +178,15 @@ def test_gradients_equal_torchvision_in_float64() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", ["torchvision", "pytorchvideo"])
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [("mvit_b_16x4", "torchvision"), ("mvit_b_16x4", "pytorchvideo"), ("mvitv2_s_16x4", "torchvision")],
+)
 @torch.no_grad()
-def test_full_size_logits_equal_in_float32(peer: str) -> None:
-    ours = randomise(mv.create_model("mvit_b_16x4").eval())
+def test_full_size_logits_equal_in_float32(name: str, peer: str) -> None:
+    ours = randomise(mv.create_model(name).eval())
     if peer == "torchvision":
-        theirs = mvit_v1_b().eval()
+        theirs = (mvit_v1_b() if name == "mvit_b_16x4" else mvit_v2_s()).eval()
         theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
     else:
         theirs = with_todays_eps(mvit_base_16x4())

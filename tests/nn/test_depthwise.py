@@ -52,3 +52,22 @@ def test_only_the_gradient_that_is_asked_for() -> None:
     depthwise_conv3d(grid.detach(), weight, CASES[0][2], padding).sum().backward()
     assert grid.grad is None
     assert weight.grad is not None
+
+
+def test_an_empty_batch_has_empty_gradients() -> None:
+    grid, weight, padding = inputs((0, 6, 5, 7, 6), THW(3, 3, 3), torch.float32)
+    depthwise_conv3d(grid, weight, THW(1, 2, 2), padding).sum().backward()
+    assert grid.grad is not None
+    assert torch.equal(weight.grad, torch.zeros_like(weight))
+
+
+def test_per_sample_gradients_equal_a_loop() -> None:
+    grid, weight, padding = inputs((3, 4, 2, 5, 5), THW(3, 3, 3), torch.float64)
+
+    def loss(weight: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+        return depthwise_conv3d(sample[None], weight, THW(1, 2, 2), padding).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight.detach(), grid.detach())
+    for gradient, sample in zip(found, grid.detach(), strict=True):
+        (expected,) = torch.autograd.grad(loss(weight, sample), weight)
+        torch.testing.assert_close(gradient, expected)
