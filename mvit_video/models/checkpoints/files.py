@@ -121,10 +121,9 @@ def _read_pickle(path: Path, mmap: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        text = _one_line(error)
-        if re.search(r"[Uu]nsupported (global|class)|\bGLOBAL\b|REDUCE|reduce|[Cc]an only (build|create)", text):
-            wanted = re.search(r"(?:GLOBAL|class|global:?)\s+([\w.]+)", text)
-            what = f" ({wanted[1]})" if wanted else ""
+        wanted = re.search(r"GLOBAL (?P<name>[\w.]+)", str(error))
+        if wanted or "Can only build" in str(error):
+            what = f" ({wanted['name'].rstrip('.')})" if wanted else ""
             raise CheckpointError(
                 f"{path}: needs code to be read{what}, which is never run; save its tensors alone with torch.save"
             ) from error

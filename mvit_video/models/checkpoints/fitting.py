@@ -42,12 +42,13 @@ def resize_joint(table: Tensor, found: THW, thw: THW) -> Tensor:
 
 
 def grid_of_joint(num_cells: int, thw: THW) -> THW | None:
-    """The grid of a joint table of a square clip, if it has either the time or the space of `thw`."""
+    """The grid of a joint table of a square clip, if it shares time or space with `thw`; None if it may be either."""
+    grids = set()
     if num_cells % thw.t == 0 and (side := square(num_cells // thw.t)):
-        return THW(thw.t, side, side)
+        grids.add(THW(thw.t, side, side))
     if num_cells % (thw.h * thw.w) == 0:
-        return THW(num_cells // (thw.h * thw.w), thw.h, thw.w)
-    return None
+        grids.add(THW(num_cells // (thw.h * thw.w), thw.h, thw.w))
+    return grids.pop() if len(grids) == 1 else None
 
 
 def inflate_kernel(kernel: Tensor, length: int, inflation: str) -> Tensor:
