@@ -117,10 +117,17 @@ def test_bytes_and_files(barcode_video: Path, backend: Backend) -> None:
     data = barcode_video.read_bytes()
     expected = decode_sequentially(barcode_video)[[5, 3]]
     with barcode_video.open("rb") as file:
-        sources = [str(barcode_video), data, io.BytesIO(data), file]
+        sources = [str(barcode_video), data, bytearray(data), memoryview(data), io.BytesIO(data), file]
         for source in sources:
             with open_video(source, backend) as reader:
                 assert torch.equal(reader.get_frames(np.array([5, 3])), expected)
+
+
+def test_what_is_no_source_is_named(barcode_video: Path) -> None:
+    with barcode_video.open() as text:
+        for source, name in [(None, "NoneType"), (3, "int"), (text, "TextIOWrapper"), (io.StringIO("a"), "StringIO")]:
+            with pytest.raises(TypeError, match=rf"a path, as its bytes or .* binary mode, got .* type {name}$"):
+                open_video(source)  # type: ignore[arg-type]
 
 
 def test_what_lies_in_memory_is_left_to_pyav(barcode_video: Path) -> None:

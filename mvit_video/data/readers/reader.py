@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
@@ -58,7 +59,9 @@ class VideoReader(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def open_video(source: str | os.PathLike[str] | bytes | BinaryIO, backend: Backend = "decord") -> VideoReader:
+def open_video(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO, backend: Backend = "decord"
+) -> VideoReader:
     """Open a video.
 
     Args:
@@ -68,16 +71,27 @@ def open_video(source: str | os.PathLike[str] | bytes | BinaryIO, backend: Backe
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
+        TypeError: the source is none of the above.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
-    if isinstance(source, bytes):
-        opened = Source("<bytes>", source)
-    elif isinstance(source, (str, os.PathLike)):
-        opened = Source(os.fspath(source))
-    else:
-        opened = Source(str(getattr(source, "name", "<binary file>")), source.read())
+    opened = _as_source(source)
     return _IndexedReader(opened, scan_packets(opened), backend)
+
+
+def _as_source(source: object) -> Source:
+    if isinstance(source, (str, os.PathLike)):
+        return Source(os.fspath(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return Source("<bytes>", bytes(source))
+    read = None if isinstance(source, io.TextIOBase) else getattr(source, "read", None)
+    data = read() if callable(read) else None
+    if not isinstance(data, bytes):
+        raise TypeError(
+            "a video is given as a path, as its bytes or as a file opened in binary mode, "
+            f"got an object of type {type(source).__name__}"
+        )
+    return Source(str(getattr(source, "name", "<binary file>")), data)
 
 
 class _IndexedReader:
