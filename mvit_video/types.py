@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from os import PathLike, fspath
 from typing import NamedTuple
 
@@ -40,8 +41,8 @@ class ClipSpec:
             raise ConfigError(f"clip.num_frames must be at least 1, got {self.num_frames}")
         if self.sampling_rate < 1:
             raise ConfigError(f"clip.sampling_rate must be at least 1, got {self.sampling_rate}")
-        if not self.target_fps > 0:
-            raise ConfigError(f"clip.target_fps must be above 0, got {self.target_fps}")
+        if not 0 < self.target_fps < inf:
+            raise ConfigError(f"clip.target_fps must be above 0 and finite, got {self.target_fps}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class ViewSpec:
             raise ConfigError(f"views.num_clips must be at least 1, got {self.num_clips}")
         if self.num_crops not in (1, 3):
             raise ConfigError(f"views.num_crops must be 1 or 3, got {self.num_crops}")
+        if self.short_side is not None and self.short_side < 1:
+            raise ConfigError(f"views.short_side must be at least 1, got {self.short_side}")
 
     @property
     def num_views(self) -> int:

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mvit_video.data.sampling import (
     spatial_crops,
     uniform_clips,
 )
-from mvit_video.types import ClipSpec
+from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 VIDEO_FRAMES = st.integers(1, 2000)
 FPS = st.sampled_from([6.0, 12.5, 23.976, 25.0, 29.97, 30.0, 60.0])
@@ -131,3 +132,21 @@ def test_frame_orders_keep_the_frames() -> None:
     assert (np.sort(shuffled) == clips).all()
     with pytest.raises(ValueError, match="backward"):
         order_frames(clips, "backward", np.random.default_rng(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ClipSpec(num_frames=0), r"clip\.num_frames must be at least 1, got 0"),
+        (lambda: ClipSpec(sampling_rate=0), r"clip\.sampling_rate must be at least 1, got 0"),
+        (lambda: ClipSpec(target_fps=0), r"clip\.target_fps must be above 0 and finite, got 0"),
+        (lambda: ClipSpec(target_fps=float("inf")), r"clip\.target_fps must be above 0 and finite, got inf"),
+        (lambda: ClipSpec(target_fps=float("nan")), r"clip\.target_fps must be above 0 and finite, got nan"),
+        (lambda: ViewSpec(num_clips=0), r"views\.num_clips must be at least 1, got 0"),
+        (lambda: ViewSpec(num_crops=2), r"views\.num_crops must be 1 or 3, got 2"),
+        (lambda: ViewSpec(short_side=0), r"views\.short_side must be at least 1, got 0"),
+    ],
+)
+def test_impossible_specs_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
