@@ -94,7 +94,6 @@ def describe(net: MViT) -> Architecture:
     depths = tuple(len(list(run)) for _, run in groupby(heads))
     embed_dim = net.patch_embed.proj.out_channels
     seen = [(*_pool(attention.pool_q), *_pool(attention.pool_k)) for attention in attentions]
-    pool = next((p for a in attentions for p in (a.pool_q, a.pool_k) if p is not None), None)
     start = depths[0] if len(depths) > 1 else None
     pooling = _pooling(
         depths,
@@ -103,7 +102,7 @@ def describe(net: MViT) -> Architecture:
         kernels={kernel for block in seen for kernel in (block[0], block[2]) if kernel},
         strides_q=[seen[start][1] if start else THW(1, 2, 2)],
         strides_kv=[seen[0][3] if seen[0][2] else None],
-        mode="conv" if pool is None else _MODES.get(type(pool.pool), "conv"),
+        mode=_mode(next((p for a in attentions for p in (a.pool_q, a.pool_k) if p is not None), None)),
         residual=attentions[0].residual_pooling,
     )
     is_v2 = attentions[0].rel_pos is not None
@@ -133,15 +132,18 @@ def describe(net: MViT) -> Architecture:
     return architecture
 
 
-_MODES = {nn.MaxPool3d: "max", nn.AvgPool3d: "avg"}
-
-
-def _pool(pool: Any) -> tuple[THW | None, THW]:
+def _pool(pool: nn.Module | None) -> tuple[THW | None, THW]:
     """Kernel and stride."""
     if pool is None:
         return None, _UNIT
-    kernel = pool.pool.weight.shape[2:] if hasattr(pool.pool, "weight") else pool.pool.kernel_size
-    return THW(*kernel), THW(*pool.pool.stride)
+    part: Any = next(module for module in pool.modules() if hasattr(module, "stride"))
+    kernel = part.kernel_size if hasattr(part, "kernel_size") else part.weight.shape[2:]
+    return THW(*kernel), THW(*part.stride)
+
+
+def _mode(pool: nn.Module | None) -> str:
+    kinds = {type(module) for module in pool.modules()} if pool is not None else set()
+    return "max" if nn.MaxPool3d in kinds else "avg" if nn.AvgPool3d in kinds else "conv"
 
 
 def _pooling(
