@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -110,15 +111,19 @@ class VideoDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the annotations that a stage needs and check that they speak of the same classes."""
-        needed: dict[str, tuple[Split, ...]] = {"fit": ("train",), "validate": ("val",)}
-        for split in needed.get(stage, ("test",)):
-            self._load(split)
-        # the classes of all annotations at hand are compared, since a class that is missing shifts the numbers
-        for split in ("train", "val"):
-            source = self.sources[split]
-            if split not in self.tables and source is not None and (stage == "fit" or Path(source).exists()):
-                self._load(split)
-        _check_same_classes(self.tables)
+        fit: list[Split] = ["train"] if self.sources["val"] is None else ["train", "val"]
+        needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"]}
+        tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
+        self.tables.update(tables)
+        if stage == "fit":
+            _check_same_kind(tables)
+        elif any(table.class_names is not None for table in tables.values()):
+            # a class that is missing shifts the numbers, which shows in the other annotations only
+            for split in ("train", "val"):
+                source = self.sources[split]
+                if split not in tables and source is not None and Path(source).exists():
+                    tables[split] = self._load(split)
+        _check_same_names(tables)
         if stage == "fit":
             self._check_train(self.tables["train"])
             if self.sources["val"] is None and self.trainer is not None:
@@ -140,7 +145,7 @@ class VideoDataModule(L.LightningDataModule):
         """Every video once, all its views."""
         return self.test_dataloader()
 
-    def _load(self, split: Split) -> None:
+    def _load(self, split: Split) -> VideoTable:
         source = self.sources[split]
         if source is None:
             raise ConfigError(
@@ -152,7 +157,7 @@ class VideoDataModule(L.LightningDataModule):
                 f"data.{split}: there is no {source}; docs/data.md shows how to lay out videos, and "
                 "configs/demo.yaml needs no data"
             )
-        self.tables[split] = load_annotations(source, self.root)
+        return load_annotations(source, self.root)
 
     def _check_train(self, table: VideoTable) -> None:
         unknown = (table.labels < 0).nonzero()[0]
@@ -184,13 +189,17 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_same_classes(tables: dict[Split, VideoTable]) -> None:
-    (first, expected), *others = tables.items()
-    for split, table in others:
-        if (table.class_names is None) != (expected.class_names is None):
-            named, numbered = (split, first) if table.class_names is not None else (first, split)
-            raise ConfigError(f"data.{named} gives class names but data.{numbered} gives class numbers; use one kind")
-        odd = sorted(set(expected.class_names or ()) ^ set(table.class_names or ()))
+def _check_same_kind(tables: dict[Split, VideoTable]) -> None:
+    named = [split for split, table in tables.items() if table.class_names is not None]
+    numbered = [split for split in tables if split not in named]
+    if named and numbered:
+        raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
+
+
+def _check_same_names(tables: dict[Split, VideoTable]) -> None:
+    names = {split: table.class_names for split, table in tables.items() if table.class_names is not None}
+    for (first, expected), (split, found) in pairwise(names.items()):
+        odd = sorted(set(expected) ^ set(found))
         if odd:
-            has, lacks = (first, split) if odd[0] in (expected.class_names or ()) else (split, first)
+            has, lacks = (first, split) if odd[0] in expected else (split, first)
             raise ConfigError(f"data.{has} has the class {odd[0]!r}, which data.{lacks} lacks; both need all classes")

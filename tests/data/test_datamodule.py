@@ -77,15 +77,32 @@ def test_classes_are_those_of_all_annotations(listed: Callable[..., str]) -> Non
     assert data.num_classes == 2
 
 
-@pytest.mark.parametrize("stage", ["fit", "test"])
-def test_splits_must_agree_on_the_classes(listed: Callable[..., str], stage: str) -> None:
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_splits_must_agree_on_the_class_names(listed: Callable[..., str], stage: str) -> None:
     train = listed("run", "hop", "sit", name="a.txt")
     data = VideoDataModule(train=train, val=listed("run", "hop", name="b.txt"), **SMALL)
     with pytest.raises(ConfigError, match=r"data\.train has the class 'sit', which data\.(val|test) lacks"):
         data.setup(stage)
-    data = VideoDataModule(train=train, val=listed(0, 1, name="b.txt"), **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.train gives class names but data\.(val|test) gives class numbers"):
-        data.setup(stage)
+
+
+def test_training_takes_one_kind_of_label(listed: Callable[..., str]) -> None:
+    data = VideoDataModule(train=listed("run", "hop", name="a.txt"), val=listed(0, 1, name="b.txt"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train gives class names but data\.val gives class numbers"):
+        data.setup("fit")
+
+
+def test_a_test_set_is_no_business_of_other_splits(listed: Callable[..., str], tmp_path: Path) -> None:
+    named, numbered = listed("run", "hop", name="a.txt"), listed(0, 900, name="b.txt")
+    (tmp_path / "broken.txt").write_text("a.mp4\n")
+    for other in (named, numbered, str(tmp_path / "broken.txt"), str(tmp_path / "missing.txt")):
+        for labels in ([3, 1], [-1, -1]):
+            data = VideoDataModule(train=other, val=other, test=listed(*labels, name="test.txt"), **SMALL)
+            data.setup("test")
+            assert data.tables["test"].labels.tolist() == labels
+            assert (data.class_names, data.num_classes) == (None, max(labels) + 1)
+    data = VideoDataModule(train=numbered, test=named, **SMALL)
+    data.setup("test")
+    assert data.class_names == ("hop", "run")
 
 
 def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_path: Path) -> None:
