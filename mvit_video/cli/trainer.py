@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing.util
+import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -124,6 +127,8 @@ class VideoCLI(LightningCLI):
         else:
             self.run_folder = claim_version(root)
         self._stopper = StopBetweenSteps(self.run_folder / "checkpoints" / "last.ckpt")
+        # Ctrl-C and SIGTERM go to the whole process group: loader workers that hear them die before the run is saved
+        multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
 
     def instantiate_classes(self) -> None:
         """Builds everything; a run that fails here leaves no empty folder."""
@@ -174,7 +179,7 @@ class VideoCLI(LightningCLI):
                 _remove_if_empty(self.run_folder.parent)
             raise
         except SystemExit as stop:
-            terminated = isinstance(stop, SIGTERMException)
+            terminated = isinstance(stop, SIGTERMException) or self._stopper.signum == signal.SIGTERM
             if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             message = "stopped" if self.trainer.is_global_zero else ""
@@ -254,6 +259,7 @@ def _quiet() -> None:
         ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
         ("The dirpath has changed from", UserWarning),  # a continued run has a folder of its own
         ("The number of training batches .* is smaller than the logging interval", UserWarning),  # each epoch is logged
+        ("Grad strides do not match bucket view strides", UserWarning),  # a copy that costs nothing to speak of
     ):
         warnings.filterwarnings("ignore", message, category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

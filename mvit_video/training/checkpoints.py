@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+STEPS_PER_DECISION = 10  # of several processes, which have to wait for each other and for the device
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it, so that no reader ever meets half a file.
@@ -50,53 +52,70 @@ def best_checkpoint() -> ModelCheckpoint:
 
 
 class StopBetweenSteps(Callback):
-    """Turns Ctrl-C into a stop between two optimiser steps, with a `last.ckpt` from which the run continues exactly.
+    """Turns Ctrl-C and SIGTERM into a stop between two optimiser steps, with a `last.ckpt` that continues exactly.
 
-    A second Ctrl-C stops at once and leaves the `last.ckpt` of the last epoch in place. During validation the run
-    stops after the batch, and validates from the start when continued.
+    A second Ctrl-C stops at once and leaves the `last.ckpt` of the last epoch in place. During validation a single
+    process stops after the batch, and validates from the start when continued; several finish it, since they need
+    not have the same number of batches.
+
+    Attributes:
+        signum: the signal that was heard, by any of the processes; 0 for none.
+        saved: whether `path` was written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.saved = False
-        self._requested = False
+        self.signum = 0
         self._at_once = False
         self._speaks = True
-        self._previous_handler: Any = None
+        self._previous_handlers: dict[int, Any] = {}
         self._process = os.getpid()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes over Ctrl-C before the data loaders fork: their workers inherit a handler that does nothing."""
         self._speaks = trainer.is_global_zero
-        if stage == "fit" and threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_ctrl_c)
+        if stage == "fit":
+            self._take(signal.SIGINT)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes over SIGTERM from Lightning, which answers it with a collective in the middle of a step."""
+        self._take(signal.SIGTERM)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives Ctrl-C back."""
-        self._release()
+        """Gives the signals back."""
+        self._release(signal.SIGINT, signal.SIGTERM)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stops, except in the middle of an accumulated batch, and before a validation that would be lost."""
-        mid_accumulation = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-        if not (mid_accumulation or trainer.is_last_batch):
+        step, accumulated = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if accumulated or trainer.is_last_batch:
+            return
+        if trainer.world_size == 1 or step % STEPS_PER_DECISION == 1:
             self._stop_if_requested(trainer)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
+        """Stops, if no other process has to be asked."""
+        if trainer.world_size == 1:
+            self._stop_if_requested(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops."""
         self._stop_if_requested(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Saves the run if it was stopped, not if it failed."""
-        self._release()
+        self._release(signal.SIGINT)
         stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and not self._at_once
         if stopped and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.global_step:
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = True
+        self._release(signal.SIGTERM)  # `timeout` sends it twice: the second must not meet the save
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Marks a validation that was cut off as one that has to start again."""
@@ -108,24 +127,28 @@ class StopBetweenSteps(Callback):
                 total={**nothing, "ready": 1, "started": 1}, current=nothing, is_last_batch=False
             )  # fmt: skip
 
-    def _on_ctrl_c(self, signum: int, frame: Any) -> None:
+    def _take(self, signum: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
+
+    def _release(self, *signums: int) -> None:
+        for signum in signums:
+            if signum in self._previous_handlers:
+                signal.signal(signum, self._previous_handlers.pop(signum))
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
         if os.getpid() != self._process:
             return
-        if self._requested:
+        if self.signum and signum == signal.SIGINT:
             self._at_once = True
             raise KeyboardInterrupt
-        self._requested = True
-        if self._speaks:
+        if self._speaks and not self.signum:
             print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
+        self.signum = signum
 
     def _stop_if_requested(self, trainer: Trainer) -> None:
-        requested = self._requested
         if trainer.world_size > 1:  # all processes stop after the same step, or the others wait for ever
-            requested = trainer.strategy.reduce_boolean_decision(requested, all=False)
-        if requested:
+            heard = torch.tensor(self.signum, device=trainer.strategy.root_device)
+            self.signum = int(trainer.strategy.reduce(heard, reduce_op="max"))
+        if self.signum:
             raise KeyboardInterrupt
-
-    def _release(self) -> None:
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None

@@ -22,18 +22,22 @@ pytestmark = [
 
 
 class Interrupt(Callback):
-    """Ctrl-C at one hook of one batch of one epoch."""
+    """A signal at one hook of one batch of one epoch."""
 
-    def __init__(self, hook: str, epoch: int, batch_idx: int) -> None:
+    def __init__(self, hook: str, epoch: int, batch_idx: int | None, signum: int = signal.SIGINT) -> None:
+        self.signum = signum
+
         def interrupt(trainer: Trainer, *args: Any) -> None:
-            if (trainer.current_epoch, args[-1]) == (epoch, batch_idx):
-                os.kill(os.getpid(), signal.SIGINT)
+            if trainer.current_epoch == epoch and batch_idx in (None, args[-1]):
+                os.kill(os.getpid(), signum)
 
         setattr(self, hook, interrupt)
 
 
 class Raise(Callback):
     """KeyboardInterrupt in a callback."""
+
+    signum = 0
 
     def __init__(self, epoch: int, batch_idx: int) -> None:
         self.at = (epoch, batch_idx)
@@ -63,11 +67,13 @@ def weights(task: Task) -> dict[str, torch.Tensor]:
         Interrupt("on_train_batch_start", 0, 2),
         Interrupt("on_train_batch_end", 1, 3),
         Interrupt("on_train_batch_start", 1, 5),  # the last batch of an epoch: validation stops instead
+        Interrupt("on_validation_end", 0, None),
+        Interrupt("on_train_batch_end", 0, 1, signal.SIGTERM),
     ],
     ids=lambda stop: type(stop).__name__,
 )
 def test_stopped_and_continued_run_equals_one_run(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, stop: Callback, accumulate: int
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, stop: Raise | Interrupt, accumulate: int
 ) -> None:
     whole, validations = make_task(), Validations()
     make_trainer(validations, max_epochs=3, accumulate_grad_batches=accumulate).fit(whole, datamodule=tiny_data())
@@ -78,6 +84,8 @@ def test_stopped_and_continued_run_equals_one_run(
             make_task(), datamodule=tiny_data()
         )
     assert stopper.saved
+    assert stopper.signum == stop.signum
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
     continued, after = make_task(), Validations()
     make_trainer(after, max_epochs=3, accumulate_grad_batches=accumulate).fit(
