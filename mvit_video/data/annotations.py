@@ -6,7 +6,9 @@ import csv
 import os
 import re
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from mvit_video.types import AnnotationError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
+_QUOTED_PATH = re.compile(r"""(?P<quote>["'])(?P<path>.+?)(?P=quote)[\s,]+(?P<label>\S.*)""")
 _INTEGER_LABEL = re.compile(r"(?P<path>.*\S)[\s,]+(?P<label>-?\d+)")
 
 
@@ -54,9 +57,11 @@ def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str
     """Read an annotation file, or a folder that holds one folder of videos per class.
 
     A line is a path and a label, separated by a tab, a comma or spaces; the label is the last field, a class number
-    or a class name. A `.csv` file, or one that starts with the header `path,label`, follows the rules of CSV. Blank
-    lines and lines that start with `#` are skipped. Names are numbered in sorted order. That the videos exist is
-    found out when they are opened.
+    or a class name. Quotes around the path are dropped. Blank lines and lines that start with `#` are skipped. Names
+    are numbered in sorted order. That the videos exist is found out when they are opened.
+
+    A file with a header that names the columns `path` and `label`, or a `.csv` file with a comma in its first line,
+    follows the rules of CSV: other columns are left aside, and a line that starts with `#` is a video.
 
     Args:
         root: folder that relative paths start from; None is the folder of the file. A folder of classes is its own.
@@ -72,24 +77,25 @@ def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str
             path, 0, "no such annotation file or folder; set data.train, data.val or data.test (docs/data.md shows "
             "the layouts; configs/demo.yaml needs no data)"
         )  # fmt: skip
-    lines = _data_lines(path)
-    is_csv = path.suffix.lower() == ".csv"
-    if lines and re.fullmatch(r"path\s*,\s*label", lines[0][1], re.IGNORECASE):
-        is_csv, lines = True, lines[1:]
-    if not lines:
+    rows = _read_rows(path, _read_lines(path))
+    if not rows:
         raise AnnotationError(path, 0, "holds no videos; write one `path label` per line")
-    paths, labels = [], []
-    for number, line in lines:
-        video, label = _split_csv(path, number, line) if is_csv else _split_line(path, number, line)
+    for number, video, _ in rows:
         if not os.path.isabs(video) and os.path.normpath(video).split(os.sep)[0] == os.pardir:
             raise AnnotationError(path, number, f"path {video!r} leaves the root folder; set data.root above it")
-        paths.append(video)
-        labels.append(label)
-    values, class_names = _number_labels(path, [number for number, _ in lines], labels)
-    return VideoTable(np.array(paths), values, class_names, Path(root) if root is not None else path.parent)
+    values, class_names = _number_labels(path, rows)
+    paths = np.array([video for _, video, _ in rows])
+    return VideoTable(paths, values, class_names, Path(root) if root is not None else path.parent)
 
 
-def _data_lines(path: Path) -> list[tuple[int, str]]:
+class _Row(NamedTuple):
+    line: int
+    path: str
+    label: str
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -97,31 +103,74 @@ def _data_lines(path: Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise AnnotationError(path, 0, f"cannot be read ({error.strerror})") from None
     stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
-    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+    return [(number, line) for number, line in stripped if line]
 
 
-def _split_csv(file: Path, number: int, line: str) -> tuple[str, str]:
-    fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
-    if len(fields) != 2 or not all(fields):
-        raise AnnotationError(
-            file, number, f"expected `path,label`, got {line!r}; put quotes around a path with a comma"
-        )
-    return fields[0], fields[1]
+def _read_rows(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
+    below_comments = list(dropwhile(lambda numbered: numbered[1].startswith("#"), lines))
+    if below_comments and {"path", "label"} <= set(_column_names(below_comments[0][1])):
+        return _read_csv(file, below_comments)
+    # training lists of other projects are called `.csv`, but separate by spaces
+    if file.suffix.lower() == ".csv" and lines and "," in lines[0][1]:
+        return _read_csv(file, lines)
+    return [_split_line(file, number, line) for number, line in lines if not line.startswith("#")]
 
 
-def _split_line(file: Path, number: int, line: str) -> tuple[str, str]:
-    if match := _INTEGER_LABEL.fullmatch(line):
-        return match["path"].rstrip(" \t,"), match["label"]
-    separator = next((mark for mark in "\t, " if mark in line), None)
-    path, _, label = line.rpartition(separator) if separator else ("", "", line)
-    if not path.strip() or not label.strip():
+def _read_csv(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
+    (number, head), columns = lines[0], ["path", "label"]
+    # a path has a suffix, a folder or a number, which names of columns do not
+    if set(columns) & set(_column_names(head)) or not re.search(r"[./\\\d]", head):
+        lines, columns = lines[1:], _column_names(head)
+        missing = [name for name in ("path", "label") if name not in columns]
+        if missing:
+            raise AnnotationError(
+                file, number, f"the header {head!r} has no column {missing[0]!r}; it needs the columns path and label"
+            )
+    rows: list[_Row] = []
+    for number, line in lines:
+        fields = _csv_fields(line)
+        row = dict(zip(columns, fields, strict=False))
+        if len(fields) != len(columns) or not row["path"] or not row["label"]:
+            expected = ",".join(columns)
+            raise AnnotationError(
+                file, number, f"expected `{expected}`, got {line!r}; put quotes around a path with a comma"
+            )
+        rows.append(_Row(number, row["path"], row["label"]))
+    return rows
+
+
+def _csv_fields(line: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
+
+
+def _column_names(line: str) -> list[str]:
+    return [field.lower() for field in _csv_fields(line)]
+
+
+def _split_line(file: Path, number: int, line: str) -> _Row:
+    if match := _QUOTED_PATH.fullmatch(line):
+        return _Row(number, match["path"], match["label"])
+    if "\t" not in line and (match := _INTEGER_LABEL.fullmatch(line)):
+        path, label = match["path"].rstrip(" ,"), match["label"]
+    else:
+        separator = next((mark for mark in "\t, " if mark in line), None)
+        path, _, label = line.rpartition(separator) if separator else ("", "", line)
+    row = _Row(number, path.strip(), label.strip())
+    if not row.path or not row.label:
         raise AnnotationError(file, number, f"expected `path label`, got {line!r}")
-    return path.strip(), label.strip()
+    if not _is_video(row.path) and any(_is_video(word) for word in re.split(r"[\s,]+", row.path)):
+        raise AnnotationError(
+            file, number, f"path and label cannot be told apart in {line!r}; put a tab between them, or write CSV"
+        )
+    return row
 
 
-def _number_labels(
-    file: Path, numbers: list[int], labels: list[str]
-) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+def _is_video(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def _number_labels(file: Path, rows: list[_Row]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    numbers, labels = [row.line for row in rows], [row.label for row in rows]
     is_number = [re.fullmatch(r"-?\d+", label) is not None for label in labels]
     if any(is_number) != all(is_number):
         odd = is_number.index(not is_number[0])
@@ -145,7 +194,7 @@ def _read_folders(folder: Path) -> VideoTable:
         (video.relative_to(folder).as_posix(), label)
         for label, entry in enumerate(classes)
         for video in sorted(entry.iterdir())
-        if video.suffix.lower() in VIDEO_SUFFIXES and not video.name.startswith(".")
+        if _is_video(video.name) and not video.name.startswith(".")
     ]
     if not videos:
         known = " ".join(sorted(VIDEO_SUFFIXES))

@@ -33,6 +33,18 @@ def write(tmp_path: Path) -> Write:
         ("path,label\na.mp4,3\nb.mp4,0\n", "list.csv", ["a.mp4", "b.mp4"]),
         ("path,label\na.mp4,3\nb.mp4,0\n", "list.txt", ["a.mp4", "b.mp4"]),
         ('"a, b.mp4",3\nb.mp4,0\n', "list.csv", ["a, b.mp4", "b.mp4"]),
+        ("a.mp4 3\nb.mp4 0\n", "train.csv", ["a.mp4", "b.mp4"]),
+        ("a.mp4\t3\nb.mp4\t0\n", "train.csv", ["a.mp4", "b.mp4"]),
+        ("a b.mp4 3\nc,d.mp4 0\n", "train.csv", ["a b.mp4", "c,d.mp4"]),
+        ("# made by hand\na.mp4 3\nb.mp4 0\n", "train.csv", ["a.mp4", "b.mp4"]),
+        ("label,path\n3,a.mp4\n0,b.mp4\n", "list.csv", ["a.mp4", "b.mp4"]),
+        ("Path, Label, split\na.mp4,3,train\nb.mp4,0,\n", "list.csv", ["a.mp4", "b.mp4"]),
+        (",path,label\n0,a.mp4,3\n1,b.mp4,0\n", "list.txt", ["a.mp4", "b.mp4"]),
+        ("path,label\n#a.mp4,3\n#b.mp4,0\n", "list.csv", ["#a.mp4", "#b.mp4"]),
+        ("#a.mp4,3\nb.mp4,0\n", "list.csv", ["#a.mp4", "b.mp4"]),
+        ("# made by hand\npath,label\n#a.mp4,3\nb.mp4,0\n", "list.txt", ["#a.mp4", "b.mp4"]),
+        ("\"a, b.mp4\" 3\n'c d.mp4', 0\n", "list.txt", ["a, b.mp4", "c d.mp4"]),
+        ('"#a.mp4" 3\n"b\'s.mp4"\t0\n', "list.txt", ["#a.mp4", "b's.mp4"]),
         ("\ufeff# made by hand\r\n\r\na.mp4 3\r\n  b.mp4   0  \r\n", "list.txt", ["a.mp4", "b.mp4"]),
     ],
 )
@@ -65,6 +77,13 @@ def test_class_names_may_hold_spaces(write: Write) -> None:
     assert table.paths.tolist() == ["a.mp4", "b b.mp4"]
 
 
+@pytest.mark.parametrize("text", ["a.mp4\tclass 10\nb\tclass 2\n", '"a.mp4" class 10\n"b" class 2\n'])
+def test_class_names_may_end_in_a_number(write: Write, text: str) -> None:
+    table = load_annotations(write(text))
+    assert table.class_names == ("class 10", "class 2")
+    assert table.paths.tolist() == ["a.mp4", "b"]
+
+
 def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
     path = write("a.mp4 0\n/abs/b.mp4 1\n")
     assert load_annotations(path).locate(0) == tmp_path / "a.mp4"
@@ -82,6 +101,14 @@ def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: 
         ("a.mp4 0\n\n5\n", "list.txt", 3, "got '5'"),
         ("a.mp4,0,1\n", "list.csv", 1, "got 'a.mp4,0,1'"),
         ("a.mp4,\n", "list.csv", 1, "got 'a.mp4,'"),
+        ("a.mp4,0\nb.mp4 0\n", "list.csv", 2, "expected `path,label`, got 'b.mp4 0'"),
+        ("path,label,split\na.mp4,0\n", "list.csv", 2, "expected `path,label,split`, got 'a.mp4,0'"),
+        ("label,youtube_id,split\n0,a,train\n", "list.csv", 1, "header 'label,youtube_id,split' has no column 'path'"),
+        ("path,class\na.mp4,run\n", "list.csv", 1, "header 'path,class' has no column 'label'"),
+        ("video,class\na.mp4,run\n", "list.csv", 1, "header 'video,class' has no column 'path'"),
+        ("a.mp4 riding a bike\n", "list.txt", 1, "'a.mp4 riding a bike'; put a tab between them, or write CSV"),
+        ("a.mp4 0\nb.mp4 class 10\n", "list.txt", 2, "cannot be told apart in 'b.mp4 class 10'"),
+        ("a.mp4,class 10\n", "list.txt", 1, "cannot be told apart in 'a.mp4,class 10'"),
         ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* line 1 has '0'"),
         ("a.mp4 -2\n", "list.txt", 1, "label -2 is out of range"),
         ("a.mp4 99999999999999999999\n", "list.txt", 1, "label 99999999999999999999"),
