@@ -22,7 +22,8 @@ verbs:
   fit        train a model and validate it after every epoch
   validate   score a checkpoint on the validation videos, one clip each
   test       score a checkpoint on the test videos over all their views
-  models     list the models
+  models     list the models with parameters, FLOPs and published accuracy
+  convert    convert a checkpoint from or to SlowFast, pytorchvideo, torchvision
 
 options of every verb:
   --help     what the verb takes
@@ -34,6 +35,7 @@ examples:
   mvit-video fit -c configs/demo.yaml
   mvit-video fit -c configs/demo.yaml --ckpt_path last     continue where the last run stopped
   mvit-video test -c configs/demo.yaml --ckpt_path best    the best checkpoint of the last run
+  mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video
   lightning fit -c configs/demo.yaml                       the same program by another name
 """
 TRAINER_VERBS = ("fit", "validate", "test")
@@ -90,11 +92,15 @@ def _run(words: list[str]) -> int:
         from mvit_video.cli.models import print_models
 
         return print_models(words[1:])
+    if verb == "convert":
+        from mvit_video.cli.convert import convert
+
+        return convert(words[1:])
     if verb in TRAINER_VERBS:
         words = with_found_configs(words)  # before the slow import
         from mvit_video.cli.trainer import run_trainer
 
         return run_trainer(words)
-    near = difflib.get_close_matches(verb, [*TRAINER_VERBS, "models"], n=1)
+    near = difflib.get_close_matches(verb, [*TRAINER_VERBS, "models", "convert"], n=1)
     hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
     raise ConfigError(f"there is no verb {verb!r}; {hint}")

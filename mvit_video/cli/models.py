@@ -6,28 +6,70 @@ import argparse
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvit_video.models import create_model, list_models
 
+_PAPER_1, _PAPER_2 = "arXiv:2104.11227", "arXiv:2112.01526"
+_IMAGE_VIEW = "centre crop"
+# top1 in percent, data set, views, source
+PUBLISHED = {
+    "mvit_s_16x4": (76.0, "Kinetics-400", "5 clips x 1 crop", _PAPER_1),
+    "mvit_b_16x4": (78.4, "Kinetics-400", "5 clips x 1 crop", _PAPER_1),
+    "mvit_b_32x3": (80.2, "Kinetics-400", "5 clips x 1 crop", _PAPER_1),
+    "mvit_b_64x3": (81.2, "Kinetics-400", "3 clips x 3 crops", _PAPER_1),
+    "mvit_b24_32x3": (83.8, "Kinetics-600", "5 clips x 1 crop", _PAPER_1),
+    "mvitv2_s_16x4": (81.0, "Kinetics-400", "5 clips x 1 crop", _PAPER_2),
+    "mvitv2_b_32x3": (82.9, "Kinetics-400", "5 clips x 1 crop", _PAPER_2),
+    "mvitv2_l_40x3": (86.1, "Kinetics-400, from ImageNet-21K", "5 clips x 3 crops", _PAPER_2),
+    "mvit_b_16": (83.0, "ImageNet-1K", _IMAGE_VIEW, _PAPER_1),
+    "mvitv2_t": (82.3, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
+    "mvitv2_s": (83.6, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
+    "mvitv2_b": (84.4, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
+    "mvitv2_l": (85.3, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
+}
+
 
 def print_models(words: list[str]) -> int:
-    """Prints the models and their parameters."""
+    """Prints the models with their input, parameters, cost and published accuracy."""
     parser = argparse.ArgumentParser(
         prog="mvit-video models",
-        description="List the models with their input and parameters.",
-        epilog="example: mvit-video models 'mvit_b*'",
+        description="List the models: input, parameters, GFLOPs (multiply-adds) of one view, and published top1 with "
+        "its views. No weights come with the package.",
+        epilog="example: mvit-video models --pattern 'mvitv2*'",
+        allow_abbrev=False,
     )
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern of the names")
+    parser.add_argument("--pattern", dest="option", metavar="PATTERN", help="the same as an option")
     try:
-        pattern = parser.parse_args(words).pattern
+        args = parser.parse_args(words)
     except SystemExit as stop:
         return int(stop.code or 0)
-    table = Table("model", "input (T x H x W)", "parameters")
-    for name in list_models(pattern):
-        with torch.device("meta"):
-            net = create_model(name)
-        num_parameters = sum(parameter.numel() for parameter in net.parameters())
-        table.add_row(name, f"{net.num_frames} x {net.crop_size} x {net.crop_size}", f"{num_parameters / 1e6:.2f} M")
-    Console().print(table)
+    table = Table("model", "input (T x H x W)")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("GFLOPs", justify="right")
+    for title in ("published top1", "views", "source"):
+        table.add_column(title)
+    console = Console()
+    if not console.is_terminal:  # a file or another program gets each model on one line
+        console.width = 160
+    names = list_models(args.option or args.pattern)
+    for name in track(names, "counting", console=console, transient=True, disable=not console.is_terminal):
+        size, num_parameters, gflops = _measure(name)
+        top1, data, views, source = PUBLISHED[name]
+        table.add_row(name, size, f"{num_parameters / 1e6:.2f} M", f"{gflops:.1f}", f"{top1:.1f} {data}", views, source)
+    console.print(table)
     return 0
+
+
+def _measure(name: str) -> tuple[str, int, float]:
+    """Input, parameters and giga multiply-adds of one view, from shapes alone."""
+    with torch.device("meta"):
+        net = create_model(name).eval()
+        clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(clip)
+    num_parameters = sum(parameter.numel() for parameter in net.parameters())
+    return f"{net.num_frames} x {net.crop_size} x {net.crop_size}", num_parameters, counter.get_total_flops() / 2e9

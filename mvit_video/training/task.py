@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from mvit_video.training.initial import InitFrom, begin_with, note_architecture
 from mvit_video.training.metrics import PercentCorrect
 from mvit_video.training.parameters import check_same_tensors, decay_groups
 from mvit_video.training.schedule import Schedule
@@ -32,6 +33,7 @@ class Task(LightningModule):
         optimizer: makes the optimiser from parameter groups; its learning rate is the peak of the schedule.
         schedule: the learning rate over the run.
         label_smoothing: share of the target spread over all classes.
+        init_from: weights that `net` begins with when no run is continued; None keeps its own.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Task(LightningModule):
         optimizer: OptimizerCallable,
         schedule: Schedule = Schedule(),
         label_smoothing: float = 0.0,
+        init_from: InitFrom | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.optimizer = optimizer
         self.schedule = schedule
         self.label_smoothing = label_smoothing
+        self.init_from = init_from
         num_classes = cast(int, net.num_classes)
         self.train_top1 = PercentCorrect(num_classes, top_k=1)
         self.val_loss = MeanMetric()
@@ -83,6 +87,24 @@ class Task(LightningModule):
                 f"the annotations name {data.num_classes} classes but model.net.num_classes={num_classes}: "
                 f"set model.net.num_classes to {data.num_classes}"
             )
+
+    def on_fit_start(self) -> None:
+        """Fills `net` with the weights that it begins with, unless a checkpoint was restored before.
+
+        Raises:
+            CheckpointError: they cannot be read or do not fit.
+        """
+        if self.init_from is not None:
+            begin_with(self.net, self.init_from)
+            self.init_from = None  # what is tested later in the same process are the trained weights
+
+    def on_validation_start(self) -> None:
+        """Likewise, for a validation without training."""
+        self.on_fit_start()
+
+    def on_test_start(self) -> None:
+        """Likewise, for a test without training."""
+        self.on_fit_start()
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Cross entropy of the batch."""
@@ -149,6 +171,10 @@ class Task(LightningModule):
         for group, settings in zip(scheduler.optimizer.param_groups, self._group_settings, strict=True):
             group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds how the net is built."""
+        note_architecture(self.net, checkpoint)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the weights of another model.
 
@@ -156,3 +182,4 @@ class Task(LightningModule):
             CheckpointError: names or shapes differ.
         """
         check_same_tensors(self.state_dict(), checkpoint["state_dict"])
+        self.init_from = None

@@ -1,7 +1,8 @@
 """Checkpoints: read from, and written for, the code bases that published MViT weights."""
 
-from mvit_video.models.checkpoints.architecture import Architecture, architecture_of, describe
+from mvit_video.models.checkpoints.architecture import Architecture, describe
 from mvit_video.models.checkpoints.files import ARCHITECTURE_KEY, Source, read_checkpoint
+from mvit_video.models.checkpoints.inference import architecture_of
 from mvit_video.models.checkpoints.layouts import (
     FOREIGN_FORMATS,
     Translation,

@@ -1,4 +1,4 @@
-"""Which builder makes a net, with which arguments: told by the net or a file's metadata, or inferred from tensors."""
+"""Which builder makes a net, and with which arguments: told by the net itself, and kept as metadata of a file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from itertools import groupby, product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
-from mvit_video.models.checkpoints.fitting import square
-from mvit_video.models.checkpoints.layouts import Translation
+from mvit_video.models.architecture import UNIT, BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.mvit import MViT, mvit
 from mvit_video.models.mvitv2 import mvitv2
 from mvit_video.nn import JointPosition, SeparablePosition
 from mvit_video.types import THW, CheckpointError
 
 _BUILDERS: dict[str, Callable[..., MViT]] = {"mvit": mvit, "mvitv2": mvitv2}
-_UNIT = THW(1, 1, 1)
-
-
-class _Unknown(Exception):
-    """Something that the tensors do not tell; its text ends a sentence."""
+_VERSION = "1"  # of the metadata
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Architecture:
     def to_metadata(self) -> dict[str, str]:
         """As texts for a file."""
         arguments = self.arguments | {key: asdict(self.arguments[key]) for key in ("patch", "pooling")}
-        return {"builder": self.builder, "arguments": json.dumps(arguments)}
+        return {"version": _VERSION, "builder": self.builder, "arguments": json.dumps(arguments)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Architecture:
@@ -67,6 +61,8 @@ class Architecture:
             CheckpointError: the texts are not those of `to_metadata`.
         """
         try:
+            if metadata["version"] != _VERSION:
+                raise ValueError(f"version {metadata['version']}, expected {_VERSION}")
             arguments = json.loads(metadata["arguments"], object_hook=_tuples)
             arguments["depths"] = tuple(arguments["depths"])
             arguments["patch"] = Patch(**arguments["patch"])
@@ -95,9 +91,9 @@ def describe(net: MViT) -> Architecture:
     embed_dim = net.patch_embed.proj.out_channels
     seen = [(*_pool(attention.pool_q), *_pool(attention.pool_k)) for attention in attentions]
     start = depths[0] if len(depths) > 1 else None
-    pooling = _pooling(
+    pooling = matching_pooling(
         depths,
-        lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else _UNIT),
+        lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else UNIT),
         seen,
         kernels={kernel for block in seen for kernel in (block[0], block[2]) if kernel},
         strides_q=[seen[start][1] if start else THW(1, 2, 2)],
@@ -135,7 +131,7 @@ def describe(net: MViT) -> Architecture:
 def _pool(pool: nn.Module | None) -> tuple[THW | None, THW]:
     """Kernel and stride."""
     if pool is None:
-        return None, _UNIT
+        return None, UNIT
     part: Any = next(module for module in pool.modules() if hasattr(module, "stride"))
     kernel = part.kernel_size if hasattr(part, "kernel_size") else part.weight.shape[2:]
     return THW(*kernel), THW(*part.stride)
@@ -146,7 +142,7 @@ def _mode(pool: nn.Module | None) -> str:
     return "max" if nn.MaxPool3d in kinds else "avg" if nn.AvgPool3d in kinds else "conv"
 
 
-def _pooling(
+def matching_pooling(
     depths: Sequence[int],
     trace: Callable[[BlockSpec], tuple[Any, ...]],
     seen: Sequence[tuple[Any, ...]],
@@ -185,164 +181,3 @@ def _pooling(
         if [trace(spec) for spec in block_table(depths, 1, 1, pooling)] == list(seen):
             return pooling
     return None
-
-
-def architecture_of(
-    checkpoint: Translation, *, num_frames: int | None = None, crop_size: int | None = None
-) -> Architecture:
-    """The architecture that a checkpoint states, or else that its tensors tell; see `infer`.
-
-    Raises:
-        CheckpointError: what it states is not what it holds, or its tensors do not tell.
-    """
-    tensors = checkpoint.tensors
-    if "builder" not in checkpoint.metadata:
-        return infer(tensors, checkpoint.name, num_frames=num_frames, crop_size=crop_size)
-    try:
-        architecture = Architecture.from_metadata(checkpoint.metadata)
-        num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
-        if sum(architecture.arguments["depths"]) != num_blocks:  # before as many blocks are built as a file asks for
-            raise CheckpointError(f"its metadata have depths {architecture.arguments['depths']}, it has {num_blocks}")
-        difference = architecture.first_difference({key: tensor.shape for key, tensor in tensors.items()})
-        if difference:
-            raise CheckpointError(f"its metadata and its tensors disagree: {difference}")
-    except (CheckpointError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}") from error
-    return architecture
-
-
-def infer(
-    tensors: Mapping[str, Tensor], name: str, *, num_frames: int | None = None, crop_size: int | None = None
-) -> Architecture:
-    """The architecture of a net from its state dict in this project's layout.
-
-    Strides leave no trace in the tensors: those of the stem and of keys and values are taken as in the published models
-    of these kernels and this number of stages, unless a kernel tells them.
-
-    Args:
-        name: the file, for messages.
-        num_frames: frames of a clip, for a checkpoint whose positions do not tell.
-        crop_size: height and width in pixels, likewise.
-
-    Raises:
-        CheckpointError: something is not told, or nothing with published strides has tensors of these shapes.
-    """
-    try:
-        architecture = _inferred(tensors, num_frames, crop_size)
-        shapes = {key: tensor.shape for key, tensor in tensors.items()}
-        if difference := architecture.first_difference(shapes):
-            raise _Unknown(f"as {architecture.builder} of depths {architecture.arguments['depths']}, {difference}")
-    except _Unknown as error:
-        raise CheckpointError(
-            f"{name}: the architecture cannot be inferred: {error}; name the model: create_model(name, checkpoint=...)"
-        ) from error
-    return architecture
-
-
-def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: int | None) -> Architecture:
-    kernel = _shape(tensors, "patch_embed.proj.weight", 5)[2:]
-    num_blocks = 0
-    while f"blocks.{num_blocks}.attn.proj.weight" in tensors:
-        num_blocks += 1
-    widths = [_shape(tensors, f"blocks.{i}.attn.proj.weight", 2)[0] for i in range(num_blocks)]
-    if not widths:
-        raise _Unknown("there is no blocks.0.attn.proj.weight")
-    depths = tuple(len(list(run)) for _, run in groupby(widths))
-    is_v2 = "blocks.0.attn.rel_pos.h" in tensors
-    # published cubes are twice as large as their stride, less one, or tile the clip
-    patch = Patch(THW(*kernel), THW(*(k if k % 2 == 0 else (k + 1) // 2 for k in kernel)))
-    frames, crop, position = _input(tensors, patch, num_frames, crop_size)
-    head = tensors.get("head.projection.weight")
-    pools = [tensor for key, tensor in tensors.items() if key.endswith(".pool.weight") and tensor.ndim == 5]
-    if not pools:
-        raise _Unknown("there are no pooling weights, and max or average pooling leaves no trace")
-    pooling, notes = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
-    arguments: dict[str, Any] = {
-        "num_classes": 0 if head is None else head.shape[0],
-        "num_frames": frames,
-        "crop_size": crop,
-        "depths": depths,
-        "embed_dim": widths[0],
-        "num_heads": max(widths[0] // pools[0].shape[0], 1),
-        "patch": patch,
-        "pooling": pooling,
-    }
-    if is_v2:
-        wider = [_shape(tensors, f"blocks.{i}.norm1.weight", 1)[0] != widths[i] for i in range(num_blocks)]
-        arguments["expand_in_attention"] = len(depths) == 1 or any(wider)
-        arguments["class_token"] = "class_token" in tensors
-    else:
-        arguments["position"] = position
-    if frames == 1:
-        arguments["dropout"] = 0.0
-    return Architecture("mvitv2" if is_v2 else "mvit", arguments, notes)
-
-
-def _inferred_pooling(
-    tensors: Mapping[str, Tensor], depths: tuple[int, ...], is_v2: bool, is_image: bool
-) -> tuple[Pooling, list[str]]:
-    def kernel(block: int, letter: str) -> THW | None:
-        weight = tensors.get(f"blocks.{block}.attn.pool_{letter}.pool.weight")
-        return None if weight is None else THW(*weight.shape[2:])
-
-    seen = [(kernel(i, "q"), kernel(i, "k")) for i in range(sum(depths))]
-    kernels = {kernel for pair in seen for kernel in pair if kernel}
-    coarsest = 2 ** max(len(depths) - (2 if is_image else 1), 0)
-    strides_kv = [THW(1, coarsest, coarsest)]
-    if first := seen[0][1]:
-        strides_kv.append(THW(*(k - 1 if k > 1 else 1 for k in first)))
-    pooling = _pooling(
-        depths,
-        lambda spec: (spec.kernel_q, spec.kernel_kv),
-        seen,
-        kernels=kernels,
-        strides_q=[THW(1, 2, 2), _UNIT],
-        strides_kv=[*strides_kv, None],
-        residual=is_v2,
-    )
-    if pooling is None:
-        raise _Unknown(f"pools of kernels {sorted(map(tuple, kernels))} in these blocks belong to no published rule")
-    notes = []
-    if pooling.kernel:
-        notes.append(
-            f"strides leave no trace; taken as published: stride_q={tuple(pooling.stride_q)}, "
-            f"stride_kv={tuple(pooling.stride_kv) if pooling.stride_kv else None}"
-        )
-    return pooling, notes
-
-
-def _input(
-    tensors: Mapping[str, Tensor], patch: Patch, num_frames: int | None, crop_size: int | None
-) -> tuple[int, int, str]:
-    """Frames, crop size and kind of absolute positions."""
-    if "blocks.0.attn.rel_pos.h" in tensors:
-        rows_h = _shape(tensors, "blocks.0.attn.rel_pos.h", 2)[0]
-        time = tensors.get("blocks.0.attn.rel_pos.t")
-        rows_t = 1 if time is None else time.shape[0]
-        return (rows_t + 1) // 2 * patch.stride[0], (rows_h + 1) // 2 * patch.stride[1], "relative"
-    if "position.spatial" in tensors and "position.temporal" in tensors:
-        side = square(_shape(tensors, "position.spatial", 3)[1])
-        if side is None:
-            raise _Unknown(f"position.spatial of {tensors['position.spatial'].shape[1]} rows is no square")
-        return _shape(tensors, "position.temporal", 3)[1] * patch.stride[0], side * patch.stride[1], "separable"
-    if "position.table" in tensors:
-        cells = _shape(tensors, "position.table", 3)[1] - 1
-        if num_frames is None and crop_size is None and patch.kernel[0] == 1 and (side := square(cells)):
-            return 1, side * patch.stride[1], "joint"
-        crop = crop_size or 224
-        if num_frames and (side := square(cells * patch.stride[0] // num_frames)):
-            return num_frames, side * patch.stride[1], "joint"
-        if cells % (crop // patch.stride[1]) ** 2 == 0:
-            return cells // (crop // patch.stride[1]) ** 2 * patch.stride[0], crop, "joint"
-        raise _Unknown(f"a joint position table of {cells} cells fits no clip of {crop} pixels; give crop_size")
-    if num_frames is None or crop_size is None:
-        raise _Unknown("without position tables num_frames and crop_size are not told; give both")
-    return num_frames, crop_size, "none"
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
-    if key not in tensors:
-        raise _Unknown(f"there is no {key}")
-    if tensors[key].ndim != ndim:
-        raise _Unknown(f"{key} has {tensors[key].ndim} axes instead of {ndim}")
-    return tuple(tensors[key].shape)

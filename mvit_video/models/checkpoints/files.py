@@ -119,6 +119,9 @@ def _is_plain_archive(path: Path) -> bool:
 
 def _read_pickle(path: Path, mmap: bool) -> Any:
     try:
+        if path.suffix == ".safetensors":  # by whose name torch would be misled
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (?P<name>[\w.]+)", str(error))

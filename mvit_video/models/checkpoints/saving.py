@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import mvit_video
 from mvit_video.models.checkpoints.architecture import Architecture, describe
 from mvit_video.models.checkpoints.files import write_whole
 from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
@@ -22,8 +21,8 @@ def save_checkpoint(model: MViT, path: str | PathLike[str]) -> None:
     Raises:
         CheckpointError: the model is none that a builder makes, or the file cannot be written.
     """
-    metadata = {"format": "mvit_video", "version": mvit_video.__version__} | describe(model).to_metadata()
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    metadata = {"format": "mvit_video"} | describe(model).to_metadata()
+    tensors = _state(model)
     write_whole(path, lambda place: save_file(tensors, place, metadata))
 
 
@@ -49,7 +48,7 @@ def export_state(model: MViT, format: str) -> dict[str, Tensor]:
     """The state dict that `export_checkpoint` writes."""
     if format not in FOREIGN_FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FOREIGN_FORMATS)}, got {format!r}")
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    state = _state(model)
     architecture = describe(model)
     if lack := _lack(architecture, format):
         raise CheckpointError(f"cannot export to {format}, which has {lack}")
@@ -57,6 +56,10 @@ def export_state(model: MViT, format: str) -> dict[str, Tensor]:
     if architecture.builder == "mvit" and arguments["position"] == "none" and format != "slowfast":
         state |= _zero_positions(model)
     return to_layout(state, format, is_image=arguments["num_frames"] == 1)
+
+
+def _state(model: MViT) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
 
 
 def _lack(architecture: Architecture, format: str) -> str | None:

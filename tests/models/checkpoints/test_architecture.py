@@ -26,7 +26,7 @@ from mvit_video.models.checkpoints import (
     to_layout,
     translate,
 )
-from mvit_video.models.checkpoints.architecture import infer
+from mvit_video.models.checkpoints.inference import infer
 
 Make = Callable[..., Any]
 UNSEEN = ("drop_path_rate", "dropout")  # leave no trace in tensors
@@ -212,6 +212,7 @@ def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: Make) -> None:
         ({"depths": [10**9]}, r"its metadata have depths \(1000000000,\), it has 5"),
         ({"embed_dim": 16}, "its metadata and its tensors disagree: blocks"),
         ({"widht": 1}, "unexpected keyword argument 'widht'"),
+        ({"version": "2"}, r"its metadata name no model that can be built \(version 2, expected 1\)"),
         ({"pooling": {"kernels": 1}}, "its metadata name no model that can be built"),
     ],
 )
@@ -220,6 +221,7 @@ def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: Mak
     mv.save_checkpoint(net, path)
     metadata = read_checkpoint(path).metadata
     metadata["arguments"] = json.dumps(json.loads(metadata["arguments"]) | change)
+    metadata["version"] = change.get("version", metadata["version"])
     save_file(net.state_dict(), path, metadata)
     with pytest.raises(mv.CheckpointError, match=rf"net\.safetensors: .*{message}"):
         mv.create_model(checkpoint=path)

@@ -1,0 +1,47 @@
+"""What a run begins with: weights of a published or earlier model, as opposed to a run that goes on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from mvit_video.models import MViT
+from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, load_checkpoint
+from mvit_video.types import CheckpointError
+
+
+@dataclass(frozen=True)
+class InitFrom:
+    """Weights that the net of a new run begins with.
+
+    Attributes:
+        path: a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
+        strict: refuse one in which anything but the head is missing, unexpected or does not fit.
+    """
+
+    path: str
+    strict: bool = True
+
+
+def begin_with(net: nn.Module, init_from: InitFrom) -> None:
+    """Fills `net` and says in the log what was loaded; a head of other classes stays as it was initialised.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    try:
+        report = load_checkpoint(net, init_from.path, strict=init_from.strict, new_head=True)
+    except CheckpointError as error:
+        raise CheckpointError(f"model.init_from.path: {error}") from error
+    rank_zero_info(f"weights from {report}")
+
+
+def note_architecture(net: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Writes the builder's arguments into a checkpoint, so that `create_model` can make the net from it alone."""
+    if isinstance(net, MViT):
+        with suppress(CheckpointError):  # a net that was changed by hand is kept without them
+            checkpoint[ARCHITECTURE_KEY] = describe(net).to_metadata()

@@ -1,0 +1,68 @@
+"""The verb `convert`, as a user meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mvit_video as mv
+from mvit_video.cli import main
+from mvit_video.models import Pooling
+
+Make = Callable[..., Any]
+
+
+@torch.no_grad()
+def test_there_and_back_again(
+    make_v1: Make, clip_for: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = make_v1().float()
+    mv.export_checkpoint(net, "a.pyth", format="slowfast")
+    for source, target, to in (
+        ("a.pyth", "b.safetensors", "mvit_video"),
+        ("b.safetensors", "c.pth", "torchvision"),
+        ("c.pth", "d.pyth", "pytorchvideo"),
+        ("d.pyth", "e.pyth", "slowfast"),
+    ):
+        assert main(["convert", source, target, "--to", to]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert "0 missing, 0 unexpected, 0 resized" in printed[0]
+        assert printed[-1] == f"wrote {target} ({to})"
+    first, last = (torch.load(name, weights_only=True)["model_state"] for name in ("a.pyth", "e.pyth"))
+    assert first.keys() == last.keys()
+    assert all(torch.equal(first[key], last[key]) for key in first)
+
+
+def test_mistakes_are_one_line(make_v1: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, path, out = make_v1(position="joint"), tmp_path / "net.safetensors", str(tmp_path / "out")
+    mv.save_checkpoint(net, path)
+    assert main(["convert", str(path), out, "--to", "torchvision"]) == 1
+    assert capsys.readouterr().err == "error: cannot export to torchvision, which has no joint positions\n"
+    assert main(["convert", str(tmp_path / "nowhere"), out, "--to", "slowfast"]) == 1
+    assert "nowhere: No such file" in capsys.readouterr().err
+    assert main(["convert", str(path), out, "--to", "timm"]) == 2
+    assert main(["convert", "--help"]) == 0
+    assert "mvit-video convert k400.pyth" in capsys.readouterr().out
+    mv.export_checkpoint(make_v1(pooling=Pooling(mode="max", stride_kv=(1, 4, 4))), path, format="slowfast")
+    assert main(["convert", str(path), out, "--to", "pytorchvideo"]) == 1
+    assert "max or average pooling leaves no trace" in capsys.readouterr().err
+
+
+def test_models_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--pattern", "mvitv2_[ts]"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "mvitv2_" in line]
+    assert len(rows) == 2
+    assert [cell.strip() for cell in rows[1].split("│")[1:-1]] == [
+        "mvitv2_t", "1 x 224 x 224", "24.17 M", "4.7", "82.3 ImageNet-1K", "centre crop", "arXiv:2112.01526",
+    ]  # fmt: skip
+
+
+def test_every_model_has_a_published_row() -> None:
+    from mvit_video.cli.models import PUBLISHED
+
+    assert sorted(PUBLISHED) == mv.list_models()
