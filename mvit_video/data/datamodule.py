@@ -43,7 +43,8 @@ class VideoDataModule(L.LightningDataModule):
         backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
         frame_order: order of the frames of each clip at test.
-        seed: of the order of videos and of every random choice in them.
+        seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
+            nothing was seeded.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class VideoDataModule(L.LightningDataModule):
         backend: Backend = "decord",
         on_error: OnError = "raise",
         frame_order: FrameOrder = "forward",
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         for key, value, least in [
             ("crop_size", crop_size, 1), ("batch_size", batch_size, 1), ("test_batch_size", test_batch_size, 1),
-            ("num_workers", num_workers or 0, 0), ("seed", seed, 0),
+            ("num_workers", num_workers or 0, 0), ("seed", seed or 0, 0),
         ]:  # fmt: skip
             if value < least:
                 raise ConfigError(f"data.{key} must be at least {least}, got {value}")
@@ -79,7 +80,8 @@ class VideoDataModule(L.LightningDataModule):
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend: Backend = backend
         self.on_error: OnError = on_error
-        self.seed = seed
+        # where Lightning keeps it, also for the processes that it starts
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.train_view = RandomView(clip, crop_size, augment, normalize)
         self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize)
         self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order)

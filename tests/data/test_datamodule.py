@@ -146,6 +146,22 @@ def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
         VideoDataModule(**SMALL | settings)
 
 
+def test_the_seed_is_that_of_the_run_unless_given(listed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = listed(*range(8))
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")  # both are put back behind the test
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+
+    def order(seed: int | None = None) -> list[int]:
+        data = VideoDataModule(train=source, seed=seed, **SMALL)
+        data.setup("fit")
+        return [row for _, row in data.train_dataloader().sampler]  # type: ignore[misc]
+
+    L.seed_everything(7, verbose=False)
+    assert order() == order(7) != order(0)
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert order() == order(0)
+
+
 class Sum(L.LightningModule):
     """Stands in for a task; keeps what it was given."""
 
