@@ -149,6 +149,9 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
         (["--ckpt_path=nowhere.ckpt"], 2, "--ckpt_path nowhere.ckpt: there is no such file"),
         (["--ckpt_path=last"], 2, r"--ckpt_path last: there is no version_\*/checkpoints/last.ckpt under runs/tiny"),
         (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
+        (["--trainer.default_root_dir=wrong.yaml"], 2, r"trainer.default_root_dir: .* wrong.yaml/tiny .Not a directory"),
+        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: truncated or not a checkpoint"),
+        (["--weights_only=false"], 2, "unrecognized arguments: --weights_only=false"),
         (["--data.val=broken.csv"], 1, r"\S*broken.mp4: "),
     ],
 )  # fmt: skip
@@ -169,7 +172,7 @@ def test_user_mistake_is_one_line(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert re.match(f"error: {message}", errors[0])
-    if code == 2:
+    if code == 2 or "--ckpt_path=wrong.yaml" in words:
         assert not list(tmp_path.rglob("version_*"))
 
 
@@ -216,6 +219,8 @@ def test_flags_and_yaml_win_over_the_checkpoint(run: Run, spy: type[Spy], tmp_pa
     assert spy.trainer.lightning_module.label_smoothing == 0.7
     saved = yaml.safe_load((tmp_path / "runs/tiny/version_1/config.yaml").read_text())
     assert saved["model"]["label_smoothing"] == 0.7
+    assert saved["ckpt_path"] is None
+    assert json.loads((tmp_path / "runs/tiny/version_1/run.json").read_text())["checkpoint"] == str(path)
 
 
 def test_skipped_videos_are_listed(run: Run, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

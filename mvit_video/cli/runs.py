@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -64,15 +65,23 @@ def next_version(root: Path) -> Path:
 
 
 def claim_version(root: Path) -> Path:
-    """Makes the folder of the next run under `root`, which no other process gets."""
-    root.mkdir(parents=True, exist_ok=True)
-    while True:
-        folder = next_version(root)
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another run was quicker
-            continue
-        return folder
+    """Makes the folder of the next run under `root`, which no other process gets.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = next_version(root)
+            with contextlib.suppress(FileExistsError):  # another run was quicker
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise ConfigError(
+            f"trainer.default_root_dir: cannot make a folder for the run at {error.filename} ({error.strerror}); "
+            "set it to a folder that can be written to"
+        ) from error
 
 
 def find_checkpoint(ckpt_path: str, root: Path) -> Path:

@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -29,6 +29,7 @@ from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.training import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     EpochLine,
     FailureList,
     ProgressBar,
@@ -37,10 +38,9 @@ from mvit_video.training import (
     StopBetweenSteps,
     Task,
     Throughput,
-    best_checkpoint,
     last_checkpoint,
 )
-from mvit_video.types import ConfigError
+from mvit_video.types import CheckpointError, ConfigError
 
 DESCRIPTIONS = {
     "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
@@ -66,6 +66,7 @@ def run_trainer(words: list[str]) -> int:
             },
             trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 10},
             seed_everything_default=0,
+            save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -94,6 +95,15 @@ class Parser(LightningArgumentParser):
         raise ConfigError(line) from ex
 
 
+class SaveConfig(SaveConfigCallback):
+    """Writes `config.yaml` without the checkpoint of this run, which `run.json` tells: another run has its own."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
+        config = config.clone()
+        config.ckpt_path = None
+        super().__init__(parser, config, **options)
+
+
 class VideoCLI(LightningCLI):
     """One task, one data module, and a run folder `<root>/<config name>/version_<n>` for everything a run writes."""
 
@@ -103,7 +113,7 @@ class VideoCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The verbs, and the arguments of the trainer's methods that are not the user's."""
         theirs = LightningCLI.subcommands()
-        return {verb: theirs[verb] | {"verbose"} for verb in TRAINER_VERBS}
+        return {verb: theirs[verb] | {"verbose", "weights_only"} for verb in TRAINER_VERBS}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses what `main` prepared."""
@@ -173,7 +183,7 @@ class VideoCLI(LightningCLI):
         """Does the work; tells how to go on when it is stopped, and leaves nothing of a run that could not begin."""
         try:
             work(**kwargs)
-        except ConfigError:
+        except (ConfigError, CheckpointError):
             if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run:  # pyright: ignore
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
@@ -211,7 +221,7 @@ class VideoCLI(LightningCLI):
         if config.trainer.enable_checkpointing is not False:
             callbacks.append(last_checkpoint())
             if config.data.val is not None:
-                callbacks.append(best_checkpoint())
+                callbacks.append(BestCheckpoint())
         return callbacks
 
     def _loggers(self) -> list[Any]:

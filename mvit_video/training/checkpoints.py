@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
+import shutil
 import signal
 import sys
 import threading
@@ -11,10 +14,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mvit_video.types import CheckpointError
 
 STEPS_PER_DECISION = 10  # of several processes, which have to wait for each other and for the device
 
@@ -37,6 +43,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             unfinished.unlink(missing_ok=True)
 
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of a run, without running anything it contains, whatever `weights_only` says.
+
+        Raises:
+            CheckpointError: the file cannot be read, is cut off, is no such checkpoint, or needs code to be loaded.
+        """
+        try:
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except pickle.UnpicklingError as error:
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if code is None:
+                raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
+            raise CheckpointError(f"{path}: refused, since loading it would run code ({code[1]})") from error
+        except Exception as error:  # damaged bytes can fail in any way
+            raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
+        if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+            raise CheckpointError(f"{path}: not a checkpoint of a run; expected the last.ckpt or best.ckpt of one")
+        return checkpoint
+
 
 def last_checkpoint() -> ModelCheckpoint:
     """Keeps `last.ckpt`, written after every epoch.
@@ -46,9 +75,45 @@ def last_checkpoint() -> ModelCheckpoint:
     return ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
 
 
-def best_checkpoint() -> ModelCheckpoint:
-    """Keeps `best.ckpt`, of the highest `val/top1`."""
-    return ModelCheckpoint(filename="best", monitor="val/top1", mode="max", enable_version_counter=False)
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, of the highest `val/top1`; a continued run begins with a copy of the one it goes on from.
+
+    Lightning forgets the best score when the folder has changed, and takes the first one it meets.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val/top1", mode="max", enable_version_counter=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remembers which process copies."""
+        super().setup(trainer, pl_module, stage)
+        self._copies = trainer.is_global_zero
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over score and file; a file that is gone is not compared with."""
+        previous, path = Path(state_dict["best_model_path"]), Path(str(self.dirpath)) / "best.ckpt"
+        if state_dict["best_model_path"] and previous.parent != path.parent:
+            if previous.is_file():
+                score = state_dict["best_model_score"]
+                state_dict = state_dict | {
+                    "dirpath": self.dirpath, "best_model_path": str(path), "best_k_models": {str(path): score},
+                    "kth_best_model_path": str(path), "kth_value": score,
+                }  # fmt: skip
+                if self._copies:
+                    _copy_whole(previous, path)
+            else:
+                rank_zero_warn(f"{previous} is gone: the best checkpoint is chosen from the epochs to come")
+        super().load_state_dict(state_dict)
+
+
+def _copy_whole(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(source, unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 class StopBetweenSteps(Callback):

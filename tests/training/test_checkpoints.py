@@ -1,6 +1,7 @@
 """A run that is stopped and continued ends with the very weights of one that is not."""
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from mvit_video.training import AtomicCheckpointIO, StopBetweenSteps, Task, best_checkpoint, last_checkpoint
+from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, StopBetweenSteps, Task, last_checkpoint
+from mvit_video.types import CheckpointError
 
 Make = Callable[..., Any]
 pytestmark = [
@@ -99,10 +101,84 @@ def test_stopped_and_continued_run_equals_one_run(
 def test_last_is_written_although_best_is_not(
     make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
 ) -> None:
-    trainer = make_trainer(best_checkpoint(), last_checkpoint(), max_epochs=3, enable_checkpointing=True)
+    trainer = make_trainer(BestCheckpoint(), last_checkpoint(), max_epochs=3, enable_checkpointing=True)
     trainer.fit(make_task(optimizer=partial(torch.optim.AdamW, lr=0.0)), datamodule=tiny_data())
     files = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
     assert files == {"best.ckpt": 0, "last.ckpt": 2}
+
+
+class Score(Callback):
+    """A `val/top1` of each epoch that is given, not measured."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+
+    def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+        trainer.callback_metrics["val/top1"] = torch.tensor(self.scores[trainer.current_epoch])
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+@pytest.mark.parametrize(("scores", "best"), [((50.0, 20.0, 30.0), 0), ((50.0, 20.0, 60.0), 2)])
+def test_continued_run_begins_with_the_best_of_the_run_before(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, scores: tuple[float, ...], best: int
+) -> None:
+    def fit(folder: str, epochs: int, ckpt_path: Path | None = None) -> Path:
+        trainer = make_trainer(
+            Score(*scores), BestCheckpoint(), last_checkpoint(), max_epochs=epochs, enable_checkpointing=True,
+            default_root_dir=tmp_path / folder,
+        )  # fmt: skip
+        trainer.fit(make_task(), datamodule=tiny_data(), ckpt_path=ckpt_path)
+        return tmp_path / folder / "checkpoints"
+
+    first = fit("first", 1)
+    second = fit("second", 2, first / "last.ckpt")
+    third = fit("third", 3, second / "last.ckpt")
+    epochs = [torch.load(folder / "best.ckpt", weights_only=True)["epoch"] for folder in (first, second, third)]
+    assert epochs == [0, 0, best]
+
+    (third / "best.ckpt").unlink()
+    with pytest.warns(UserWarning, match=r"third/checkpoints/best.ckpt is gone"):
+        fit("fourth", 3, third / "last.ckpt")
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("was-run",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read .Is a directory"),
+        (b"", "truncated or not a checkpoint"),
+        (b"no checkpoint at all", "truncated or not a checkpoint"),
+        (500, "truncated or not a checkpoint"),
+        (pickle.dumps(Code()), "truncated or not a checkpoint"),
+        (
+            {"state_dict": {}, "pytorch-lightning_version": "2.6", "x": Code()},
+            "refused, since .* run code .posix.mkdir",
+        ),
+        ({"embed.weight": torch.zeros(2)}, "not a checkpoint of a run; expected the last.ckpt or best.ckpt of one"),
+    ],
+)
+def test_bad_checkpoint_is_named_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path = tmp_path / "last.ckpt"
+    if content is None:
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, int):
+        torch.save({"state_dict": {"weight": torch.zeros(1000)}}, path)
+        os.truncate(path, content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=rf"^\S*last.ckpt: {reason}[^\n]*$"):
+        AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
+    assert not Path("was-run").exists()
 
 
 def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
