@@ -64,14 +64,21 @@ class VideoLoader(DataLoader[VideoItem]):
         self.on_error: OnError = on_error
         self._epoch = 0
         self._num_batches = 0
+        self._refusal: str | None = None
 
     def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
         """Batches from where the sampler stands.
 
         Nothing is read before the first batch is asked for: Lightning makes the iterator before it sets the epoch.
+
+        Raises:
+            ConfigError: an epoch would go on that was begun with other videos, another seed, batch size or number of
+                processes.
         """
         sampler = self._epoch_sampler()
         if sampler is not None:
+            if sampler.num_done and self._refusal is not None:
+                raise ConfigError(self._refusal)
             self._epoch, self._num_batches = sampler.epoch, sampler.num_done // self._videos_per_batch()
         for batch in super().__iter__():
             self._num_batches += 1
@@ -84,26 +91,28 @@ class VideoLoader(DataLoader[VideoItem]):
             sampler.num_done = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out in it, and what the order of the epoch hangs on."""
-        return {"epoch": self._epoch, "num_batches": self._num_batches, **self._layout()}
+        """Epoch, batches handed out in it, and what its order hangs on; the end of one is the start of the next."""
+        is_finished = self._num_batches >= len(self)
+        position = (self._epoch + 1, 0) if is_finished else (self._epoch, self._num_batches)
+        return {"epoch": position[0], "num_batches": position[1], **self._layout()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Stand where another loader stood; an epoch that was finished is followed by the next.
+        """Stand where another loader stood.
 
-        Raises:
-            ConfigError: the epoch was begun with other videos, another seed, batch size or number of processes.
+        That the settings are others is no mistake as long as no more batches of that epoch are asked for, which only
+        shows later: a trainer may have cut it short.
         """
         sampler, epoch, num_batches = self._epoch_sampler(), state["epoch"], state["num_batches"]
         if sampler is None:
             return
-        if num_batches >= len(self):
-            epoch, num_batches = epoch + 1, 0
-        for key, here in self._layout().items():
-            if num_batches and state[key] != here:
-                raise ConfigError(
-                    f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings "
-                    f"now give {here}; restore them until the epoch has ended"
-                )
+        changed = [(key, here) for key, here in self._layout().items() if state[key] != here]
+        self._refusal = None
+        if changed:
+            key, here = changed[0]
+            self._refusal = (
+                f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings now "
+                f"give {here}; restore them until the epoch has ended"
+            )
         sampler.epoch, sampler.num_done = epoch, num_batches * self._videos_per_batch()
         self._epoch, self._num_batches = epoch, num_batches
 

@@ -118,3 +118,18 @@ def test_other_settings_in_mid_epoch_are_refused(annotations: Path, tmp_path: Pa
         fit(make_data(annotations, seed=4, val=False), tmp_path, tmp_path / "step-step=1.ckpt")
     resumed = fit(make_data(annotations, batch_size=3, val=False), tmp_path, tmp_path / "step-step=3.ckpt")
     assert [len(videos) for _, _, videos, _ in resumed.seen] == [3, 3]
+
+
+def test_an_epoch_that_was_cut_short_may_be_followed_by_other_settings(annotations: Path, tmp_path: Path) -> None:
+    at_epochs = ModelCheckpoint(tmp_path, "epoch-{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    fit(make_data(annotations, val=False), tmp_path, None, [at_epochs], max_epochs=1, limit_train_batches=2)
+    other = make_data(annotations, batch_size=3, seed=4, val=False)
+    resumed = fit(other, tmp_path, tmp_path / "epoch-epoch=0.ckpt", limit_train_batches=1)
+    assert [(epoch, len(videos)) for epoch, _, videos, _ in resumed.seen] == [(1, 3)]
+
+
+def test_a_finished_epoch_may_be_followed_by_smaller_batches(annotations: Path, tmp_path: Path) -> None:
+    at_epochs = ModelCheckpoint(tmp_path, "epoch-{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    fit(make_data(annotations, batch_size=3, val=False), tmp_path, None, [at_epochs], max_epochs=1)
+    resumed = fit(make_data(annotations, val=False), tmp_path, tmp_path / "epoch-epoch=0.ckpt")
+    assert [(epoch, len(videos)) for epoch, _, videos, _ in resumed.seen] == [(1, 2)] * 3
