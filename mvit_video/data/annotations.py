@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -74,8 +75,7 @@ def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str
         return _read_folders(path)
     if not path.exists():
         raise AnnotationError(
-            path, 0, "no such annotation file or folder; set data.train, data.val or data.test (docs/data.md shows "
-            "the layouts; configs/demo.yaml needs no data)"
+            path, 0, f"no such annotation file or folder; {how_to_get(path)}; set data.train, data.val or data.test"
         )  # fmt: skip
     rows = _read_rows(path, _read_lines(path))
     if not rows:
@@ -86,6 +86,18 @@ def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str
     values, class_names = _number_labels(path, rows)
     paths = np.array([video for _, video, _ in rows])
     return VideoTable(paths, values, class_names, Path(root) if root is not None else path.parent)
+
+
+def how_to_get(source: str | os.PathLike[str] = "") -> str:
+    """What to do about annotations that are missing, for messages."""
+    command = ["python", "-m", "mvit_video.data.digits"]
+    if demo := re.match(r"(?P<root>(.*/)?data/demo)/(?P<labels>[^/]+)/", Path(source).as_posix()):
+        command += ["--root", demo["root"], "--labels", demo["labels"]]
+        return f"`{shlex.join(command)}` writes it (docs/data.md shows how to lay out other videos)"
+    return (
+        "docs/data.md shows how to lay out videos; configs/demo.yaml needs none of yours, "
+        f"`{shlex.join(command)}` writes those that it uses"
+    )
 
 
 class _Row(NamedTuple):

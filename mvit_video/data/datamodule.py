@@ -10,7 +10,7 @@ from typing import Literal
 import lightning as L
 import torch
 
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
 from mvit_video.data.dataset import OnError, RandomView, UniformViews, VideoDataset, Views
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend
@@ -151,14 +151,10 @@ class VideoDataModule(L.LightningDataModule):
         source = self.sources[split]
         if source is None:
             raise ConfigError(
-                f"data.{split} is not set; give an annotation file or a folder of class folders (docs/data.md shows "
-                "the layouts; configs/demo.yaml needs no data)"
+                f"data.{split} is not set; give an annotation file or a folder of class folders ({how_to_get()})"
             )
         if not Path(source).exists():
-            raise ConfigError(
-                f"data.{split}: there is no {source}; docs/data.md shows how to lay out videos, and "
-                "configs/demo.yaml needs no data"
-            )
+            raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
         return load_annotations(source, self.root)
 
     def _check_train(self, table: VideoTable) -> None:

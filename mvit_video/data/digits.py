@@ -1,10 +1,15 @@
-"""The embedded data set: real handwritten digits moved by a temporal program, as real H.264 videos."""
+"""The embedded data set: real handwritten digits moved by a temporal program, as real H.264 videos.
+
+`python -m mvit_video.data.digits` writes it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -248,3 +253,27 @@ def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int,
         done = workers.map(write_video, *zip(*jobs, strict=True))
         for _ in progress.track(done, len(jobs), description=f"{labels} videos"):
             pass
+
+
+def main(root: Path = Path("data/demo")) -> None:
+    """Write what the command line asks for, under `root` unless it names another."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mvit_video.data.digits",
+        description="Write the embedded video data set: real handwritten digits in motion.",
+        epilog="example: python -m mvit_video.data.digits --labels pairs --num-train 400 --num-val 120",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--labels", choices=list(LABEL_SETS), default="orbit", help="what the classes are")
+    parser.add_argument("--root", type=Path, default=root, help="the videos go to ROOT/LABELS")
+    parser.add_argument("--num-train", type=int, default=800, help="training videos")
+    parser.add_argument("--num-val", type=int, default=240, help="validation videos")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--num-workers", type=int, default=2, help="threads that draw and encode")
+    try:
+        print(write_digits(**vars(parser.parse_args())))
+    except (MVitVideoError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,3 +1,5 @@
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,7 +109,9 @@ def test_a_test_set_is_no_business_of_other_splits(listed: Callable[..., str], t
 
 def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_path: Path) -> None:
     data = VideoDataModule(**SMALL)
-    with pytest.raises(ConfigError, match=r"data\.train is not set.*docs/data\.md.*configs/demo\.yaml") as caught:
+    with pytest.raises(
+        ConfigError, match=r"data\.train is not set.*docs/data\.md.*configs/demo\.yaml needs none.*digits`"
+    ) as caught:
         data.setup("fit")
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"data\.test is not set"):
@@ -115,6 +119,11 @@ def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_pat
     data = VideoDataModule(train="nowhere/k400.csv", **SMALL)
     with pytest.raises(ConfigError, match=r"data\.train: there is no nowhere/k400\.csv; docs/data\.md.*demo\.yaml"):
         data.setup("fit")
+    for root in ("data/demo", "/my videos/data/demo"):
+        data = VideoDataModule(train=f"{root}/pairs/train.csv", **SMALL)
+        command = re.escape(f"`python -m mvit_video.data.digits --root {shlex.quote(root)} --labels pairs` writes it")
+        with pytest.raises(ConfigError, match=rf"there is no {root}/pairs/train\.csv; {command}"):
+            data.setup("fit")
     data = VideoDataModule(train=listed(0, 1), val=str(tmp_path / "val.csv"), **SMALL)
     with pytest.raises(ConfigError, match=r"data\.val: there is no .*val\.csv"):
         data.setup("fit")

@@ -1,7 +1,9 @@
 import csv
 import json
 import runpy
+import subprocess
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -254,15 +256,33 @@ def test_missing_scikit_learn_names_the_extra(tmp_path: Path, monkeypatch: pytes
         write_digits(tmp_path, **SMALL)
 
 
-def test_the_script_writes_the_same_and_reports_mistakes_in_one_line(
-    orbit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = [str(SCRIPT), "--root", str(tmp_path), "--num-train", "8", "--num-val"]
-    monkeypatch.setattr(sys, "argv", [*command, "8"])
+def run_as_script() -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+@pytest.mark.parametrize("run", [run_as_script, digits.main])
+def test_the_command_writes_the_same_and_reports_mistakes_in_one_line(
+    orbit: Path,
+    tmp_path: Path,
+    run: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["digits", "--root", str(tmp_path), "--num-train", "8", "--num-val"]
+    monkeypatch.setattr(sys, "argv", [*command, "8"])
+    run()
     assert capsys.readouterr() == (f"{tmp_path / 'orbit'}\n", "")
     assert hashes(tmp_path / "orbit") == hashes(orbit)
     monkeypatch.setattr(sys, "argv", [*command, "1"])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        run()
     assert caught.value.code == "error: num_train=8, num_val=1: 'orbit' needs 4 videos or more in each"
+
+
+def test_the_module_is_a_command_and_the_demo_looks_where_it_writes() -> None:
+    command = [sys.executable, "-m", "mvit_video.data.digits", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "the videos go to ROOT/LABELS (default: data/demo)" in " ".join(done.stdout.split())
+    config = (SCRIPT.parents[1] / "configs" / "demo.yaml").read_text()
+    assert "train: data/demo/orbit/train.csv" in config
