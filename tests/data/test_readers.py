@@ -205,7 +205,9 @@ def test_a_truncated_video_never_gives_other_frames(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_damage_inside_is_an_error(backend: Backend, tmp_path: Path, barcode_video: Path) -> None:
+def test_damage_inside_is_an_error(
+    backend: Backend, tmp_path: Path, barcode_video: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = bytearray(barcode_video.read_bytes())
     start = data.index(b"mdat")
     middle = start + int.from_bytes(data[start - 4 : start], "big") // 2
@@ -215,6 +217,7 @@ def test_damage_inside_is_an_error(backend: Backend, tmp_path: Path, barcode_vid
     with open_video(path, backend) as reader, pytest.raises(VideoDecodeError, match=r"damaged\.mp4") as caught:
         reader.get_frames(range(48))
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_readers_stay_in_their_process(barcode_video: Path) -> None:

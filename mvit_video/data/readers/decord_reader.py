@@ -36,6 +36,8 @@ def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int6
     """
     import decord
 
+    # its library writes what it thinks of damaged packets to stderr; errors are raised all the same
+    decord.logging.set_level(decord.logging.QUIET)
     try:
         # automatic threads fail on some VP9 files
         reader = decord.VideoReader(source.name, num_threads=1)
