@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import multiprocessing.util
 import os
@@ -61,6 +62,7 @@ def run_trainer(words: list[str]) -> int:
             args=words,
             parser_class=Parser,
             parser_kwargs={
+                "prog": "mvit-video",
                 "allow_abbrev": False,
                 **{verb: {"description": DESCRIPTIONS[verb]} for verb in DESCRIPTIONS},
             },
@@ -87,12 +89,25 @@ class Parser(LightningArgumentParser):
         Raises:
             ConfigError: the text in one line.
         """
+        message += self._nearest_key(message)
         if not self.exit_on_error:  # a parser within a parser: the outer one adds the key and says it
             super().error(message, ex)
         line = " ".join(message.split()).replace(": - ", ": ")
         line = re.sub(r'Parser key "([^"]+)":', r"\1:", line)
         line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
         raise ConfigError(line) from ex
+
+    def _nearest_key(self, message: str) -> str:
+        unknown = re.search(r"(unrecognized arguments: --|option '|Option ')([\w.]+)", message)
+        if unknown is None:
+            return ""
+        actions = list(self._actions)
+        for action in self._actions:
+            if isinstance(action.choices, dict):  # the verbs, which have all the same keys
+                actions += [key for parser in action.choices.values() for key in parser._actions]
+        keys = {action.dest for action in actions if not action.dest.endswith("help")}
+        near = difflib.get_close_matches(unknown[2], sorted(keys), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -125,6 +140,7 @@ class VideoCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint, before anything slow is built."""
+        _quiet_decord()
         config = self._settings
         name = run_name([str(path) for path in config.config or []])
         root = Path(config.trainer.default_root_dir or "runs") / name
@@ -273,3 +289,11 @@ def _quiet() -> None:
     ):
         warnings.filterwarnings("ignore", message, category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+def _quiet_decord() -> None:
+    """Keeps FFmpeg's complaints about a damaged file off the screen, here and in the workers: a reason is listed."""
+    with contextlib.suppress(ImportError, OSError):  # there are no wheels for some platforms
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)

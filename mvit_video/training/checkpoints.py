@@ -9,12 +9,12 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
@@ -83,11 +83,12 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/top1", mode="max", enable_version_counter=False)
+        self._speaks = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remembers which process copies."""
+        """Remembers which process copies and warns."""
         super().setup(trainer, pl_module, stage)
-        self._copies = trainer.is_global_zero
+        self._speaks = trainer.is_global_zero
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over score and file; a file that is gone is not compared with."""
@@ -99,10 +100,11 @@ class BestCheckpoint(ModelCheckpoint):
                     "dirpath": self.dirpath, "best_model_path": str(path), "best_k_models": {str(path): score},
                     "kth_best_model_path": str(path), "kth_value": score,
                 }  # fmt: skip
-                if self._copies:
+                if self._speaks:
                     _copy_whole(previous, path)
-            else:
-                rank_zero_warn(f"{previous} is gone: the best checkpoint is chosen from the epochs to come")
+            elif self._speaks:
+                text = f"{previous} is gone: the best checkpoint is chosen from the epochs to come"
+                warnings.warn(text, stacklevel=2)
         super().load_state_dict(state_dict)
 
 
