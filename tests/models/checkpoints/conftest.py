@@ -34,6 +34,12 @@ def _randomise(net: nn.Module) -> nn.Module:
 
 
 @pytest.fixture
+def randomise() -> Callable[[nn.Module], nn.Module]:
+    """Gives a net weights that no initialisation gives."""
+    return _randomise
+
+
+@pytest.fixture
 def make_v1() -> Make:
     """A small MViT in float64."""
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from pytorchvideo.models import hub as pytorchvideo_builders
+from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
 from mvit_video.models import MViT, Pooling
@@ -183,3 +185,23 @@ def test_what_another_package_lacks_of_v2_is_refused(
         mv.export_checkpoint(make_v2(**image_v2_settings), tmp_path / "net.pth", format="torchvision")
     with pytest.raises(mv.ConfigError, match="slowfast, pytorchvideo, torchvision, got 'timm'"):
         mv.export_checkpoint(make_v2(), tmp_path / "net.pth", format="timm")
+
+
+FULL_SIZE = ["mvit_v1_b", "mvit_v2_s", "mvit_base_16x4", "mvit_base_32x3", "mvit_base_16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZE)
+@torch.no_grad()
+def test_nets_of_the_reference_packages_are_built_from_their_weights_alone(name: str, randomise: Make) -> None:
+    builders = torchvision_builders if name.startswith("mvit_v") else pytorchvideo_builders
+    theirs = randomise(getattr(builders, name)())
+    for part, module in theirs.named_modules():
+        if part.endswith(("norm_q", "norm_k", "norm_v")):
+            module.eps = 1e-6
+    ours = mv.create_model(checkpoint=theirs.state_dict())
+    assert isinstance(ours, MViT)
+    clip = torch.randn(1, 3, ours.num_frames, 224, 224, generator=torch.Generator().manual_seed(1))
+    expected = theirs(clip.squeeze(2) if ours.num_frames == 1 else clip)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(ours.eval()(clip), expected, rtol=0, atol=1e-4)

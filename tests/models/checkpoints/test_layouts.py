@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from pytorchvideo.models import hub as pytorchvideo_builders
 from torch import Tensor
+from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
 from mvit_video.models import MViT
@@ -211,3 +213,23 @@ def test_of_several_nets_in_a_file_the_rest_is_unexpected(make_v1: Make) -> None
     state = {key.replace("net.", "old."): value for key, value in state.items()}
     with pytest.raises(mv.CheckpointError, match=r"holds 2 nets, named ema\., old\.; expected one"):
         mv.load_checkpoint(make_v1(), state)
+
+
+PACKAGED = [
+    ("mvit_b_16x4", "torchvision", "mvit_v1_b", {}),
+    ("mvitv2_s_16x4", "torchvision", "mvit_v2_s", {}),
+    ("mvit_b_16x4", "pytorchvideo", "mvit_base_16x4", {}),
+    ("mvit_b_32x3", "pytorchvideo", "mvit_base_32x3", {}),
+    ("mvit_b_16", "pytorchvideo", "mvit_base_16", {"position": "separable", "num_classes": 400}),
+]
+
+
+@pytest.mark.parametrize(("name", "format", "theirs", "overrides"), PACKAGED)
+def test_keys_and_shapes_of_the_reference_packages_at_full_size(
+    name: str, format: str, theirs: str, overrides: dict[str, Any]
+) -> None:
+    builders = torchvision_builders if format == "torchvision" else pytorchvideo_builders
+    expected = {key: value.shape for key, value in getattr(builders, theirs)().state_dict().items()}
+    net = on_meta(name, **overrides)
+    found = to_layout(net.state_dict(), format, is_image=net.num_frames == 1)
+    assert {key: value.shape for key, value in found.items()} == expected
