@@ -1,20 +1,24 @@
-"""MViT-B 16x4 against torchvision's and pytorchvideo's, in turn, in one process, on one CPU thread.
+"""MViT-B 16x4 and MViTv2-S 16x4 against torchvision's and pytorchvideo's, in turn, in one process, on one CPU thread.
 
 Prints for each precision and pass the median CPU seconds of each net, the ratio to ours, and the share of the
-machine's own matrix-multiply rate that each reaches. All nets hold the same weights; their outputs are compared
-before anything is timed.
+machine's own matrix-multiply rate that each reaches. All nets hold the same weights; the largest difference of their
+logits stands beside. Peak memory is that of a training step in a process of its own, less what the process held before.
 
     python scripts/bench_model.py
-    python scripts/bench_model.py --precisions float32 --passes forward --rounds 9
+    python scripts/bench_model.py --models mvit_b_16x4 --precisions float32 --passes forward --rounds 9
+    python scripts/bench_model.py --passes memory
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -24,23 +28,33 @@ from torch import Tensor, nn
 import mvit_video as mv
 from mvit_video.models.checkpoints import to_pytorchvideo, to_torchvision
 
-GIGA_MULTIPLY_ADDS = 70.6  # of one forward pass of one clip (tests/models/test_published_tables.py)
+# multiply-adds of one forward pass of one clip (tests/models/test_published_tables.py)
+GIGA_MULTIPLY_ADDS = {"mvit_b_16x4": 70.6, "mvitv2_s_16x4": 64.2}
+PEERS = {"mvit_b_16x4": ("mvit_video", "torchvision", "pytorchvideo"), "mvitv2_s_16x4": ("mvit_video", "torchvision")}
 
 
-def build_nets() -> dict[str, nn.Module]:
-    """Ours first, then the peers with its weights."""
+def build(model: str, code_base: str) -> nn.Module:
+    """A model as a code base builds it, without dropout and stochastic depth, so that training passes do equal work."""
+    if code_base == "mvit_video":
+        return mv.create_model(model, drop_path_rate=0.0, dropout=0.0)
+    if code_base == "torchvision":
+        from torchvision.models.video import mvit_v1_b, mvit_v2_s
+
+        return (mvit_v1_b if model == "mvit_b_16x4" else mvit_v2_s)(stochastic_depth_prob=0.0, dropout=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore, which pytorchvideo imports, uses what torch deprecates
         from pytorchvideo.models.hub import mvit_base_16x4
-    from torchvision.models.video import mvit_v1_b
+    return mvit_base_16x4(head_dropout_rate=0.0)
 
-    # without dropout and stochastic depth, so that training passes do equal work
-    ours = mv.create_model("mvit_b_16x4", drop_path_rate=0.0, dropout=0.0)
-    torchvision = mvit_v1_b(stochastic_depth_prob=0.0, dropout=0.0)
-    torchvision.load_state_dict(to_torchvision(ours.state_dict()))
-    pytorchvideo = mvit_base_16x4(head_dropout_rate=0.0)
-    pytorchvideo.load_state_dict(to_pytorchvideo(ours.state_dict()))
-    return {"mvit_video": ours, "torchvision": torchvision, "pytorchvideo": pytorchvideo}
+
+def build_all(model: str) -> dict[str, nn.Module]:
+    """Ours first, then the peers with its weights."""
+    nets = {name: build(model, name) for name in PEERS[model]}
+    state = nets["mvit_video"].state_dict()
+    for name, rename in (("torchvision", to_torchvision), ("pytorchvideo", to_pytorchvideo)):
+        if name in nets:
+            nets[name].load_state_dict(rename(state))
+    return nets
 
 
 def forward(net: nn.Module, clip: Tensor) -> Tensor:
@@ -76,12 +90,13 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return 2048**3 / 1e9 / min(cpu_seconds(lambda: a @ b) for _ in range(8))
 
 
-def measure(work: Callable[[nn.Module, Tensor], Tensor], dtype: torch.dtype, clip: Tensor, rounds: int) -> list[list]:
+def measure(
+    model: str, work: Callable[[nn.Module, Tensor], Tensor], dtype: torch.dtype, rounds: int
+) -> list[tuple[str, float, float, float]]:
     """One row a net: name, median seconds, ratio to ours, largest difference of the logits from ours."""
-    nets = build_nets()
-    training = work is forward_backward
+    nets, clip = build_all(model), torch.randn(1, 3, 16, 224, 224)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        logits = {name: work(net.train(training), clip).detach().float() for name, net in nets.items()}
+        logits = {name: work(net.train(work is forward_backward), clip).detach().float() for name, net in nets.items()}
         seconds: dict[str, list[float]] = {name: [] for name in nets}
         for _ in range(rounds):
             for name, net in nets.items():
@@ -89,34 +104,83 @@ def measure(work: Callable[[nn.Module, Tensor], Tensor], dtype: torch.dtype, cli
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ours = medians["mvit_video"]
     return [
-        [name, median, median / ours, (logits[name] - logits["mvit_video"]).abs().max().item()]
+        (name, median, median / ours, (logits[name] - logits["mvit_video"]).abs().max().item())
         for name, median in medians.items()
     ]
 
 
+def peak_memory(model: str, code_base: str) -> float:
+    """GiB that a training step on two clips adds to the process that runs it, which is this one."""
+    net, clip = build(model, code_base).train(), torch.randn(2, 3, 16, 224, 224)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident_peak()
+    forward_backward(net, clip)
+    return resident_peak() - before
+
+
+def resident_peak() -> float:
+    """Most GiB that this process has held in memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+
+
+def memory_rows(model: str) -> list[tuple[str, float, float]]:
+    """One row a net: name, GiB, ratio to ours."""
+    found = {}
+    for name in PEERS[model]:
+        command = [sys.executable, __file__, "--models", model, "--peak-memory-of", name]
+        found[name] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return [(name, gib, gib / found["mvit_video"]) for name, gib in found.items()]
+
+
+def time_table(models: list[str], precisions: list[str], passes: list[str], rounds: int) -> Table:
+    """Every model in every precision and pass."""
+    table = Table(title=f"One clip, one thread, torch {torch.__version__}, median of {rounds}", title_justify="left")
+    for column in ("model", "precision", "pass", "net", "CPU s", "x ours", "% of matmul rate", "max |logit - ours|"):
+        table.add_column(column, justify="left" if column in ("model", "precision", "pass", "net") else "right")
+    for model in models:
+        for precision in precisions:
+            dtype = getattr(torch, precision)
+            rate = matmul_rate(dtype)
+            for name in passes:
+                work, forwards = PASSES[name]
+                for net, median, ratio, difference in measure(model, work, dtype, rounds):
+                    share = 100 * forwards * GIGA_MULTIPLY_ADDS[model] / median / rate
+                    row = (f"{median:.2f}", f"{ratio:.2f}", f"{share:.0f}", f"{difference:.1e}")
+                    table.add_row(model, precision, name, net, *row)
+            table.add_row("", precision, "", f"matmul: {rate:.0f} GMAC/s", end_section=True)
+    return table
+
+
+def memory_table(models: list[str]) -> Table:
+    """Every model in float32."""
+    table = Table("model", "net", title="Peak memory of a training step, 2 clips, float32", title_justify="left")
+    table.add_column("GiB", justify="right")
+    table.add_column("x ours", justify="right")
+    for model in models:
+        for net, gib, ratio in memory_rows(model):
+            table.add_row(model, net, f"{gib:.2f}", f"{ratio:.2f}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
-    parser.add_argument("--passes", nargs="+", default=list(PASSES), choices=list(PASSES))
+    parser.add_argument("--passes", nargs="+", default=[*PASSES, "memory"], choices=[*PASSES, "memory"])
     parser.add_argument("--rounds", type=int, default=5, help="medians are over this many rounds")
+    parser.add_argument("--peak-memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    clip = torch.randn(1, 3, 16, 224, 224)
-    table = Table(title=f"MViT-B 16x4, one clip, one thread, torch {torch.__version__}, median of {args.rounds}")
-    for column in ("precision", "pass", "net", "CPU s", "x ours", "% of matmul rate", "max |logit - ours|"):
-        table.add_column(column, justify="left" if column in ("precision", "pass", "net") else "right")
-    for precision in args.precisions:
-        dtype = getattr(torch, precision)
-        rate = matmul_rate(dtype)
-        for name in args.passes:
-            work, forwards = PASSES[name]
-            for net, median, ratio, difference in measure(work, dtype, clip, args.rounds):
-                share = 100 * forwards * GIGA_MULTIPLY_ADDS / median / rate
-                row = (f"{median:.2f}", f"{ratio:.2f}", f"{share:.0f}", f"{difference:.1e}")
-                table.add_row(precision, name, net, *row)
-        table.add_row(precision, "", f"matmul: {rate:.0f} GMAC/s", end_section=True)
-    Console(width=120).print(table)
+    if args.peak_memory_of:
+        print(peak_memory(args.models[0], args.peak_memory_of))
+        return
+    console = Console(width=130)
+    if passes := [name for name in args.passes if name in PASSES]:
+        console.print(time_table(args.models, args.precisions, passes, args.rounds))
+    if "memory" in args.passes:
+        console.print(memory_table(args.models))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Multi-head pooling attention.
 
-Letters: B clips, N heads, Q pooled query tokens, K pooled key tokens, D head dim, P heights, widths and times of keys.
+Letters: B clips, N heads, L tokens, Q pooled query tokens, K pooled key tokens, D head dim, P heights, widths and times
+of keys, W = D or D+P.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class PoolingAttention(nn.Module):
         self.residual_pooling = residual_pooling
         self.proj = nn.Linear(dim_out, dim_out)
 
-    def _heads(self, tokens: Float[Tensor, "B L C"]) -> Float[Tensor, "B N L D"]:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def _heads(self, tokens: Float[Tensor, "B L C"]) -> Float[Tensor, "B L N D"]:
+        return tokens.unflatten(-1, (self.num_heads, -1))
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], thw: THW
@@ -67,35 +68,56 @@ class PoolingAttention(nn.Module):
         k, thw_k = pool_tokens(self.pool_k, k, thw)
         v, _ = pool_tokens(self.pool_v, v, thw)
         q, k, v = self._heads(pooled_q), self._heads(k), self._heads(v)
-        if self.rel_pos is None:
-            x = F.scaled_dot_product_attention(q, k, v)
-        else:
-            x = attend_with_positions(q, k, v, *self.rel_pos(q, thw_q, thw_k))
-        x = x.transpose(1, 2).flatten(2)
+        if self.rel_pos is not None:
+            q, k = with_positions(q, k, *self.rel_pos(q, thw_q, thw_k))
+        x = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
         if self.residual_pooling:
             x = _add_patches(x, pooled_q, thw_q)
         return self.proj(x), thw_q
 
 
-def attend_with_positions(
-    q: Float[Tensor, "B N Q D"],
-    k: Float[Tensor, "B N K D"],
-    v: Float[Tensor, "B N K D"],
-    q_positions: Float[Tensor, "B N Q P"],
+def with_positions(
+    q: Float[Tensor, "B Q N D"],
+    k: Float[Tensor, "B K N D"],
+    q_positions: Float[Tensor, "B Q N P"],
     k_positions: Float[Tensor, "K P"],
-) -> Float[Tensor, "B N Q D"]:
-    """Attention with the scores `q @ k.mT / sqrt(D) + q_positions @ k_positions.mT`.
+) -> tuple[Float[Tensor, "B Q N D+P"], Float[Tensor, "B K N D+P"]]:
+    """Queries and keys whose scores are `q @ k.mT / sqrt(D) + q_positions @ k_positions.mT`.
 
     The second term rides in the first as further channels, so that fused attention serves and no score matrix is made;
     faster than the sum as a mask in every case of scripts/bench_attention.py.
     """
-    if q.is_meta:  # where operations are counted, not done: those of the definition, whose second term only adds
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=q.new_empty(q.shape[2], k.shape[2]))
-    num_positions = k_positions.shape[-1]
-    q = torch.cat([q * q.shape[-1] ** -0.5, q_positions], dim=-1)
-    k = torch.cat([k, k_positions.expand(*k.shape[:2], -1, -1)], dim=-1)
-    # fused kernels want values as wide as keys
-    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, num_positions)), scale=1.0)[..., : v.shape[-1]]
+    k_positions = (k_positions * q.shape[-1] ** 0.5)[:, None].expand(k.shape[0], -1, k.shape[2], -1)
+    return torch.cat([q, q_positions], dim=-1), torch.cat([k, k_positions], dim=-1)
+
+
+def attend(
+    q: Float[Tensor, "B N Q W"], k: Float[Tensor, "B N K W"], v: Float[Tensor, "B N K D"]
+) -> Float[Tensor, "B N Q D"]:
+    """Attention; channels of queries and keys beyond those of the values do not count in the scale of the scores."""
+    dim = v.shape[-1]
+    scale, surplus = dim**-0.5, k.shape[-1] - dim
+    if (
+        q.is_meta and surplus
+    ):  # where operations are counted, not done: those of the definition, whose positions only add
+        return F.scaled_dot_product_attention(q[..., :dim], k[..., :dim], v, q.new_empty(q.shape[2], k.shape[2]))
+    # the CPU's fused kernel is slow in half precision, and cannot have values narrower than keys
+    unfused_is_faster = q.device.type == "cpu" and (surplus > 0 or q.dtype != torch.float32)
+    if unfused_is_faster and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _attend_in_chunks(q, k, v, scale)
+    if surplus:
+        v = F.pad(v, (0, surplus))
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :dim]
+
+
+def _attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, scale: float, chunk: int = 512) -> Tensor:
+    """Attention a few queries at a time, so that their scores stay in the cache."""
+    k, v = (k * scale).mT.contiguous(), v.contiguous()
+    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[-1]).transpose(1, 2)
+    for start in range(0, q.shape[2], chunk):
+        queries = slice(start, start + chunk)
+        out[:, :, queries] = (q[:, :, queries] @ k).softmax(dim=-1) @ v
+    return out
 
 
 def _add_patches(x: Tensor, pooled_q: Tensor, thw: THW) -> Tensor:

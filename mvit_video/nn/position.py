@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 
@@ -98,23 +98,25 @@ class RelativePosition(nn.Module):
         self.t = _distance_table(rows.t, head_dim) if rows.t > 1 else None
 
     def forward(
-        self, q: Float[Tensor, "batch heads queries dim"], thw_q: THW, thw_k: THW
-    ) -> tuple[Float[Tensor, "batch heads queries positions"], Float[Tensor, "keys positions"]]:
+        self, q: Float[Tensor, "batch queries heads dim"], thw_q: THW, thw_k: THW
+    ) -> tuple[Float[Tensor, "batch queries heads positions"], Float[Tensor, "keys positions"]]:
         """What each query adds to its scores at each height, width and time of the keys; and where each key is."""
-        has_class_token = q.shape[2] != thw_q.volume
-        grid = (q[:, :, 1:] if has_class_token else q).unflatten(2, thw_q)
+        class_token, patches = split_class_token(q, thw_q)
+        grid = patches.unflatten(1, thw_q)
+        by_h = grid.flatten(3, 4) @ relative_rows(self.h, thw_q.h, thw_k.h).mT
         terms = [
-            torch.einsum("bnthwc,hkc->bnthwk", grid, relative_rows(self.h, thw_q.h, thw_k.h)),
-            torch.einsum("bnthwc,wkc->bnthwk", grid, relative_rows(self.w, thw_q.w, thw_k.w)),
+            by_h.unflatten(3, (thw_q.w, -1)),
+            torch.einsum("bthwnc,wkc->bthwnk", grid, relative_rows(self.w, thw_q.w, thw_k.w)),
         ]
         t, h, w = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")
         places = [F.one_hot(h.flatten(), thw_k.h), F.one_hot(w.flatten(), thw_k.w)]
         if self.t is not None:
-            terms.append(torch.einsum("bnthwc,tkc->bnthwk", grid, relative_rows(self.t, thw_q.t, thw_k.t)))
+            by_t = grid.flatten(2, 4) @ relative_rows(self.t, thw_q.t, thw_k.t).mT
+            terms.append(by_t.unflatten(2, (thw_q.h, thw_q.w, -1)))
             places.append(F.one_hot(t.flatten(), thw_k.t))
-        by_query, by_key = torch.cat(terms, dim=-1).flatten(2, 4), torch.cat(places, dim=-1).to(q.dtype)
-        if has_class_token:
-            by_query, by_key = F.pad(by_query, (0, 0, 1, 0)), F.pad(by_key, (0, 0, 1, 0))
+        by_query, by_key = torch.cat(terms, dim=-1).flatten(1, 3), torch.cat(places, dim=-1).to(q.dtype)
+        if class_token is not None:
+            by_query, by_key = F.pad(by_query, (0, 0, 0, 0, 1, 0)), F.pad(by_key, (0, 0, 1, 0))
         return by_query, by_key
 
 

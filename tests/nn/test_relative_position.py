@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvit_video.nn import RelativePosition
-from mvit_video.nn.attention import attend_with_positions
+from mvit_video.nn.attention import attend, with_positions
 from mvit_video.nn.position import relative_rows
 from mvit_video.types import THW
 
@@ -44,7 +44,8 @@ def test_a_table_of_another_length_is_resized_linearly() -> None:
 def test_scores_equal_a_loop_over_pairs(thw_q: THW, thw_k: THW, has_class_token: bool) -> None:
     torch.manual_seed(0)
     offset = int(has_class_token)
-    q, k, v = (torch.randn(1, HEADS, offset + n, DIM, dtype=torch.float64) for n in (thw_q.volume, *[thw_k.volume] * 2))
+    sizes = (thw_q.volume, thw_k.volume, thw_k.volume)
+    q, k, v = (torch.randn(2, HEADS, offset + size, DIM, dtype=torch.float64) for size in sizes)
     module = RelativePosition(thw_q, thw_k, DIM).double()
     scores = q @ k.mT * DIM**-0.5
     for i, (ti, hi, wi) in enumerate(np.ndindex(*thw_q)):
@@ -54,8 +55,21 @@ def test_scores_equal_a_loop_over_pairs(thw_q: THW, thw_k: THW, has_class_token:
                 row = row + module.t[row_of_pair(ti, tj, thw_q.t, thw_k.t)]
             scores[:, :, offset + i, offset + j] += q[:, :, offset + i] @ row
     expected: Tensor = scores.softmax(-1) @ v
-    found = attend_with_positions(q, k, v, *module(q, thw_q, thw_k))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    by_token = q.transpose(1, 2), k.transpose(1, 2)
+    for is_training in (True, False):  # a CPU has another way when no gradient is asked for
+        with torch.set_grad_enabled(is_training):
+            wide_q, wide_k = with_positions(*by_token, *module(by_token[0], thw_q, thw_k))
+            found = attend(wide_q.transpose(1, 2), wide_k.transpose(1, 2), v)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_queries", [1, 511, 512, 1300])
+def test_half_precision_in_chunks_equals_fused_attention(num_queries: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, HEADS, n, 8) for n in (num_queries, 37, 37))
+    with torch.no_grad():
+        found = attend(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v), rtol=0, atol=0.05)
 
 
 def test_one_frame_has_no_table_over_time() -> None:
