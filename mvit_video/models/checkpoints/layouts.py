@@ -128,6 +128,7 @@ class Translation:
         name: the file, or what stands for it, for messages.
         format: layout that it was in.
         tensors: by our names.
+        names: theirs of those that were only renamed.
         unexpected: their names that the layout does not know.
         notes: what was done beside renaming.
         metadata: of a file of this project.
@@ -136,6 +137,7 @@ class Translation:
     name: str
     format: str
     tensors: dict[str, Tensor]
+    names: dict[str, str]
     unexpected: list[str]
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
@@ -157,16 +159,15 @@ def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-def _without_prefix(state: StoredState) -> tuple[dict[str, Tensor], str]:
-    """The tensors of one net without the prefix that a wrapper of it left on their names."""
+def _prefix(state: StoredState) -> str:
+    """What a wrapper of the net left before the names of its tensors."""
     found = {key.removesuffix(stem) for key in state.tensors for stem in _STEMS if key.endswith(stem)}
     if not found:
         raise _unknown(state)
     known = [prefix for prefix in _PREFIXES if prefix in found]
     if len(found) > 1 and not known:
         raise CheckpointError(f"{state.name}: holds {len(found)} nets, named {', '.join(sorted(found))}; expected one")
-    prefix = known[0] if known else found.pop()
-    return {key.removeprefix(prefix): tensor for key, tensor in state.tensors.items()}, prefix
+    return known[0] if known else found.pop()
 
 
 def _unknown(state: StoredState) -> CheckpointError:
@@ -183,25 +184,31 @@ def translate(state: StoredState) -> Translation:
     Raises:
         CheckpointError: its names are those of no layout; or a tensor is stored twice with different values.
     """
-    tensors, prefix = _without_prefix(state)
+    prefix = _prefix(state)
+    inside = {key: key.removeprefix(prefix) for key in state.tensors if key.startswith(prefix)}
     known = {
-        layout: {key: name for key in tensors if (name := _renamed(key, [(theirs, ours) for ours, theirs in rules]))}
+        layout: {
+            key: ours
+            for key, name in inside.items()
+            if (ours := _renamed(name, [(theirs, ours) for ours, theirs in rules]))
+        }
         for layout, rules in _READ.items()
     }
     layout = max(known, key=lambda name: len(known[name]))
-    if 2 * len(known[layout]) < len(tensors):
+    if 2 * len(known[layout]) < len(inside):
         raise _unknown(state)
     translation = Translation(
         state.name,
         "lightning" if state.is_lightning and layout == "mvit_video" else layout,
         {},
-        [key for key in tensors if key not in known[layout]] + list(state.others),
+        {ours: key for key, ours in known[layout].items()},
+        [key for key in state.tensors if key not in known[layout]] + list(state.others),
         metadata=state.metadata,
     )
     if prefix and not state.is_lightning:
         translation.notes.append(f"prefix {prefix} removed from the names")
     for key, ours in known[layout].items():
-        tensor = _with_our_axes(ours, tensors[key], translation)
+        tensor = _with_our_axes(ours, state.tensors[key], translation)
         if ours in translation.tensors and not _same(translation.tensors[ours], tensor):
             raise CheckpointError(f"{state.name}: {key} and another name of the same tensor hold different values")
         translation.tensors[ours] = tensor
@@ -240,7 +247,7 @@ def _join_qkv(translation: Translation) -> None:
         if len(found) == 3 and even and joint not in tensors:
             tensors[joint] = torch.cat(list(found.values()))
         else:
-            translation.unexpected.extend(found)
+            translation.unexpected.extend(translation.names.get(name, name) for name in found)
     if parts and "q, k and v joined" not in translation.notes:
         translation.notes.append("q, k and v joined")
 

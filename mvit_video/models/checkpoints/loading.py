@@ -109,8 +109,8 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file cannot be read, or `strict` refuses it.
 
-    Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame as in MViTv2 (arXiv:2112.01526)
-    section 5.2 (tests/models/checkpoints/test_loading.py).
+    Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame and positions in time of zero
+    as in MViTv2 (arXiv:2112.01526); tests/models/checkpoints/test_loading.py.
     """
     return fill(model, translate(read_checkpoint(source)), strict=strict, inflate=inflate, new_head=new_head)
 
@@ -137,7 +137,7 @@ def fill(
     thw = getattr(getattr(model, "position", None), "thw", None)
     for key, tensor in tensors.items():
         if key not in own:
-            report.unexpected.append(key)
+            report.unexpected.append(checkpoint.names.get(key, key))
             continue
         expected = tuple(own[key].shape)
         if not tensor.is_floating_point():

@@ -205,6 +205,13 @@ def test_prefixes_of_wrappers_are_removed_and_reported(make_v1: Make, prefix: st
     assert report.notes == [f"prefix {prefix} removed from the names"]
 
 
+def test_what_is_unexpected_has_the_name_that_it_has_in_the_file(make_v1: Make, make_v2: Make) -> None:
+    state = {f"module.{key}": value for key, value in export_state(make_v2(), "slowfast").items()}
+    state |= {"module.teacher.weight": torch.zeros(1), "cls_token": torch.zeros(1, 1, 12)}
+    report = mv.load_checkpoint(make_v1(), state, strict=False)
+    assert {"module.teacher.weight", "cls_token", "module.blocks.0.attn.rel_pos_h"} <= set(report.unexpected)
+
+
 def test_of_several_nets_in_a_file_the_rest_is_unexpected(make_v1: Make) -> None:
     own = make_v1().state_dict()
     state = {f"net.{key}": value for key, value in own.items()} | {f"ema.{key}": value for key, value in own.items()}
