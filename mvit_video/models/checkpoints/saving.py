@@ -55,6 +55,8 @@ def export_state(model: MViT, format: str) -> dict[str, Tensor]:
     arguments = architecture.arguments
     if architecture.builder == "mvit" and arguments["position"] == "none" and format != "slowfast":
         state |= _zero_positions(model)
+    if architecture.builder == "mvitv2" and format == "torchvision":
+        state |= _zero_times(state)
     return to_layout(state, format, is_image=arguments["num_frames"] == 1)
 
 
@@ -77,8 +79,6 @@ def _lack(architecture: Architecture, format: str) -> str | None:
         return "no nets without a class token"
     if arguments["pooling"].mode != "conv":
         return f"no {arguments['pooling'].mode} pooling"
-    if architecture.builder == "mvitv2" and arguments["num_frames"] == 1:
-        return "no relative positions without time"
     return None
 
 
@@ -89,3 +89,9 @@ def _zero_positions(model: MViT) -> dict[str, Tensor]:
     assert like is not None
     rows = {"spatial": thw.h * thw.w, "temporal": thw.t, "class_token": 1}
     return {f"position.{key}": torch.zeros(1, num, len(like), dtype=like.dtype) for key, num in rows.items()}
+
+
+def _zero_times(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Relative positions in the time of a single frame, which torchvision always has."""
+    tables = {key.removesuffix("h") + "t": table for key, table in state.items() if key.endswith(".rel_pos.h")}
+    return {key: torch.zeros_like(table[:1]) for key, table in tables.items() if key not in state}

@@ -79,6 +79,17 @@ def test_v2_to_torchvision_and_back(
     assert_comes_back(net, fresh, tmp_path / "net.pth", "torchvision", clip_for(net))
 
 
+@torch.no_grad()
+def test_v2_of_a_single_frame_gets_tables_of_time_in_torchvision(
+    make_v2: Make, peer_in_torchvision: Make, clip_for: Make, tmp_path: Path
+) -> None:
+    net = make_v2(num_frames=2)
+    mv.export_checkpoint(net, tmp_path / "net.pth", format="torchvision")
+    peer = peer_in_torchvision(net)
+    peer.load_state_dict(torch.load(tmp_path / "net.pth", weights_only=True), strict=True)
+    assert_same_outputs(net, peer, clip_for(net))
+
+
 PYTORCHVIDEO = {
     "published": {"pooling": Pooling(stride_kv=(1, 4, 4))},
     "kernel_of_stride_plus_one": {"pooling": Pooling(kernel=None, stride_kv=(1, 4, 4))},
