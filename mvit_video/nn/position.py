@@ -102,7 +102,7 @@ class RelativePosition(nn.Module):
     ) -> tuple[Float[Tensor, "batch queries heads positions"], Float[Tensor, "keys positions"]]:
         """What each query adds to its scores at each height, width and time of the keys; and where each key is."""
         class_token, patches = split_class_token(q, thw_q)
-        grid = patches.unflatten(1, thw_q)
+        grid = patches.contiguous().unflatten(1, thw_q)  # one copy for height and time, which backward keeps
         by_h = grid.flatten(3, 4) @ relative_rows(self.h, thw_q.h, thw_k.h).mT
         terms = [
             by_h.unflatten(3, (thw_q.w, -1)),
