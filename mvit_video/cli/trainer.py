@@ -146,7 +146,7 @@ class VideoCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir or "runs") / name
         if config.ckpt_path is not None:
             config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root))
-        elif self.subcommand != "fit":
+        elif self.subcommand != "fit" and config.model.init_from is None:
             warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
         if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
             self.run_folder = next_version(root)

@@ -1,0 +1,91 @@
+"""Relative positions as further channels of fused attention against the same term as a mask, in turn, on one thread.
+
+The shapes are blocks of MViTv2-S 16x4. Prints CPU milliseconds, median of several, and the ratio to the channels.
+
+    python scripts/bench_attention.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from mvit_video.nn import RelativePosition
+from mvit_video.nn.attention import attend, with_positions
+from mvit_video.types import THW
+
+#         block  heads  grid of the queries  grid of the keys
+SHAPES = [
+    (0, 1, THW(8, 56, 56), THW(8, 7, 7)),
+    (1, 2, THW(8, 28, 28), THW(8, 14, 14)),
+    (4, 4, THW(8, 14, 14), THW(8, 7, 7)),
+]
+HEAD_DIM = 96
+
+
+def as_channels(q: Tensor, k: Tensor, v: Tensor, by_query: Tensor, by_key: Tensor) -> Tensor:
+    """What `PoolingAttention` does."""
+    q, k = with_positions(q, k, by_query, by_key)
+    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+
+
+def as_mask(q: Tensor, k: Tensor, v: Tensor, by_query: Tensor, by_key: Tensor) -> Tensor:
+    """The definition: a matrix of position scores that attention adds."""
+    mask = by_query.transpose(1, 2) @ by_key.mT
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+
+
+def milliseconds(work: Callable[[], object], rounds: int) -> float:
+    """Median CPU time."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return 1e3 * statistics.median(times[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="medians are over this many rounds")
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    table = Table("block", "precision", "pass", title=f"Position term, torch {torch.__version__}", title_justify="left")
+    for column in ("channels ms", "mask ms", "mask / channels", "max difference"):
+        table.add_column(column, justify="right")
+    for block, heads, thw_q, thw_k in SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            for is_training in (False, True):
+                sizes = (thw_q.volume, thw_k.volume, thw_k.volume)
+                q, k, v = (torch.randn(1, 1 + n, heads, HEAD_DIM, dtype=dtype).requires_grad_() for n in sizes)
+                rel_pos = RelativePosition(thw_q, thw_k, HEAD_DIM).to(dtype)
+                results = []
+                with nullcontext() if is_training else torch.no_grad():
+
+                    def run(attention: Callable[..., Tensor]) -> Tensor:
+                        out = attention(q, k, v, *rel_pos(q, thw_q, thw_k))  # noqa: B023
+                        if is_training:  # noqa: B023
+                            out.sum().backward()
+                        return out
+
+                    difference = (run(as_channels) - run(as_mask)).abs().max().item()
+                    results = [milliseconds(lambda a=a: run(a), rounds) for a in (as_channels, as_mask)]
+                channels, mask = results
+                name = "forward+backward" if is_training else "forward"
+                figures = (f"{channels:.0f}", f"{mask:.0f}", f"{mask / channels:.2f}", f"{difference:.1e}")
+                table.add_row(str(block), str(dtype)[6:], name, *figures)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
