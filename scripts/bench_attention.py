@@ -11,7 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,25 @@ def milliseconds(work: Callable[[], object], rounds: int) -> float:
     return 1e3 * statistics.median(times[1:])
 
 
+def measure(shape: tuple[int, int, THW, THW], dtype: torch.dtype, training: bool, rounds: int) -> tuple[float, ...]:
+    """Milliseconds of either way, and the largest difference of their results."""
+    _, heads, thw_q, thw_k = shape
+    sizes = (thw_q.volume, thw_k.volume, thw_k.volume)
+    q, k, v = (torch.randn(1, 1 + size, heads, HEAD_DIM, dtype=dtype).requires_grad_() for size in sizes)
+    rel_pos = RelativePosition(thw_q, thw_k, HEAD_DIM).to(dtype)
+
+    def run(attention: Callable[..., Tensor]) -> Tensor:
+        out = attention(q, k, v, *rel_pos(q, thw_q, thw_k))
+        if training:
+            out.sum().backward()
+        return out
+
+    with torch.set_grad_enabled(training):
+        difference = (run(as_channels) - run(as_mask)).abs().max().item()
+        channels, mask = milliseconds(lambda: run(as_channels), rounds), milliseconds(lambda: run(as_mask), rounds)
+    return channels, mask, difference
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="medians are over this many rounds")
@@ -63,27 +82,11 @@ def main() -> None:
     table = Table("block", "precision", "pass", title=f"Position term, torch {torch.__version__}", title_justify="left")
     for column in ("channels ms", "mask ms", "mask / channels", "max difference"):
         table.add_column(column, justify="right")
-    for block, heads, thw_q, thw_k in SHAPES:
-        for dtype in (torch.float32, torch.bfloat16):
-            for is_training in (False, True):
-                sizes = (thw_q.volume, thw_k.volume, thw_k.volume)
-                q, k, v = (torch.randn(1, 1 + n, heads, HEAD_DIM, dtype=dtype).requires_grad_() for n in sizes)
-                rel_pos = RelativePosition(thw_q, thw_k, HEAD_DIM).to(dtype)
-                results = []
-                with nullcontext() if is_training else torch.no_grad():
-
-                    def run(attention: Callable[..., Tensor]) -> Tensor:
-                        out = attention(q, k, v, *rel_pos(q, thw_q, thw_k))  # noqa: B023
-                        if is_training:  # noqa: B023
-                            out.sum().backward()
-                        return out
-
-                    difference = (run(as_channels) - run(as_mask)).abs().max().item()
-                    results = [milliseconds(lambda a=a: run(a), rounds) for a in (as_channels, as_mask)]
-                channels, mask = results
-                name = "forward+backward" if is_training else "forward"
-                figures = (f"{channels:.0f}", f"{mask:.0f}", f"{mask / channels:.2f}", f"{difference:.1e}")
-                table.add_row(str(block), str(dtype)[6:], name, *figures)
+    for shape, dtype, training in product(SHAPES, (torch.float32, torch.bfloat16), (False, True)):
+        channels, mask, difference = measure(shape, dtype, training, rounds)
+        name = "forward+backward" if training else "forward"
+        figures = (f"{channels:.0f}", f"{mask:.0f}", f"{mask / channels:.2f}", f"{difference:.1e}")
+        table.add_row(str(shape[0]), str(dtype)[6:], name, *figures)
     Console(width=120).print(table)
 
 
