@@ -140,7 +140,6 @@ class VideoCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint, before anything slow is built."""
-        _quiet_decord()
         config = self._settings
         name = run_name([str(path) for path in config.config or []])
         root = Path(config.trainer.default_root_dir or "runs") / name
@@ -289,11 +288,3 @@ def _quiet() -> None:
     ):
         warnings.filterwarnings("ignore", message, category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-
-
-def _quiet_decord() -> None:
-    """Keeps FFmpeg's complaints about a damaged file off the screen, here and in the workers: a reason is listed."""
-    with contextlib.suppress(ImportError, OSError):  # there are no wheels for some platforms
-        import decord
-
-        decord.logging.set_level(decord.logging.QUIET)
