@@ -1,0 +1,76 @@
+"""RandAugment of clips: timm's, with the same operations and strengths for every frame of a clip."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torch import Tensor
+
+from mvit_video.types import ConfigError
+
+_POLICY = re.compile(r"rand(-((m|n|mmax)\d+|(p|mstd)\d+(\.\d+)?|inc[01]))*")
+
+
+def randaugment_clip(
+    frames: UInt8[Tensor, "T H W 3"], policy: str, rng: np.random.Generator
+) -> UInt8[Tensor, "T H W 3"]:
+    """Colour and geometry of a clip changed at random, every frame alike.
+
+    Args:
+        policy: in timm's words, such as `rand-m7-n4-mstd0.5-inc1`: magnitude 7, 4 operations, each left out half the
+            time, standard deviation of the magnitude 0.5, operations that grow with it.
+        rng: the only source of chance.
+
+    Raises:
+        ConfigError: timm does not know the policy.
+
+    Source: RandAugment (arXiv:1909.13719) with SlowFast's interpolation; agrees with timm's on one frame
+    (tests/data/test_randaugment.py).
+    """
+    augment, seed = _transform(policy), int(rng.integers(2**32))
+    changed = torch.empty_like(frames)
+    for frame, out in zip(frames.numpy(), changed.numpy(), strict=True):
+        with _global_draws(seed):  # timm draws from the generators of the process
+            out[:] = augment(Image.fromarray(frame))
+    return changed
+
+
+def check_policy(policy: str) -> None:
+    """Refuses a policy that timm does not know.
+
+    Raises:
+        ConfigError: names it.
+    """
+    _transform(policy)
+
+
+@lru_cache
+def _transform(policy: str) -> Any:
+    if not _POLICY.fullmatch(policy):  # timm leaves out what it does not understand
+        raise ConfigError(
+            f"augment.randaugment={policy!r} is no policy of RandAugment; write it as rand-m7-n4-mstd0.5-inc1"
+        )
+    return rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC})
+
+
+@contextmanager
+def _global_draws(seed: int) -> Iterator[None]:
+    """Gives Python's and NumPy's process-wide generators a state for a while."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
