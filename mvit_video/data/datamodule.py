@@ -108,7 +108,7 @@ class VideoDataModule(L.LightningDataModule):
         for split, table in self.tables.items():
             rows = (table.labels == label).nonzero()[0]
             if rows.size:
-                return f"data.{split}: {table.paths[rows[0]]}"
+                return f"data.{split}: {table.path(rows[0])}"
         raise ValueError(f"no video has label {label}")
 
     def setup(self, stage: str) -> None:
@@ -160,7 +160,7 @@ class VideoDataModule(L.LightningDataModule):
     def _check_train(self, table: VideoTable) -> None:
         unknown = (table.labels < 0).nonzero()[0]
         if unknown.size:
-            raise ConfigError(f"data.train: {table.paths[unknown[0]]} has label -1 (unknown); training needs a class")
+            raise ConfigError(f"data.train: {table.path(unknown[0])} has label -1 (unknown); training needs a class")
         num_processes = self.trainer.world_size if self.trainer is not None else 1
         if len(table) < self.batch_size * num_processes:
             raise ConfigError(

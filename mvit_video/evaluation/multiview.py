@@ -116,7 +116,7 @@ def check_views(table: VideoTable, videos: VideoPredictions, left_out: list[int]
     if lacking:
         row, seen = next(iter(lacking.items()))
         raise RuntimeError(
-            f"{len(lacking)} of {len(table)} videos lack views, first {table.paths[row]}: "
+            f"{len(lacking)} of {len(table)} videos lack views, first {table.path(row)}: "
             f"{seen} of {views.num_views} ({describe(views)})"
         )
 

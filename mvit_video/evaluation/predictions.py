@@ -52,7 +52,7 @@ def write_predictions(
         metadata["class_names"] = json.dumps(table.class_names)
     # lists of a fixed size with nulls cannot be read back by every pyarrow
     columns = {
-        "path": pa.array([str(name) for name in table.paths]),
+        "path": table.paths,
         "label": pa.array(table.labels, pa.int64()),
         "prediction": pa.array(prediction, pa.int64()),
         "probabilities": pa.array(probabilities, pa.list_(pa.float32())),
@@ -70,5 +70,5 @@ def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -
     with unfinished.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
-        writer.writerows([str(table.paths[row]), failures[row]] for row in sorted(failures))
+        writer.writerows([table.path(row), failures[row]] for row in sorted(failures))
     os.replace(unfinished, path)

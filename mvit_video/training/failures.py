@@ -63,5 +63,5 @@ class FailureList(Callback):
     def _keep(self, trainer: Trainer, split: str, batch: ClipBatch) -> None:
         if batch.failures:
             data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-            paths = data.tables[split].paths
-            self._reasons.update({str(paths[failure.video]): failure.reason for failure in batch.failures})
+            table = data.tables[split]
+            self._reasons.update({table.path(failure.video): failure.reason for failure in batch.failures})

@@ -2,6 +2,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ def table(tmp_path: Path, barcode_video: Path) -> VideoTable:
             (tmp_path / "3.mp4").write_text("no video")
         else:
             (tmp_path / f"{i}.mp4").symlink_to(barcode_video)
-    paths = np.array([f"{i}.mp4" for i in range(5)])
+    paths = pa.array([f"{i}.mp4" for i in range(5)])
     return VideoTable(paths, np.array([0, 1, 2, 0, -1]), None, tmp_path)
 
 

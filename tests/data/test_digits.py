@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvit_video.data import digits
-from mvit_video.data.annotations import load_annotations
+from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.digits import LABEL_SETS, SAMPLED_FRAMES, Poses, Scene, write_digits
 from mvit_video.data.sampling import random_clip, uniform_clips
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
@@ -134,8 +134,11 @@ def test_class_folders_and_annotation_files_name_the_same_videos(orbit: Path, sp
     by_file = load_annotations(orbit / f"{split}.csv")
     by_folder = load_annotations(orbit / split)
     assert by_file.class_names == by_folder.class_names == tuple(LABEL_SETS["orbit"])
-    labels = {Path(path).name: label for path, label in zip(by_folder.paths, by_folder.labels, strict=True)}
-    assert labels == {Path(path).name: label for path, label in zip(by_file.paths, by_file.labels, strict=True)}
+
+    def labels(table: VideoTable) -> dict[str, int | list[int]]:
+        return {table.locate(row).name: table.label_of(row) for row in range(len(table))}
+
+    assert labels(by_file) == labels(by_folder)
 
 
 @pytest.mark.parametrize("labels", LABEL_SETS)

@@ -50,7 +50,7 @@ def test_reports_and_writes(
         assert text in printed
 
     table = parquet.read_table(tmp_path / "run" / "predictions.parquet")
-    assert table["path"].to_pylist() == load_annotations(digits / "val.csv").paths.tolist()
+    assert table["path"].to_pylist() == load_annotations(digits / "val.csv").paths.to_pylist()
     assert table["label"].to_pylist() == labels
     assert table["prediction"].to_pylist() == [0 if row in (1, 6) else label for row, label in enumerate(labels)]
     assert table["num_views"].to_pylist() == [6] * 8
@@ -107,7 +107,7 @@ def test_refuses_missing_views(digits: Path) -> None:
     table = load_annotations(digits / "val.csv")
     counts = torch.tensor([6, 6, 6, 5, 6, 6, 6])
     videos = VideoPredictions(torch.arange(7), torch.ones(7, 4), torch.zeros(7, dtype=torch.long), counts)
-    with pytest.raises(RuntimeError, match=rf"2 of 8 videos lack views, first {table.paths[3]}: 5 of 6 \(2 clips x 3"):
+    with pytest.raises(RuntimeError, match=rf"2 of 8 videos lack views, first {table.path(3)}: 5 of 6 \(2 clips x 3"):
         check_views(table, videos, [7], ViewSpec(2, 3))
 
 

@@ -1,4 +1,4 @@
-"""Which videos there are and what they show."""
+"""From an annotation file to a table."""
 
 from __future__ import annotations
 
@@ -6,52 +6,21 @@ import csv
 import os
 import re
 import shlex
-from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from mvit_video.data.annotations.table import VideoTable
 from mvit_video.types import AnnotationError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
 _QUOTED_PATH = re.compile(r"""(?P<quote>["'])(?P<path>.+?)(?P=quote)[\s,]+(?P<label>\S.*)""")
 _INTEGER_LABEL = re.compile(r"(?P<path>.*\S)[\s,]+(?P<label>-?\d+)")
-
-
-@dataclass(frozen=True, eq=False)
-class VideoTable:
-    """Videos in the order of their annotation file.
-
-    Attributes:
-        paths: as written, one string per video.
-        labels: int64 class of each video; -1 where unknown.
-        class_names: name of each class; None when the file gives numbers.
-        root: folder that relative paths start from.
-    """
-
-    paths: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...] | None
-    root: Path
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __repr__(self) -> str:
-        return f"VideoTable({len(self)} videos, {self.num_classes} classes, root={str(self.root)!r})"
-
-    @property
-    def num_classes(self) -> int:
-        """Classes that the labels speak of: the number of names, or the highest label plus one."""
-        return len(self.class_names) if self.class_names is not None else int(self.labels.max()) + 1
-
-    def locate(self, row: int) -> Path:
-        """Where the video of a row lies."""
-        return self.root / str(self.paths[row])
 
 
 def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> VideoTable:
@@ -84,7 +53,7 @@ def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str
         if not os.path.isabs(video) and os.path.normpath(video).split(os.sep)[0] == os.pardir:
             raise AnnotationError(path, number, f"path {video!r} leaves the root folder; set data.root above it")
     values, class_names = _number_labels(path, rows)
-    paths = np.array([video for _, video, _ in rows])
+    paths = pa.array([video for _, video, _ in rows])
     return VideoTable(paths, values, class_names, Path(root) if root is not None else path.parent)
 
 
@@ -216,4 +185,4 @@ def _read_folders(folder: Path) -> VideoTable:
     empty = set(range(len(names))) - set(labels)
     if empty:
         raise AnnotationError(folder / names[min(empty)], 0, "holds no videos; remove the folder or fill it")
-    return VideoTable(np.array(paths), np.array(labels, dtype=np.int64), names, folder)
+    return VideoTable(pa.array(paths), np.array(labels, dtype=np.int64), names, folder)

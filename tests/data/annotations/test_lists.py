@@ -50,7 +50,7 @@ def write(tmp_path: Path) -> Write:
 )
 def test_numbered_labels(write: Write, text: str, name: str, paths: list[str]) -> None:
     table = load_annotations(write(text, name))
-    assert table.paths.tolist() == paths
+    assert table.paths.to_pylist() == paths
     assert table.labels.tolist() == [3, 0]
     assert table.labels.dtype == "int64"
     assert table.class_names is None
@@ -74,14 +74,14 @@ def test_named_labels_are_numbered_in_sorted_order(write: Write, text: str, name
 def test_class_names_may_hold_spaces(write: Write) -> None:
     table = load_annotations(write("a.mp4,riding a bike\nb b.mp4,air drumming\n"))
     assert table.class_names == ("air drumming", "riding a bike")
-    assert table.paths.tolist() == ["a.mp4", "b b.mp4"]
+    assert table.paths.to_pylist() == ["a.mp4", "b b.mp4"]
 
 
 @pytest.mark.parametrize("text", ["a.mp4\tclass 10\nb\tclass 2\n", '"a.mp4" class 10\n"b" class 2\n'])
 def test_class_names_may_end_in_a_number(write: Write, text: str) -> None:
     table = load_annotations(write(text))
     assert table.class_names == ("class 10", "class 2")
-    assert table.paths.tolist() == ["a.mp4", "b"]
+    assert table.paths.to_pylist() == ["a.mp4", "b"]
 
 
 def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_folder_of_classes(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     table = load_annotations(tmp_path)
-    assert table.paths.tolist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
+    assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
     assert table.labels.tolist() == [0, 1, 1]
     assert table.class_names == ("climb", "run")
     assert table.locate(0) == tmp_path / "climb" / "c d.mkv"
@@ -166,4 +166,4 @@ def test_what_is_written_is_read(rows: list[tuple[str, int]], separator: str) ->
         path = Path(folder) / "list.txt"
         path.write_text("".join(f"{name}{separator}{label}\n" for name, label in rows), encoding="utf-8")
         table = load_annotations(path)
-    assert list(zip(table.paths.tolist(), table.labels.tolist(), strict=True)) == rows
+    assert list(zip(table.paths.to_pylist(), table.labels.tolist(), strict=True)) == rows

@@ -1,0 +1,94 @@
+"""The videos of a data set, in columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+class Archive(Protocol):
+    """Where the videos of a table lie, when they are no files of their own."""
+
+    def read(self, row: int) -> bytes:
+        """The file of the video in a row."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class VideoTable:
+    """Videos in the order of their annotations, held in columns so that ten million cost no Python objects.
+
+    Attributes:
+        paths: strings as written, one per video.
+        labels: int64 class of each video; -1 where unknown, and everywhere in a table with several labels per video.
+        class_names: name of each class; None when the annotations give numbers.
+        root: folder that relative paths start from.
+        multi_labels: the classes of each video, int64 lists, in a table with several labels per video.
+        spans: float64 `(videos, 2)`, start and end in seconds of the part that counts, for trimmed segments of longer
+            videos; the end may be infinite, and a row of NaN is the whole video.
+        archive: reads the videos that are no files of their own.
+        index_cache: folder of packet indices that came with the annotations.
+        num_missing: videos that the annotations name but that are not under the root, and so not in the table.
+    """
+
+    paths: pa.Array
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...] | None
+    root: Path
+    multi_labels: pa.ListArray | None = None
+    spans: NDArray[np.float64] | None = None
+    archive: Archive | None = None
+    index_cache: Path | None = None
+    num_missing: int = 0
+
+    def __post_init__(self) -> None:
+        for column in (self.labels, self.multi_labels, self.spans):
+            if column is not None and len(column) != len(self.paths):
+                raise ValueError(f"columns differ in length: {len(self.paths)} paths against {len(column)}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"VideoTable({len(self)} videos, {self.num_classes} classes, root={str(self.root)!r})"
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that the labels speak of: the number of names, or the highest label plus one."""
+        if self.class_names is not None:
+            return len(self.class_names)
+        if self.multi_labels is not None:
+            return int(self.multi_labels.flatten().to_numpy().max(initial=-1)) + 1
+        return int(self.labels.max()) + 1
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a video may have several labels, or none."""
+        return self.multi_labels is not None
+
+    def label_of(self, row: int) -> int | list[int]:
+        """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
+        return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()
+
+    def path(self, row: int) -> str:
+        """Path of a video as the annotations write it."""
+        return self.paths[row].as_py()
+
+    def locate(self, row: int) -> Path:
+        """Where the video of a row lies."""
+        return self.root / self.path(row)
+
+    def source(self, row: int) -> Path | bytes:
+        """What to open: where the video lies, or its file's bytes when it lies in an archive."""
+        return self.locate(row) if self.archive is None else self.archive.read(row)
+
+    def span(self, row: int) -> tuple[float, float] | None:
+        """Start and end in seconds of the part that counts; None is the whole video."""
+        if self.spans is None or np.isnan(self.spans[row, 0]):
+            return None
+        return float(self.spans[row, 0]), float(self.spans[row, 1])
