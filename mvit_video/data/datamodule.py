@@ -11,11 +11,12 @@ import lightning as L
 import torch
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
-from mvit_video.data.dataset import OnError, RandomView, UniformViews, VideoDataset, Views
+from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend
 from mvit_video.data.sampling import FrameOrder
 from mvit_video.data.transforms import RGB, Augment, Normalize
+from mvit_video.data.views import RandomView, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 Split = Literal["train", "val", "test"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,14 @@ import torch.distributed
 from torch.utils.data import DataLoader, Sampler
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
+
+_PATIENCE_SECONDS = 300
+_DEATHS = {
+    "Killed": "memory ran out, most likely: lower data.num_workers or data.batch_size, or set data.decode_short_side",
+    "Bus error": "shared memory (/dev/shm) ran out: enlarge it, or lower data.num_workers",
+    "Segmentation fault": "a video crashed the decoder: data.backend=pyav may read it, mvit-video scan finds it",
+}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -35,12 +45,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rank, num_processes = _rank()
-        order = np.arange(self.num_videos)
+        stop = self.num_videos // num_processes * num_processes if self.even else self.num_videos
+        mine = slice(self.num_done + rank, stop, num_processes)
+        rows = range(self.num_videos)[mine]
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_videos)
-        if self.even:
-            order = order[: len(order) // num_processes * num_processes]
-        return iter([(self.epoch, row) for row in order[self.num_done + rank :: num_processes].tolist()])
+            rows = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_videos)[mine]
+        epoch = self.epoch
+        return ((epoch, int(row)) for row in rows)  # numbers become Python objects one by one: there may be millions
 
     def __len__(self) -> int:
         """Videos of this process in a whole epoch."""
@@ -55,11 +66,13 @@ class VideoLoader(DataLoader[VideoItem]):
 
     Args:
         on_error: "raise" a `VideoDecodeError` at the first video that cannot be read, or "skip" and list it.
-        **options: those of `torch.utils.data.DataLoader`.
+        **options: those of `torch.utils.data.DataLoader`; after `timeout` seconds without a batch from the workers a
+            warning names the videos that are waited for.
     """
 
     def __init__(self, dataset: VideoDataset, *, on_error: OnError = "raise", **options: Any) -> None:
         options.setdefault("collate_fn", collate)
+        options.setdefault("timeout", _PATIENCE_SECONDS if options.get("num_workers") else 0)
         super().__init__(dataset, **options)
         self.on_error: OnError = on_error
         self._epoch = 0
@@ -74,13 +87,16 @@ class VideoLoader(DataLoader[VideoItem]):
         Raises:
             ConfigError: an epoch would go on that was begun with other videos, another seed, batch size or number of
                 processes.
+            VideoDecodeError: a video cannot be read and failures are to raise.
+            MVitVideoError: a worker died.
         """
         sampler = self._epoch_sampler()
         if sampler is not None:
             if sampler.num_done and self._refusal is not None:
                 raise ConfigError(self._refusal)
             self._epoch, self._num_batches = sampler.epoch, sampler.num_done // self._videos_per_batch()
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while (batch := self._wait_for(batches)) is not None:
             self._num_batches += 1
             # not in the workers: what they raise arrives here with another type and their whole stack as its text
             if batch.failures and self.on_error == "raise":
@@ -116,6 +132,32 @@ class VideoLoader(DataLoader[VideoItem]):
         sampler.epoch, sampler.num_done = epoch, num_batches * self._videos_per_batch()
         self._epoch, self._num_batches = epoch, num_batches
 
+    def _wait_for(self, batches: Iterator[Any]) -> ClipBatch | None:
+        """The next batch; None after the last."""
+        seconds = 0
+        while True:
+            try:
+                return next(batches, None)
+            except RuntimeError as error:
+                if death := explain_dead_worker(error):
+                    raise death from None
+                if "DataLoader timed out" not in str(error):
+                    raise
+                # no error: hours of video in one item may well take their time
+                seconds += self.timeout
+                warnings.warn(
+                    f"no batch for {seconds:g} seconds; waiting for {', '.join(self._awaited())}", stacklevel=3
+                )
+
+    def _awaited(self) -> list[str]:
+        """The videos of the next batch."""
+        sampler = self._epoch_sampler()
+        if sampler is None:
+            return ["a batch"]
+        first = self._num_batches * (self.batch_size or 1) - sampler.num_done // _rank()[1]
+        rows = [row for _, row in islice(sampler, first, first + (self.batch_size or 1))]
+        return [str(self.dataset.table.locate(row)) for row in rows]  # type: ignore[attr-defined]
+
     def _epoch_sampler(self) -> EpochSampler | None:
         # Lightning's overfit_batches puts a plain sampler in its place
         return self.sampler if isinstance(self.sampler, EpochSampler) else None
@@ -128,6 +170,19 @@ class VideoLoader(DataLoader[VideoItem]):
     def _videos_per_batch(self) -> int:
         """Over all processes."""
         return (self.batch_size or 1) * _rank()[1]
+
+
+def explain_dead_worker(error: RuntimeError) -> MVitVideoError | None:
+    """What to do about a loader process that died, in one line; None when the error is of another kind.
+
+    Torch raises it wherever the main process stands at that moment, also outside of the loader.
+    """
+    death = re.search(r"worker \(pid(?:\(s\))? ([\d, ]+)\) (?:exited|is killed by signal: ([^.]+))", str(error))
+    if death is None:
+        return None
+    how = f"was ended by a signal ({death[2]})" if death[2] else "ended of itself"
+    advice = _DEATHS.get(death[2], "data.num_workers=0 shows why")
+    return MVitVideoError(f"a loader process (pid {death[1]}) {how}: {advice}")
 
 
 def _rank() -> tuple[int, int]:

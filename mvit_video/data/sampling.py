@@ -9,11 +9,13 @@ import math
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mvit_video.types import ClipSpec
 
 FrameOrder = Literal["forward", "shuffled", "reversed"]
+Sampling = Literal["rate", "segments"]
 
 
 def clip_span(num_frames: int, sampling_rate: int) -> int:
@@ -79,6 +81,37 @@ def segment_frames(video_frames: int, num_frames: int, rng: np.random.Generator 
     bounds = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)
     start, end = bounds[:-1], bounds[1:]
     return (start + end) // 2 if rng is None else rng.integers(start, end, endpoint=True)
+
+
+def frames_within(timestamps: NDArray[np.float64], start_seconds: float, end_seconds: float) -> tuple[int, int]:
+    """First frame, and the one behind the last, of those that begin in `[start_seconds, end_seconds)`.
+
+    Args:
+        timestamps: seconds at which each frame of the video begins, increasing.
+    """
+    # the same time in other units differs by rounding, and no two frames are as near as this
+    bounds = np.array([start_seconds, end_seconds], dtype=np.float64) - 1e-9
+    first, stop = np.searchsorted(timestamps, bounds)
+    return int(first), max(int(first), int(stop))
+
+
+def timed_clip(
+    timestamps: NDArray[np.float64], start_seconds: float, end_seconds: float, num_frames: int
+) -> NDArray[np.int64]:
+    """The frames of a time span, thinned out or repeated evenly; `(num_frames,)`.
+
+    A span in which no frame begins has the one that is shown then.
+
+    Args:
+        timestamps: seconds at which each frame of the video begins, increasing.
+
+    Source: pytorchvideo `EncodedVideo.get_clip` and `uniform_temporal_subsample`, whose single precision is kept: in
+    double, some of 64 frames are one off (tests/data/test_sampling.py).
+    """
+    first, stop = frames_within(timestamps, start_seconds, end_seconds)
+    if first == stop:
+        first, stop = max(first - 1, 0), max(first, 1)
+    return first + torch.linspace(0, stop - first - 1, num_frames).long().numpy()
 
 
 def spatial_crops(height: int, width: int, size: int, num_crops: int) -> NDArray[np.int64]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mvit_video.data import VideoDataset, VideoTable
-from mvit_video.data.dataset import RandomView, UniformViews, collate
+from mvit_video.data.dataset import collate
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.transforms import Augment, Normalize
+from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)

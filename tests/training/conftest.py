@@ -50,7 +50,7 @@ class TinyClips(Dataset):
 def collate(items: list[tuple[Tensor, int, int]]) -> ClipBatch:
     clips, labels, videos = zip(*items, strict=True)
     view = torch.zeros(len(items), dtype=torch.long)
-    return ClipBatch(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), view, [])
+    return ClipBatch(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), view, [], [])
 
 
 class TinyData(LightningDataModule):

@@ -1,0 +1,88 @@
+"""A part of a video as a video of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mvit_video.data.readers import Backend, VideoReader
+from mvit_video.data.sampling import frames_within
+from mvit_video.types import VideoDecodeError
+
+
+def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: str | os.PathLike[str]) -> TrimmedReader:
+    """The frames of an open video that begin in `[start_seconds, end_seconds)`, by their time stamps.
+
+    Args:
+        end_seconds: may lie behind the end of the video.
+        name: of the video, for messages.
+
+    Raises:
+        VideoDecodeError: no frame begins in that time.
+    """
+    first, stop = frames_within(reader.timestamps, start_seconds, end_seconds)
+    if first == stop:
+        raise VideoDecodeError(
+            name,
+            f"no frame begins between {start_seconds:g} and {end_seconds:g} seconds of its "
+            f"{reader.duration_seconds:g}; correct the start and the end of the segment",
+        )
+    return TrimmedReader(reader, first, stop, name)
+
+
+class TrimmedReader:
+    """A `VideoReader` of the frames `[first, stop)` of another, which count and begin at 0 here."""
+
+    def __init__(self, reader: VideoReader, first: int, stop: int, name: str | os.PathLike[str]) -> None:
+        self._reader, self._first, self._name = reader, first, name
+        begins = reader.timestamps
+        end_seconds = begins[stop] if stop < len(begins) else reader.duration_seconds
+        self.num_frames = stop - first
+        self.fps = reader.fps
+        self.duration_seconds = float(end_seconds - begins[first])
+        self.height, self.width = reader.height, reader.width
+        self.codec, self.container = reader.codec, reader.container
+        self.timestamps: NDArray[np.float64] = begins[first:stop] - begins[first]
+
+    @property
+    def backend(self) -> Backend:
+        """Library that decodes."""
+        return self._reader.backend
+
+    @property
+    def backend_reason(self) -> str:
+        """Why that one."""
+        return self._reader.backend_reason
+
+    @property
+    def damaged(self) -> bool:
+        """Whether errors were concealed in what was read so far."""
+        return self._reader.damaged
+
+    def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """Frames by index, as of any reader.
+
+        Raises:
+            VideoDecodeError: an index is out of range, or a frame cannot be decoded.
+        """
+        wanted = np.asarray(indices)
+        outside = wanted[(wanted < 0) | (wanted >= self.num_frames)]
+        if outside.size:
+            raise VideoDecodeError(
+                self._name, f"frame {outside.flat[0]} is out of range, the segment has {self.num_frames} frames"
+            )
+        return self._reader.get_frames(wanted + self._first if wanted.size else wanted)
+
+    def close(self) -> None:
+        """Let the source go."""
+        self._reader.close()
+
+    def __enter__(self) -> TrimmedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,264 @@
+"""Rules that make the views of a video, each with one pass over the union of the frames that they need.
+
+Letters: V views, K clips, T frames of a clip, U frames of a buffer, S pixels of a square crop.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mvit_video.data.readers import VideoReader
+from mvit_video.data.sampling import (
+    FrameOrder,
+    Sampling,
+    dense_clips,
+    order_frames,
+    random_clip,
+    segment_frames,
+    timed_clip,
+    uniform_clips,
+)
+from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views
+from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+
+
+class Views(Protocol):
+    """A rule that makes the views of a video."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        ...
+
+    @property
+    def crop_size(self) -> int:
+        """Pixels of a square crop."""
+        ...
+
+    @property
+    def short_side(self) -> int:
+        """Pixels that the shorter edge of the frames needs."""
+        ...
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+        """The views of one video, `(V, 3, T, S, S)`; everything random comes from `rng`."""
+        ...
+
+
+class ClipSampler(Protocol):
+    """What pytorchvideo's clip samplers have in common: they name the clips of a video by their time, one by one."""
+
+    def __call__(self, last_clip_time: Any, video_duration: Any, annotation: dict[str, Any], /) -> tuple[Any, ...]:
+        """Start and end in seconds, two numbers of the clip, and whether it is the last; or lists of each."""
+        ...
+
+    def reset(self) -> None:
+        """Begin with another video."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomView:
+    """For training: one clip at a random place, augmented `augment.repeats` times.
+
+    Attributes:
+        sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" a random one from each of
+            `clip.num_frames` equal parts of the video.
+    """
+
+    clip: ClipSpec
+    crop_size: int
+    augment: Augment = field(default_factory=Augment)
+    normalize: Normalize = field(default_factory=Normalize)
+    sampling: Sampling = "rate"
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self.clip.num_frames
+
+    @property
+    def short_side(self) -> int:
+        """Pixels that the shorter edge of the frames needs."""
+        return self.crop_size
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+        """The clip's augmented copies."""
+        if self.sampling == "segments":
+            clip = segment_frames(reader.num_frames, self.num_frames, rng)
+        else:
+            clip = random_clip(reader.num_frames, reader.fps, self.clip, rng)
+        return _augmented(reader, clip[None], self.crop_size, self.augment, self.normalize, rng)
+
+
+@dataclass(frozen=True)
+class UniformViews:
+    """For testing: clips spread over the video, each with the same crops; one clip and one crop is the centre.
+
+    Attributes:
+        sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" the middle one of each of
+            `clip.num_frames` equal parts of the video, which makes one clip.
+    """
+
+    clip: ClipSpec
+    crop_size: int
+    views: ViewSpec = field(default_factory=lambda: ViewSpec(num_clips=1))
+    normalize: Normalize = field(default_factory=Normalize)
+    frame_order: FrameOrder = "forward"
+    sampling: Sampling = "rate"
+
+    def __post_init__(self) -> None:
+        if self.sampling == "segments" and self.views.num_clips > 1:
+            raise ConfigError(
+                f"views.num_clips={self.views.num_clips}, but sampling=segments makes one clip of a video: "
+                "set views.num_clips to 1"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self.clip.num_frames
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter edge before cropping."""
+        return self.views.short_side or published_short_side(self.crop_size, self.views.num_crops)
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+        """All views."""
+        if self.sampling == "segments":
+            clips = segment_frames(reader.num_frames, self.num_frames)[None]
+        else:
+            clips = uniform_clips(reader.num_frames, reader.fps, self.clip, self.views.num_clips)
+        clips = order_frames(clips, self.frame_order, rng)
+        return _cropped(reader, clips, self.crop_size, self.short_side, self.views.num_crops, self.normalize)
+
+
+@dataclass(frozen=True)
+class DenseViews:
+    """For long videos: a clip every `stride_seconds` from the first frame to the last, each with the same crops.
+
+    All views of a video are in memory at once; of hours of video, make rows with a start and an end.
+    """
+
+    clip: ClipSpec
+    crop_size: int
+    stride_seconds: float
+    num_crops: int = 1
+    normalize: Normalize = field(default_factory=Normalize)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self.clip.num_frames
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter edge before cropping."""
+        return published_short_side(self.crop_size, self.num_crops)
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+        """All views."""
+        clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
+        return _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+
+
+@dataclass(frozen=True)
+class SamplerViews:
+    """Clips whose times come from a sampler of `pytorchvideo.data.clip_sampling`, each evenly thinned out to T frames.
+
+    Times count from the first frame, by the time stamps of the frames, so that they hold at a variable rate too.
+
+    Attributes:
+        sampler: draws from Python's `random` alone, as pytorchvideo's do; what it draws depends on `rng` alone.
+        augment: random changes of each clip, for training; None crops it, for testing.
+        num_crops: crops of each clip that is not augmented.
+    """
+
+    sampler: ClipSampler
+    num_frames: int
+    crop_size: int
+    augment: Augment | None = None
+    num_crops: int = 1
+    normalize: Normalize = field(default_factory=Normalize)
+
+    @property
+    def short_side(self) -> int:
+        """Pixels that the shorter edge needs; where clips are cropped, those that it has before."""
+        return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+        """All views, in the order of the sampler's clips."""
+        times = _sampled_times(self.sampler, reader.duration_seconds, rng)
+        clips = np.stack([timed_clip(reader.timestamps, start, end, self.num_frames) for start, end in times])
+        if self.augment is not None:
+            return _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
+        return _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+
+
+def published_short_side(crop_size: int, num_crops: int) -> int:
+    """SlowFast's shorter edge before cropping: 8/7 of the crop (256 for 224) with one crop, the crop with three."""
+    return crop_size * 8 // 7 if num_crops == 1 else crop_size
+
+
+def _sampled_times(
+    sampler: ClipSampler, duration_seconds: float, rng: np.random.Generator
+) -> list[tuple[float, float]]:
+    """Start and end of each clip, in seconds."""
+    times: list[tuple[float, float]] = []
+    state = random.getstate()
+    random.seed(int(rng.integers(2**63)))
+    try:
+        sampler.reset()  # it may stand in the middle of a video that failed
+        last_end, is_last = 0.0, False
+        while not is_last:
+            start, end, _, _, last = sampler(last_end, duration_seconds, {})
+            starts, ends = (start, end) if isinstance(start, list) else ([start], [end])
+            times += [(float(one), float(other)) for one, other in zip(starts, ends, strict=True)]
+            last_end, is_last = end, last[-1] if isinstance(last, list) else last
+    finally:
+        random.setstate(state)
+    return times
+
+
+def _read_union(reader: VideoReader, clips: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+    """Each frame of the clips once, `(U, H, W, 3)`, and the rows of it that make each clip, `(K, T)`."""
+    wanted, rows = np.unique(clips, return_inverse=True)
+    return reader.get_frames(wanted), rows.reshape(clips.shape)
+
+
+def _augmented(
+    reader: VideoReader,
+    clips: NDArray[np.int64],
+    crop_size: int,
+    augment: Augment,
+    normalize: Normalize,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Each clip's augmented copies, side by side."""
+    buffer, rows = _read_union(reader, clips)
+    views = []
+    for clip in rows:
+        frames = buffer if np.array_equal(clip, np.arange(len(buffer))) else buffer[torch.from_numpy(clip)]
+        views += [augment_clip(frames, crop_size, augment, normalize, rng) for _ in range(augment.repeats)]
+    return torch.stack(views) if len(views) > 1 else views[0][None]
+
+
+def _cropped(
+    reader: VideoReader,
+    clips: NDArray[np.int64],
+    crop_size: int,
+    short_side: int,
+    num_crops: int,
+    normalize: Normalize,
+) -> Tensor:
+    """Each clip's crops, side by side."""
+    buffer, rows = _read_union(reader, clips)
+    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize)
