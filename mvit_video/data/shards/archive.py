@@ -1,0 +1,41 @@
+"""Videos that lie in tar files, read one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_video.data.shards.storage import Shard, read_range
+from mvit_video.types import VideoDecodeError
+
+
+@dataclass(frozen=True, eq=False)
+class TarArchive:
+    """Where in which shard each video of a table lies; numbers alone, so that every process may have it.
+
+    Attributes:
+        shards: the tar files.
+        shard_of: int32 place of each video's shard in `shards`.
+        offsets: int64 byte at which a video starts in its shard.
+        sizes: int64 bytes of a video.
+    """
+
+    shards: tuple[Shard, ...]
+    shard_of: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def read(self, row: int) -> bytes:
+        """The file of the video in a row, by one read of that part of its shard.
+
+        Raises:
+            VideoDecodeError: the shard cannot be read, or is no longer what was indexed.
+        """
+        shard = self.shards[self.shard_of[row]]
+        try:
+            return read_range(shard, int(self.offsets[row]), int(self.sizes[row]))
+        except Exception as error:  # each file system has its own
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise VideoDecodeError(shard.url, f"this shard cannot be read ({reason})") from error

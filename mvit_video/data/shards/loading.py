@@ -1,0 +1,125 @@
+"""From tar files to a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from rich.console import Console
+from rich.progress import track
+
+from mvit_video.data.annotations import VideoTable
+from mvit_video.data.shards.archive import TarArchive
+from mvit_video.data.shards.labels import number_labels
+from mvit_video.data.shards.packed_index import read_packed
+from mvit_video.data.shards.samples import read_samples
+from mvit_video.data.shards.storage import Shard, find_shard, is_folder, is_url, list_shards, local_path
+from mvit_video.types import AnnotationError
+
+_CACHE_NAME = ".mvit_video_index"
+_CACHE_FORMAT = "1"
+_NUM_THREADS = 8
+
+
+def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[str] | None = None) -> VideoTable:
+    """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
+
+    What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
+    the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
+    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (a class name); names are
+    numbered by `classes.txt` beside the shards where there is one, and in sorted order otherwise.
+
+    Args:
+        source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
+            any of these.
+        index_folder: where to keep what headers say.
+
+    Raises:
+        AnnotationError: names the shard, the place in it and the value.
+    """
+    source = local_path(os.fspath(source))
+    if is_folder(source):
+        packed = read_packed(source, None)
+        urls = [] if packed is not None else list_shards(source)
+    else:
+        urls = list_shards(source)
+        folders = {posixpath.dirname(url) for url in urls}
+        packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
+    return packed or _index(source, urls, None if index_folder is None else Path(index_folder))
+
+
+def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTable:
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        shards = tuple(threads.map(find_shard, urls))
+        console = Console(stderr=True)
+        found = list(
+            track(
+                threads.map(lambda shard: _cached_samples(shard, index_folder), shards),
+                "indexing shards", len(shards), console=console, transient=True, disable=not console.is_terminal,
+            )
+        )  # fmt: skip
+    num_rows = [len(table) for table in found]
+    if not sum(num_rows):
+        raise AnnotationError(source, 0, "holds no videos; a video and its label are called KEY.mp4 and KEY.cls")
+    folder = posixpath.dirname(urls[0])
+    labels, multi_labels, class_names = number_labels(shards, [table["label"] for table in found], folder)
+    columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end"]) for table in found])
+    archive = TarArchive(
+        shards,
+        np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),
+        columns["offset"].to_numpy(),
+        columns["size"].to_numpy(),
+    )
+    spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
+    return VideoTable(
+        paths=columns["path"].combine_chunks(),
+        labels=labels,
+        class_names=class_names,
+        root=Path(folder),
+        multi_labels=multi_labels,
+        spans=None if np.isnan(spans).all() else spans,
+        archive=archive,
+    )
+
+
+def _cached_samples(shard: Shard, index_folder: Path | None) -> pa.Table:
+    """What the headers of a shard say, from an earlier time if the shard is the same."""
+    key = {b"mvit_video": json.dumps([_CACHE_FORMAT, shard.size, shard.stamp]).encode()}
+    files = _cache_files(shard, index_folder)
+    for file in files:
+        try:
+            table = parquet.read_table(file)
+        except (OSError, pa.ArrowException):
+            continue
+        if table.schema.metadata == key:
+            return table
+    table = read_samples(shard).replace_schema_metadata(key)
+    for file in files:
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(table, unfinished)
+            os.replace(unfinished, file)
+        except OSError:  # read-only, or full
+            unfinished.unlink(missing_ok=True)
+        else:
+            break
+    return table
+
+
+def _cache_files(shard: Shard, index_folder: Path | None) -> list[Path]:
+    """Where what the headers say may be kept, the best place first."""
+    name = posixpath.basename(shard.url)
+    address = shard.url if is_url(shard.url) else os.path.abspath(shard.url)
+    unique = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name[-100:]}.parquet"
+    if index_folder is not None:
+        return [index_folder / unique]
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mvit_video" / "shards" / unique
+    return [user] if is_url(shard.url) else [Path(shard.url).parent / _CACHE_NAME / f"{name}.parquet", user]

@@ -1,0 +1,135 @@
+"""`index.parquet`: what `pack` leaves beside its shards, so that no header has to be read."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from mvit_video.data.annotations import VideoTable
+from mvit_video.data.shards.archive import TarArchive
+from mvit_video.data.shards.storage import Shard, find_shard, is_url, list_shards, read_file
+from mvit_video.types import AnnotationError
+
+INDEX_NAME = "index.parquet"
+
+_FORMAT = 1
+_KEY = b"mvit_video_shards"
+
+
+def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
+    """Writes the rows of a table that an archive of as many rows holds, in the table's order.
+
+    Columns: `shard` (name), `offset`, `size` (of the video in the shard), `path`, `label` (or lists of them), `start`,
+    `end` (seconds, null where the whole video counts). Metadata: format, sizes of the shards, class names.
+    """
+    rows = np.flatnonzero(archive.shard_of >= 0)
+    names = [posixpath.basename(shard.url) for shard in archive.shards]
+    spans = np.full((len(table), 2), np.nan) if table.spans is None else table.spans
+    labels = pa.array(table.labels) if table.multi_labels is None else table.multi_labels
+    facts = {
+        "format": _FORMAT,
+        "class_names": table.class_names,
+        "shards": {name: shard.size for name, shard in zip(names, archive.shards, strict=True)},
+    }
+    columns = {
+        "shard": pa.DictionaryArray.from_arrays(pa.array(archive.shard_of[rows]), pa.array(names, pa.string())),
+        "offset": archive.offsets[rows],
+        "size": archive.sizes[rows],
+        "path": table.paths.take(pa.array(rows)),
+        "label": labels.take(pa.array(rows)),
+        "start": pa.array(spans[rows, 0], from_pandas=True),
+        "end": pa.array(spans[rows, 1], from_pandas=True),
+    }
+    parquet.write_table(pa.table(columns, metadata={_KEY: json.dumps(facts).encode()}), path)
+
+
+def read_packed(folder: str, wanted: Sequence[str] | None) -> VideoTable | None:
+    """The table of packed shards; None where nothing was packed.
+
+    Args:
+        wanted: URLs of some of the shards of the folder; None takes all.
+
+    Raises:
+        AnnotationError: the index and the shards do not belong together.
+    """
+    index = posixpath.join(folder, INDEX_NAME)
+    data = read_file(index)
+    if data is None:
+        return None
+    try:
+        columns = parquet.read_table(pa.BufferReader(data))
+    except (OSError, pa.ArrowException) as error:
+        raise AnnotationError(index, 0, f"cannot be read ({str(error).splitlines()[0]}); pack again") from None
+    metadata = (columns.schema.metadata or {}).get(_KEY)
+    if metadata is None:  # something else of that name
+        return None
+    facts = json.loads(metadata)
+    if facts["format"] != _FORMAT:
+        raise AnnotationError(index, 0, f"has format {facts['format']}, this version reads {_FORMAT}; pack again")
+    sizes: dict[str, int] = facts["shards"]
+    names = list(sizes) if wanted is None else [posixpath.basename(url) for url in wanted]
+    shards = _check_shards(index, folder, sizes, names, is_whole=wanted is None)
+    column = columns["shard"].unify_dictionaries().combine_chunks()
+    position = {name: i for i, name in enumerate(names)}
+    shard_of = np.array([position.get(name, -1) for name in column.dictionary.to_pylist()], dtype=np.int32)
+    shard_of = shard_of[column.indices.to_numpy()]
+    if wanted is not None:
+        columns, shard_of = columns.filter(pa.array(shard_of >= 0)), shard_of[shard_of >= 0]
+    archive = TarArchive(shards, shard_of, columns["offset"].to_numpy(), columns["size"].to_numpy())
+    _check_ranges(index, archive)
+    return _table(folder, columns, archive, facts["class_names"])
+
+
+def _table(folder: str, columns: pa.Table, archive: TarArchive, class_names: list[str] | None) -> VideoTable:
+    label = columns["label"].combine_chunks()
+    is_multilabel = pa.types.is_list(label.type)
+    spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
+    return VideoTable(
+        paths=columns["path"].combine_chunks(),
+        labels=np.full(len(label), -1) if is_multilabel else label.to_numpy(),
+        class_names=None if class_names is None else tuple(class_names),
+        root=Path(folder),
+        multi_labels=label if is_multilabel else None,
+        spans=None if np.isnan(spans).all() else spans,
+        archive=archive,
+    )
+
+
+def _check_shards(
+    index: str, folder: str, sizes: dict[str, int], names: list[str], is_whole: bool
+) -> tuple[Shard, ...]:
+    listed = [posixpath.basename(url) for url in list_shards(folder)] if is_whole and not is_url(folder) else names
+    unknown = [name for name in listed if name not in sizes]
+    if unknown:
+        raise AnnotationError(
+            index, 0, f"does not list {unknown[0]}; move it elsewhere, or remove {INDEX_NAME} to index all shards anew"
+        )
+    shards: list[Shard] = []
+    for name in names:
+        url = posixpath.join(folder, name)
+        # asking for each at a URL takes long; what is read from it is held against the index
+        shard = Shard(url, sizes[name], "") if is_url(url) else find_shard(url)
+        if shard.size != sizes[name]:
+            raise AnnotationError(
+                index, 0, f"says that {name} has {sizes[name]} bytes, it has {shard.size}; copy the shard again, or "
+                f"remove {INDEX_NAME} to index all shards anew"
+            )  # fmt: skip
+        shards.append(shard)
+    return tuple(shards)
+
+
+def _check_ranges(index: str, archive: TarArchive) -> None:
+    lengths = np.array([shard.size for shard in archive.shards])[archive.shard_of]
+    outside = (archive.offsets < 0) | (archive.sizes < 0) | (archive.sizes > lengths - archive.offsets)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise AnnotationError(
+            index, 0, f"row {row} lies at bytes {archive.offsets[row]} to {archive.offsets[row] + archive.sizes[row]} "
+            f"of {archive.shards[archive.shard_of[row]].url}, which has {lengths[row]}; pack again"
+        )  # fmt: skip

@@ -1,0 +1,188 @@
+"""Tar files in the layout of WebDataset, one after the other, none of them visible before it is whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import shutil
+import stat
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from mvit_video.data.shards.storage import file_system, is_url
+from mvit_video.data.shards.tar_headers import BLOCK_BYTES
+from mvit_video.types import ConfigError
+
+_COPY_BYTES = 2**20
+_DRAFTS = ".mvit_video_pack_"
+
+
+class SourceFailed(Exception):
+    """A video cannot be read to its end; the text says why, `kind` is missing, empty or unreadable."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        self.kind = kind
+        super().__init__(reason)
+
+
+class OutputFolder:
+    """A folder or URL that files are put into, each in one move; a context manager, within which it takes drafts."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._drafts: Path | None = None
+
+    def __enter__(self) -> OutputFolder:
+        if is_url(self.url):
+            self._drafts = Path(tempfile.mkdtemp(prefix=_DRAFTS))
+            return self
+        try:
+            os.makedirs(self.url, exist_ok=True)
+            # on the same disk, so that a draft can be moved to its place
+            self._drafts = Path(tempfile.mkdtemp(prefix=_DRAFTS, dir=self.url))
+        except OSError as error:
+            raise ConfigError(f"{self.url}: cannot be written to ({error.strerror}); give another folder") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._drafts is not None
+        shutil.rmtree(self._drafts, ignore_errors=True)
+
+    def draft(self, name: str) -> Path:
+        """Where to write a file before it is put in place."""
+        assert self._drafts is not None
+        return self._drafts / name
+
+    def place(self, name: str) -> str:
+        """Puts a finished draft into the folder; returns its URL there."""
+        draft, url = self.draft(name), posixpath.join(self.url, name)
+        if is_url(url):
+            system, path = file_system(url)
+            system.put_file(str(draft), path)
+            if system.size(path) != draft.stat().st_size:
+                raise OSError(f"{name} did not arrive whole")
+            draft.unlink()
+        else:
+            os.replace(draft, url)
+        return url
+
+    def shards(self) -> list[str]:
+        """URLs of the tar files that are there, in the order of their names."""
+        system, path = file_system(self.url)
+        try:
+            entries = [str(entry) for entry in system.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+        names = sorted(posixpath.basename(entry) for entry in entries)
+        return [posixpath.join(self.url, name) for name in names if name.endswith(".tar")]
+
+    def tidy(self) -> None:
+        """Removes the drafts of runs that were killed."""
+        if not is_url(self.url):
+            for drafts in Path(self.url).glob(f"{_DRAFTS}*"):
+                if drafts != self._drafts:
+                    shutil.rmtree(drafts, ignore_errors=True)
+
+
+class ShardWriter:
+    """A tar that is being written.
+
+    Attributes:
+        path: where it is written.
+        num_videos: in it.
+        num_bytes: size so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self.num_videos = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return self._file.tell()
+
+    def add(self, key: str, texts: dict[str, bytes], extension: str, video: BinaryIO, size: int) -> int:
+        """Adds a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
+
+        Returns: byte of the shard at which the video starts.
+
+        Raises:
+            SourceFailed: the video ends early, or reading fails.
+        """
+        start = self.num_bytes
+        for text_extension, text in texts.items():
+            self._header(f"{key}.{text_extension}", len(text))
+            self._file.write(text)
+            self._pad()
+        self._header(f"{key}.{extension}", size)
+        offset = self.num_bytes
+        try:
+            self._copy(video, size)
+        except SourceFailed:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
+        self._pad()
+        self.num_videos += 1
+        return offset
+
+    def close(self) -> None:
+        """Ends the tar."""
+        self._file.write(bytes(2 * BLOCK_BYTES))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def discard(self) -> None:
+        """Lets go of the file as it is, which then is no tar."""
+        self._file.close()
+
+    def _header(self, name: str, size: int) -> None:
+        header = tarfile.TarInfo(name)
+        header.size = size
+        header.mode = 0o644
+        # no times, no owners: packed twice, the same videos give the same bytes
+        self._file.write(header.tobuf(tarfile.GNU_FORMAT))
+
+    def _copy(self, video: BinaryIO, size: int) -> None:
+        left = size
+        while left:
+            try:
+                chunk = video.read(min(_COPY_BYTES, left))
+            except OSError as error:
+                raise SourceFailed("unreadable", error.strerror or str(error)) from error
+            if not chunk:
+                raise SourceFailed("unreadable", f"ended after {size - left} of {size} bytes")
+            self._file.write(chunk)
+            left -= len(chunk)
+
+    def _pad(self) -> None:
+        self._file.write(bytes(-self.num_bytes % BLOCK_BYTES))
+
+
+def open_source(source: Path | bytes) -> tuple[BinaryIO, int]:
+    """A video opened for reading, and its size in bytes.
+
+    Raises:
+        SourceFailed: it is missing, empty, or cannot be opened.
+    """
+    if isinstance(source, bytes):
+        file, size = io.BytesIO(source), len(source)
+    else:
+        try:
+            status = source.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceFailed("unreadable", "is no file")
+            file, size = source.open("rb"), status.st_size
+        except FileNotFoundError:
+            raise SourceFailed("missing", "no such file") from None
+        except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+            raise SourceFailed("unreadable", getattr(error, "strerror", None) or str(error)) from None
+    if not size:
+        file.close()
+        raise SourceFailed("empty", "is an empty file")
+    return file, size
