@@ -1,25 +1,60 @@
-"""Parameters by name: which of them decay, and whether those of a checkpoint fit."""
+"""Parameters by name: how fast each of them learns, which decay, and whether those of a checkpoint fit."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mvit_video.types import CheckpointError
 
 
-def decay_groups(net: nn.Module) -> list[dict[str, Any]]:
-    """Parameters that weight decay shrinks, and those it leaves alone: norms and biases.
+def decay_groups(net: nn.Module, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Groups of parameters for an optimiser, each with its `lr_scale`; norms and biases have no weight decay.
 
     Position tables and the class token do decay, as in the published recipes.
+
+    Args:
+        layer_decay: learning rate of a block over that of the block above it; the head, and what lies between it and
+            the blocks, learns at the full rate, the stem one step below the first block.
+
+    Source: layer-wise decay of BEiT (arXiv:2106.08254), equal to timm's groups (tests/training/test_parameters.py).
     """
-    decayed, free = [], []
+    depth = 1 + max((_block(name) for name, _ in net.named_parameters()), default=-1)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            (free if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
-    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+            layer = _layer(name, depth) if layer_decay != 1 else depth + 1
+            is_free = parameter.ndim <= 1 or name.endswith(".bias")
+            group = groups.setdefault(
+                (layer, is_free), {"params": [], "lr_scale": layer_decay ** (depth + 1 - layer)}
+            )  # fmt: skip
+            group["params"].append(parameter)
+            if is_free:
+                group["weight_decay"] = 0.0
+    return [groups[key] for key in sorted(groups)]
+
+
+def scale_rates(optimizer: Optimizer) -> None:
+    """Multiplies the learning rate of each group by its `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_scale")
+
+
+def _block(name: str) -> int:
+    found = re.match(r"blocks\.(\d+)\.", name)
+    return int(found[1]) if found else -1
+
+
+def _layer(name: str, depth: int) -> int:
+    """0 for the stem, 1 to depth for the blocks, depth + 1 for what comes after them."""
+    block = _block(name)
+    if block >= 0:
+        return block + 1
+    return depth + 1 if name.startswith(("norm.", "head.")) else 0
 
 
 def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from mvit_video.types import ConfigError
 
@@ -19,11 +25,14 @@ class Schedule:
         warmup_epochs: length of the warm-up; the cosine covers the rest of the run.
         start_factor: factor before the first step.
         end_factor: factor after the last step.
+        reference_clips: clips per optimiser step, over all devices, that the optimiser's learning rate belongs to; a
+            run with another number of them scales it in proportion, and says so. None takes it as it is.
     """
 
     warmup_epochs: float = 30.0
     start_factor: float = 0.01
     end_factor: float = 0.01
+    reference_clips: int | None = None
 
     def __post_init__(self) -> None:
         if not self.warmup_epochs >= 0:
@@ -32,6 +41,8 @@ class Schedule:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(f"model.schedule.{name} is a fraction of the learning rate, 0 to 1, got {value}")
+        if self.reference_clips is not None and self.reference_clips < 1:
+            raise ConfigError(f"model.schedule.reference_clips must be at least 1, got {self.reference_clips}")
 
     def factor(self, epoch: float, max_epochs: float) -> float:
         """Learning rate at a point of the run, as a factor of the optimiser's.
@@ -49,3 +60,62 @@ class Schedule:
             return self.end_factor
         progress = (epoch - self.warmup_epochs) / (max_epochs - self.warmup_epochs)
         return self.end_factor + (1 - self.end_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class RunSchedule:
+    """A `Schedule` laid over the optimiser steps of one run, whose length is known when training starts."""
+
+    def __init__(self, schedule: Schedule, optimizer: Optimizer) -> None:
+        self.schedule = schedule
+        self._epoch_steps, self._max_epochs = 1, math.inf
+        self._settings: list[dict[str, Any]] = [
+            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        ]
+        # A closure, because LambdaLR writes the attributes of a callable object into the checkpoint and restores them.
+        self.scheduler = LambdaLR(optimizer, lambda step: self._factor(step))
+
+    def _factor(self, step: int) -> float:
+        return self.schedule.factor(step / self._epoch_steps, self._max_epochs)
+
+    def begin(self, trainer: Trainer) -> None:
+        """Fixes the length of the run, and lets the config win over the settings that a checkpoint brings back.
+
+        The length is not asked for earlier: Lightning would set up the loaders for it, too early for the position in
+        the epoch that a checkpoint restores.
+
+        Raises:
+            ConfigError: the run has no end, or it is not known how many clips a step has.
+        """
+        num_steps = trainer.estimated_stepping_batches
+        if math.isinf(num_steps):
+            raise ConfigError("trainer.max_epochs=-1 needs trainer.max_steps: the schedule ends with the run")
+        self._epoch_steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        self._max_epochs = num_steps / self._epoch_steps
+        if self.schedule.warmup_epochs >= self._max_epochs:
+            rank_zero_warn(
+                f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {self._max_epochs:g} "
+                "epochs: it ends before the learning rate reaches its peak"
+            )
+        scale = self._scale(trainer)
+        self.scheduler.base_lrs = [settings["lr"] * scale for settings in self._settings]
+        factor = self._factor(self.scheduler.last_epoch)
+        groups = self.scheduler.optimizer.param_groups
+        for group, settings, lr in zip(groups, self._settings, self.scheduler.base_lrs, strict=True):
+            group.update(settings, initial_lr=lr, lr=lr * factor)
+
+    def _scale(self, trainer: Trainer) -> float:
+        """Clips per step of this run over those that the learning rate belongs to."""
+        if self.schedule.reference_clips is None:
+            return 1.0
+        clips_per_batch = getattr(trainer.datamodule, "clips_per_batch", None)  # pyright: ignore
+        if clips_per_batch is None:
+            raise ConfigError("model.schedule.reference_clips needs data that tell their `clips_per_batch`")
+        clips = clips_per_batch * trainer.world_size * trainer.accumulate_grad_batches
+        scale = clips / self.schedule.reference_clips
+        peak = max(settings["lr"] for settings in self._settings)
+        rank_zero_info(
+            f"peak learning rate {peak * scale:.3g}: {peak:.3g} x {clips} clips per step ({clips_per_batch} in a batch "
+            f"x {trainer.world_size} devices x {trainer.accumulate_grad_batches} batches) / "
+            f"{self.schedule.reference_clips} of model.schedule.reference_clips"
+        )
+        return scale

@@ -1,0 +1,44 @@
+"""Whether data and net belong together, before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from mvit_video.types import ConfigError
+
+
+def check_data_fit_net(data: Any, net: nn.Module, multi_label: bool) -> None:
+    """Compares what a datamodule yields with what a net takes.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    for key, ours, name in (
+        ("data.clip.num_frames", data.clip.num_frames, "num_frames"),
+        ("data.crop_size", data.crop_size, "crop_size"),
+    ):
+        if ours != getattr(net, name):
+            raise ConfigError(
+                f"{key}={ours} but model.net.{name}={getattr(net, name)}: set both to the same value in the config"
+            )
+    has_many = getattr(data, "is_multilabel", False)
+    if has_many != multi_label:
+        kind = "any number of labels" if has_many else "one label"
+        raise ConfigError(
+            f"model.multi_label={str(multi_label).lower()} but the annotations give {kind} per video: "
+            f"set it to {str(has_many).lower()}"
+        )
+    num_classes: Any = net.num_classes
+    if data.num_classes > num_classes:
+        raise ConfigError(
+            f"{data.example_of(data.num_classes - 1)} has label {data.num_classes - 1} but model.net.num_classes="
+            f"{num_classes}: correct the label or set model.net.num_classes to {data.num_classes}"
+        )
+    if data.class_names is not None and data.num_classes < num_classes:  # meant for a part of a data set at most
+        rank_zero_warn(
+            f"the annotations name {data.num_classes} classes but model.net.num_classes={num_classes}: "
+            f"set model.net.num_classes to {data.num_classes}"
+        )

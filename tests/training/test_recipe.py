@@ -1,0 +1,199 @@
+"""What the published recipe adds to plain training: mixing, scaled rates, averages of weights, many labels, speed."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from sklearn.metrics import average_precision_score
+from torch.nn import functional as F
+
+import mvit_video as mv
+from mvit_video.data.mixing import Mixing
+from mvit_video.training import Schedule, Task
+from mvit_video.training.metrics import PercentMeanPrecision
+from mvit_video.training.speed import Speed
+from mvit_video.types import ConfigError
+
+Make = Callable[..., Any]
+
+
+def fit(trainer: Trainer, task: Task, data: LightningDataModule, ckpt_path: Path | None = None) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        trainer.fit(task, datamodule=data, ckpt_path=ckpt_path)
+
+
+class Rates(Callback):
+    def __init__(self) -> None:
+        self.lrs: list[list[float]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        self.lrs.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, 0.01 * 2 / 8), (3, 0.01 * 6 / 8)])
+def test_the_rate_follows_the_clips_of_a_step_and_says_so(
+    make_task: Make, make_trainer: Make, tiny_data: Make, caplog: pytest.LogCaptureFixture, accumulate: int,
+    expected: float,
+) -> None:  # fmt: skip
+    rates, data = Rates(), tiny_data(batch_size=2)
+    data.clips_per_batch = 2
+    schedule = Schedule(warmup_epochs=0, end_factor=1.0, reference_clips=8)
+    fit(make_trainer(rates, max_epochs=1, accumulate_grad_batches=accumulate), make_task(schedule=schedule), data)
+    assert rates.lrs[0] == pytest.approx([expected, expected])
+    line = next(message for message in caplog.messages if message.startswith("peak learning rate"))
+    assert f"{expected:.3g}: 0.01 x {2 * accumulate} clips per step" in line
+
+
+def test_a_scaled_rate_needs_to_know_the_clips(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+    with pytest.raises(ConfigError, match=r"model.schedule.reference_clips needs data that tell"):
+        fit(make_trainer(), make_task(schedule=Schedule(reference_clips=8, warmup_epochs=0)), tiny_data())
+
+
+def test_mixing_changes_training_only_and_repeats_exactly(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+    finals = []
+    for mixing in (None, Mixing(), Mixing()):
+        task, trainer = make_task(mixing=mixing), make_trainer()
+        fit(trainer, task, tiny_data(batch_size=4))
+        finals.append((task.net.head.weight.detach().clone(), trainer.callback_metrics))
+    assert not torch.equal(finals[0][0], finals[1][0])
+    assert torch.equal(finals[1][0], finals[2][0])
+    assert finals[1][1]["val/top1"] > 30
+
+
+def test_smoothing_of_mixed_targets(make_task: Make) -> None:
+    task = make_task(label_smoothing=0.2)
+    logits, target = torch.randn(4, 3), torch.eye(3)[[0, 1, 2, 0]] * 0.7 + torch.eye(3)[[1, 1, 0, 2]] * 0.3
+    smooth = target * 0.8 + 0.2 / 3
+    expected = -(smooth * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    assert task._loss(logits, target, 0.2) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_average_of_weights_is_validated_and_saved_and_goes_on(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+) -> None:
+    class Weights(Callback):
+        def __init__(self) -> None:
+            self.steps: list[torch.Tensor] = []
+            self.validated: list[torch.Tensor] = []
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            self.steps.append(pl_module.net.head.weight.detach().clone())
+
+        def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            self.validated.append(pl_module.net.head.weight.detach().clone())
+
+    def run(max_epochs: int, ckpt_path: Path | None = None) -> tuple[Weights, Task]:
+        weights, task = Weights(), make_task(schedule=Schedule(warmup_epochs=0, end_factor=1.0))
+        trainer = make_trainer(weights, EMAWeightAveraging(decay=0.8), max_epochs=max_epochs)
+        fit(trainer, task, tiny_data(), ckpt_path)
+        return weights, task
+
+    weights, task = run(1)
+    average = weights.steps[0]
+    for step in weights.steps[1:]:
+        average = 0.8 * average + 0.2 * step
+    assert torch.allclose(weights.validated[-1], average, atol=1e-6)
+    assert not torch.allclose(average, weights.steps[-1])
+    assert torch.allclose(task.net.head.weight, average, atol=1e-6)
+
+
+def test_many_labels(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+    data = tiny_data()
+    data.is_multilabel = True
+    collate = data.train_dataloader().collate_fn
+
+    def with_many(items: Any) -> Any:
+        batch = collate(items)
+        return batch._replace(label=F.one_hot(batch.label, 3).float())
+
+    for name in ("train_dataloader", "val_dataloader"):
+        loader = getattr(data, name)()
+        loader.collate_fn = with_many
+        setattr(data, name, lambda loader=loader: loader)
+    trainer, task = make_trainer(max_epochs=10), make_task(multi_label=True, label_smoothing=0.0, mixing=Mixing())
+    fit(trainer, task, data)
+    assert "val/top1" not in trainer.callback_metrics
+    assert trainer.callback_metrics["val/mAP"] > 60
+    batch = next(iter(data.val_dataloader()))
+    expected = task.net.eval()(batch.clip).sigmoid()
+    assert torch.allclose(task.eval().test_step(batch, 0)["probabilities"], expected)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_kind_of_labels_must_agree(make_task: Make, make_trainer: Make, tiny_data: Make, declared: bool) -> None:
+    data = tiny_data()
+    data.is_multilabel = not declared
+    with pytest.raises(ConfigError, match=f"model.multi_label={str(declared).lower()} but the annotations give"):
+        fit(make_trainer(), make_task(multi_label=declared), data)
+
+
+def test_mean_precision_is_sklearns() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 6, generator=generator)
+    label = (torch.rand(50, 6, generator=generator) < 0.3).float()
+    label[:, 4] = 0  # a class that nothing shows is left out
+    metric = PercentMeanPrecision(6)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No positive samples found in target")
+        metric.update(logits[:20], label[:20])
+        metric.update(logits[20:], label[20:])
+        found = metric.compute()
+    shown = [0, 1, 2, 3, 5]
+    assert float(found) == pytest.approx(100 * average_precision_score(label[:, shown], logits[:, shown]), rel=1e-5)
+
+
+def test_memory_switches_change_no_number() -> None:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"num_classes": 3, "depths": (1, 1), "embed_dim": 16, "num_frames": 4, "crop_size": 32}
+    net = mv.create_model("mvit_s_16x4", **settings, drop_path_rate=0.0, dropout=0.0)
+    lean = mv.create_model("mvit_s_16x4", **settings, drop_path_rate=0.0, dropout=0.0)
+    lean.load_state_dict(net.state_dict())
+    speed = Speed(channels_last=True, activation_checkpointing=True)
+    speed.apply(lean)
+    clip = torch.randn(2, 3, 4, 32, 32)
+    ordered = speed.order(clip)
+    assert ordered.is_contiguous(memory_format=torch.channels_last_3d)
+    expected, found = net(clip), lean(ordered)
+    assert torch.allclose(found, expected, atol=1e-5)
+    expected.sum().backward()
+    found.sum().backward()
+    for (name, ours), theirs in zip(net.named_parameters(), lean.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-4), name  # type: ignore[arg-type]
+
+
+def test_a_compiled_net_trains_alike_under_the_same_names(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tiny_net: Make
+) -> None:
+    states = []
+    for speed in (Speed(), Speed(compile="aot_eager")):
+        torch.manual_seed(0)
+        task, trainer = make_task(net=tiny_net(dropout=0.0), speed=speed), make_trainer()
+        fit(trainer, task, tiny_data(batch_size=4))
+        states.append(task.net.state_dict())
+    assert trainer.callback_metrics["train/compiled_graphs"] == 2  # one that trains, one that validates
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], atol=1e-5), name
+
+
+def test_impossible_speed(tiny_net: Make) -> None:
+    with pytest.raises(ConfigError, match=r"backend of torch.compile \(.*inductor.*\), got 'fast'"):
+        Speed(compile="fast")
+    with pytest.raises(ConfigError, match="activation_checkpointing: TinyNet has no such switch"):
+        Speed(activation_checkpointing=True).apply(tiny_net())
+
+
+def test_sgd_takes_the_groups(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+    optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    trainer = make_trainer(max_epochs=1)
+    fit(trainer, make_task(optimizer=optimizer, layer_decay=0.75), tiny_data())
+    assert {group["nesterov"] for group in trainer.optimizers[0].param_groups} == {True}
