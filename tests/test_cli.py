@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def test_module_is_a_command() -> None:
 def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit") == 0
     folder = tmp_path / "runs" / "tiny" / "version_0"
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert {"config.yaml", "metrics.csv", "run.json"} <= {path.name for path in folder.iterdir()}
     assert list(folder.glob("events.out.tfevents.*"))
     assert json.loads((folder / "run.json").read_text())["seed"] == 3
@@ -344,6 +345,6 @@ def test_last_is_the_newest_of_all_versions(tmp_path: Path) -> None:
     for version, age in ((9, 3), (10, 1), (11, 2)):
         path = tmp_path / f"version_{version}" / "checkpoints" / "last.ckpt"
         path.parent.mkdir(parents=True)
-        path.touch()
+        zipfile.ZipFile(path, "w").close()
         os.utime(path, (1000 - age, 1000 - age))
     assert find_checkpoint("last", tmp_path).parts[-3] == "version_10"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import mvit_video
-from mvit_video.types import ConfigError
+from mvit_video.types import CheckpointError, ConfigError
 
 PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
 if not PACKAGED_CONFIGS.is_dir():  # a source tree keeps them beside the package
@@ -87,14 +88,38 @@ def claim_version(root: Path) -> Path:
 def find_checkpoint(ckpt_path: str, root: Path) -> Path:
     """File that `--ckpt_path` speaks of; `last` and `best` are the newest of that name in the runs under `root`.
 
+    Where the newest `last.ckpt` is damaged, `last` is the one before it, which a run keeps as `previous.ckpt`, with a
+    warning. A path never means another file.
+
     Raises:
         ConfigError: there is none.
+        CheckpointError: there are some for `last`, all damaged.
     """
     if ckpt_path not in ("last", "best"):
         if not Path(ckpt_path).exists():
             raise ConfigError(f"--ckpt_path {ckpt_path}: there is no such file")
         return Path(ckpt_path)
-    found = list(root.glob(f"version_*/checkpoints/{ckpt_path}.ckpt"))
+    names = ("last", "previous") if ckpt_path == "last" else ("best",)
+    found = [path for name in names for path in root.glob(f"version_*/checkpoints/{name}.ckpt")]
     if not found:
         raise ConfigError(f"--ckpt_path {ckpt_path}: there is no version_*/checkpoints/{ckpt_path}.ckpt under {root}")
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if ckpt_path == "best" or found[0].is_dir():  # a folder is a checkpoint of several processes
+        return found[0]
+    whole = next(filter(_is_whole, found), None)
+    if whole is None:
+        raise CheckpointError(f"--ckpt_path last: {found[0]} is truncated or damaged, and so is all before it")
+    if whole != found[0]:
+        from lightning.pytorch.utilities import rank_zero_warn  # slow, and of no use to other verbs
+
+        rank_zero_warn(f"{found[0]} is truncated or damaged: going on from {whole}, the one before it")
+    return whole
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether nothing of a checkpoint is cut off or changed; reads all of it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import logging
 import multiprocessing.util
 import os
 import re
 import shutil
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -27,21 +27,26 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mvit_video.cli import TRAINER_VERBS, Stopped
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name
 from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.loader import explain_dead_worker
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.training import (
+    TERMINATION_SIGNALS,
     AtomicCheckpointIO,
     BestCheckpoint,
     EpochLine,
     FailureList,
+    LastCheckpoint,
     ProgressBar,
     RunRecord,
     StepSeed,
+    StopAtFailureRate,
+    StopAtNonFinite,
     StopBetweenSteps,
     Task,
     Throughput,
-    last_checkpoint,
+    TrainingError,
 )
-from mvit_video.types import CheckpointError, ConfigError
+from mvit_video.types import CheckpointError, ConfigError, MVitVideoError
 
 DESCRIPTIONS = {
     "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
@@ -130,6 +135,14 @@ class VideoCLI(LightningCLI):
         theirs = LightningCLI.subcommands()
         return {verb: theirs[verb] | {"verbose", "weights_only"} for verb in TRAINER_VERBS}
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what belongs to no class."""
+        parser.add_argument(
+            "--checkpoint_every_n_steps",
+            type=int | None,
+            help="optimiser steps from one last.ckpt to the next within an epoch; null writes it after each epoch only",
+        )
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses what `main` prepared."""
         self.config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
@@ -151,7 +164,7 @@ class VideoCLI(LightningCLI):
             self.run_folder = next_version(root)
         else:
             self.run_folder = claim_version(root)
-        self._stopper = StopBetweenSteps(self.run_folder / "checkpoints" / "last.ckpt")
+        self._stopper = StopBetweenSteps(self._checkpoint("last"))
         # Ctrl-C and SIGTERM go to the whole process group: loader workers that hear them die before the run is saved
         multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
 
@@ -199,12 +212,25 @@ class VideoCLI(LightningCLI):
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
-            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run:  # pyright: ignore
+            has_begun = self.run_folder.joinpath("checkpoints").exists()
+            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run and not has_begun:  # pyright: ignore
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
             raise
+        except TrainingError:
+            if not self.trainer.is_global_zero:  # one of several processes speaks
+                raise Stopped("", 1) from None
+            raise
+        except RuntimeError as error:
+            if death := explain_dead_worker(error):
+                raise death from None
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise MVitVideoError(f"{error.filename or self.run_folder}: {error.strerror}; make room") from error
+            raise
         except SystemExit as stop:
-            terminated = isinstance(stop, SIGTERMException) or self._stopper.signum == signal.SIGTERM
+            terminated = isinstance(stop, SIGTERMException) or self._stopper.signum in TERMINATION_SIGNALS
             if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             message = "stopped" if self.trainer.is_global_zero else ""
@@ -215,6 +241,9 @@ class VideoCLI(LightningCLI):
     @property
     def _settings(self) -> Namespace:
         return self.config[str(self.subcommand)]
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.run_folder / "checkpoints" / f"{name}.ckpt"
 
     def _callbacks(self) -> list[Callback]:
         config = self._settings
@@ -231,10 +260,11 @@ class VideoCLI(LightningCLI):
         callbacks += [Throughput(), EpochLine(self.run_folder if writes else None), self._stopper]
         if writes:
             callbacks.append(FailureList(self.run_folder))
+        callbacks += [StopAtFailureRate(), StopAtNonFinite(self._checkpoint("last_good") if writes else None)]
         if seed is not None:
             callbacks.append(StepSeed(seed))
         if config.trainer.enable_checkpointing is not False:
-            callbacks.append(last_checkpoint())
+            callbacks.append(LastCheckpoint(config.checkpoint_every_n_steps))
             if config.data.val is not None:
                 callbacks.append(BestCheckpoint())
         return callbacks

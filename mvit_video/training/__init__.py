@@ -1,24 +1,31 @@
 """Training: the Lightning task, its schedule, and the callbacks around it."""
 
 from mvit_video.training.callbacks import EpochLine, ProgressBar, RunRecord, StepSeed, Throughput
-from mvit_video.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, StopBetweenSteps, last_checkpoint
+from mvit_video.training.checkpoint_io import AtomicCheckpointIO
+from mvit_video.training.checkpoints import BestCheckpoint, LastCheckpoint
 from mvit_video.training.failures import FailureList
+from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
 from mvit_video.training.schedule import Schedule
+from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps, TrainingError
 from mvit_video.training.task import Task
 
 __all__ = [
+    "TERMINATION_SIGNALS",
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "EpochLine",
     "FailureList",
     "InitFrom",
+    "LastCheckpoint",
     "ProgressBar",
     "RunRecord",
     "Schedule",
     "StepSeed",
+    "StopAtFailureRate",
+    "StopAtNonFinite",
     "StopBetweenSteps",
     "Task",
     "Throughput",
-    "last_checkpoint",
+    "TrainingError",
 ]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, StopBetweenSteps, Task, last_checkpoint
+from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StopBetweenSteps, Task
 from mvit_video.types import CheckpointError
 
 Make = Callable[..., Any]
@@ -102,10 +102,10 @@ def test_stopped_and_continued_run_equals_one_run(
 def test_last_is_written_although_best_is_not(
     make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
 ) -> None:
-    trainer = make_trainer(BestCheckpoint(), last_checkpoint(), max_epochs=3, enable_checkpointing=True)
+    trainer = make_trainer(BestCheckpoint(), LastCheckpoint(), max_epochs=3, enable_checkpointing=True)
     trainer.fit(make_task(optimizer=partial(torch.optim.AdamW, lr=0.0)), datamodule=tiny_data())
     files = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
-    assert files == {"best.ckpt": 0, "last.ckpt": 2}
+    assert files == {"best.ckpt": 0, "previous.ckpt": 1, "last.ckpt": 2}
 
 
 class Score(Callback):
@@ -125,7 +125,7 @@ def test_continued_run_begins_with_the_best_of_the_run_before(
 ) -> None:
     def fit(folder: str, epochs: int, ckpt_path: Path | None = None) -> Path:
         trainer = make_trainer(
-            Score(*scores), BestCheckpoint(), last_checkpoint(), max_epochs=epochs, enable_checkpointing=True,
+            Score(*scores), BestCheckpoint(), LastCheckpoint(), max_epochs=epochs, enable_checkpointing=True,
             default_root_dir=tmp_path / folder,
         )  # fmt: skip
         trainer.fit(make_task(), datamodule=tiny_data(), ckpt_path=ckpt_path)

@@ -1,0 +1,103 @@
+"""Checkpoint files: written whole or not at all, and read without running anything they contain."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch import Trainer
+
+from mvit_video.types import CheckpointError
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that no reader ever meets half a file.
+
+    Lightning writes to the system's folder for temporary files first; from there to another file system it copies,
+    and a copy can be cut off. The `last.ckpt` that a new one replaces stays as `previous.ckpt`.
+
+    Attributes:
+        unwritten: reasons why the newest version of a file could not be written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unwritten: dict[Path, str] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes `checkpoint` to `path` and replaces what was there.
+
+        A file that cannot be written, such as on a full disk, is warned of and noted in `unwritten`, not raised: one
+        process writes, and the others wait for it.
+        """
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())  # or a crash of the machine leaves an empty file under the final name
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+            os.replace(unfinished, path)
+            self.unwritten.pop(path, None)
+        except Exception as error:
+            reason = _system_error(error)
+            if reason is None:
+                raise
+            self.unwritten[path] = reason
+            kept = "the file of before stays" if path.exists() else "there is none of before"
+            step = checkpoint.get("global_step")
+            text = f"{path} of step {step} could not be written ({reason}): {kept}, the run goes on; free some space"
+            warnings.warn(text, stacklevel=2)
+        finally:
+            with suppress(OSError):
+                unfinished.unlink()
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of a run, without running anything it contains, whatever `weights_only` says.
+
+        Raises:
+            CheckpointError: the file cannot be read, is cut off, is no such checkpoint, or needs code to be loaded.
+        """
+        try:
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except pickle.UnpicklingError as error:
+            code = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if code is None:
+                raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
+            raise CheckpointError(f"{path}: refused, since loading it would run code ({code[1]})") from error
+        except Exception as error:  # damaged bytes can fail in any way
+            raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
+        if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
+            raise CheckpointError(f"{path}: not a checkpoint of a run; expected the last.ckpt or best.ckpt of one")
+        return checkpoint
+
+
+def why_unwritten(trainer: Trainer, path: str | Path) -> str | None:
+    """Why the newest version of a checkpoint could not be written, the same in all processes; None if it was."""
+    unwritten: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "unwritten", {})
+    return trainer.strategy.broadcast(unwritten.get(Path(path)))
+
+
+def _system_error(error: BaseException | None) -> str | None:
+    """What the operating system said: torch raises an error of its own over it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        error = error.__context__
+    return None
