@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from mvit_video.data.sampling import (
     clip_span,
     dense_clips,
+    frames_within,
     order_frames,
     random_clip,
     segment_frames,
     spatial_crops,
+    timed_clip,
     uniform_clips,
 )
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
@@ -150,3 +152,31 @@ def test_frame_orders_keep_the_frames() -> None:
 def test_impossible_specs_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(0, 12_000), st.integers(0, 4_000),
+    st.integers(1, 40),
+)  # fmt: skip
+def test_timed_clip_law(gaps: list[int], start: int, length: int, num_frames: int) -> None:
+    """Times are thousandths of a second."""
+    stamps = np.cumsum([0, *gaps])
+    clip = timed_clip(stamps / 1000, start / 1000, (start + length) / 1000, num_frames)
+    inside = np.flatnonzero((stamps >= start) & (stamps < start + length))
+    assert clip.dtype == np.int64
+    assert len(clip) == num_frames
+    assert (np.diff(clip) >= 0).all()
+    if len(inside):
+        assert clip[0] == inside[0]
+        assert num_frames == 1 or clip[-1] == inside[-1]
+    else:
+        assert (clip == np.flatnonzero(stamps <= start)[-1]).all()
+
+
+def test_times_are_compared_as_written_not_as_rounded() -> None:
+    stamps = np.arange(30) / 30
+    assert stamps[9] < 0.1 + 0.2
+    assert frames_within(stamps, 0.1 + 0.2, 0.7 + 0.1) == (9, 24)
+    assert frames_within(stamps, 0.5, 0.5) == (15, 15)
+    assert frames_within(stamps, 0.5, 0.1) == (15, 15)
+    assert frames_within(stamps, 0.9, float("inf")) == (27, 30)
