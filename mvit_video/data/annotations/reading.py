@@ -1,60 +1,72 @@
-"""From an annotation file to a table."""
+"""From an annotation file or folder to a table."""
 
 from __future__ import annotations
 
-import csv
+import glob
 import os
 import re
 import shlex
-from itertools import dropwhile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
+from mvit_video.data.annotations import charades, kinetics
+from mvit_video.data.annotations.classes import ClassNames, given_names, names_beside, parse_json
+from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
+from mvit_video.data.annotations.folders import read_folders
+from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
+from mvit_video.data.annotations.lists import read_list
+from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
+from mvit_video.data.annotations.rows import Rows, make_table
+from mvit_video.data.annotations.something import is_something, read_something
+from mvit_video.data.annotations.splits import is_hmdb, is_ucf, read_hmdb, read_ucf
 from mvit_video.data.annotations.table import VideoTable
 from mvit_video.types import AnnotationError
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-
-_QUOTED_PATH = re.compile(r"""(?P<quote>["'])(?P<path>.+?)(?P=quote)[\s,]+(?P<label>\S.*)""")
-_INTEGER_LABEL = re.compile(r"(?P<path>.*\S)[\s,]+(?P<label>-?\d+)")
+_JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_TABLE_COLUMNS = {"path", "label", "labels", "start", "end"}
 
 
-def load_annotations(source: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> VideoTable:
-    """Read an annotation file, or a folder that holds one folder of videos per class.
+def load_annotations(
+    source: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    allow_outside: bool = False,
+    class_names: Sequence[str] | str | os.PathLike[str] | None = None,
+) -> VideoTable:
+    """Read the annotations of a data set, whose kind is recognised by what they are.
 
-    A line is a path and a label, separated by a tab, a comma or spaces; the label is the last field, a class number
-    or a class name. Quotes around the path are dropped. Blank lines and lines that start with `#` are skipped. Names
-    are numbered in sorted order. That the videos exist is found out when they are opened.
+    A list of `path label` lines; CSV, JSON lines or Parquet with the columns `path`, `label` (or `labels`), and perhaps
+    `start` and `end` in seconds; a folder that holds one folder of videos per class; the published files of Kinetics,
+    Something-Something V2, UCF101, HMDB51 and Charades; the manifest of a scan; tar shards. docs/data.md shows each.
 
-    A file with a header that names the columns `path` and `label`, or a `.csv` file with a comma in its first line,
-    follows the rules of CSV: other columns are left aside, and a line that starts with `#` is a video.
+    Labels are class numbers or class names. Names are numbered by `class_names`, else as the annotations say, else by
+    a file `classes.txt` or `classes.json` beside them, else in sorted order.
 
     Args:
         root: folder that relative paths start from; None is the folder of the file. A folder of classes is its own.
+        allow_outside: let relative paths leave the root by `..`, and absolute ones lie outside of a root that is given.
+        class_names: name of each class in the order of their numbers, or a file that holds them.
 
     Raises:
         AnnotationError: names the file, the line and the value.
     """
+    if _are_shards(source):
+        from mvit_video.data.shards import load_shards
+
+        return load_shards(os.fspath(source))
     path = Path(source)
-    if path.is_dir():
-        return _read_folders(path)
-    if not path.exists():
+    if not path.exists() and not is_hmdb(path):
         raise AnnotationError(
             path, 0, f"no such annotation file or folder; {how_to_get(path)}; set data.train, data.val or data.test"
         )  # fmt: skip
-    rows = _read_rows(path, _read_lines(path))
-    if not rows:
-        raise AnnotationError(path, 0, "holds no videos; write one `path label` per line")
-    for number, video, _ in rows:
-        if not os.path.isabs(video) and os.path.normpath(video).split(os.sep)[0] == os.pardir:
-            raise AnnotationError(path, number, f"path {video!r} leaves the root folder; set data.root above it")
-    values, class_names = _number_labels(path, rows)
-    paths = pa.array([video for _, video, _ in rows])
-    return VideoTable(paths, values, class_names, Path(root) if root is not None else path.parent)
+    given = given_names(class_names) if class_names is not None else None
+    folder = Path(root) if root is not None else None
+    if path.is_dir():
+        known = given or names_beside(path)
+        return make_table(read_folders(path, need_all=known is None), path, known, allow_outside=allow_outside)
+    rows = _read_rows(path, folder, given)
+    known = given or rows.classes or names_beside(path)
+    return make_table(rows, folder, known, allow_outside=allow_outside)
 
 
 def how_to_get(source: str | os.PathLike[str] = "") -> str:
@@ -69,120 +81,38 @@ def how_to_get(source: str | os.PathLike[str] = "") -> str:
     )
 
 
-class _Row(NamedTuple):
-    line: int
-    path: str
-    label: str
+def _are_shards(source: str | os.PathLike[str]) -> bool:
+    text = os.fspath(source)
+    return "://" in text or text.endswith(".tar") or next(glob.iglob(f"{glob.escape(text)}/*.tar"), None) is not None
 
 
-def _read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(path, 0, f"is not a text file (byte {error.start} is no UTF-8)") from None
-    except OSError as error:
-        raise AnnotationError(path, 0, f"cannot be read ({error.strerror})") from None
-    stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
-    return [(number, line) for number, line in stripped if line]
+def _read_rows(file: Path, root: Path | None, given: ClassNames | None) -> Rows:
+    if not file.exists():
+        return read_hmdb(file, root)
+    if read_head(file).startswith(PARQUET_MAGIC):
+        return read_parquet(file)
+    lines = read_lines(file)
+    if file.suffix.lower() in _JSON_SUFFIXES:
+        return _read_json(lines, root, given)
+    if is_ucf(lines):
+        return read_ucf(lines, root)
+    below = below_comments(lines)
+    header = read_header(below, [kinetics.COLUMNS, charades.COLUMNS, {"path", "label"}, {"path", "labels"}])
+    if header is None and file.suffix.lower() == ".csv" and len(lines):
+        header = guess_header(lines)
+    if header is None:
+        return read_list(lines)
+    if set(header.names) >= kinetics.COLUMNS:
+        return kinetics.read_kinetics(header, root)
+    if set(header.names) >= charades.COLUMNS:
+        return charades.read_charades(header, root)
+    return read_table_columns(read_columns(header, _TABLE_COLUMNS))
 
 
-def _read_rows(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
-    below_comments = list(dropwhile(lambda numbered: numbered[1].startswith("#"), lines))
-    if below_comments and {"path", "label"} <= set(_column_names(below_comments[0][1])):
-        return _read_csv(file, below_comments)
-    # training lists of other projects are called `.csv`, but separate by spaces
-    if file.suffix.lower() == ".csv" and lines and "," in lines[0][1]:
-        return _read_csv(file, lines)
-    return [_split_line(file, number, line) for number, line in lines if not line.startswith("#")]
-
-
-def _read_csv(file: Path, lines: list[tuple[int, str]]) -> list[_Row]:
-    (number, head), columns = lines[0], ["path", "label"]
-    # a path has a suffix, a folder or a number, which names of columns do not
-    if set(columns) & set(_column_names(head)) or not re.search(r"[./\\\d]", head):
-        lines, columns = lines[1:], _column_names(head)
-        missing = [name for name in ("path", "label") if name not in columns]
-        if missing:
-            raise AnnotationError(
-                file, number, f"the header {head!r} has no column {missing[0]!r}; it needs the columns path and label"
-            )
-    rows: list[_Row] = []
-    for number, line in lines:
-        fields = _csv_fields(line)
-        row = dict(zip(columns, fields, strict=False))
-        if len(fields) != len(columns) or not row["path"] or not row["label"]:
-            expected = ",".join(columns)
-            raise AnnotationError(
-                file, number, f"expected `{expected}`, got {line!r}; put quotes around a path with a comma"
-            )
-        rows.append(_Row(number, row["path"], row["label"]))
-    return rows
-
-
-def _csv_fields(line: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
-
-
-def _column_names(line: str) -> list[str]:
-    return [field.lower() for field in _csv_fields(line)]
-
-
-def _split_line(file: Path, number: int, line: str) -> _Row:
-    if match := _QUOTED_PATH.fullmatch(line):
-        return _Row(number, match["path"], match["label"])
-    if "\t" not in line and (match := _INTEGER_LABEL.fullmatch(line)):
-        path, label = match["path"].rstrip(" ,"), match["label"]
-    else:
-        separator = next((mark for mark in "\t, " if mark in line), None)
-        path, _, label = line.rpartition(separator) if separator else ("", "", line)
-    row = _Row(number, path.strip(), label.strip())
-    if not row.path or not row.label:
-        raise AnnotationError(file, number, f"expected `path label`, got {line!r}")
-    if not _is_video(row.path) and any(_is_video(word) for word in re.split(r"[\s,]+", row.path)):
-        raise AnnotationError(
-            file, number, f"path and label cannot be told apart in {line!r}; put a tab between them, or write CSV"
-        )
-    return row
-
-
-def _is_video(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
-
-
-def _number_labels(file: Path, rows: list[_Row]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    numbers, labels = [row.line for row in rows], [row.label for row in rows]
-    is_number = [re.fullmatch(r"-?\d+", label) is not None for label in labels]
-    if any(is_number) != all(is_number):
-        odd = is_number.index(not is_number[0])
-        raise AnnotationError(
-            file, numbers[odd], f"label {labels[odd]!r} mixes class names and class numbers; line {numbers[0]} has "
-            f"{labels[0]!r}"
-        )  # fmt: skip
-    if not is_number[0]:
-        names = tuple(sorted(set(labels)))
-        rank = {name: i for i, name in enumerate(names)}
-        return np.array([rank[label] for label in labels], dtype=np.int64), names
-    for number, label in zip(numbers, labels, strict=True):
-        if not -1 <= int(label) < 2**31:
-            raise AnnotationError(file, number, f"label {label} is out of range; classes count from 0, -1 is unknown")
-    return np.array([int(label) for label in labels], dtype=np.int64), None
-
-
-def _read_folders(folder: Path) -> VideoTable:
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    videos = [
-        (video.relative_to(folder).as_posix(), label)
-        for label, entry in enumerate(classes)
-        for video in sorted(entry.iterdir())
-        if _is_video(video.name) and not video.name.startswith(".")
-    ]
-    if not videos:
-        known = " ".join(sorted(VIDEO_SUFFIXES))
-        raise AnnotationError(folder, 0, f"holds no folder with videos ({known}); give one folder per class")
-    paths, labels = zip(*videos, strict=True)
-    names = tuple(entry.name for entry in classes)
-    empty = set(range(len(names))) - set(labels)
-    if empty:
-        raise AnnotationError(folder / names[min(empty)], 0, "holds no videos; remove the folder or fill it")
-    return VideoTable(pa.array(paths), np.array(labels, dtype=np.int64), names, folder)
+def _read_json(lines: Lines, root: Path | None, given: ClassNames | None) -> Rows:
+    if not len(lines) or not lines.line(0).startswith("["):
+        return read_jsonl(lines)
+    records = parse_json(lines.file, lines.data.decode("utf-8-sig"))
+    if is_something(records):
+        return read_something(lines.file, records, root, given)
+    return read_records(lines.file, records)

@@ -85,10 +85,9 @@ def test_class_names_may_end_in_a_number(write: Write, text: str) -> None:
 
 
 def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
-    path = write("a.mp4 0\n/abs/b.mp4 1\n")
+    path = write("a.mp4 0\n")
     assert load_annotations(path).locate(0) == tmp_path / "a.mp4"
     assert load_annotations(path, tmp_path / "videos").locate(0) == tmp_path / "videos" / "a.mp4"
-    assert load_annotations(path, tmp_path / "videos").locate(1) == Path("/abs/b.mp4")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: 
         ("a.mp4 riding a bike\n", "list.txt", 1, "'a.mp4 riding a bike'; put a tab between them, or write CSV"),
         ("a.mp4 0\nb.mp4 class 10\n", "list.txt", 2, "cannot be told apart in 'b.mp4 class 10'"),
         ("a.mp4,class 10\n", "list.txt", 1, "cannot be told apart in 'a.mp4,class 10'"),
-        ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* line 1 has '0'"),
+        ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* first is '0'"),
         ("a.mp4 -2\n", "list.txt", 1, "label -2 is out of range"),
         ("a.mp4 99999999999999999999\n", "list.txt", 1, "label 99999999999999999999"),
         ("a.mp4 0\n../b.mp4 1\n", "list.txt", 2, r"'\.\./b\.mp4' leaves the root"),

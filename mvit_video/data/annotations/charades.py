@@ -1,0 +1,61 @@
+"""The CSV files of Charades, with several actions per video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mvit_video.data.annotations.arrow import compute, first, matches
+from mvit_video.data.annotations.classes import ClassNames, read_names
+from mvit_video.data.annotations.delimited import Header, read_columns, split_labels
+from mvit_video.data.annotations.rows import Rows, locate_videos
+
+COLUMNS = {"id", "actions"}
+
+_CLASSES_FILE = "Charades_v1_classes.txt"
+_CODES = tuple(f"c{number:03d}" for number in range(157))
+_ACTION = r"^c[0-9]{3} [0-9.]+ [0-9.]+$"
+
+
+def read_charades(header: Header, root: Path | None) -> Rows:
+    """Videos with the actions that occur in them, each counted once wherever it occurs.
+
+    Classes are called as `Charades_v1_classes.txt` beside the annotations says, else by their codes.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    columns = read_columns(header, COLUMNS)
+    lines, values = columns
+    actions = split_labels(values["actions"])
+    spoken = actions.flatten()
+    bad = first(~matches(spoken, _ACTION))
+    if bad is not None:
+        row = int(compute.list_parent_indices(actions)[bad].as_py())
+        raise lines.error(row, f"action {spoken[bad].as_py()!r} is not of the form `c092 11.90 21.20`")
+    classes = _read_classes(lines.file.parent / _CLASSES_FILE)
+    numbers = compute.utf8_slice_codeunits(spoken, 1, 4).cast(pa.int64()).to_numpy()
+    unknown = first(numbers >= len(classes.names))
+    if unknown is not None:
+        row = int(compute.list_parent_indices(actions)[unknown].as_py())
+        raise lines.error(
+            row, f"action {spoken[unknown].as_py()!r} is none of the {len(classes.names)} classes of {classes.origin}"
+        )
+    labels = _once(np.asarray(compute.list_parent_indices(actions)), numbers, len(lines))
+    rows = Rows(lines.file, lines.numbers, values["id"], labels, classes=classes)
+    return locate_videos(rows, root or lines.file.parent, [values["id"]])
+
+
+def _once(parents: np.ndarray, numbers: np.ndarray, num_videos: int) -> pa.LargeListArray:
+    pairs = np.unique(np.stack([parents, numbers]), axis=1)
+    counts = np.bincount(pairs[0], minlength=num_videos)
+    return pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)])), pa.array(pairs[1]))
+
+
+def _read_classes(file: Path) -> ClassNames:
+    if not file.is_file():
+        return ClassNames(_CODES, "Charades")
+    names, origin = read_names(file)
+    return ClassNames(tuple(name.removeprefix(f"c{i:03d}").strip() for i, name in enumerate(names)), origin)

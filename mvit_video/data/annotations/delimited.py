@@ -1,0 +1,186 @@
+"""Files of columns with commas or tabs between them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations.arrow import as_strings, compute, first, joined, matches, strip, to_mask
+from mvit_video.data.annotations.files import SUFFIX_PATTERN
+from mvit_video.data.annotations.lines import Lines
+from mvit_video.data.annotations.rows import Rows
+
+# the csv module drops blanks before a quote, Arrow takes the quote for a letter
+_QUOTE_AFTER_BLANK = re.compile(rb'(^|[,\t])[ \t]+"', re.MULTILINE)
+_VIDEO_AND_BLANK = re.compile(rf"""{SUFFIX_PATTERN}["']?[ \t]+[^,]*""")
+
+
+class Columns(NamedTuple):
+    """Columns of strings by their names in lower case.
+
+    Attributes:
+        lines: where each row stands.
+    """
+
+    lines: Lines
+    values: dict[str, pa.Array]
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the columns."""
+        return set(self.values)
+
+
+class Header(NamedTuple):
+    """Names of the columns, and the lines below."""
+
+    names: list[str]
+    mark: str
+    body: Lines
+
+
+def read_header(lines: Lines, known: Sequence[set[str]]) -> Header | None:
+    """Header of a file whose first line names all columns of one of the known sets."""
+    for mark in ",\t":
+        names = _column_names(lines.line(0), mark) if len(lines) else []
+        if any(columns <= set(names) for columns in known):
+            return Header(names, mark, lines.below(1))
+    return None
+
+
+def guess_header(lines: Lines) -> Header | None:
+    """Header, written or implied, of a file that is called CSV; None when its first line separates by blanks.
+
+    Training lists of other projects are called `.csv`, but separate by blanks.
+
+    Raises:
+        AnnotationError: the header lacks a column.
+    """
+    head = lines.line(0)
+    if "," not in head or _VIDEO_AND_BLANK.search(head):
+        return None
+    names, needed = _column_names(head, ","), ("path", "label")
+    # a path has a suffix, a folder or a number, which names of columns do not
+    if not set(needed) & set(names) and re.search(r"[./\\\d]", head):
+        return Header(list(needed), ",", lines)
+    missing = [name for name in needed if name not in names]
+    raise lines.error(0, f"the header {head!r} has no column {missing[0]!r}; it needs the columns path and label")
+
+
+def read_columns(header: Header, wanted: set[str]) -> Columns:
+    """Some of the columns of a file, without the blanks around values.
+
+    Raises:
+        AnnotationError: a line has more or fewer fields than the header.
+    """
+    body = header.body
+    if not len(body):
+        return Columns(body, {name: body.text for name in header.names if name in wanted})
+    places = {name: place for place, name in enumerate(header.names) if name in wanted}
+    columns = _read_quickly(header, places)
+    if columns is None:
+        columns = _read_carefully(header, places)
+    return Columns(body, columns)
+
+
+def read_table_columns(columns: Columns) -> Rows:
+    """Rows of a file with the columns `path`, `label` or `labels`, and perhaps `start` and `end`.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    lines, values = columns
+    labels = values["labels" if "labels" in values else "label"]
+    for name in ("path", "label"):
+        empty = first(to_mask(compute.equal(compute.binary_length(values.get(name, lines.text)), 0)))
+        if empty is not None:
+            raise lines.error(empty, f"has no {name}, got {lines.line(empty)!r}")
+    if "labels" in values:
+        labels = split_labels(labels)
+    spans = None
+    if columns.names & {"start", "end"}:
+        spans = np.stack([read_seconds(columns, name) for name in ("start", "end")], axis=1)
+    return Rows(lines.file, lines.numbers, values["path"], labels, spans)
+
+
+def split_labels(values: pa.Array) -> pa.Array:
+    """Lists of the labels that semicolons separate; none in an empty string."""
+    parts = compute.split_pattern(values, ";")
+    stripped = strip(parts.flatten())
+    full = to_mask(compute.not_equal(compute.binary_length(stripped), 0))
+    counts = np.bincount(compute.list_parent_indices(parts).to_numpy()[full], minlength=len(values))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets), stripped.filter(pa.array(full)))
+
+
+def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
+    """Seconds of a column; NaN where it is empty or not there.
+
+    Raises:
+        AnnotationError: a value is no number.
+    """
+    if name not in columns.values:
+        return np.full(len(columns.lines), np.nan)
+    values = columns.values[name]
+    is_empty = to_mask(compute.equal(compute.binary_length(values), 0))
+    bad = first(~is_empty & ~matches(values, r"^-?[0-9]*\.?[0-9]+(e-?[0-9]+)?$|^[0-9]+\.$"))
+    if bad is not None:
+        raise columns.lines.error(bad, f"{name} {values[bad].as_py()!r} is no number of seconds")
+    return (
+        compute.if_else(pa.array(is_empty), pa.scalar(None, values.type), values)
+        .cast(pa.float64())
+        .to_numpy(zero_copy_only=False)
+    )
+
+
+def _column_names(line: str, mark: str) -> list[str]:
+    return [field.lower() for field in _fields(line, mark)]
+
+
+def _fields(line: str, mark: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([line], delimiter=mark, skipinitialspace=True))]
+
+
+def _read_quickly(header: Header, places: dict[str, int]) -> dict[str, pa.Array] | None:
+    """Columns as Arrow reads them; None where it reads other rows than the csv module does, or none at all."""
+    body = header.body
+    data = pa.py_buffer(body.data)[int(body.starts[0]) :]
+    if b'"' in body.data and _QUOTE_AFTER_BLANK.search(body.data):
+        return None
+    names = [str(place) for place in range(len(header.names))]
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=header.mark),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.large_string()),
+                include_columns=[str(place) for place in places.values()],
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if len(table) != len(body):
+        return None
+    return {name: strip(joined(table.column(str(place)))) for name, place in places.items()}
+
+
+def _read_carefully(header: Header, places: dict[str, int]) -> dict[str, pa.Array]:
+    """Columns as the csv module reads them line by line."""
+    lines, columns = header.body, {name: [] for name in places}
+    for i in range(len(lines)):
+        fields = _fields(lines.line(i), header.mark)
+        if len(fields) != len(header.names):
+            expected = header.mark.join(header.names)
+            raise lines.error(i, f"expected `{expected}`, got {lines.line(i)!r}; put quotes around a path with a comma")
+        for name, place in places.items():
+            columns[name].append(fields[place])
+    return {name: as_strings(values) for name, values in columns.items()}

@@ -1,0 +1,97 @@
+"""Which files are videos, and where under a folder they lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mvit_video.data.annotations.arrow import as_strings, compute, to_mask
+from mvit_video.types import AnnotationError
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+SUFFIX_PATTERN = rf"(?i:\.(?:{'|'.join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))}))"
+
+MAX_DEPTH = 3
+"""Folders between the root and a video that is looked for by its name."""
+
+
+def is_video(path: str) -> bool:
+    """Whether a path ends like that of a video."""
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written down; other bytes come as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+FoldersOf = Callable[[int], set[str]]
+"""Names of the folders where the video of a row is expected."""
+
+
+class VideoIndex:
+    """The videos under a folder by their names without suffix; the folder is listed once.
+
+    Raises:
+        AnnotationError: the folder cannot be listed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        paths: list[str] = []
+        try:
+            _list_videos(str(root), "", MAX_DEPTH, paths)
+        except OSError as error:
+            raise AnnotationError(
+                root, 0, f"the folder of the videos cannot be listed ({error.strerror}); set data.root"
+            ) from None
+        paths.sort()
+        self.root = root
+        self.paths = as_strings(paths)
+        self.names = as_strings([os.path.splitext(os.path.basename(path))[0] for path in paths])
+        counts = compute.value_counts(self.names)
+        self._repeated = counts.field("values").filter(compute.greater(counts.field("counts"), 1))
+
+    def find(self, names: pa.Array, folders_of: FoldersOf) -> pa.Array:
+        """Path of each name, relative to the root; null where there is none.
+
+        Args:
+            folders_of: names of folders where the video of a row is expected, which decide between equal names.
+
+        Raises:
+            AnnotationError: several videos have a name and no folder decides.
+        """
+        paths = self.paths.take(compute.index_in(names, value_set=self.names))
+        mask = to_mask(compute.is_in(names, value_set=self._repeated))
+        if not mask.any():
+            return paths
+        repeated = to_mask(compute.is_in(self.names, value_set=self._repeated))
+        equal: dict[str, list[str]] = {}
+        for name, path in zip(
+            *(column.filter(pa.array(repeated)).to_pylist() for column in (self.names, self.paths)), strict=True
+        ):
+            equal.setdefault(name, []).append(path)
+        chosen = [self._choose(equal[names[int(row)].as_py()], folders_of(int(row))) for row in np.flatnonzero(mask)]
+        return compute.replace_with_mask(paths, pa.array(mask), as_strings(chosen))
+
+    def _choose(self, equal: list[str], folders: set[str]) -> str:
+        fitting = [path for path in equal if folders & set(path.split("/")[:-1])] or equal
+        if len(fitting) > 1:
+            raise AnnotationError(
+                self.root, 0, f"holds both {fitting[0]!r} and {fitting[1]!r}; set data.root to the folder that counts"
+            )
+        return fitting[0]
+
+
+def _list_videos(folder: str, prefix: str, depth: int, paths: list[str]) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not is_utf8(entry.name):
+                continue
+            if is_video(entry.name):
+                paths.append(prefix + entry.name)
+            elif depth and entry.is_dir():
+                _list_videos(entry.path, f"{prefix}{entry.name}/", depth - 1, paths)

@@ -1,0 +1,54 @@
+"""Folders that hold one folder of videos per class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mvit_video.data.annotations.arrow import as_strings
+from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_utf8, is_video
+from mvit_video.data.annotations.rows import Rows
+from mvit_video.types import AnnotationError
+
+
+def read_folders(folder: Path, *, need_all: bool) -> Rows:
+    """Videos in the folders of a folder; the folders' names, sorted, are the classes.
+
+    Args:
+        need_all: whether a folder without videos is an error.
+
+    Raises:
+        AnnotationError: a folder holds no videos.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    videos = [_videos_in(folder / name) for name in names]
+    if not any(map(len, videos)):
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")
+    empty = next((name for name, files in zip(names, videos, strict=True) if not len(files)), None)
+    if empty is not None and need_all:
+        raise AnnotationError(folder / empty, 0, "holds no videos; remove the folder or fill it")
+    paths = pa.concat_arrays(videos)
+    labels = as_strings(names).take(pa.array(np.repeat(np.arange(len(names)), [len(files) for files in videos])))
+    return Rows(
+        folder,
+        np.zeros(len(paths), np.int64),
+        paths,
+        labels,
+        classes=ClassNames(tuple(names), str(folder)),
+        are_names=True,
+    )
+
+
+def _videos_in(folder: Path) -> pa.Array:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if is_video(entry.name) and not entry.name.startswith(".")]
+    strange = next((name for name in names if not is_utf8(f"{folder.name}/{name}")), None)
+    if strange is not None:
+        raise AnnotationError(folder, 0, f"holds a video whose name is no UTF-8: {os.fsencode(strange)!r}; rename it")
+    return as_strings([f"{folder.name}/{name}" for name in sorted(names)])

@@ -1,0 +1,115 @@
+"""Text files as columns of lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations.arrow import compute, strip, to_mask
+from mvit_video.types import AnnotationError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """The lines of a text file that are not blank.
+
+    Attributes:
+        numbers: 1-based.
+        text: without the blanks around it.
+        data: the file's bytes.
+        starts: where each line starts in `data`.
+    """
+
+    file: Path
+    numbers: NDArray[np.int64]
+    text: pa.Array
+    data: bytes
+    starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def line(self, i: int) -> str:
+        """Text of one line."""
+        return self.text[i].as_py()
+
+    def error(self, i: int, reason: str) -> AnnotationError:
+        """What is wrong with one line."""
+        return AnnotationError(self.file, int(self.numbers[i]), reason)
+
+    def select(self, keep: NDArray[np.bool_]) -> Lines:
+        """Some of the lines."""
+        if keep.all():
+            return self
+        return replace(
+            self, numbers=self.numbers[keep], text=self.text.filter(pa.array(keep)), starts=self.starts[keep]
+        )
+
+    def below(self, i: int) -> Lines:
+        """The lines from one on."""
+        return replace(self, numbers=self.numbers[i:], text=self.text[i:], starts=self.starts[i:])
+
+
+def read_head(file: Path) -> bytes:
+    """The first bytes of a file, which tell its kind.
+
+    Raises:
+        AnnotationError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_HEAD_BYTES)
+    except OSError as error:
+        raise AnnotationError(file, 0, f"cannot be read ({error.strerror})") from None
+
+
+def read_lines(file: Path) -> Lines:
+    """Lines of a UTF-8 file, however they end.
+
+    Raises:
+        AnnotationError: it cannot be read, or is no text.
+    """
+    zero = read_head(file).find(b"\0")  # before a whole video is read for a list
+    data = b"" if zero >= 0 else file.read_bytes()
+    zero = max(zero, data.find(b"\0"))
+    if zero >= 0:
+        raise AnnotationError(file, 0, f"is not a text file (byte {zero} is zero)")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    offsets = np.unique(np.concatenate([[start], ends, [len(data)]])).astype(np.int64)
+    raw = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+    try:
+        raw.validate(full=True)
+    except pa.ArrowInvalid:
+        raise AnnotationError(file, 0, f"is not a text file (byte {_first_no_utf8(data)} is no UTF-8)") from None
+    text = strip(raw)
+    lines = Lines(file, np.arange(1, len(text) + 1), text, data, offsets[:-1])
+    return lines.select(to_mask(compute.not_equal(compute.binary_length(text), 0)))
+
+
+def without_comments(lines: Lines) -> Lines:
+    """Lines that do not start with `#`."""
+    return lines.select(~to_mask(compute.starts_with(lines.text, "#")))
+
+
+def below_comments(lines: Lines) -> Lines:
+    """Lines from the first on that does not start with `#`."""
+    comments = to_mask(compute.starts_with(lines.text, "#"))
+    return lines.below(int(comments.argmin()) if not comments.all() else len(lines))
+
+
+def _first_no_utf8(data: bytes) -> int:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    raise AssertionError("Arrow and Python disagree about UTF-8")

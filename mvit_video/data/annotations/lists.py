@@ -1,0 +1,94 @@
+"""Lists of `path label` lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations.arrow import compute, first, in_order, matches, split_last, strip, to_mask
+from mvit_video.data.annotations.files import SUFFIX_PATTERN
+from mvit_video.data.annotations.lines import Lines, without_comments
+from mvit_video.data.annotations.rows import Rows
+
+_QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quote in "\"'"]
+_SEVERAL_LABELS = r"^[0-9]+(,[0-9]+)+$"
+_VIDEO_AND_SEVERAL_LABELS = rf"{SUFFIX_PATTERN} +[0-9]+(,[0-9]+)+$"
+_LAST_MARK_IS_COMMA = r",[^, ]*$"
+_VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
+
+
+def read_list(lines: Lines) -> Rows:
+    """A path and a label on each line, separated by a tab, a comma or blanks.
+
+    The label is the last field. Numbers joined by commas after a video's suffix or a tab are several labels.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    lines = without_comments(lines)
+    if not len(lines):
+        return Rows(lines.file, lines.numbers, lines.text, lines.text)
+    paths, labels, is_quoted = _split(lines.text)
+    bad = first(to_mask(paths.is_null()) | ~_is_full(paths) | ~_is_full(labels))
+    if bad is not None:
+        raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
+    is_video = matches(paths, rf"{SUFFIX_PATTERN}$")
+    if not is_video.all():
+        bad = first(~is_video & ~is_quoted & matches(paths, _VIDEO_AND_MORE))
+        if bad is not None:
+            raise lines.error(
+                bad, f"path and label cannot be told apart in {lines.line(bad)!r}; put a tab between them, or write CSV"
+            )
+    if matches(labels, _SEVERAL_LABELS).any():
+        labels = compute.split_pattern(labels, ",")
+    return Rows(lines.file, lines.numbers, paths, labels)
+
+
+def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
+    """Path and label of each line, null where there is but one field, and whether the path has quotes."""
+    left = np.arange(len(text))
+    paths: list[tuple[NDArray[np.int64], pa.Array]] = []
+    labels: list[tuple[NDArray[np.int64], pa.Array]] = []
+
+    def take(mask: NDArray[np.bool_], split: tuple[pa.Array, pa.Array]) -> None:
+        nonlocal left, text
+        paths.append((left[mask], split[0]))
+        labels.append((left[mask], split[1]))
+        left, text = left[~mask], text.filter(pa.array(~mask))
+
+    is_quoted = np.zeros(len(text), bool)
+    for pattern in _QUOTED_PATHS:
+        if to_mask(compute.starts_with(text, pattern[1])).any():
+            fields = compute.extract_regex(text, pattern)
+            found = to_mask(fields.is_valid())
+            is_quoted[left[found]] = True
+            fields = fields.filter(pa.array(found))
+            take(found, (strip(fields.field("path")), strip(fields.field("label"))))
+    has_tab = to_mask(compute.match_substring(text, "\t"))
+    take(has_tab, split_last(text.filter(pa.array(has_tab)), "\t"))
+    several = matches(text, _VIDEO_AND_SEVERAL_LABELS)
+    take(several, split_last(text.filter(pa.array(several)), " "))
+    by_comma = matches(text, _LAST_MARK_IS_COMMA)
+    take(by_comma, _without_marks(split_last(text.filter(pa.array(by_comma)), ",")))
+    # a name of several words behind a comma
+    by_comma = to_mask(compute.match_substring(text, ",")) & ~matches(text, r" -?[0-9]+$")
+    take(by_comma, split_last(text.filter(pa.array(by_comma)), ","))
+    by_blank = to_mask(compute.match_substring(text, " "))
+    take(by_blank, _without_marks(split_last(text.filter(pa.array(by_blank)), " ")))
+    nothing = pa.nulls(len(left), text.type)
+    return in_order([*paths, (left, nothing)]), in_order([*labels, (left, nothing)]), is_quoted
+
+
+def _without_marks(split: tuple[pa.Array, pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """Paths without the further marks before a number, as in `path, 3`."""
+    paths, labels = split
+    ends_in_mark = matches(paths, r"[ ,]$") & matches(labels, r"^-?[0-9]+$")
+    if ends_in_mark.any():
+        trimmed = compute.utf8_rtrim(paths.filter(pa.array(ends_in_mark)), characters=" ,")
+        paths = compute.replace_with_mask(paths, pa.array(ends_in_mark), trimmed)
+    return paths, labels
+
+
+def _is_full(values: pa.Array) -> NDArray[np.bool_]:
+    return to_mask(compute.not_equal(compute.binary_length(values), 0))

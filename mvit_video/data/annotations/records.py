@@ -1,0 +1,189 @@
+"""JSON lines, JSON arrays and Parquet files, the manifest of a scan among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from mvit_video.data.annotations.arrow import as_strings, compute, first, is_list, is_string, joined, to_mask
+from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.lines import Lines
+from mvit_video.data.annotations.rows import Rows, select
+from mvit_video.types import AnnotationError
+
+PARQUET_MAGIC = b"PAR1"
+INDEX_FOLDER = "index"
+
+_CHUNK = 65_536
+
+
+def read_jsonl(lines: Lines) -> Rows:
+    """Videos `{"path": ..., "label": ...}`, one object per line.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+
+    def records() -> Iterator[Any]:
+        for i in range(len(lines)):
+            try:
+                yield json.loads(lines.line(i))
+            except (ValueError, RecursionError):
+                raise lines.error(i, f"is no JSON object, got {lines.line(i)[:80]!r}") from None
+
+    return _from_records(records(), Rows(lines.file, lines.numbers, lines.text, lines.text))
+
+
+def read_records(file: Path, records: list[Any]) -> Rows:
+    """Videos of a JSON array of objects.
+
+    Raises:
+        AnnotationError: names the file, the record and the value.
+    """
+    numbers = np.arange(1, len(records) + 1)
+    nothing = pa.nulls(len(records), pa.large_string())
+    return _from_records(records, Rows(file, numbers, nothing, nothing, unit="record"))
+
+
+def read_parquet(file: Path) -> Rows:
+    """Videos of a Parquet file; where it has a column `status`, those of which it says "ok".
+
+    Its metadata may hold `root`, the folder of relative paths, and `class_names`, a JSON list. The packet indices of a
+    scan's manifest lie in the folder `index` beside it.
+
+    Raises:
+        AnnotationError: names the file, the row and the value.
+    """
+    wanted = ["path", "label", "labels", "start", "end", "status"]
+    try:
+        schema = parquet.read_schema(file)
+        table = parquet.read_table(file, columns=[name for name in wanted if name in schema.names], use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise AnnotationError(file, 0, f"is no Parquet file that can be read ({str(error).splitlines()[0]})") from None
+    columns = {name: joined(table.column(name)) for name in table.column_names}
+    labels = columns.get("labels", columns.get("label"))
+    if "path" not in columns or labels is None:
+        raise AnnotationError(file, 0, f"has the columns {', '.join(schema.names)}; it needs path and label or labels")
+    if not is_string(columns["path"].type):
+        raise AnnotationError(file, 0, f"column path holds {columns['path'].type}, not strings")
+    values = labels.type.value_type if is_list(labels.type) else labels.type
+    if not (is_string(values) or pa.types.is_integer(values) or pa.types.is_null(values)):
+        raise AnnotationError(file, 0, f"column label holds {labels.type}, neither class names nor class numbers")
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    rows = Rows(
+        file,
+        np.arange(1, len(table) + 1),
+        columns["path"],
+        labels,
+        _parquet_spans(file, columns, len(table)),
+        classes=_metadata_classes(file, metadata),
+        root=Path(metadata["root"]) if "root" in metadata else None,
+        unit="row",
+    )
+    if "status" in columns:
+        index = file.parent / INDEX_FOLDER
+        rows = replace(rows, index_cache=index if index.is_dir() else None)
+        rows = select(rows, to_mask(compute.equal(columns["status"], "ok")))
+    nameless = first(to_mask(rows.paths.is_null()))
+    if nameless is not None:
+        raise rows.error(nameless, "has no path")
+    return rows
+
+
+class _Record(NamedTuple):
+    path: str
+    label: str | list[str] | None
+    start: float
+    end: float
+
+
+def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
+    """Rows filled with what records say, some of them at a time so that few are Python objects at once."""
+    paths: list[pa.Array] = []
+    labels: list[pa.Array] = []
+    spans: list[NDArray[np.float64]] = []
+    is_multilabel: bool | None = None
+    chunk: list[_Record] = []
+
+    def flush() -> None:
+        kind = pa.large_list(pa.large_string()) if is_multilabel else pa.large_string()
+        paths.append(as_strings([record.path for record in chunk]))
+        labels.append(pa.array([record.label for record in chunk], kind))
+        spans.append(np.array([(record.start, record.end) for record in chunk], np.float64).reshape(-1, 2))
+        chunk.clear()
+
+    for row, record in enumerate(records):
+        parsed = _parse(record, row, rows)
+        if parsed.label is not None:
+            if is_multilabel is None:
+                is_multilabel = isinstance(parsed.label, list)
+            if is_multilabel != isinstance(parsed.label, list):
+                raise rows.error(row, "mixes one label and a list of labels; write lists for all videos")
+        chunk.append(parsed)
+        if len(chunk) == _CHUNK:
+            flush()
+    flush()
+    if is_multilabel:  # in the parts before the first label the type was not known
+        labels = [part if is_list(part.type) else pa.nulls(len(part), labels[-1].type) for part in labels]
+    return replace(rows, paths=pa.concat_arrays(paths), labels=pa.concat_arrays(labels), spans=np.concatenate(spans))
+
+
+def _parse(record: Any, row: int, rows: Rows) -> _Record:
+    if not isinstance(record, dict):
+        raise rows.error(row, f"expected an object with path and label, got {str(record)[:80]!r}")
+    path, label = record.get("path"), record.get("labels", record.get("label"))
+    if not isinstance(path, str) or not path:
+        raise rows.error(row, f'"path" must be a string, got {path!r}')
+    if "label" not in record and "labels" not in record:
+        raise rows.error(row, 'has no "label"; null is unknown')
+    label = [_label(value, row, rows) for value in label] if isinstance(label, list) else label
+    label = label if label is None or isinstance(label, list) else _label(label, row, rows)
+    return _Record(path, label, _seconds(record, "start", row, rows), _seconds(record, "end", row, rows))
+
+
+def _label(value: Any, row: int, rows: Rows) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+        raise rows.error(row, f"a label must be a class name or a class number, got {value!r}")
+    return str(value)
+
+
+def _seconds(record: dict[str, Any], name: str, row: int, rows: Rows) -> float:
+    value = record.get(name)
+    if value is None:
+        return float("nan")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise rows.error(row, f'"{name}" must be a number of seconds, got {value!r}')
+    return float(value)
+
+
+def _parquet_spans(file: Path, columns: dict[str, pa.Array], num_rows: int) -> NDArray[np.float64] | None:
+    if not columns.keys() & {"start", "end"}:
+        return None
+    spans = np.full((num_rows, 2), np.nan)
+    for i, name in enumerate(("start", "end")):
+        if name in columns:
+            try:
+                spans[:, i] = columns[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                raise AnnotationError(file, 0, f"column {name} holds {columns[name].type}, not seconds") from None
+    return spans
+
+
+def _metadata_classes(file: Path, metadata: dict[str, str]) -> ClassNames | None:
+    if "class_names" not in metadata:
+        return None
+    try:
+        names = json.loads(metadata["class_names"])
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise AnnotationError(file, 0, f"class_names is no list of names, got {metadata['class_names'][:80]!r}")
+    return ClassNames(tuple(names), str(file))

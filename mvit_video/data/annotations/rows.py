@@ -1,0 +1,197 @@
+"""What an annotation file says, and the table it makes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations.arrow import compute, first, is_list, matches, to_mask
+from mvit_video.data.annotations.classes import ClassNames, number_labels
+from mvit_video.data.annotations.files import MAX_DEPTH, FoldersOf, VideoIndex
+from mvit_video.data.annotations.table import VideoTable
+from mvit_video.types import AnnotationError
+
+
+def _nowhere(row: int) -> set[str]:
+    return set()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an annotation file.
+
+    Attributes:
+        numbers: line of each, from 1; 0 where there are no lines.
+        paths: strings as written.
+        labels: strings, integers, or lists of either; null where unknown.
+        spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
+        classes: numbering that came with the file.
+        unit: what `numbers` count.
+        are_names: whether labels are class names even where they look like numbers.
+        root: folder that the file says relative paths start from.
+    """
+
+    file: Path
+    numbers: NDArray[np.int64]
+    paths: pa.Array
+    labels: pa.Array
+    spans: NDArray[np.float64] | None = None
+    classes: ClassNames | None = None
+    root: Path | None = None
+    are_names: bool = False
+    index_cache: Path | None = None
+    num_missing: int = 0
+    unit: Literal["line", "record", "row"] = "line"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def error(self, row: int, reason: str) -> AnnotationError:
+        """What is wrong with one row."""
+        number = int(self.numbers[row])
+        if self.unit == "line":
+            return AnnotationError(self.file, number, reason)
+        return AnnotationError(self.file, 0, f"{self.unit} {number}: {reason}")
+
+
+def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow_outside: bool) -> VideoTable:
+    """Numbers the labels and checks paths and times.
+
+    Args:
+        root: folder of relative paths that the user named.
+        known: class names that the user named, or that lie beside the annotations.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    if not len(rows):
+        raise AnnotationError(rows.file, 0, "holds no videos; write one `path label` per line")
+    if not allow_outside:
+        _check_inside(rows, root)
+    labels, multi_labels, names = _number(rows, known)
+    return VideoTable(
+        paths=rows.paths,
+        labels=labels,
+        class_names=names,
+        root=root or rows.root or rows.file.parent,
+        multi_labels=multi_labels,
+        spans=_check_spans(rows),
+        index_cache=rows.index_cache,
+        num_missing=rows.num_missing,
+    )
+
+
+def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: FoldersOf = _nowhere) -> Rows:
+    """Rows whose videos are under a folder, with the paths at which they are; the others are left out with a warning.
+
+    Args:
+        rows: paths are what a video is called in messages.
+        names: what a video's file may be called, without suffix, best first.
+        folders_of: names of folders where the video of a row is expected, which decide between equal names.
+
+    Raises:
+        AnnotationError: no video is there, or several have a name.
+    """
+    index = VideoIndex(root)
+    found = index.find(names[0], folders_of)
+    for others in names[1:]:
+        found = compute.coalesce(found, index.find(others, folders_of))
+    is_there = to_mask(found.is_valid())
+    missing = np.flatnonzero(~is_there)
+    if not is_there.any():
+        raise AnnotationError(
+            rows.file, 0, f"none of its {len(rows)} videos is under {root}: no {names[0][0].as_py()!r} with a suffix "
+            f"of videos, up to {MAX_DEPTH} folders deep; set data.root to their folder"
+        )  # fmt: skip
+    if missing.size:
+        examples = ", ".join(rows.paths[int(row)].as_py() for row in missing[:3])
+        warnings.warn(
+            f"{rows.file}: {missing.size} of {len(rows)} videos are not under {root} and are left out: {examples}"
+            f"{', ...' if missing.size > 3 else ''}",
+            stacklevel=5,
+        )
+    return select(replace(rows, paths=found, num_missing=rows.num_missing + missing.size), is_there)
+
+
+def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
+    """Some of the rows."""
+    if keep.all():
+        return rows
+    mask = pa.array(keep)
+    return replace(
+        rows,
+        numbers=rows.numbers[keep],
+        paths=rows.paths.filter(mask),
+        labels=rows.labels.filter(mask),
+        spans=None if rows.spans is None else rows.spans[keep],
+    )
+
+
+def _check_inside(rows: Rows, root: Path | None) -> None:
+    for row in np.flatnonzero(matches(rows.paths, r"(^|/)\.\.(/|$)")):
+        path = os.path.normpath(rows.paths[int(row)].as_py())
+        if path.split(os.sep)[0] == os.pardir:
+            raise rows.error(
+                int(row), f"path {rows.paths[int(row)].as_py()!r} leaves the root folder; set data.root above it"
+            )
+    if root is None:
+        return
+    is_outside = to_mask(compute.starts_with(rows.paths, "/"))
+    roots = (os.path.abspath(root), os.path.realpath(root))
+    for folder in roots:
+        is_outside &= ~to_mask(compute.starts_with(rows.paths, os.path.join(folder, "")))
+    # an absolute path may still come back by `..`
+    is_outside |= matches(rows.paths, r"^/(.*/)?\.\.(/|$)")
+    for row in np.flatnonzero(is_outside):
+        path = rows.paths[int(row)].as_py()
+        if not any(Path(os.path.normpath(path)).is_relative_to(folder) for folder in roots):
+            raise rows.error(
+                int(row), f"path {path!r} lies outside data.root={str(root)!r}; leave data.root out where a list has "
+                "absolute paths, or load it with allow_outside=True"
+            )  # fmt: skip
+
+
+def _number(
+    rows: Rows, known: ClassNames | None
+) -> tuple[NDArray[np.int64], pa.ListArray | None, tuple[str, ...] | None]:
+    known = known or rows.classes
+    if not is_list(rows.labels.type):
+        labels, names = number_labels(rows.labels, known, rows.error, are_names=rows.are_names)
+        return labels, None, names
+    unknown = first(to_mask(rows.labels.is_null()))
+    if unknown is not None:
+        raise rows.error(unknown, "has no labels although others have several; write an empty list for none")
+    parents = compute.list_parent_indices(rows.labels).to_numpy()
+
+    def error(i: int, reason: str) -> AnnotationError:
+        return rows.error(int(parents[i]), reason)
+
+    values, names = number_labels(rows.labels.flatten(), known, error, are_names=rows.are_names)
+    unknown = first(values < 0)
+    if unknown is not None:
+        raise error(unknown, "label -1 is unknown, which cannot stand in a list of labels; leave it out")
+    ends = np.cumsum(compute.list_value_length(rows.labels).to_numpy())
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    multi_labels = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return np.full(len(rows), -1, np.int64), multi_labels, names
+
+
+def _check_spans(rows: Rows) -> NDArray[np.float64] | None:
+    if rows.spans is None or np.isnan(rows.spans).all():
+        return None
+    start, end = rows.spans.T
+    is_whole = np.isnan(start) & np.isnan(end)
+    start, end = np.where(np.isnan(start), 0.0, start), np.where(np.isnan(end), np.inf, end)
+    bad = first(~((start >= 0) & (start < end) & (start < np.inf)))
+    if bad is not None:
+        raise rows.error(
+            bad, f"start={start[bad]:g} and end={end[bad]:g} are no part of a video; give seconds, start below end"
+        )
+    return np.where(is_whole[:, None], np.nan, np.stack([start, end], axis=1))
