@@ -7,17 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers.packet_index import PacketIndex, Source
+from mvit_video.data.readers.packet_index import PacketIndex
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit, decoding_limit
 
 
-class DecordFailed(Exception):
-    """decord could not deliver the frames; the text says why."""
-
-
-def decord_refusal(source: Source, index: PacketIndex) -> str | None:
+def decord_refusal(source: Source, index: PacketIndex, strict: bool) -> str | None:
     """Why decord cannot be trusted with a video on this machine, None when it can."""
     if source.data is not None:
         return "it crashes the process on some damaged videos that lie in memory"
+    if strict:
+        return "it does not tell damage"
     try:
         import decord  # noqa: F401
     except (ImportError, OSError) as error:
@@ -25,26 +25,35 @@ def decord_refusal(source: Source, index: PacketIndex) -> str | None:
     return index.decord_refusal
 
 
-def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int64]) -> Tensor:
-    """Frames `wanted`, which are sorted and unique; uint8 `(len(wanted), H, W, 3)`.
+def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int]) -> Tensor:
+    """Frames `wanted`, which are sorted and unique, resized to `size`; uint8 `(len(wanted), H, W, 3)`.
 
     A reader lives for one call: one that is kept decodes ahead in the background, and one that is moved back after
     the end of the file returns stale frames.
 
     Raises:
-        DecordFailed: decord raised, or counts other frames than the index.
+        BackendFailed: decord raised, counts other frames than the index, or does not return.
     """
+    limit = decoding_limit(int(wanted[-1]) + 1, index.height, index.width)
+    frames = call_with_limit(lambda: _read(source, index, wanted, size), "decord", limit)
+    if frames.shape != (len(wanted), *size, 3):
+        raise BackendFailed(f"decord delivers frames of shape {tuple(frames.shape[1:])}")
+    return frames
+
+
+def _read(source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int]) -> Tensor:
     import decord
 
     # its library writes what it thinks of damaged packets to stderr; errors are raised all the same
     decord.logging.set_level(decord.logging.QUIET)
+    height, width = (-1, -1) if size == (index.height, index.width) else size
     try:
         # automatic threads fail on some VP9 files
-        reader = decord.VideoReader(source.name, num_threads=1)
+        reader = decord.VideoReader(source.path, num_threads=1, height=height, width=width)
         if len(reader) != index.num_frames:
-            raise DecordFailed(f"decord counts {len(reader)} frames, PyAV {index.num_frames}")
+            raise BackendFailed(f"decord counts {len(reader)} frames, PyAV {index.num_frames}")
         batch = reader.get_batch(wanted)
     except (decord.DECORDError, RuntimeError, IndexError) as error:
-        raise DecordFailed("decord failed on it") from error
+        raise BackendFailed("decord failed on it") from error
     # the type depends on a process-wide setting that other packages change at import
     return batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())

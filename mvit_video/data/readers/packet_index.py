@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.error import FFmpegError
+from av.packet import Packet
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.types import VideoDecodeError
 
 # elsewhere (AVI above all) the time stamps of reordered frames are guessed by the demuxer
 _STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv"}
-_DECORD_CONTAINERS = {"mov", "matroska"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a video comes from: a file, or bytes with a name for messages."""
-
-    name: str
-    data: bytes | None = None
-
-    def handle(self) -> str | io.BytesIO:
-        """What a decoder opens."""
-        return self.name if self.data is None else io.BytesIO(self.data)
+_OTHERS_READ = {"mov", "matroska"}
+# MPEG-4 writes "same as before" in so many bytes, and nothing comes out of the decoder for it
+_NOT_CODED_BYTES = 8
+_TRIED_PACKETS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,103 +33,95 @@ class PacketIndex:
     Attributes:
         num_frames: frames that come out of the decoder; those that an edit list discards are not counted.
         fps: mean frames per second.
+        duration_seconds: from the first frame's time stamp to the end of the last frame.
         height: pixels after rotation.
         width: pixels after rotation.
         rotation: degrees counter-clockwise by which a decoded frame is to be turned, a multiple of 90.
-        pts: time stamps of the frames, rising; None when they cannot be trusted and frames have to be counted.
-        key_pts: time stamps of the frames at which decoding can start, rising.
+        time_base: seconds per unit of time stamps.
+        pts: time stamps of the frames, rising; None when the frames carry none that rise.
+        key_pts: time stamps of the frames at which decoding can start, rising; empty when frames cannot be told by
+            their time stamps and are counted from the first one.
+        is_damaged: the frames had to be counted, and errors were concealed in doing so.
+        codec: FFmpeg's name of the codec.
+        container: first of FFmpeg's names of the container: "mov" stands for MP4 too, "matroska" for WebM.
         decord_refusal: why decord would return other frames, None when it is exact.
+        torchcodec_refusal: the same of torchcodec.
     """
 
     num_frames: int
     fps: float
+    duration_seconds: float
     height: int
     width: int
     rotation: int
+    time_base: Fraction
     pts: NDArray[np.int64] | None
     key_pts: NDArray[np.int64]
+    is_damaged: bool
+    codec: str
+    container: str
     decord_refusal: str | None
+    torchcodec_refusal: str | None
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether frames are found by their time stamps; otherwise they are counted."""
+        return len(self.key_pts) > 0
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]:
+        """Seconds since the first frame."""
+        if self.pts is None:
+            return np.arange(self.num_frames) / self.fps
+        return (self.pts - self.pts[0]) * float(self.time_base)
 
 
-@contextmanager
-def open_stream(source: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The best video stream of a source, set to decode in one thread; errors of the library become ours.
+def scan_packets(opened: OpenStream) -> PacketIndex:
+    """Read every packet of a stream once and decode its first frame.
 
     Raises:
-        VideoDecodeError: the source is missing, empty, no video, or damaged where it is read.
+        VideoDecodeError: it is truncated, or no frame can be decoded.
     """
-    _check_file(source)
-    try:
-        with av.open(source.handle(), metadata_errors="ignore") as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream):
-                raise VideoDecodeError(source.name, "no video stream")
-            if not stream.codec_context:
-                raise VideoDecodeError(source.name, "no decoder for its codec")
-            # frame threads have been seen to deadlock in loader workers, and one thread per worker is the faster set-up
-            stream.thread_type = "NONE"
-            stream.codec_context.thread_count = 1
-            yield container, stream
-    except FFmpegError as error:
-        raise VideoDecodeError(source.name, f"cannot be decoded ({error.strerror or error})") from error
-    except (OSError, EOFError) as error:
-        raise VideoDecodeError(source.name, f"cannot be read ({error})") from error
-
-
-def scan_packets(source: Source) -> PacketIndex:
-    """Read every packet of a source once and decode its first frame."""
-    rows: list[tuple[int | None, bool, bool]] = []
-    first: VideoFrame | None = None
-    with open_stream(source) as (container, stream):
-        for packet in container.demux(stream):
-            if first is None:
-                first = next(iter(packet.decode()), None)
-            if packet.size > 0:  # the last one only flushes
-                rows.append((packet.pts, packet.is_keyframe, packet.is_discard))
-        containers = set(container.format.name.split(","))
-        codec = stream.codec_context.name
-        rate, time_base = stream.average_rate, stream.time_base
-    if first is None:
-        raise VideoDecodeError(source.name, f"no frame of its {codec} stream can be decoded")
-
-    packets = _trusted_packets(rows, bool(containers & _STORES_PTS))
-    if packets is None:
-        num_frames, pts, key_pts = _count_frames(source), None, np.empty(0, dtype=np.int64)
-        refusal = "its time stamps do not tell the order of the frames"
+    name, codec, time_base = opened.source.name, opened.codec.name, opened.stream.time_base or Fraction(1, 1000)
+    container = opened.container.format.name.split(",")[0]
+    packets, first = _read_packets(opened)
+    key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
+    refusal = None if container in _OTHERS_READ else f"its container is {opened.container.format.name}"
+    is_paired = first is not None and first.interlaced_frame and _pairs_packets(opened.source)
+    if packets is not None and not is_paired and _are_trusted(packets, container, codec):
+        pts = np.sort(packets.pts[~(packets.is_discarded | packets.is_hidden)])
+        num_frames, key_pts, last_duration = len(pts), np.sort(packets.pts[packets.is_key]), packets.last_duration
+        first = first or _first_frame(opened.source)
+        refusal = refusal or _refusal(packets)
+        decord_refusal = refusal or _decord_refusal(packets, codec)
     else:
-        pts = np.sort(packets.pts[~packets.is_discarded])
-        num_frames, key_pts = len(pts), np.sort(packets.pts[packets.is_key])
-        refusal = _decord_refusal(packets)
-    if not containers & _DECORD_CONTAINERS:
-        refusal = f"its container is {container.format.name}"
-    elif codec == "av1":
-        refusal = "its codec is av1"
-    elif any(component.bits > 8 for component in first.format.components):
-        refusal = f"its colours have more than 8 bits ({first.format.name})"
+        num_frames, pts, first, is_damaged = _count_frames(opened.source)
+        decord_refusal = refusal = refusal or "its time stamps do not tell the order of the frames"
+    if first is None or num_frames == 0:
+        raise VideoDecodeError(name, f"no frame of its {codec} stream can be decoded")
     rotation = round(first.rotation / 90) * 90
     sideways = rotation % 180 != 0
+    span = None if pts is None else float(int(pts[-1] - pts[0]) * time_base)
+    step_seconds = span / (num_frames - 1) if span and num_frames > 1 else None
+    fps = _mean_rate(name, opened.stream.average_rate, step_seconds)
+    last_seconds = float(last_duration * time_base) or step_seconds or 1 / fps
+    colour_refusal = _colour_refusal(first)
     return PacketIndex(
         num_frames=num_frames,
-        fps=_mean_rate(source, rate, time_base, num_frames, pts),
+        fps=fps,
+        duration_seconds=num_frames / fps if span is None else span + last_seconds,
         height=first.width if sideways else first.height,
         width=first.height if sideways else first.width,
         rotation=rotation,
+        time_base=time_base,
         pts=pts,
         key_pts=key_pts,
-        decord_refusal=refusal,
+        is_damaged=is_damaged,
+        codec=codec,
+        container=container,
+        decord_refusal=decord_refusal or colour_refusal,
+        torchcodec_refusal=refusal or colour_refusal,
     )
-
-
-def _check_file(source: Source) -> None:
-    if source.data is not None:
-        if not source.data:
-            raise VideoDecodeError(source.name, "is empty")
-    elif not os.path.exists(source.name):
-        raise VideoDecodeError(source.name, "no such file")
-    elif os.path.isdir(source.name):
-        raise VideoDecodeError(source.name, "is a folder, not a video file")
-    elif os.path.getsize(source.name) == 0:
-        raise VideoDecodeError(source.name, "is an empty file")
 
 
 class _Packets(NamedTuple):
@@ -149,31 +130,99 @@ class _Packets(NamedTuple):
     pts: NDArray[np.int64]
     is_key: NDArray[np.bool_]
     is_discarded: NDArray[np.bool_]
+    is_hidden: NDArray[np.bool_]
+    size: NDArray[np.int64]
+    last_duration: int
 
 
-def _trusted_packets(rows: list[tuple[int | None, bool, bool]], stores_pts: bool) -> _Packets | None:
-    """The packets, or None when the decoder's output cannot be told from their time stamps."""
-    stamps, is_key, is_discarded = zip(*rows, strict=True)
+class _Counted(NamedTuple):
+    """What decoding a whole video tells."""
+
+    num_frames: int
+    pts: NDArray[np.int64] | None
+    first: VideoFrame | None
+    is_damaged: bool
+
+
+def _read_packets(opened: OpenStream) -> tuple[_Packets | None, VideoFrame | None]:
+    """The packets, None where some lack a time stamp; and the first frame, where the first packet yields it."""
+    rows: list[tuple[int | None, bool, bool, bool, int]] = []
+    first: VideoFrame | None = None
+    is_vp8 = opened.codec.name == "vp8"
+    last_pts, last_duration = -(2**63), 0
+    for packet in opened.packets():
+        if not rows:
+            first = _decode_alone(opened, packet)
+        pts, size = packet.pts, packet.size
+        rows.append((pts, packet.is_keyframe, packet.is_discard, is_vp8 and size > 0 and _is_hidden(packet), size))
+        if pts is not None and pts > last_pts:
+            last_pts, last_duration = pts, packet.duration or 0
+    del rows[-1]  # it is empty and only tells the decoder to give what it holds back
+    if not rows:
+        raise VideoDecodeError(opened.source.name, "holds no packet of its video stream")
+    _check_complete(opened, len(rows))
+    stamps, *flags, sizes = zip(*rows, strict=True)
     if None in stamps:
+        return None, first
+    pts, size = np.array(stamps, dtype=np.int64), np.array(sizes, dtype=np.int64)
+    return _Packets(pts, *(np.array(flag, dtype=np.bool_) for flag in flags), size, last_duration), first
+
+
+def _decode_alone(opened: OpenStream, packet: Packet[VideoStream]) -> VideoFrame | None:
+    try:
+        frames = opened.decode(packet)
+        return next(iter(frames or opened.decode(None)), None)
+    except DecodeFailed:
         return None
-    packets = _Packets(np.array(stamps, dtype=np.int64), np.array(is_key), np.array(is_discarded))
-    kept = packets.pts[~packets.is_discarded]
-    if len(np.unique(kept)) != len(kept):
-        return None
-    if not stores_pts and (np.diff(packets.pts) < 0).any():
-        return None
+
+
+def _is_hidden(packet: Packet[VideoStream]) -> bool:
+    """Whether a VP8 picture is only referred to; its time stamp is that of the picture which is shown."""
+    return not memoryview(packet)[0] & 0x10
+
+
+def _check_complete(opened: OpenStream, num_packets: int) -> None:
+    entries = opened.stream.index_entries
+    if len(entries) <= num_packets:
+        return
+    end = max(entries[len(entries) - 1].pos + entries[len(entries) - 1].size, 0)
+    if end > opened.size_bytes:
+        raise VideoDecodeError(
+            opened.source.name,
+            f"is truncated: its index tells of {end} bytes and {len(entries)} frames, "
+            f"the file has {opened.size_bytes} bytes and {num_packets} frames",
+        )
+
+
+def _are_trusted(packets: _Packets, container: str, codec: str) -> bool:
+    """Whether the decoder's output can be told from the time stamps of the packets."""
+    shown = packets.pts[~(packets.is_discarded | packets.is_hidden)]
+    if len(np.unique(shown)) != len(shown):
+        return False
+    if container not in _STORES_PTS and (np.diff(packets.pts) < 0).any():
+        return False
+    # an empty packet repeats a frame or stands for none, whichever the codec likes
+    if (packets.size <= (_NOT_CODED_BYTES if codec == "mpeg4" else 0)).any():
+        return False
     # pictures before the first key frame refer to what is not there, and decoders drop them or not
-    if not packets.is_key[0] or packets.pts.min() < packets.pts[0]:
-        return None
-    return packets
+    return bool(packets.is_key[0]) and packets.pts.min() >= packets.pts[0]
 
 
-def _decord_refusal(packets: _Packets) -> str | None:
-    """Why decord's seeking would go wrong: it counts packets in decode order, but numbers frames by time stamp."""
+def _refusal(packets: _Packets) -> str | None:
+    """Why other libraries number frames differently."""
     if packets.is_discarded.any():
         return f"an edit list discards {packets.is_discarded.sum()} of its frames"
+    if packets.is_hidden.any():
+        return f"{packets.is_hidden.sum()} of its pictures are not shown"
     if packets.pts.min() < 0:
         return "its first frame has a negative time stamp"
+    return None
+
+
+def _decord_refusal(packets: _Packets, codec: str) -> str | None:
+    """Why decord's seeking would go wrong: it counts packets in decode order, but numbers frames by time stamp."""
+    if codec == "av1":
+        return "its codec is av1"
     display_rank = np.empty(len(packets.pts), dtype=np.int64)
     display_rank[np.argsort(packets.pts)] = np.arange(len(packets.pts))
     if (display_rank[packets.is_key] != np.flatnonzero(packets.is_key)).any():
@@ -181,18 +230,67 @@ def _decord_refusal(packets: _Packets) -> str | None:
     return None
 
 
-def _count_frames(source: Source) -> int:
-    with open_stream(source) as (container, stream):
-        return sum(1 for _ in container.decode(stream))
+def _colour_refusal(first: VideoFrame) -> str | None:
+    """Why other versions of FFmpeg convert its colours differently."""
+    if any(component.bits > 8 for component in first.format.components):
+        return f"its colours have more than 8 bits ({first.format.name})"
+    if first.interlaced_frame:
+        return "it is interlaced"
+    if (first.width % 2 or first.height % 2) and _has_subsampled_chroma(first.format):
+        return f"its size is odd ({first.width}x{first.height}) and its chroma is subsampled"
+    return None
 
 
-def _mean_rate(
-    source: Source, header: Fraction | None, time_base: Fraction | None, num_frames: int, pts: NDArray[np.int64] | None
-) -> float:
+def _has_subsampled_chroma(colours: VideoFormat) -> bool:
+    return colours.chroma_width(64) < 64 or colours.chroma_height(64) < 64
+
+
+def _first_frame(source: Source) -> VideoFrame | None:
+    with OpenStream(source, conceal=True) as opened:
+        try:
+            return next(opened.frames(opened.packets()), None)
+        except DecodeFailed:
+            return None
+
+
+def _pairs_packets(source: Source) -> bool:
+    """Whether two packets, one per field, make a frame."""
+    with OpenStream(source, conceal=True) as opened:
+        packets = [packet for packet in islice(opened.packets(), _TRIED_PACKETS) if packet.size]
+        try:
+            return sum(1 for _ in opened.frames(iter([*packets, None]))) < len(packets)
+        except DecodeFailed:
+            return True
+
+
+def _count_frames(source: Source) -> _Counted:
+    """Decode the whole video; damage is concealed where the codec can."""
+    try:
+        return _decode_all(source, conceal=False)
+    except DecodeFailed:
+        pass
+    try:
+        return _decode_all(source, conceal=True)
+    except DecodeFailed as error:
+        raise VideoDecodeError(source.name, f"cannot be decoded ({error})") from error
+
+
+def _decode_all(source: Source, conceal: bool) -> _Counted:
+    first, stamps = None, []
+    with OpenStream(source, conceal=conceal) as opened:
+        for frame in opened.frames(opened.packets()):
+            first = first or frame
+            stamps.append(frame.pts)
+    pts = None if None in stamps else np.array(stamps, dtype=np.int64)
+    if pts is not None and (np.diff(pts) <= 0).any():
+        pts = None
+    return _Counted(len(stamps), pts, first, conceal)
+
+
+def _mean_rate(name: str, header: Fraction | None, step_seconds: float | None) -> float:
     """The header's frames per second, unless the time stamps contradict it by more than one percent."""
-    if pts is not None and time_base is not None and num_frames > 1:
-        measured = float((num_frames - 1) / (int(pts[-1] - pts[0]) * time_base))
-        return float(header) if header and abs(header / measured - 1) <= 0.01 else measured
+    if step_seconds:
+        return float(header) if header and abs(float(header) * step_seconds - 1) <= 0.01 else 1 / step_seconds
     if not header:
-        raise VideoDecodeError(source.name, "neither its header nor its time stamps tell the frame rate")
+        raise VideoDecodeError(name, "neither its header nor its time stamps tell the frame rate")
     return float(header)

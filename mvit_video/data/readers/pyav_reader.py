@@ -2,116 +2,241 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers.packet_index import PacketIndex, Source, open_stream
+from mvit_video.data.readers.packet_index import PacketIndex
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.types import VideoDecodeError
 
 _SEEK_TRIES = 3
+# fewer frames than these between two wanted ones are sooner decoded than jumped over
+_JUMP_FRAMES = 4
+
+Take = Callable[[int, VideoFrame], None]
 
 
 class _SeekMissed(Exception):
     """The decoder did not deliver the frames that the index promised."""
 
 
-def read_with_pyav(source: Source, index: PacketIndex, wanted: NDArray[np.int64]) -> Tensor:
-    """Frames `wanted`, which are sorted and unique; uint8 `(len(wanted), H, W, 3)`."""
-    frames = torch.empty((len(wanted), index.height, index.width, 3), dtype=torch.uint8)
-    canvas, reformatter = frames.numpy(), VideoReformatter()
-    if index.pts is not None:
+class PyavReader:
+    """Frames of one video; keeps the stream open between calls.
+
+    Args:
+        size: height and width of the frames to deliver.
+        strict: damage is an error even where the codec can conceal it.
+        opened: the stream, where it is open already.
+
+    Attributes:
+        damaged: whether errors were concealed in what was read so far.
+    """
+
+    def __init__(
+        self, source: Source, index: PacketIndex, size: tuple[int, int], *, strict: bool, opened: OpenStream | None
+    ) -> None:
+        self.damaged = index.is_damaged
+        self._source, self._index, self._size, self._strict = source, index, size, strict
+        self._opened = opened
+        self._reformatter = VideoReformatter()
+
+    def read(self, wanted: NDArray[np.int64]) -> Tensor:
+        """Frames `wanted`, which are sorted and unique; uint8 `(len(wanted), H, W, 3)`.
+
+        Raises:
+            VideoDecodeError: a frame cannot be decoded, or is damaged and `strict` is set.
+        """
+        frames = allocate(self._source, len(wanted), self._size)
+        canvas = frames.numpy()
+
+        def convert(i: int, frame: VideoFrame) -> None:
+            canvas[i] = self._to_rgb(frame)
+
+        self._decode(wanted, convert)
+        return frames
+
+    def check(self, wanted: NDArray[np.int64]) -> None:
+        """Decode frames for `damaged` only.
+
+        Raises:
+            VideoDecodeError: a frame cannot be decoded.
+        """
+        self._decode(wanted, lambda i, frame: None)
+
+    def close(self) -> None:
+        """Let the source go."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _decode(self, wanted: NDArray[np.int64], take: Take) -> None:
+        progress = _Progress(take)
+        if not self._index.is_damaged:
+            try:
+                return self._attempt(wanted, progress, conceal=False)
+            except DecodeFailed as error:
+                self.close()
+                if self._strict:
+                    raise self._damage(wanted, progress, error) from error
+            # what precedes the damage is decoded again, since errors may have been concealed in it
+            progress = _Progress(take)
         try:
-            with open_stream(source) as (container, stream):
-                for i, frame in enumerate(_seek_frames(container, stream, index, index.pts[wanted])):
-                    canvas[i] = _to_rgb(frame, index, reformatter)
-            return frames
-        except _SeekMissed:
-            pass  # slower, but right for any file that can be decoded at all
-    with open_stream(source) as (container, stream):
-        i = 0
-        for rank, frame in enumerate(container.decode(stream)):
-            if rank == wanted[i]:
-                canvas[i] = _to_rgb(frame, index, reformatter)
-                i += 1
-                if i == len(wanted):
-                    return frames
-    raise VideoDecodeError(source.name, f"frame {wanted[i]} of {index.num_frames} does not decode")
+            self._attempt(wanted, progress, conceal=True)
+        except DecodeFailed as error:
+            raise self._damage(wanted, progress, error) from error
+        self.damaged = True
 
+    def _damage(self, wanted: NDArray[np.int64], progress: _Progress, error: DecodeFailed) -> VideoDecodeError:
+        rank = wanted[min(progress.done, len(wanted) - 1)]
+        return VideoDecodeError(
+            self._source.name, f"the data of frame {rank} or of one before it are damaged ({error})"
+        )
 
-def _seek_frames(
-    container: InputContainer, stream: VideoStream, index: PacketIndex, wanted: NDArray[np.int64]
-) -> Iterator[VideoFrame]:
-    """Frames with the time stamps `wanted`, in order; seeks again only where a key frame lies in between."""
-    governing = np.searchsorted(index.key_pts, wanted, side="right") - 1
-    runs = np.flatnonzero(np.diff(governing)) + 1
-    last_key = -1
-    todo: list[NDArray[np.int64]] = []
-    for run, key in zip(np.split(wanted, runs), governing[np.r_[0, runs]], strict=True):
-        # consecutive groups of pictures are decoded in one go
-        if todo and key <= last_key + 1:
-            todo[-1] = np.concatenate([todo[-1], run])
-        else:
-            todo.append(run)
-        last_key = key
-    for run in todo:
-        yield from _decode_run(container, stream, index, run)
-
-
-def _decode_run(
-    container: InputContainer, stream: VideoStream, index: PacketIndex, wanted: NDArray[np.int64]
-) -> Iterator[VideoFrame]:
-    remaining = iter(wanted.tolist())
-    target, last = next(remaining), -(2**63)
-    needed = set(wanted.tolist())
-    for packet in _packets_from_key(container, stream, index, target):
-        # what no frame refers to and nobody asked for need not be decoded
-        stream.codec_context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in needed else "NONREF"
-        for frame in packet.decode():
-            if frame.pts is None or frame.pts <= last or frame.pts > target:
-                raise _SeekMissed
-            last = frame.pts
-            if frame.pts == target:
-                yield frame
-                target = next(remaining, None)
-                if target is None:
+    def _attempt(self, wanted: NDArray[np.int64], progress: _Progress, *, conceal: bool) -> None:
+        """Give the frames to `progress` in order, by seeking where possible, else by decoding from the start."""
+        if self._index.pts is not None and self._index.is_seekable:
+            try:
+                opened = self._stream(conceal)
+                for frame in _seek_frames(opened, self._index, self._index.pts[wanted]):
+                    progress.take(frame)
+                return
+            except _SeekMissed:
+                progress.done = 0  # slower, but right for any file that can be decoded at all
+            finally:
+                if conceal:
+                    self.close()
+        with OpenStream(self._source, conceal=conceal) as opened:
+            frames = opened.frames(opened.packets())
+            # a damaged frame may be missing, so those after it can no longer be counted
+            by_stamp = conceal and self._index.is_seekable
+            for frame in self._by_stamp(frames, wanted) if by_stamp else _by_rank(frames, wanted):
+                progress.take(frame)
+                if progress.done == len(wanted):
                     return
+        lost = f"frame {wanted[progress.done]} of {self._index.num_frames} does not decode"
+        raise VideoDecodeError(self._source.name, lost)
+
+    def _stream(self, conceal: bool) -> OpenStream:
+        if self._opened is None or self._opened.conceal != conceal or not self._opened.is_ours:
+            self.close()
+            self._opened = OpenStream(self._source, conceal=conceal)
+        return self._opened
+
+    def _by_stamp(self, frames: Iterator[VideoFrame], wanted: NDArray[np.int64]) -> Iterator[VideoFrame]:
+        assert self._index.pts is not None
+        missing = self._index.pts[wanted].tolist()
+        for frame in frames:
+            if frame.pts == missing[0]:
+                yield frame
+                del missing[0]
+
+    def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        height, width = self._size if self._index.rotation % 180 == 0 else self._size[::-1]
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1
+        ).to_ndarray()
+        return np.rot90(rgb, self._index.rotation // 90) if self._index.rotation else rgb
+
+
+class _Progress:
+    """Counts the frames that were taken, so that an error can name the next."""
+
+    def __init__(self, take: Take) -> None:
+        self.done = 0
+        self._take = take
+
+    def take(self, frame: VideoFrame) -> None:
+        self._take(self.done, frame)
+        self.done += 1
+
+
+def allocate(source: Source, num_frames: int, size: tuple[int, int]) -> Tensor:
+    """Room for frames.
+
+    Raises:
+        VideoDecodeError: there is not enough memory.
+    """
+    try:
+        return torch.empty((num_frames, *size, 3), dtype=torch.uint8)
+    except RuntimeError as error:
+        reason = f"{num_frames} frames of {size[1]}x{size[0]} pixels do not fit into memory"
+        raise VideoDecodeError(source.name, reason) from error
+
+
+def _by_rank(frames: Iterator[VideoFrame], wanted: NDArray[np.int64]) -> Iterator[VideoFrame]:
+    ranks = set(wanted.tolist())
+    return (frame for rank, frame in enumerate(frames) if rank in ranks)
+
+
+def _seek_frames(opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int64]) -> Iterator[VideoFrame]:
+    """Frames with the time stamps `wanted`, in order; jumps to the next key frame where that saves work."""
+    assert index.pts is not None
+    governing = np.searchsorted(index.key_pts, wanted, side="right") - 1
+    key_ranks = np.searchsorted(index.pts, index.key_pts)
+    ranks = np.searchsorted(index.pts, wanted)
+    is_new = (np.diff(governing) > 0) & (key_ranks[governing[1:]] - ranks[:-1] >= _JUMP_FRAMES)
+    for run in np.split(wanted, np.flatnonzero(is_new) + 1):
+        yield from _decode_run(opened, index, run.tolist())
+
+
+def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -> Iterator[VideoFrame]:
+    position, last = 0, -(2**63)
+    for frame in opened.frames(_packets_of_run(opened, index, wanted)):
+        pts = frame.pts
+        if pts is None or pts <= last or pts > wanted[position]:
+            raise _SeekMissed
+        last = pts
+        if pts == wanted[position]:
+            yield frame
+            position += 1
+            if position == len(wanted):
+                return
     raise _SeekMissed
 
 
-def _packets_from_key(
-    container: InputContainer, stream: VideoStream, index: PacketIndex, target: int
-) -> Iterator[Packet[VideoStream]]:
+def _packets_of_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -> Iterator[Packet[VideoStream] | None]:
+    """What the decoder needs for the time stamps `wanted`; None makes it give what it holds back."""
+    needed, codec = set(wanted), opened.codec
+    waiting = set(wanted)
+    skip = None
+    for packet in _packets_from_key(opened, index, wanted[0]):
+        # what no frame refers to and nobody asked for need not be decoded
+        pts = packet.pts
+        wish = "DEFAULT" if pts is None or pts in needed else "NONREF"
+        if wish != skip:
+            codec.skip_frame = skip = wish
+        yield packet
+        waiting.discard(pts)
+        if not waiting and codec.reorder_depth > 0:
+            yield None
+            return
+
+
+def _packets_from_key(opened: OpenStream, index: PacketIndex, target: int) -> Iterator[Packet[VideoStream]]:
     """Packets from the key frame that governs `target`, or from an earlier one where seeking lands too late."""
     key = int(np.searchsorted(index.key_pts, target, side="right")) - 1
-    one_second = int(1 / stream.time_base) if stream.time_base else 0
+    one_second = int(1 / index.time_base)
     for tried in range(key, key - _SEEK_TRIES, -1):
         # MPEG-TS lands behind the key frame that was asked for, so before the first one a second is added
         offset = int(index.key_pts[tried]) if tried >= 0 else int(index.key_pts[0]) - one_second
         try:
-            container.seek(offset, stream=stream, backward=True)
+            opened.seek(offset)
         except FFmpegError:
             raise _SeekMissed from None
-        packets = container.demux(stream)
+        packets = opened.packets()
         first = next((packet for packet in packets if packet.is_keyframe), None)
         if first is not None and first.pts is not None and first.pts <= index.key_pts[key]:
             yield first
             yield from packets
             return
     raise _SeekMissed
-
-
-def _to_rgb(frame: VideoFrame, index: PacketIndex, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    sideways = index.rotation % 180 != 0
-    width, height = (index.height, index.width) if sideways else (index.width, index.height)
-    rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
-    return np.rot90(rgb.view(np.uint8), index.rotation // 90)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import os
+import warnings
 from collections.abc import Sequence
-from typing import BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers.decord_reader import DecordFailed, decord_refusal, read_with_decord
-from mvit_video.data.readers.packet_index import PacketIndex, Source, scan_packets
-from mvit_video.data.readers.pyav_reader import read_with_pyav
+from mvit_video.data.readers.decord_reader import decord_refusal, read_with_decord
+from mvit_video.data.readers.packet_index import PacketIndex, scan_packets
+from mvit_video.data.readers.pyav_reader import PyavReader
+from mvit_video.data.readers.source import Source, as_source, check_source
+from mvit_video.data.readers.stream import OpenStream
+from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec, torchcodec_refusal
+from mvit_video.data.readers.watchdog import BackendFailed, TimedOut
 from mvit_video.types import ConfigError, VideoDecodeError
 
-Backend = Literal["decord", "pyav"]
+if TYPE_CHECKING:
+    from mvit_video.data.readers.index_cache import IndexCache
+
+Backend = Literal["decord", "pyav", "torchcodec"]
 
 
 @runtime_checkable
@@ -27,11 +34,15 @@ class VideoReader(Protocol):
     Attributes:
         num_frames: frames that can be decoded.
         fps: mean frames per second.
-        duration_seconds: `num_frames / fps`.
-        height: pixels, after rotation.
-        width: pixels, after rotation.
-        backend: library that decodes.
+        duration_seconds: from the first frame's time stamp to the end of the last frame.
+        timestamps: float64 `(num_frames,)`, seconds since the first frame, from the stream's time stamps; frames
+            that carry none which rise are spaced evenly at `fps`.
+        height: pixels of a delivered frame, after rotation and `short_side`.
+        width: pixels of a delivered frame, after rotation and `short_side`.
+        backend: library that decodes; one that fails on the way hands over to "pyav".
         backend_reason: why that one.
+        codec: FFmpeg's name of the codec, such as "h264".
+        container: FFmpeg's first name of the container; "mov" stands for MP4 too, "matroska" for WebM.
     """
 
     num_frames: int
@@ -41,6 +52,19 @@ class VideoReader(Protocol):
     width: int
     backend: Backend
     backend_reason: str
+    codec: str
+    container: str
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]: ...
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the codec concealed errors in what was read so far.
+
+        Only PyAV tells; what another library has read is decoded once more for the answer.
+        """
+        ...
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
         """Frames by index, in any order and with repetitions; uint8 `(T, H, W, 3)`, RGB.
@@ -60,82 +84,152 @@ class VideoReader(Protocol):
 
 
 def open_video(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO, backend: Backend = "decord"
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO,
+    backend: Backend = "decord",
+    *,
+    strict: bool = False,
+    short_side: int | None = None,
+    index_cache: IndexCache | None = None,
 ) -> VideoReader:
     """Open a video.
 
     Args:
         source: a file's path, the bytes of a video, or a binary file, which is read to its end.
-        backend: library that decodes; "decord" hands over to "pyav" what is no path, and files of which decord would
+        backend: library that decodes; "decord" and "torchcodec" hand over to "pyav" the files of which they would
             return other frames.
+        strict: damage is an error even where the codec can conceal it; read by "pyav", since only PyAV tells.
+        short_side: frames come resized by the decoder, so that their shorter edge has this many pixels; smaller
+            frames are left as they are. Each library resizes in its own way, all of them smoothly.
+        index_cache: keeps what the pass over a file's packets tells, which saves it the next time.
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
+        ConfigError: the backend is unknown or not installed, or `short_side` is below 1.
         TypeError: the source is none of the above.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
-    opened = _as_source(source)
-    return _IndexedReader(opened, scan_packets(opened), backend)
+    if short_side is not None and short_side < 1:
+        raise ConfigError(f"short_side must be at least 1, got {short_side}")
+    if backend == "torchcodec":
+        require_torchcodec()
+    video = as_source(source)
+    index, opened = _index_of(video, index_cache)
+    try:
+        return _IndexedReader(video, index, backend, strict=strict, short_side=short_side, opened=opened)
+    except BaseException:
+        if opened is not None:
+            opened.close()
+        raise
 
 
-def _as_source(source: object) -> Source:
-    if isinstance(source, (str, os.PathLike)):
-        return Source(os.fspath(source))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Source("<bytes>", bytes(source))
-    read = None if isinstance(source, io.TextIOBase) else getattr(source, "read", None)
-    data = read() if callable(read) else None
-    if not isinstance(data, bytes):
-        raise TypeError(
-            "a video is given as a path, as its bytes or as a file opened in binary mode, "
-            f"got an object of type {type(source).__name__}"
-        )
-    return Source(str(getattr(source, "name", "<binary file>")), data)
+def _index_of(source: Source, cache: IndexCache | None) -> tuple[PacketIndex, OpenStream | None]:
+    """The index of a source, and its stream where that had to be opened."""
+    status = check_source(source)
+    if cache is None or status is None:
+        opened = OpenStream(source)
+    else:
+        index = cache.get(source.path, status)
+        if index is not None:
+            return index, None
+        opened = OpenStream(source)
+    try:
+        index = scan_packets(opened)
+    except BaseException:
+        opened.close()
+        raise
+    if cache is not None and status is not None:
+        cache.put(source.path, status, index)
+    return index, opened
+
+
+def _delivered_size(index: PacketIndex, short_side: int | None) -> tuple[int, int]:
+    """Height and width of the frames to deliver; never enlarged, rounded as torchvision rounds."""
+    height, width = index.height, index.width
+    if short_side is None or short_side >= min(height, width):
+        return height, width
+    if height <= width:
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
 
 
 class _IndexedReader:
-    """A packet index and the library that decodes; holds no decoder between calls."""
+    """A packet index and the library that decodes."""
 
-    def __init__(self, source: Source, index: PacketIndex, backend: Backend) -> None:
-        refusal = decord_refusal(source, index) if backend == "decord" else None
-        self._source: Source | None = source
-        self._index = index
-        self.num_frames = index.num_frames
-        self.fps = index.fps
-        self.duration_seconds = index.num_frames / index.fps
-        self.height, self.width = index.height, index.width
+    def __init__(
+        self,
+        source: Source,
+        index: PacketIndex,
+        backend: Backend,
+        *,
+        strict: bool,
+        short_side: int | None,
+        opened: OpenStream | None,
+    ) -> None:
+        if strict and index.is_damaged:
+            raise VideoDecodeError(source.name, "its data are damaged, and no time stamps tell its frames")
+        refusal = None
+        if backend == "decord":
+            refusal = decord_refusal(source, index, strict)
+        elif backend == "torchcodec":
+            refusal = torchcodec_refusal(index, strict)
+        self._name, self._source, self._index = source.name, source, index
+        self._size = self.height, self.width = _delivered_size(index, short_side)
+        self._pyav = PyavReader(source, index, self._size, strict=strict, opened=opened)
+        self._unchecked: list[NDArray[np.int64]] = []
+        self._is_closed = False
+        self.num_frames, self.fps, self.duration_seconds = index.num_frames, index.fps, index.duration_seconds
+        self.codec, self.container = index.codec, index.container
         self.backend: Backend = "pyav" if refusal else backend
-        self.backend_reason = f"not decord: {refusal}" if refusal else "as asked"
-        self._name = source.name
+        self.backend_reason = f"not {backend}: {refusal}" if refusal else "as asked"
+        if self.backend != "pyav":
+            self._pyav.close()
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]:
+        return self._index.timestamps
+
+    @property
+    def damaged(self) -> bool:
+        if self._unchecked:
+            wanted = np.unique(np.concatenate(self._unchecked))
+            self._unchecked.clear()
+            self._pyav.check(wanted)
+        return self._pyav.damaged
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        if self._source is None:
+        if self._is_closed:
             raise VideoDecodeError(self._name, "the reader is closed")
         order = np.asarray(indices)
         if order.size == 0:
-            return torch.empty((0, self.height, self.width, 3), dtype=torch.uint8)
+            return torch.empty((0, *self._size, 3), dtype=torch.uint8)
         if order.ndim != 1 or not np.issubdtype(order.dtype, np.integer):
             raise TypeError(f"indices must be a sequence of integers, got {order.dtype} of shape {order.shape}")
         outside = order[(order < 0) | (order >= self.num_frames)]
         if outside.size:
             raise VideoDecodeError(self._name, f"frame {outside[0]} is out of range, it has {self.num_frames} frames")
         wanted, position = np.unique(order, return_inverse=True)
-        frames = self._read(self._source, wanted.astype(np.int64))
+        frames = self._read(wanted.astype(np.int64))
         if len(wanted) == len(order) and (position[1:] > position[:-1]).all():
             return frames
         return frames[torch.from_numpy(position)]
 
-    def _read(self, source: Source, wanted: NDArray[np.int64]) -> Tensor:
-        if self.backend == "decord":
+    def _read(self, wanted: NDArray[np.int64]) -> Tensor:
+        if self.backend != "pyav":
+            read = read_with_decord if self.backend == "decord" else read_with_torchcodec
             try:
-                return read_with_decord(source, self._index, wanted)
-            except DecordFailed as error:
+                frames = read(self._source, self._index, wanted, self._size)
+                self._unchecked.append(wanted)
+                return frames
+            except BackendFailed as error:
                 self.backend, self.backend_reason = "pyav", str(error)
-        return read_with_pyav(source, self._index, wanted)
+                if isinstance(error, TimedOut):
+                    warnings.warn(f"{self._name}: {error} and is left running; PyAV reads on", stacklevel=3)
+        return self._pyav.read(wanted)
 
     def close(self) -> None:
-        self._source = None
+        self._is_closed = True
+        self._pyav.close()
 
     def __enter__(self) -> _IndexedReader:
         return self

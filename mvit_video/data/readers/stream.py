@@ -1,0 +1,178 @@
+"""A video stream opened with PyAV: packets and frames, with an end to everything."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.error import ArgumentError, ExitError, FFmpegError
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mvit_video.data.readers.source import Source, check_source
+from mvit_video.types import VideoDecodeError
+
+MAX_EDGE = 16384
+MAX_PIXELS = 2**28
+# a playlist would have the decoder open other files and addresses, a text or an image would pass for a video
+_FORMATS = (
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm dv "
+    "dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
+)
+_OPEN_SECONDS = 8.0
+_STALL_SECONDS = 6.0
+
+
+class DecodeFailed(Exception):
+    """The decoder met data that it does not accept; the text says what it said."""
+
+
+class OpenStream:
+    """The best video stream of a source, set to decode in one thread.
+
+    Args:
+        conceal: let the codec paper over damage; without it damaged data fail.
+    Raises:
+        VideoDecodeError: the source is missing, empty, no video, or too large.
+    """
+
+    def __init__(self, source: Source, *, conceal: bool = False) -> None:
+        status = check_source(source)
+        self.source = source
+        self.conceal = conceal
+        self.size_bytes = status.st_size if status else len(source.data or b"")
+        self._process = os.getpid()
+        with _translated(source):
+            # the size limit also holds while the library probes, before there is a size to look at
+            options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
+            self.container: InputContainer = av.open(
+                source.handle(), options=options, metadata_errors="ignore", timeout=_OPEN_SECONDS
+            )
+        try:
+            self.stream = self._best_stream()
+            self.codec = cast(VideoCodecContext, self.stream.codec_context)
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _best_stream(self) -> VideoStream:
+        stream = self.container.streams.best("video")
+        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+            raise VideoDecodeError(self.source.name, "no video stream")
+        if not stream.codec_context:
+            raise VideoDecodeError(self.source.name, "no decoder for its codec")
+        return stream
+
+    def _prepare(self) -> None:
+        width, height = self.codec.width, self.codec.height
+        if max(width, height) > MAX_EDGE or width * height > MAX_PIXELS:
+            raise VideoDecodeError(
+                self.source.name, f"declares frames of {width}x{height} pixels, more than {MAX_EDGE}x{MAX_EDGE}"
+            )
+        for other in self.container.streams:
+            if other is not self.stream:
+                other.discard = Discard.all
+        # frame threads have been seen to deadlock in loader workers, and one thread per worker is the faster set-up
+        self.stream.thread_type = "NONE"
+        self.codec.thread_count = 1
+        self.codec.options = {"max_pixels": str(MAX_PIXELS)} | ({} if self.conceal else {"err_detect": "explode"})
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it: a forked copy shares the position in the file with its parent."""
+        return self._process == os.getpid()
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """Packets from where the stream stands, the last one empty.
+
+        Raises:
+            VideoDecodeError: reading fails, or does not come to an end.
+        """
+        # a damaged index can lead a demuxer round in circles
+        budget = 8 * self.size_bytes + 2**20
+        with _translated(self.source):
+            for packet in self.container.demux(self.stream):
+                budget -= packet.size + 1
+                if budget < 0:
+                    raise VideoDecodeError(self.source.name, "its packets repeat without end")
+                yield packet
+
+    def frames(self, packets: Iterator[Packet[VideoStream] | None]) -> Iterator[VideoFrame]:
+        """Frames of packets, of which None makes the decoder give what it holds back.
+
+        Raises:
+            DecodeFailed: the decoder refuses a packet.
+            VideoDecodeError: it works without giving a frame.
+        """
+        deadline = time.thread_time() + _STALL_SECONDS
+        for packet in packets:
+            frames = self.decode(packet)
+            if frames:
+                yield from frames
+                deadline = time.thread_time() + _STALL_SECONDS
+            elif time.thread_time() > deadline:
+                raise VideoDecodeError(self.source.name, f"no frame came within {_STALL_SECONDS:.0f} s of decoding")
+
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """Frames that a packet sets free; None sets free those that are held back.
+
+        Raises:
+            DecodeFailed: the decoder refuses the packet.
+        """
+        try:
+            return self.codec.decode(packet)
+        except EOFError:
+            return []
+        except (FFmpegError, MemoryError) as error:
+            raise DecodeFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+
+    def seek(self, pts: int) -> None:
+        """Go to a key frame at or before a time stamp.
+
+        Raises:
+            FFmpegError: the container cannot.
+        """
+        depth = self.codec.reorder_depth
+        self.container.seek(pts, stream=self.stream, backward=True)
+        # what the decoder has learned of the order of frames must survive, or frames are dropped after the jump
+        if self.codec.reorder_depth < depth:
+            self.codec.reorder_depth = depth
+
+    def close(self) -> None:
+        """Let the source go."""
+        self.container.close()
+
+    def __del__(self) -> None:
+        # containers are parts of reference cycles: without this, files stay open until the collector runs
+        if hasattr(self, "container"):
+            self.container.close()
+
+    def __enter__(self) -> OpenStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _translated(source: Source) -> Iterator[None]:
+    """Errors of the library become ours."""
+    try:
+        yield
+    except ExitError as error:
+        raise VideoDecodeError(source.name, f"could not be read within {_OPEN_SECONDS:.0f} s") from error
+    except ArgumentError as error:
+        raise VideoDecodeError(source.name, "cannot be decoded (not a video container that is read here)") from error
+    except FFmpegError as error:
+        raise VideoDecodeError(source.name, f"cannot be decoded ({error.strerror or error})") from error
+    except (OSError, EOFError, MemoryError, OverflowError) as error:
+        raise VideoDecodeError(source.name, f"cannot be read ({error})") from error
