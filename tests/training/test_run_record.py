@@ -1,0 +1,106 @@
+"""What a run leaves about itself: where its time went, and its curves."""
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
+
+from mvit_video.training.curves import Curves, draw_curves
+from mvit_video.training.step_times import PARTS, StepTimes, what_bounds
+
+Make = Callable[..., Any]
+
+
+def fit(trainer: Any, task: Any, data: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        trainer.fit(task, datamodule=data)
+
+
+class Slow(torch.nn.Module):
+    """Passes a clip on, late on its way forward or back."""
+
+    def __init__(self, net: torch.nn.Module, forward: float = 0.0, backward: float = 0.0) -> None:
+        super().__init__()
+        self.net, self.pause, self.pause_back = net, forward, backward
+        self.num_classes, self.num_frames, self.crop_size = net.num_classes, net.num_frames, net.crop_size
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.pause)
+        logits = self.net(clip)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: time.sleep(self.pause_back))
+        return logits
+
+
+def slow_loader(data: Any, pause: float) -> Any:
+    loader = data.train_dataloader()
+    collate = loader.collate_fn
+
+    def late(items: Any) -> Any:
+        time.sleep(pause)
+        return collate(items)
+
+    loader.collate_fn = late
+    data.train_dataloader = lambda: loader
+    return data
+
+
+@pytest.mark.parametrize(("part", "bound"), [("data", "decoding"), ("forward", "the CPU"), ("backward", "the CPU")])
+def test_the_slow_part_is_named(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tiny_net: Make, capsys: pytest.CaptureFixture[str],
+    part: str, bound: str,
+) -> None:  # fmt: skip
+    net = Slow(tiny_net(), **{part: 0.1}) if part != "data" else tiny_net()
+    data = slow_loader(tiny_data(), 0.1) if part == "data" else tiny_data()
+    trainer = make_trainer(StepTimes(), max_epochs=1)
+    fit(trainer, make_task(net=net), data)
+    shares = {name: float(trainer.callback_metrics[f"time/{name}"]) for name in PARTS}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=lambda name: shares[name]) == part
+    assert f"bounded by {bound}" in capsys.readouterr().out
+
+
+def test_a_gpu_is_called_one() -> None:
+    shares = {"data": 0.05, "forward": 0.3, "backward": 0.6, "step": 0.05}
+    assert what_bounds(shares, "cuda") == (
+        "time: 5% waiting for data, 30% forward, 60% backward, 5% optimiser; bounded by the GPU"
+    )
+
+
+def test_curves_of_a_run(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, name="run", version="version_0")
+    folder = tmp_path / "run" / "version_0"
+    fit(make_trainer(Curves(folder), logger=logger), make_task(), tiny_data())
+    with Image.open(folder / "curves.png") as picture:
+        assert picture.size == (800, 780)  # three panels
+    assert not list(folder.glob(".*"))
+
+
+def test_curves_of_a_run_that_fails(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 4:
+                raise RuntimeError("on purpose")
+
+    folder = tmp_path / "run" / "version_0"
+    logger = CSVLogger(tmp_path, name="run", version="version_0")
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fit(make_trainer(Curves(folder), Failing(), logger=logger), make_task(), tiny_data())
+    assert (folder / "curves.png").exists()
+
+
+def test_curves_without_validation(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("epoch,step,lr,train/loss\n0,0,0.1,\n0,0,,2.5\n0,9,0.05,1.5\n")
+    draw_curves(metrics, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size == (800, 520)
