@@ -1,0 +1,122 @@
+"""Random bytes of small videos replaced: no crash, no hang, no error but ours, no wrong frame that goes untold."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from mvit_video.data.readers import Backend
+
+# one video for each demuxer and decoder that data sets hold, and how many files are made from it
+KINDS = {
+    "closed_gop": 90,
+    "long_gop": 50,
+    "no_b_frames": 40,
+    "fragmented": 30,
+    "edit_list": 30,
+    "matroska": 60,
+    "hevc": 50,
+    "vp9": 50,
+    "av1": 40,
+    "mpeg4_avi": 40,
+    "mpeg_ts": 30,
+    "mjpeg": 10,
+}
+SECONDS = 10
+SCALE = int(os.environ.get("MVIT_FUZZ_SCALE", "1"))  # times as many files
+
+
+def flipped(data: bytes, rng: np.random.Generator) -> bytes:
+    """One to thirty bytes replaced, anywhere or in a burst."""
+    array = np.frombuffer(data, dtype=np.uint8).copy()
+    count = int(rng.integers(1, 31))
+    if rng.random() < 0.3:
+        places = int(rng.integers(0, len(array) - count)) + np.arange(count)
+    else:
+        places = rng.integers(0, len(array), count)
+    array[places] = rng.integers(0, 256, count)
+    return array.tobytes()
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory, odd_videos: Callable[[str], Path]) -> dict[str, str]:
+    """Path of a flipped video: the sound one."""
+    folder, made = tmp_path_factory.mktemp("fuzz"), {}
+    for kind, count in KINDS.items():
+        sound = odd_videos(kind)
+        for i in range(SCALE * count):
+            rng = np.random.default_rng([*kind.encode(), i])
+            path = folder / f"{kind}_{i}{sound.suffix}"
+            path.write_bytes(flipped(sound.read_bytes(), rng))
+            made[str(path)] = str(sound)
+    return made
+
+
+def hashes(pictures: Iterable[av.VideoFrame]) -> set[str]:
+    """What `attempts.py` would tell of each frame."""
+    return {hashlib.md5(picture.to_ndarray(format="rgb24").tobytes()).hexdigest() for picture in pictures}
+
+
+@cache
+def sound_hashes(path: str) -> set[str]:
+    with av.open(path) as container:
+        return hashes(container.decode(video=0))
+
+
+def unnoticeable_hashes(path: str) -> set[str]:
+    """Frames of a damaged video behind which, back to their key frame, the decoder finds no error."""
+    found: set[str] = set()
+    with av.open(path, metadata_errors="ignore") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}
+        is_broken = False
+        with suppress(av.FFmpegError):
+            for packet in container.demux(stream):
+                is_broken &= not packet.is_keyframe
+                try:
+                    pictures = packet.decode()
+                except av.FFmpegError:
+                    is_broken = True
+                    continue
+                if not is_broken:
+                    found |= hashes(pictures)
+    return found
+
+
+def complaint(answer: dict[str, Any], sound: str) -> str | None:
+    """What is wrong with an answer, None when it is as it should be."""
+    if "died" in answer:
+        return f"the process died: {answer['died']}"
+    if answer["seconds"] > SECONDS:
+        return f"took {answer['seconds']:.1f} s"
+    if error := answer.get("error"):
+        is_ours = error["type"] == "VideoDecodeError" and error["path"] == answer["path"] and "\n" not in error["text"]
+        return None if is_ours else f"raised {error}"
+    foreign = set(answer["frames"]) - sound_hashes(sound)
+    if foreign and not answer["damaged"] and not foreign <= unnoticeable_hashes(answer["path"]):
+        return f"gave wrong frames and does not tell, {answer['num_frames']} frames"
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["decord", "pyav"])
+def test_flipped_bytes(backend: Backend, fuzzed: dict[str, str], run_attempts: Callable[..., list[dict]]) -> None:
+    answers = run_attempts([{"path": path, "backend": backend} for path in fuzzed])
+    complaints = {
+        Path(answer["path"]).name: what for answer in answers if (what := complaint(answer, fuzzed[answer["path"]]))
+    }
+    assert not complaints
+    assert len(answers) == SCALE * 520
+    kinds = {
+        "refused": sum("error" in answer for answer in answers),
+        "told": sum(answer.get("damaged", False) for answer in answers),
+        "sound": sum(set(answer.get("frames", ["none"])) <= sound_hashes(fuzzed[answer["path"]]) for answer in answers),
+    }
+    assert min(kinds.values()) > 20 * SCALE, f"the flips do not reach all ways to fail: {kinds}"
