@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
+import numpy as np
+import pyarrow.compute as compute
 import torch
+from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend
-from mvit_video.data.sampling import FrameOrder
+from mvit_video.data.sampling import FrameOrder, Sampling
 from mvit_video.data.transforms import RGB, Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
@@ -28,11 +32,16 @@ class VideoDataModule(L.LightningDataModule):
     """Videos with labels for training, validation (one centre clip) and multi-view testing.
 
     Args:
-        train: annotation file (`path label` per line) or folder of class folders.
+        train: annotations, such as a file with `path label` per line or a folder of class folders.
         val: as `train`.
         test: as `train`; None takes the videos of `val`.
         root: folder that relative paths start from; None is the folder of each annotation file.
+        allow_outside: annotations may name videos outside of that folder.
+        class_names: all classes in the order of their numbers, or a file with one per line; None takes those of the
+            training annotations, or of a checkpoint that is loaded.
         clip: which source frames make a clip.
+        sampling: "rate" takes frames `clip.sampling_rate` apart; "segments" one from each of `clip.num_frames` equal
+            parts of the video, a random one in training and the middle one otherwise.
         crop_size: pixels of the square that the model sees.
         augment: random changes of training clips.
         mean: of each channel, for pixels between 0 and 1.
@@ -54,7 +63,10 @@ class VideoDataModule(L.LightningDataModule):
         val: str | None = None,
         test: str | None = None,
         root: str | None = None,
+        allow_outside: bool = False,
+        class_names: list[str] | str | None = None,
         clip: ClipSpec = ClipSpec(),
+        sampling: Sampling = "rate",
         crop_size: int = 224,
         augment: Augment = Augment(),
         mean: RGB = (0.45, 0.45, 0.45),
@@ -75,23 +87,23 @@ class VideoDataModule(L.LightningDataModule):
         ]:  # fmt: skip
             if value < least:
                 raise ConfigError(f"data.{key} must be at least {least}, got {value}")
-        normalize = Normalize(mean, std)
         self.clip, self.crop_size, self.views = clip, crop_size, views
+        normalize = Normalize(mean, std)
+        self.train_view = RandomView(clip, crop_size, augment, normalize, sampling)
+        self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize, sampling=sampling)
+        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order, sampling)
+        if self.test_views.short_side < crop_size:
+            raise ConfigError(f"data.views.short_side={views.short_side} is below data.crop_size={crop_size}")
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend: Backend = backend
         self.on_error: OnError = on_error
         # where Lightning keeps it, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.train_view = RandomView(clip, crop_size, augment, normalize)
-        self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize)
-        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order)
-        if self.test_views.short_side < crop_size:
-            raise ConfigError(f"data.views.short_side={views.short_side} is below data.crop_size={crop_size}")
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
-        self.root = root
+        self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
         self.tables: dict[Split, VideoTable] = {}
 
     @property
@@ -104,33 +116,57 @@ class VideoDataModule(L.LightningDataModule):
         """Number of classes that the annotations speak of, after `setup`."""
         return max(table.num_classes for table in self.tables.values())
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether videos may have several labels, after `setup`."""
+        return any(table.is_multilabel for table in self.tables.values())
+
     def example_of(self, label: int) -> str:
         """Split and path of the first video with a label, for messages."""
         for split, table in self.tables.items():
-            rows = (table.labels == label).nonzero()[0]
+            rows = _rows_of(table, label)
             if rows.size:
                 return f"data.{split}: {table.path(rows[0])}"
         raise ValueError(f"no video has label {label}")
 
     def setup(self, stage: str) -> None:
-        """Read the annotations that a stage needs and check that they speak of the same classes."""
+        """Read the annotations that a stage needs, and number their classes alike.
+
+        Raises:
+            ConfigError: annotations are missing, or do not speak of the same classes.
+            AnnotationError: annotations cannot be read.
+        """
         fit: list[Split] = ["train"] if self.sources["val"] is None else ["train", "val"]
         needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"]}
         tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
-        self.tables.update(tables)
         if stage == "fit":
             _check_same_kind(tables)
-        elif any(table.class_names is not None for table in tables.values()):
-            # a class that is missing shifts the numbers, which shows in the other annotations only
-            for split in ("train", "val"):
-                source = self.sources[split]
-                if split not in tables and source is not None and Path(source).exists():
-                    tables[split] = self._load(split)
-        _check_same_names(tables)
+        names, whose = self._leading_names(tables)
+        self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
         if stage == "fit":
             self._check_train(self.tables["train"])
             if self.sources["val"] is None and self.trainer is not None:
                 self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The classes, for the checkpoint."""
+        return {} if self.class_names is None else {"class_names": list(self.class_names)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Number the classes as the checkpoint does.
+
+        Raises:
+            ConfigError: the annotations have a class that it lacks.
+        """
+        names = tuple(state_dict["class_names"])
+        if self.given_names is not None and self.class_names is not None and self.class_names != names:
+            pairs = enumerate(zip_longest(self.class_names, names, fillvalue="nothing"))
+            i, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            raise ConfigError(
+                f"data.class_names has {ours!r} as class {i}, the checkpoint {theirs!r}: give the names of its training"
+            )
+        for split, table in self.tables.items():
+            self.tables[split] = self._number_as(names, "the checkpoint", split, table)
 
     def train_dataloader(self) -> VideoLoader:
         """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
@@ -148,19 +184,42 @@ class VideoDataModule(L.LightningDataModule):
         """Every video once, all its views."""
         return self.test_dataloader()
 
-    def _load(self, split: Split) -> VideoTable:
+    def _load(self, split: Split, class_names: Sequence[str] | str | None = None) -> VideoTable:
         source = self.sources[split]
         if source is None:
             raise ConfigError(
                 f"data.{split} is not set; give an annotation file or a folder of class folders ({how_to_get()})"
             )
-        if not Path(source).exists():
+        if not _may_exist(source):
             raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
-        return load_annotations(source, self.root)
+        names = self.given_names if class_names is None else class_names
+        return load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
+
+    def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
+        """The classes in the order of their numbers, and where they come from: what is trained on leads."""
+        for split in ("train", "val"):
+            source = self.sources[split]
+            if split in tables:
+                return tables[split].class_names, f"data.{split}"
+            is_asked = self.given_names is None and any(table.class_names is not None for table in tables.values())
+            if is_asked and source is not None and _may_exist(source):
+                names = self._load(split).class_names
+                if names is not None:
+                    return names, f"data.{split}"
+        return None, ""
+
+    def _number_as(self, names: tuple[str, ...] | None, whose: str, split: Split, table: VideoTable) -> VideoTable:
+        """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
+        if names is None or table.class_names is None or table.class_names == names:
+            return table
+        odd = sorted(set(table.class_names) - set(names))
+        if odd:
+            raise ConfigError(f"data.{split} has the class {odd[0]!r}, which {whose} lacks; remove or rename it")
+        return self._load(split, names)
 
     def _check_train(self, table: VideoTable) -> None:
         unknown = (table.labels < 0).nonzero()[0]
-        if unknown.size:
+        if unknown.size and not table.is_multilabel:
             raise ConfigError(f"data.train: {table.path(unknown[0])} has label -1 (unknown); training needs a class")
         num_processes = self.trainer.world_size if self.trainer is not None else 1
         if len(table) < self.batch_size * num_processes:
@@ -171,9 +230,16 @@ class VideoDataModule(L.LightningDataModule):
 
     def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
         table = self.tables[split]
+        dataset = VideoDataset(
+            table,
+            views,
+            backend=self.backend,
+            on_error="skip",  # the loader raises: see there
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
         return VideoLoader(
-            # the loader raises: see there
-            dataset=VideoDataset(table, views, backend=self.backend, on_error="skip", seed=self.seed),
+            dataset,
             on_error=self.on_error,
             batch_size=batch_size,
             sampler=EpochSampler(len(table), shuffle=train, even=train, seed=self.seed),
@@ -195,10 +261,13 @@ def _check_same_kind(tables: dict[Split, VideoTable]) -> None:
         raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
 
 
-def _check_same_names(tables: dict[Split, VideoTable]) -> None:
-    names = {split: table.class_names for split, table in tables.items() if table.class_names is not None}
-    for (first, expected), (split, found) in pairwise(names.items()):
-        odd = sorted(set(expected) ^ set(found))
-        if odd:
-            has, lacks = (first, split) if odd[0] in expected else (split, first)
-            raise ConfigError(f"data.{has} has the class {odd[0]!r}, which data.{lacks} lacks; both need all classes")
+def _rows_of(table: VideoTable, label: int) -> NDArray[np.int64]:
+    """Rows of the videos with a label."""
+    if table.multi_labels is None:
+        return (table.labels == label).nonzero()[0]
+    return compute.list_parent_indices(table.multi_labels).to_numpy()[table.multi_labels.flatten().to_numpy() == label]
+
+
+def _may_exist(source: str) -> bool:
+    """Whether annotations are there; shards are found out about when they are opened."""
+    return "://" in source or source.endswith(".tar") or Path(source).exists()

@@ -177,11 +177,13 @@ def explain_dead_worker(error: RuntimeError) -> MVitVideoError | None:
 
     Torch raises it wherever the main process stands at that moment, also outside of the loader.
     """
-    death = re.search(r"worker \(pid(?:\(s\))? ([\d, ]+)\) (?:exited|is killed by signal: ([^.]+))", str(error))
+    text = f"{error} {error.__cause__}"  # the cause tells how it ended, where that is known
+    death = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
     if death is None:
         return None
-    how = f"was ended by a signal ({death[2]})" if death[2] else "ended of itself"
-    advice = _DEATHS.get(death[2], "data.num_workers=0 shows why")
+    by_signal = re.search(r"is killed by signal: ([^.]+)", text)
+    how = f"was ended by a signal ({by_signal[1]})" if by_signal else "ended of itself"
+    advice = _DEATHS.get(by_signal[1] if by_signal else "", "data.num_workers=0 shows why")
     return MVitVideoError(f"a loader process (pid {death[1]}) {how}: {advice}")
 
 

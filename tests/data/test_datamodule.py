@@ -1,3 +1,4 @@
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -80,11 +81,35 @@ def test_classes_are_those_of_all_annotations(listed: Callable[..., str]) -> Non
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
-def test_splits_must_agree_on_the_class_names(listed: Callable[..., str], stage: str) -> None:
-    train = listed("run", "hop", "sit", name="a.txt")
-    data = VideoDataModule(train=train, val=listed("run", "hop", name="b.txt"), **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.train has the class 'sit', which data\.(val|test) lacks"):
+def test_a_class_that_is_not_trained_is_refused(listed: Callable[..., str], stage: str) -> None:
+    val = listed("run", "hop", "sit", name="a.txt")
+    data = VideoDataModule(train=listed("run", "hop", name="b.txt"), val=val, **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.(val|test) has the class 'sit', which data\.train lacks") as caught:
         data.setup(stage)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_part_of_the_classes_is_numbered_as_in_training(listed: Callable[..., str], stage: str) -> None:
+    train = listed("run", "hop", "sit", name="a.txt")
+    data = VideoDataModule(train=train, val=listed("sit", "hop", name="b.txt"), **SMALL)
+    data.setup(stage)
+    table = data.tables["test" if stage == "test" else "val"]
+    assert data.class_names == table.class_names == ("hop", "run", "sit")
+    assert table.labels.tolist() == [2, 0]
+
+
+def test_given_class_names_number_all_splits(listed: Callable[..., str], tmp_path: Path) -> None:
+    names = ["sit", "run", "hop"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    train, val = listed("run", "hop", name="a.txt"), listed("sit", "hop", name="b.txt")
+    for given in (names, str(tmp_path / "names.txt")):
+        data = VideoDataModule(train=train, val=val, class_names=given, **SMALL)
+        data.setup("fit")
+        assert data.class_names == tuple(names)
+        assert [table.labels.tolist() for table in data.tables.values()] == [[1, 2], [0, 2]]
+    with pytest.raises(AnnotationError, match=r"b\.txt:1: .*'sit'"):
+        VideoDataModule(train=train, val=val, class_names=names[1:], **SMALL).setup("fit")
 
 
 def test_training_takes_one_kind_of_label(listed: Callable[..., str]) -> None:
@@ -232,6 +257,81 @@ def test_a_bad_video_in_a_run(listed: Callable[..., str], tmp_path: Path, on_err
         trainer(tmp_path).test(task, datamodule=data, verbose=False)
         assert [failure for batch in task.batches for failure in batch.failures] == [(1, "no such file")]
         assert [len(batch.clip) for batch in task.batches] == [5, 0, 5]
+
+
+def fit(folder: Path, data: VideoDataModule, ckpt_path: Path | None = None) -> Path:
+    run = trainer(folder, max_epochs=1 if ckpt_path is None else 2, num_sanity_val_steps=0)
+    run.fit(Sum(), datamodule=data, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
+    run.save_checkpoint(folder / "run.ckpt")
+    return folder / "run.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path")  # resumed runs save nothing
+def test_a_checkpoint_numbers_the_classes(listed: Callable[..., str], tmp_path: Path) -> None:
+    trained = VideoDataModule(train=listed("run", "hop", "sit", name="a.txt"), **SMALL)
+    checkpoint = fit(tmp_path, trained)
+    assert torch.load(checkpoint)["VideoDataModule"] == {"class_names": ["hop", "run", "sit"]}
+
+    data, task = VideoDataModule(test=listed("sit", "hop", name="b.txt"), **SMALL), Sum()
+    trainer(tmp_path).test(task, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    assert [batch.label[0].item() for batch in task.batches] == [2, 0]
+    assert data.class_names == ("hop", "run", "sit")
+
+    foreign = VideoDataModule(train=listed("run", "hop", "nod", name="c.txt"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.train has the class 'nod', which the checkpoint lacks") as caught:
+        fit(tmp_path, foreign, checkpoint)
+    assert "\n" not in str(caught.value)
+    other_order = VideoDataModule(train=listed("run", "hop", name="d.txt"), class_names=["hop", "sit", "run"], **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.class_names has 'sit' as class 1, the checkpoint 'run'"):
+        fit(tmp_path, other_order, checkpoint)
+    fit(tmp_path, VideoDataModule(train=listed("run", "hop", "sit", name="e.txt"), **SMALL), checkpoint)
+
+
+def test_class_numbers_leave_nothing_in_a_checkpoint(listed: Callable[..., str], tmp_path: Path) -> None:
+    assert "VideoDataModule" not in torch.load(fit(tmp_path, VideoDataModule(train=listed(0, 1, 2), **SMALL)))
+
+
+def test_segments_are_chosen_by_one_key(listed: Callable[..., str]) -> None:
+    source, clip = listed(0, 1), ClipSpec(4, 1)
+    data = VideoDataModule(
+        train=source, val=source, sampling="segments", views=ViewSpec(1, 3), **SMALL | {"clip": clip}
+    )
+    assert {data.train_view.sampling, data.val_view.sampling, data.test_views.sampling} == {"segments"}
+    data.setup("fit")
+    in_segments = next(iter(data.val_dataloader())).clip
+    data = VideoDataModule(train=source, val=source, views=ViewSpec(1, 3), **SMALL | {"clip": clip})
+    data.setup("fit")
+    assert not torch.equal(in_segments, next(iter(data.val_dataloader())).clip)
+    with pytest.raises(ConfigError, match=r"views\.num_clips=5.*set views\.num_clips to 1"):
+        VideoDataModule(sampling="segments", **SMALL)
+
+
+def test_several_labels_per_video(listed: Callable[..., str], tmp_path: Path) -> None:
+    listed(0, 0, 0)
+    rows = [("0.mp4", [0, 2]), ("1.mp4", []), ("2.mp4", [1])]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps({"path": p, "label": n}) + "\n" for p, n in rows))
+    data = VideoDataModule(train=str(tmp_path / "many.jsonl"), val=str(tmp_path / "many.jsonl"), **SMALL)
+    data.setup("fit")
+    assert data.is_multilabel
+    assert data.num_classes == 3
+    assert data.example_of(2) == "data.train: 0.mp4"
+    with pytest.raises(ValueError, match="no video has label 3"):
+        data.example_of(3)
+    labels = torch.cat([batch.label for batch in data.val_dataloader()])
+    assert labels.dtype == torch.float32
+    assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_videos_outside_of_the_root_need_leave(listed: Callable[..., str], tmp_path: Path) -> None:
+    listed(0)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "a.txt").write_text("../0.mp4 0\n")
+    source = str(tmp_path / "lists" / "a.txt")
+    with pytest.raises(AnnotationError, match=r"a\.txt:1: .*'\.\./0\.mp4'"):
+        VideoDataModule(test=source, **SMALL).setup("test")
+    data = VideoDataModule(test=source, allow_outside=True, **SMALL)
+    data.setup("test")
+    assert len(next(iter(data.test_dataloader())).decodes) == 1
 
 
 def test_an_example_of_a_label_names_split_and_path(tmp_path: Path) -> None:

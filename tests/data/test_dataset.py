@@ -8,7 +8,6 @@ import torch
 
 from mvit_video.data import VideoDataset, VideoTable
 from mvit_video.data.dataset import collate
-from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
@@ -79,12 +78,6 @@ def test_frame_orders_show_the_same_frames(table: VideoTable) -> None:
     torch.testing.assert_close(clips["shuffled"].sum(dim=2), clips["forward"].sum(dim=2))
 
 
-@pytest.mark.parametrize(("num_crops", "crop_size", "short_side"), [(1, 224, 256), (3, 224, 224), (1, 312, 356)])
-def test_short_side_follows_the_published_rule(num_crops: int, crop_size: int, short_side: int) -> None:
-    assert UniformViews(CLIP, crop_size, ViewSpec(1, num_crops)).short_side == short_side
-    assert UniformViews(CLIP, crop_size, ViewSpec(1, num_crops, short_side=400)).short_side == 400
-
-
 def test_a_bad_video_raises_or_is_listed(table: VideoTable) -> None:
     with pytest.raises(VideoDecodeError, match=r"3\.mp4: cannot be decoded"):
         VideoDataset(table, RandomView(CLIP, 32))[0, 3]
@@ -114,62 +107,3 @@ def test_a_dataset_travels_to_workers(table: VideoTable) -> None:
     assert torch.equal(again[2, 0].clip, dataset[2, 0].clip)
     with pytest.raises(IndexError, match="row 5"):
         dataset[0, 5]
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_loader_raises_one_line_also_from_workers(table: VideoTable, num_workers: int) -> None:
-    dataset = VideoDataset(table, RandomView(CLIP, 32), on_error="skip")
-    with pytest.raises(VideoDecodeError, match=r"3\.mp4: cannot be decoded") as caught:
-        list(VideoLoader(dataset, batch_size=2, num_workers=num_workers))
-    assert "\n" not in str(caught.value)
-    failures = [
-        f for b in VideoLoader(dataset, on_error="skip", batch_size=2, num_workers=num_workers) for f in b.failures
-    ]
-    assert [failure.video for failure in failures] == [3]
-
-
-def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, num_processes: int) -> None:
-    monkeypatch.setattr("mvit_video.data.loader._rank", lambda: (rank, num_processes))
-
-
-@pytest.mark.parametrize(("even", "per_rank"), [(True, [3, 3, 3]), (False, [4, 4, 3])])
-def test_processes_share_an_epoch(monkeypatch: pytest.MonkeyPatch, even: bool, per_rank: list[int]) -> None:
-    rows = []
-    for rank, expected in enumerate(per_rank):
-        as_rank(monkeypatch, rank, 3)
-        sampler = EpochSampler(11, shuffle=True, even=even, seed=5)
-        mine = [row for _, row in sampler]
-        assert len(mine) == len(sampler) == expected
-        rows += mine
-    assert len(rows) == len(set(rows)) == sum(per_rank)
-
-
-def test_every_epoch_has_its_own_order() -> None:
-    sampler = EpochSampler(20, shuffle=True, even=True, seed=5)
-    first = list(sampler)
-    assert list(sampler) == first
-    assert sorted(row for _, row in first) == list(range(20))
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert {epoch for epoch, _ in second} == {1}
-    assert [row for _, row in second] != [row for _, row in first]
-    assert [row for _, row in EpochSampler(20, shuffle=True, even=True, seed=6)] != [row for _, row in first]
-    assert [row for _, row in EpochSampler(3, shuffle=False, even=False)] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_stopped_epoch_goes_on_on_every_process(monkeypatch: pytest.MonkeyPatch, num_processes: int) -> None:
-    rest = []
-    for rank in range(num_processes):
-        as_rank(monkeypatch, rank, num_processes)
-        sampler = EpochSampler(12, shuffle=True, even=True)
-        sampler.set_epoch(3)
-        whole = list(sampler)
-        sampler.num_done = 4
-        sampler.set_epoch(3)
-        assert list(sampler) == whole[4 // num_processes :]
-        assert len(sampler) == 12 // num_processes
-        rest += list(sampler)
-        sampler.set_epoch(4)
-        assert len(list(sampler)) == 12 // num_processes
-    assert len(set(rest)) == 8
