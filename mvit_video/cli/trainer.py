@@ -33,6 +33,7 @@ from mvit_video.training import (
     TERMINATION_SIGNALS,
     AtomicCheckpointIO,
     BestCheckpoint,
+    DecodingRecord,
     EpochLine,
     FailureList,
     LastCheckpoint,
@@ -255,6 +256,8 @@ class VideoCLI(LightningCLI):
             callbacks.append(RunRecord(self.run_folder, seed=seed, checkpoint=config.ckpt_path))
         if self.subcommand == "test":
             callbacks.append(MultiViewEvaluation(self.run_folder if writes else None))
+        if writes:
+            callbacks.append(DecodingRecord(self.run_folder))
         if self.subcommand != "fit":
             return callbacks
         callbacks += [Throughput(), EpochLine(self.run_folder if writes else None), self._stopper]

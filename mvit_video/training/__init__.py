@@ -3,7 +3,7 @@
 from mvit_video.training.callbacks import EpochLine, ProgressBar, RunRecord, StepSeed, Throughput
 from mvit_video.training.checkpoint_io import AtomicCheckpointIO
 from mvit_video.training.checkpoints import BestCheckpoint, LastCheckpoint
-from mvit_video.training.failures import FailureList
+from mvit_video.training.failures import DecodingRecord, FailureList
 from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
 from mvit_video.training.schedule import Schedule
@@ -14,6 +14,7 @@ __all__ = [
     "TERMINATION_SIGNALS",
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "DecodingRecord",
     "EpochLine",
     "FailureList",
     "InitFrom",
