@@ -38,6 +38,16 @@ def is_string(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a string can be written down; a file's name of other bytes comes with lone surrogates, as JSON may."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def lengths(values: pa.Array) -> NDArray[np.int64]:
+    """Bytes of each string; 0 for a null."""
+    return compute.binary_length(values).fill_null(0).to_numpy()
+
+
 def strip(values: pa.Array) -> pa.Array:
     """Strings without the blanks around them."""
     return compute.utf8_trim_whitespace(values)

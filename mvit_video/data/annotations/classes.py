@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import as_strings, compute, first, is_string, matches, to_mask
+from mvit_video.data.annotations.arrow import as_strings, compute, first, is_string, lengths, matches, to_mask
 from mvit_video.types import AnnotationError
 
 CLASSES_FILES = ("classes.txt", "classes.json")
@@ -143,6 +143,9 @@ def number_labels(
 def _number_names(
     labels: pa.Array, known: ClassNames | None, error: Callable[[int, str], AnnotationError]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    empty = first((lengths(labels) == 0) & to_mask(labels.is_valid()))
+    if empty is not None:
+        raise error(empty, "has an empty label; give a class name, or nothing at all where it is unknown")
     names = known.names if known is not None else tuple(sorted(labels.drop_null().unique().to_pylist()))
     numbers = compute.index_in(labels, value_set=as_strings(names))
     if known is not None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import as_strings, compute, first, joined, matches, strip, to_mask
+from mvit_video.data.annotations.arrow import as_strings, compute, first, joined, lengths, matches, strip
 from mvit_video.data.annotations.files import SUFFIX_PATTERN
 from mvit_video.data.annotations.lines import Lines
 from mvit_video.data.annotations.rows import Rows
@@ -99,7 +99,7 @@ def read_table_columns(columns: Columns) -> Rows:
     lines, values = columns
     labels = values["labels" if "labels" in values else "label"]
     for name in ("path", "label"):
-        empty = first(to_mask(compute.equal(compute.binary_length(values.get(name, lines.text)), 0)))
+        empty = first(lengths(values.get(name, lines.text)) == 0)
         if empty is not None:
             raise lines.error(empty, f"has no {name}, got {lines.line(empty)!r}")
     if "labels" in values:
@@ -114,7 +114,7 @@ def split_labels(values: pa.Array) -> pa.Array:
     """Lists of the labels that semicolons separate; none in an empty string."""
     parts = compute.split_pattern(values, ";")
     stripped = strip(parts.flatten())
-    full = to_mask(compute.not_equal(compute.binary_length(stripped), 0))
+    full = lengths(stripped) > 0
     counts = np.bincount(compute.list_parent_indices(parts).to_numpy()[full], minlength=len(values))
     offsets = np.concatenate([[0], np.cumsum(counts)])
     return pa.LargeListArray.from_arrays(pa.array(offsets), stripped.filter(pa.array(full)))
@@ -129,7 +129,7 @@ def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
     if name not in columns.values:
         return np.full(len(columns.lines), np.nan)
     values = columns.values[name]
-    is_empty = to_mask(compute.equal(compute.binary_length(values), 0))
+    is_empty = lengths(values) == 0
     bad = first(~is_empty & ~matches(values, r"^-?[0-9]*\.?[0-9]+(e-?[0-9]+)?$|^[0-9]+\.$"))
     if bad is not None:
         raise columns.lines.error(bad, f"{name} {values[bad].as_py()!r} is no number of seconds")
@@ -152,7 +152,7 @@ def _read_quickly(header: Header, places: dict[str, int]) -> dict[str, pa.Array]
     """Columns as Arrow reads them; None where it reads other rows than the csv module does, or none at all."""
     body = header.body
     data = pa.py_buffer(body.data)[int(body.starts[0]) :]
-    if b'"' in body.data and _QUOTE_AFTER_BLANK.search(body.data):
+    if any(blank in body.data for blank in (b' "', b'\t"')) and _QUOTE_AFTER_BLANK.search(body.data):
         return None
     names = [str(place) for place in range(len(header.names))]
     try:

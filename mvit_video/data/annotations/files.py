@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations.arrow import as_strings, compute, to_mask
+from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8, to_mask
 from mvit_video.types import AnnotationError
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -22,11 +22,6 @@ MAX_DEPTH = 3
 def is_video(path: str) -> bool:
     """Whether a path ends like that of a video."""
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name can be written down; other bytes come as lone surrogates."""
-    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 FoldersOf = Callable[[int], set[str]]

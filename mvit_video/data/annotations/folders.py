@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations.arrow import as_strings
+from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_utf8, is_video
+from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_video
 from mvit_video.data.annotations.rows import Rows
 from mvit_video.types import AnnotationError
 

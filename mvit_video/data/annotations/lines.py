@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, strip, to_mask
+from mvit_video.data.annotations.arrow import compute, lengths, strip, to_mask
 from mvit_video.types import AnnotationError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -85,7 +85,8 @@ def read_lines(file: Path) -> Lines:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
-    offsets = np.unique(np.concatenate([[start], ends, [len(data)]])).astype(np.int64)
+    rest = [len(data)] if len(data) > start and not data.endswith(b"\n") else []
+    offsets = np.concatenate([[start], ends, rest]).astype(np.int64)
     raw = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
     try:
         raw.validate(full=True)
@@ -93,7 +94,7 @@ def read_lines(file: Path) -> Lines:
         raise AnnotationError(file, 0, f"is not a text file (byte {_first_no_utf8(data)} is no UTF-8)") from None
     text = strip(raw)
     lines = Lines(file, np.arange(1, len(text) + 1), text, data, offsets[:-1])
-    return lines.select(to_mask(compute.not_equal(compute.binary_length(text), 0)))
+    return lines.select(lengths(text) > 0)
 
 
 def without_comments(lines: Lines) -> Lines:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, first, in_order, matches, split_last, strip, to_mask
+from mvit_video.data.annotations.arrow import compute, first, in_order, lengths, matches, split_last, strip, to_mask
 from mvit_video.data.annotations.files import SUFFIX_PATTERN
 from mvit_video.data.annotations.lines import Lines, without_comments
 from mvit_video.data.annotations.rows import Rows
@@ -30,7 +30,7 @@ def read_list(lines: Lines) -> Rows:
     if not len(lines):
         return Rows(lines.file, lines.numbers, lines.text, lines.text)
     paths, labels, is_quoted = _split(lines.text)
-    bad = first(to_mask(paths.is_null()) | ~_is_full(paths) | ~_is_full(labels))
+    bad = first((lengths(paths) == 0) | (lengths(labels) == 0))
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
     is_video = matches(paths, rf"{SUFFIX_PATTERN}$")
@@ -88,7 +88,3 @@ def _without_marks(split: tuple[pa.Array, pa.Array]) -> tuple[pa.Array, pa.Array
         trimmed = compute.utf8_rtrim(paths.filter(pa.array(ends_in_mark)), characters=" ,")
         paths = compute.replace_with_mask(paths, pa.array(ends_in_mark), trimmed)
     return paths, labels
-
-
-def _is_full(values: pa.Array) -> NDArray[np.bool_]:
-    return to_mask(compute.not_equal(compute.binary_length(values), 0))

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.json
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.data.annotations.arrow import as_strings, compute, first, is_list, is_string, joined, to_mask
+from mvit_video.data.annotations.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
 from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.annotations.lines import Lines
 from mvit_video.data.annotations.rows import Rows, select
@@ -31,6 +32,9 @@ def read_jsonl(lines: Lines) -> Rows:
     Raises:
         AnnotationError: names the file, the line and the value.
     """
+    quickly = _read_quickly(lines)
+    if quickly is not None:
+        return quickly
 
     def records() -> Iterator[Any]:
         for i in range(len(lines)):
@@ -92,10 +96,30 @@ def read_parquet(file: Path) -> Rows:
         index = file.parent / INDEX_FOLDER
         rows = replace(rows, index_cache=index if index.is_dir() else None)
         rows = select(rows, to_mask(compute.equal(columns["status"], "ok")))
-    nameless = first(to_mask(rows.paths.is_null()))
-    if nameless is not None:
-        raise rows.error(nameless, "has no path")
     return rows
+
+
+def _read_quickly(lines: Lines) -> Rows | None:
+    """Rows as Arrow reads them; None where it cannot, or where a record has no label."""
+    if not len(lines):
+        return None
+    name = "labels" if '"labels"' in lines.line(0) else "label"
+    if name == "label" and b'"labels"' in lines.data:
+        return None
+    data = pa.py_buffer(lines.data)[int(lines.starts[0]) :]
+    for kind in (pa.int64(), pa.large_string(), pa.list_(pa.int64()), pa.list_(pa.large_string())):
+        fields = {"path": pa.large_string(), name: kind, "start": pa.float64(), "end": pa.float64()}
+        options = pyarrow.json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore")
+        try:
+            table = pyarrow.json.read_json(pa.BufferReader(data), pyarrow.json.ReadOptions(use_threads=False), options)
+        except pa.ArrowException:
+            continue
+        path, label, *seconds = (joined(table.column(field)) for field in fields)
+        if len(table) != len(lines) or path.null_count or label.null_count:
+            return None
+        spans = np.stack([column.to_numpy(zero_copy_only=False) for column in seconds], axis=1)
+        return Rows(lines.file, lines.numbers, path, label, spans)
+    return None
 
 
 class _Record(NamedTuple):
@@ -140,7 +164,7 @@ def _parse(record: Any, row: int, rows: Rows) -> _Record:
     if not isinstance(record, dict):
         raise rows.error(row, f"expected an object with path and label, got {str(record)[:80]!r}")
     path, label = record.get("path"), record.get("labels", record.get("label"))
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not is_utf8(path):
         raise rows.error(row, f'"path" must be a string, got {path!r}')
     if "label" not in record and "labels" not in record:
         raise rows.error(row, 'has no "label"; null is unknown')
@@ -150,7 +174,7 @@ def _parse(record: Any, row: int, rows: Rows) -> _Record:
 
 
 def _label(value: Any, row: int, rows: Rows) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not is_utf8(str(value)):
         raise rows.error(row, f"a label must be a class name or a class number, got {value!r}")
     return str(value)
 
@@ -159,7 +183,7 @@ def _seconds(record: dict[str, Any], name: str, row: int, rows: Rows) -> float:
     value = record.get(name)
     if value is None:
         return float("nan")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise rows.error(row, f'"{name}" must be a number of seconds, got {value!r}')
     return float(value)
 

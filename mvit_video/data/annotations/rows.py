@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, first, is_list, matches, to_mask
+from mvit_video.data.annotations.arrow import compute, first, is_list, lengths, matches, to_mask
 from mvit_video.data.annotations.classes import ClassNames, number_labels
 from mvit_video.data.annotations.files import MAX_DEPTH, FoldersOf, VideoIndex
 from mvit_video.data.annotations.table import VideoTable
@@ -73,6 +73,12 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
     """
     if not len(rows):
         raise AnnotationError(rows.file, 0, "holds no videos; write one `path label` per line")
+    empty = first(lengths(rows.paths) == 0)
+    if empty is not None:
+        raise rows.error(empty, "has no path")
+    zero = first(to_mask(compute.match_substring(rows.paths, "\0")))
+    if zero is not None:
+        raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
     if not allow_outside:
         _check_inside(rows, root)
     labels, multi_labels, names = _number(rows, known)
