@@ -1,5 +1,6 @@
 """Frames of a video by index: frame i is the i-th in presentation order, whichever library decodes."""
 
+from mvit_video.data.readers.index_cache import IndexCache
 from mvit_video.data.readers.reader import Backend, VideoReader, open_video
 
-__all__ = ["Backend", "VideoReader", "open_video"]
+__all__ = ["Backend", "IndexCache", "VideoReader", "open_video"]

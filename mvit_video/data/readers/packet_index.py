@@ -165,7 +165,8 @@ def _read_packets(opened: OpenStream) -> tuple[_Packets | None, VideoFrame | Non
     if None in stamps:
         return None, first
     pts, size = np.array(stamps, dtype=np.int64), np.array(sizes, dtype=np.int64)
-    return _Packets(pts, *(np.array(flag, dtype=np.bool_) for flag in flags), size, last_duration), first
+    is_key, is_discarded, is_hidden = (np.array(flag, dtype=np.bool_) for flag in flags)
+    return _Packets(pts, is_key, is_discarded, is_hidden, size, last_duration), first
 
 
 def _decode_alone(opened: OpenStream, packet: Packet[VideoStream]) -> VideoFrame | None:

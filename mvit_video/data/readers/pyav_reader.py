@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -83,7 +84,8 @@ class PyavReader:
         progress = _Progress(take)
         if not self._index.is_damaged:
             try:
-                return self._attempt(wanted, progress, conceal=False)
+                self._attempt(wanted, progress, conceal=False)
+                return
             except DecodeFailed as error:
                 self.close()
                 if self._strict:
@@ -144,8 +146,9 @@ class PyavReader:
         height, width = self._size if self._index.rotation % 180 == 0 else self._size[::-1]
         rgb = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1
-        ).to_ndarray()
-        return np.rot90(rgb, self._index.rotation // 90) if self._index.rotation else rgb
+        )
+        pixels = cast(NDArray[np.uint8], rgb.to_ndarray())
+        return np.rot90(pixels, self._index.rotation // 90) if self._index.rotation else pixels
 
 
 class _Progress:
@@ -190,26 +193,44 @@ def _seek_frames(opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int6
 
 
 def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -> Iterator[VideoFrame]:
-    position, last = 0, -(2**63)
-    for frame in opened.frames(_packets_of_run(opened, index, wanted)):
+    """Frames from one key frame on; from an earlier one where pictures after the key frame refer to before it."""
+    key = int(np.searchsorted(index.key_pts, wanted[0], side="right")) - 1
+    back, failed_at = 0, None
+    while True:
+        try:
+            for frame in _match(opened.frames(_packets_of_run(opened, index, wanted, max(key - back, 0))), wanted):
+                yield frame
+                wanted = wanted[1:]
+            return
+        except DecodeFailed as error:
+            # a packet that fails whatever was decoded before it is damaged
+            if opened.conceal or key - back <= 0 or (back and error.pts == failed_at):
+                raise
+            back, failed_at = 2 * back + 1, error.pts
+
+
+def _match(frames: Iterator[VideoFrame], wanted: list[int]) -> Iterator[VideoFrame]:
+    remaining = iter(wanted)
+    target, last = next(remaining), -(2**63)
+    for frame in frames:
         pts = frame.pts
-        if pts is None or pts <= last or pts > wanted[position]:
+        if pts is None or pts <= last or pts > target:
             raise _SeekMissed
         last = pts
-        if pts == wanted[position]:
+        if pts == target:
             yield frame
-            position += 1
-            if position == len(wanted):
+            target = next(remaining, None)
+            if target is None:
                 return
     raise _SeekMissed
 
 
-def _packets_of_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -> Iterator[Packet[VideoStream] | None]:
+def _packets_of_run(
+    opened: OpenStream, index: PacketIndex, wanted: list[int], key: int
+) -> Iterator[Packet[VideoStream] | None]:
     """What the decoder needs for the time stamps `wanted`; None makes it give what it holds back."""
-    needed, codec = set(wanted), opened.codec
-    waiting = set(wanted)
-    skip = None
-    for packet in _packets_from_key(opened, index, wanted[0]):
+    needed, waiting, codec, skip = set(wanted), set(wanted), opened.codec, None
+    for packet in _packets_from_key(opened, index, key):
         # what no frame refers to and nobody asked for need not be decoded
         pts = packet.pts
         wish = "DEFAULT" if pts is None or pts in needed else "NONREF"
@@ -222,9 +243,8 @@ def _packets_of_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -
             return
 
 
-def _packets_from_key(opened: OpenStream, index: PacketIndex, target: int) -> Iterator[Packet[VideoStream]]:
-    """Packets from the key frame that governs `target`, or from an earlier one where seeking lands too late."""
-    key = int(np.searchsorted(index.key_pts, target, side="right")) - 1
+def _packets_from_key(opened: OpenStream, index: PacketIndex, key: int) -> Iterator[Packet[VideoStream]]:
+    """Packets from a key frame, or from an earlier one where seeking lands too late."""
     one_second = int(1 / index.time_base)
     for tried in range(key, key - _SEEK_TRIES, -1):
         # MPEG-TS lands behind the key frame that was asked for, so before the first one a second is added

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
+from typing import BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mvit_video.data.readers.decord_reader import decord_refusal, read_with_decord
+from mvit_video.data.readers.index_cache import IndexCache
 from mvit_video.data.readers.packet_index import PacketIndex, scan_packets
 from mvit_video.data.readers.pyav_reader import PyavReader
 from mvit_video.data.readers.source import Source, as_source, check_source
@@ -20,9 +21,6 @@ from mvit_video.data.readers.stream import OpenStream
 from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec, torchcodec_refusal
 from mvit_video.data.readers.watchdog import BackendFailed, TimedOut
 from mvit_video.types import ConfigError, VideoDecodeError
-
-if TYPE_CHECKING:
-    from mvit_video.data.readers.index_cache import IndexCache
 
 Backend = Literal["decord", "pyav", "torchcodec"]
 
@@ -114,18 +112,20 @@ def open_video(
     if backend == "torchcodec":
         require_torchcodec()
     video = as_source(source)
-    index, opened = _index_of(video, index_cache)
+    status = check_source(video)
+    index, opened = _index_of(video, status, index_cache)
     try:
-        return _IndexedReader(video, index, backend, strict=strict, short_side=short_side, opened=opened)
+        return _IndexedReader(video, status, index, backend, strict=strict, short_side=short_side, opened=opened)
     except BaseException:
         if opened is not None:
             opened.close()
         raise
 
 
-def _index_of(source: Source, cache: IndexCache | None) -> tuple[PacketIndex, OpenStream | None]:
+def _index_of(
+    source: Source, status: os.stat_result | None, cache: IndexCache | None
+) -> tuple[PacketIndex, OpenStream | None]:
     """The index of a source, and its stream where that had to be opened."""
-    status = check_source(source)
     if cache is None or status is None:
         opened = OpenStream(source)
     else:
@@ -159,6 +159,7 @@ class _IndexedReader:
     def __init__(
         self,
         source: Source,
+        status: os.stat_result | None,
         index: PacketIndex,
         backend: Backend,
         *,
@@ -173,7 +174,7 @@ class _IndexedReader:
             refusal = decord_refusal(source, index, strict)
         elif backend == "torchcodec":
             refusal = torchcodec_refusal(index, strict)
-        self._name, self._source, self._index = source.name, source, index
+        self._name, self._source, self._status, self._index = source.name, source, status, index
         self._size = self.height, self.width = _delivered_size(index, short_side)
         self._pyav = PyavReader(source, index, self._size, strict=strict, opened=opened)
         self._unchecked: list[NDArray[np.int64]] = []
@@ -209,10 +210,16 @@ class _IndexedReader:
         if outside.size:
             raise VideoDecodeError(self._name, f"frame {outside[0]} is out of range, it has {self.num_frames} frames")
         wanted, position = np.unique(order, return_inverse=True)
+        self._check_unchanged()
         frames = self._read(wanted.astype(np.int64))
         if len(wanted) == len(order) and (position[1:] > position[:-1]).all():
             return frames
         return frames[torch.from_numpy(position)]
+
+    def _check_unchanged(self) -> None:
+        now, then = check_source(self._source), self._status
+        if now and then and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise VideoDecodeError(self._name, "has changed since it was opened")
 
     def _read(self, wanted: NDArray[np.int64]) -> Tensor:
         if self.backend != "pyav":

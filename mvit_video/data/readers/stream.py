@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import cast
 
 import av
-from av.container import InputContainer
 from av.error import ArgumentError, ExitError, FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
@@ -24,15 +23,17 @@ MAX_EDGE = 16384
 MAX_PIXELS = 2**28
 # a playlist would have the decoder open other files and addresses, a text or an image would pass for a video
 _FORMATS = (
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm dv "
-    "dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm "
+    "dv dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
 )
 _OPEN_SECONDS = 8.0
 _STALL_SECONDS = 6.0
 
 
 class DecodeFailed(Exception):
-    """The decoder met data that it does not accept; the text says what it said."""
+    """The decoder met data that it does not accept; the text says what it said, `pts` which packet it was."""
+
+    pts: int | None = None
 
 
 class OpenStream:
@@ -40,6 +41,7 @@ class OpenStream:
 
     Args:
         conceal: let the codec paper over damage; without it damaged data fail.
+
     Raises:
         VideoDecodeError: the source is missing, empty, no video, or too large.
     """
@@ -53,8 +55,8 @@ class OpenStream:
         with _translated(source):
             # the size limit also holds while the library probes, before there is a size to look at
             options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
-            self.container: InputContainer = av.open(
-                source.handle(), options=options, metadata_errors="ignore", timeout=_OPEN_SECONDS
+            self.container = av.open(
+                source.handle(), "r", options=options, metadata_errors="ignore", timeout=_OPEN_SECONDS
             )
         try:
             self.stream = self._best_stream()
@@ -109,13 +111,24 @@ class OpenStream:
     def frames(self, packets: Iterator[Packet[VideoStream] | None]) -> Iterator[VideoFrame]:
         """Frames of packets, of which None makes the decoder give what it holds back.
 
+        Pictures that precede the first key frame, in the file or in presentation, may fail: they refer to what is not
+        there, and nothing after it refers to them.
+
         Raises:
             DecodeFailed: the decoder refuses a packet.
             VideoDecodeError: it works without giving a frame.
         """
-        deadline = time.thread_time() + _STALL_SECONDS
+        deadline, key_pts = time.thread_time() + _STALL_SECONDS, None
         for packet in packets:
-            frames = self.decode(packet)
+            if key_pts is None and packet is not None and packet.is_keyframe:
+                key_pts = packet.pts if packet.pts is not None else -(2**63)
+            try:
+                frames = self.decode(packet)
+            except DecodeFailed as error:
+                error.pts = packet.pts if packet is not None else None
+                if key_pts is None or (error.pts is not None and error.pts < key_pts):
+                    continue
+                raise
             if frames:
                 yield from frames
                 deadline = time.thread_time() + _STALL_SECONDS

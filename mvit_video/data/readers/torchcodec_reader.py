@@ -19,7 +19,7 @@ def require_torchcodec() -> None:
         ConfigError: it is not installed, or does not fit this machine.
     """
     try:
-        import torchcodec  # noqa: F401
+        import torchcodec  # noqa: F401  # pyright: ignore[reportMissingImports]
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
