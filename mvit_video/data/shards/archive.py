@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,4 +39,6 @@ class TarArchive:
             return read_range(shard, int(self.offsets[row]), int(self.sizes[row]))
         except Exception as error:  # each file system has its own
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise VideoDecodeError(shard.url, f"this shard cannot be read ({reason})") from error
+            raise VideoDecodeError(
+                shard.url, f"shard {posixpath.basename(shard.url)} cannot be read ({reason})"
+            ) from error

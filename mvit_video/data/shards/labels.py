@@ -3,92 +3,111 @@
 from __future__ import annotations
 
 import posixpath
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.shards.storage import Shard, read_file
+from mvit_video.data.annotations.classes import CLASSES_FILES, ClassNames, names_beside, number_labels, read_names
+from mvit_video.data.shards.storage import Shard, is_url, read_file
 from mvit_video.types import AnnotationError
 
-CLASSES_NAME = "classes.txt"
+
+class Labels(NamedTuple):
+    """Columns of a table.
+
+    Attributes:
+        numbers: int64 class of each video, -1 where unknown, and everywhere beside `lists`.
+        lists: the classes of each video, where it may have several.
+        names: of the classes, where there are any.
+    """
+
+    numbers: NDArray[np.int64]
+    lists: pa.ListArray | None
+    names: tuple[str, ...] | None
 
 
-def number_labels(
-    shards: Sequence[Shard], found: Sequence[pa.ChunkedArray], folder: str
-) -> tuple[NDArray[np.int64], pa.ListArray | None, tuple[str, ...] | None]:
-    """The class of each video, lists of classes where the labels are lists, and the names of the classes.
+def join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """The labels of all shards in one column.
 
     Args:
         found: labels in each shard: class numbers, class names, lists of either, or nulls.
-        folder: where `classes.txt` may lie, whose lines name the classes from 0 on.
 
     Raises:
-        AnnotationError: shards have different sorts of labels, or `classes.txt` lacks one.
+        AnnotationError: shards have different sorts of labels.
     """
-    kind = _common_type(shards, [column.type for column in found])
-    labels = pa.chunked_array([chunk.cast(kind) for column in found for chunk in column.chunks], kind).combine_chunks()
-    is_list = pa.types.is_list(kind)
-    values = labels.flatten() if is_list else labels
-    names = _read_names(folder)
-    if pa.types.is_string(values.type):
-        numbers, names = _number_names(values, names, shards[0])
-    else:
-        numbers = values.cast(pa.int64()).fill_null(-1).to_numpy()
-        if names is not None and numbers.max(initial=-1) >= len(names):
-            raise AnnotationError(
-                posixpath.join(folder, CLASSES_NAME), 0, f"names {len(names)} classes, a label is {numbers.max()}"
-            )
-    if not is_list:
-        return numbers, None, names
-    lengths = labels.value_lengths().fill_null(0).to_numpy()
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    return np.full(len(lengths), -1), pa.ListArray.from_arrays(offsets, pa.array(numbers)), names
-
-
-def _common_type(shards: Sequence[Shard], types: Sequence[pa.DataType]) -> pa.DataType:
-    """The one type of labels; shards without labels, or with empty lists only, have any."""
-    is_list = any(pa.types.is_list(kind) for kind in types)
+    types = [column.type for column in found]
+    is_list = [pa.types.is_list(kind) for kind in types]
+    # shards without labels, or with empty lists only, go with any
     known: dict[pa.DataType, Shard] = {}
     for shard, kind in zip(shards, types, strict=True):
         if not pa.types.is_null(kind.value_type if pa.types.is_list(kind) else kind):
             known.setdefault(kind, shard)
-    if len(known) > 1 or (known and is_list != pa.types.is_list(next(iter(known)))):
-        (kind, shard), *others = known.items()
-        other, other_shard = others[0] if others else ("list", shards[[pa.types.is_list(k) for k in types].index(True)])
+    kind = next(iter(known), pa.list_(pa.int64()) if any(is_list) else pa.int64())
+    if len(known) > 1 or any(is_list) != pa.types.is_list(kind):
+        other, other_shard = [*known.items(), ("list", shards[is_list.index(True)] if any(is_list) else shards[0])][1]
         raise AnnotationError(
-            other_shard.url, 0, f"its labels are of type {other}, those of {shard.url} of type {kind}; use one type"
-        )
-    return next(iter(known), pa.list_(pa.int64()) if is_list else pa.int64())
+            other_shard.url, 0, f"its labels are of type {other}, those of {known[kind].url} of type {kind}; give them "
+            "one type"
+        )  # fmt: skip
+    return pa.chunked_array([chunk.cast(kind) for column in found for chunk in column.chunks], kind).combine_chunks()
 
 
-def _number_names(
-    values: pa.StringArray, names: tuple[str, ...] | None, shard: Shard
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    encoded = values.dictionary_encode()
-    used: list[str] = encoded.dictionary.to_pylist()
-    if names is None:
-        names = tuple(sorted(used))
-    rank = {name: i for i, name in enumerate(names)}
-    unknown = sorted(set(used) - set(rank))
-    if unknown:
-        raise AnnotationError(shard.url, 0, f"a label here or beside is {unknown[0]!r}, which {CLASSES_NAME} lacks")
-    ranks = np.array([*(rank[name] for name in used), -1])
-    return ranks[encoded.indices.fill_null(len(used)).to_numpy()], names
+def as_numbers(labels: pa.Array, paths: pa.Array, folder: str, known: ClassNames | None) -> Labels:
+    """Classes by number, names numbered as in `known` or in sorted order.
+
+    Args:
+        paths: of the videos, below `folder`, for messages.
+
+    Raises:
+        AnnotationError: a label has no number.
+    """
+    is_list = pa.types.is_list(labels.type)
+    values = labels.flatten() if is_list else labels
+    lengths = labels.value_lengths().fill_null(0).to_numpy() if is_list else np.ones(len(labels), np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+
+    def error(i: int, reason: str) -> AnnotationError:
+        path = paths[int(np.searchsorted(starts, i, side="right")) - 1].as_py()
+        return AnnotationError(posixpath.join(folder, path), 0, reason)
+
+    numbers, names = number_labels(values, known, error, are_names=pa.types.is_string(values.type))
+    if not is_list:
+        return Labels(numbers, None, names)
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), pa.array(numbers))
+    return Labels(np.full(len(lists), -1), lists, names)
 
 
-def _read_names(folder: str) -> tuple[str, ...] | None:
-    file = posixpath.join(folder, CLASSES_NAME)
-    data = read_file(file)
-    if data is None:
-        return None
-    try:
-        lines = data.decode("utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        raise AnnotationError(file, 0, "is not a text file in UTF-8; write the name of one class per line") from None
-    names: dict[str, int] = {}
-    for number, name in enumerate((line.strip() for line in lines), start=1):
-        if not name or names.setdefault(name, number) != number:
-            raise AnnotationError(file, number, f"expected the name of another class, got {name!r}")
-    return tuple(names)
+def as_names(labels: pa.Array, names: Sequence[str]) -> pa.Array:
+    """Class numbers, or lists of them, as names; -1 is null."""
+    is_list = pa.types.is_list(labels.type)
+    numbers = (labels.flatten() if is_list else labels).to_numpy()
+    spelled = pa.array(names, pa.string()).take(pa.array(numbers, mask=numbers < 0))
+    return pa.ListArray.from_arrays(labels.offsets, spelled) if is_list else spelled
+
+
+def find_names(shard_url: str) -> ClassNames | None:
+    """Names of the file `classes.txt` or `classes.json` beside a shard.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    if not is_url(shard_url):
+        return names_beside(Path(shard_url))
+    for name in CLASSES_FILES:
+        url = posixpath.join(posixpath.dirname(shard_url), name)
+        data = read_file(url)
+        if data is None:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            file.write_bytes(data)
+            try:
+                return read_names(file)._replace(origin=url)
+            except AnnotationError as error:
+                raise AnnotationError(url, error.line, error.reason) from None
+    return None

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import posixpath
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from rich.console import Console
 from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.classes import ClassNames, given_names
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.labels import number_labels
+from mvit_video.data.shards.labels import as_numbers, find_names, join_labels
 from mvit_video.data.shards.packed_index import read_packed
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.shards.storage import Shard, find_shard, is_folder, is_url, list_shards, local_path
@@ -28,34 +31,45 @@ _CACHE_FORMAT = "1"
 _NUM_THREADS = 8
 
 
-def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[str] | None = None) -> VideoTable:
+def load_shards(
+    source: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | str | os.PathLike[str] | None = None,
+    index_folder: str | os.PathLike[str] | None = None,
+) -> VideoTable:
     """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
 
     What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
     the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
-    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (a class name); names are
-    numbered by `classes.txt` beside the shards where there is one, and in sorted order otherwise.
+    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (a class name).
+
+    Names are numbered by `class_names`, else as the annotations were that were packed, else by a file `classes.txt` or
+    `classes.json` beside the shards, else in sorted order.
 
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
             any of these.
+        class_names: name of each class in the order of their numbers, or a file that holds them.
         index_folder: where to keep what headers say.
 
     Raises:
         AnnotationError: names the shard, the place in it and the value.
     """
     source = local_path(os.fspath(source))
+    given = given_names(class_names) if class_names is not None else None
     if is_folder(source):
-        packed = read_packed(source, None)
+        packed = read_packed(source, None, given)
         urls = [] if packed is not None else list_shards(source)
     else:
         urls = list_shards(source)
         folders = {posixpath.dirname(url) for url in urls}
-        packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
-    return packed or _index(source, urls, None if index_folder is None else Path(index_folder))
+        packed = read_packed(folders.pop(), urls, given) if len(folders) == 1 else None
+    if packed is not None:
+        return packed
+    return _index(source, urls, given, None if index_folder is None else Path(index_folder))
 
 
-def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTable:
+def _index(source: str, urls: list[str], given: ClassNames | None, index_folder: Path | None) -> VideoTable:
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         shards = tuple(threads.map(find_shard, urls))
         console = Console(stderr=True)
@@ -69,8 +83,10 @@ def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTabl
     if not sum(num_rows):
         raise AnnotationError(source, 0, "holds no videos; a video and its label are called KEY.mp4 and KEY.cls")
     folder = posixpath.dirname(urls[0])
-    labels, multi_labels, class_names = number_labels(shards, [table["label"] for table in found], folder)
     columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end"]) for table in found])
+    paths = columns["path"].combine_chunks()
+    labels = join_labels(shards, [table["label"] for table in found])
+    numbers, lists, names = as_numbers(labels, paths, folder, given or find_names(urls[0]))
     archive = TarArchive(
         shards,
         np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),
@@ -79,11 +95,11 @@ def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTabl
     )
     spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
     return VideoTable(
-        paths=columns["path"].combine_chunks(),
-        labels=labels,
-        class_names=class_names,
+        paths=paths,
+        labels=numbers,
+        class_names=names,
         root=Path(folder),
-        multi_labels=multi_labels,
+        multi_labels=lists,
         spans=None if np.isnan(spans).all() else spans,
         archive=archive,
     )
@@ -108,7 +124,8 @@ def _cached_samples(shard: Shard, index_folder: Path | None) -> pa.Table:
             parquet.write_table(table, unfinished)
             os.replace(unfinished, file)
         except OSError:  # read-only, or full
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
         else:
             break
     return table

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.labels import CLASSES_NAME
 from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.shards.storage import Shard, find_shard, local_path, read_file
@@ -26,6 +25,7 @@ from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 SETTINGS_NAME = "pack.json"
 FAILURES_NAME = "failures.csv"
+CLASSES_NAME = "classes.txt"
 
 _SHARD_NAME = re.compile(r"shard-(\d{6,})\.tar")
 
@@ -35,7 +35,7 @@ class PackSettings:
     """How videos are spread over shards.
 
     Attributes:
-        shard_bytes: videos go into a shard up to this size; a larger video has a shard of its own.
+        shard_bytes: size that no shard exceeds, but one that holds a single video.
         max_videos: videos in a shard; None is any number.
         seed: of the order of the videos in the shards; None keeps that of the annotations.
     """
@@ -210,10 +210,11 @@ class _Packing:
 
     def _add(self, row: int) -> None:
         """Adds the video of which this is the first row."""
+        texts = self._texts(row)
         video, size = open_source(self._table.source(row))
         with video:
             if self._writer is not None and (
-                self._writer.num_bytes + size > self._settings.shard_bytes
+                self._writer.size_with(texts, size) > self._settings.shard_bytes
                 or self._writer.num_videos == self._settings.max_videos
             ):
                 self._close_shard()
@@ -223,7 +224,7 @@ class _Packing:
             suffix = posixpath.splitext(self._table.path(row))[1].lower()
             # readers of shards know a video by its suffix, decoders do not look at it
             extension = suffix[1:] if suffix in VIDEO_SUFFIXES else "mp4"
-            offset = self._writer.add(f"{row:09d}", self._texts(row), extension, video, size)
+            offset = self._writer.add(f"{row:09d}", texts, extension, video, size)
         self._note(row, offset, size)
 
     def _close_shard(self) -> None:

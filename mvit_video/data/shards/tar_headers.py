@@ -73,7 +73,8 @@ def read_members(file: BinaryIO, name: str, size: int, is_text: Callable[[str], 
                 raise AnnotationError(name, 0, f"is damaged at byte {end}, where a header should be")
     # tarfile lets errors of its parsers through for some headers
     except (tarfile.TarError, ValueError, OverflowError, IndexError) as error:
-        raise AnnotationError(name, 0, f"is damaged at byte {headers.offset}, or no tar file ({error})") from None
+        reason = error if isinstance(error, tarfile.TarError) else "a header that means nothing"
+        raise AnnotationError(name, 0, f"is damaged at byte {headers.offset}, or no tar file ({reason})") from None
 
 
 def _read_text(file: BinaryIO, name: str, found: tarfile.TarInfo) -> bytes:

@@ -17,6 +17,7 @@ from mvit_video.data.shards.tar_headers import BLOCK_BYTES
 from mvit_video.types import ConfigError
 
 _COPY_BYTES = 2**20
+_END_BYTES = 2 * BLOCK_BYTES
 _DRAFTS = ".mvit_video_pack_"
 
 
@@ -93,7 +94,6 @@ class ShardWriter:
     Attributes:
         path: where it is written.
         num_videos: in it.
-        num_bytes: size so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,9 +101,10 @@ class ShardWriter:
         self._file = path.open("wb")
         self.num_videos = 0
 
-    @property
-    def num_bytes(self) -> int:
-        return self._file.tell()
+    def size_with(self, texts: dict[str, bytes], size: int) -> int:
+        """Bytes of the tar if it ends after one more sample."""
+        members = [*map(len, texts.values()), size]
+        return self._file.tell() + sum(BLOCK_BYTES + member + -member % BLOCK_BYTES for member in members) + _END_BYTES
 
     def add(self, key: str, texts: dict[str, bytes], extension: str, video: BinaryIO, size: int) -> int:
         """Adds a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
@@ -113,13 +114,13 @@ class ShardWriter:
         Raises:
             SourceFailed: the video ends early, or reading fails.
         """
-        start = self.num_bytes
+        start = self._file.tell()
         for text_extension, text in texts.items():
             self._header(f"{key}.{text_extension}", len(text))
             self._file.write(text)
             self._pad()
         self._header(f"{key}.{extension}", size)
-        offset = self.num_bytes
+        offset = self._file.tell()
         try:
             self._copy(video, size)
         except SourceFailed:
@@ -132,7 +133,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Ends the tar."""
-        self._file.write(bytes(2 * BLOCK_BYTES))
+        self._file.write(bytes(_END_BYTES))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -161,7 +162,7 @@ class ShardWriter:
             left -= len(chunk)
 
     def _pad(self) -> None:
-        self._file.write(bytes(-self.num_bytes % BLOCK_BYTES))
+        self._file.write(bytes(-self._file.tell() % BLOCK_BYTES))
 
 
 def open_source(source: Path | bytes) -> tuple[BinaryIO, int]:

@@ -1,0 +1,358 @@
+import gzip
+import io
+import os
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import braceexpand
+import fsspec
+import numpy as np
+import pytest
+import webdataset
+from hypothesis import example, given
+from hypothesis import strategies as st
+from webdataset.tariterators import base_plus_ext
+
+from mvit_video.data import VideoTable
+from mvit_video.data.shards import TarArchive, load_shards
+from mvit_video.data.shards.samples import split_name
+from mvit_video.data.shards.storage import expand_braces
+from mvit_video.types import AnnotationError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write_tar(path: Path, members: dict[str, bytes | str], form: int = tarfile.USTAR_FORMAT) -> Path:
+    """A tar of these members, as tarfile writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, content in members.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def videos(table: VideoTable) -> list[bytes | Path]:
+    return [table.source(row) for row in range(len(table))]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file")
+def test_shards_of_webdataset(tmp_path: Path) -> None:
+    for shard in range(2):
+        with webdataset.TarWriter(str(tmp_path / f"train-{shard:06d}.tar")) as tar:
+            for i in range(3):
+                sample = {"__key__": f"k/{i}", "mp4": b"%d%d" % (shard, i) * 300, "json": {"fps": 30}, "cls": i + shard}
+                tar.write(sample)
+    for source in ("", "train-{000000..000001}.tar", "train-*.tar"):
+        table = load_shards(tmp_path / source)
+        assert videos(table) == [b"%d%d" % (shard, i) * 300 for shard in range(2) for i in range(3)]
+        assert table.labels.tolist() == [0, 1, 2, 1, 2, 3]
+        assert (table.num_classes, table.class_names, table.spans) == (4, None, None)
+        assert table.path(4) == "train-000001.tar/k/1.mp4"
+        assert table.locate(4) == tmp_path / "train-000001.tar/k/1.mp4"
+    assert load_shards(tmp_path / "train-000001.tar").labels.tolist() == [1, 2, 3]
+
+
+def test_labels_by_name_and_in_json(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a" / "0.tar", {"0.webm": b"A", "0.txt": "run\n", "1.mp4": b"B", "1.txt": "hop"})
+    write_tar(tmp_path / "a" / "1.tar", {"0.mp4": b"C", "0.json": '{"label": "sit"}', "1.mp4": b"D", "1.json": "{}"})
+    table = load_shards(tmp_path / "a")
+    assert (table.class_names, table.labels.tolist()) == (("hop", "run", "sit"), [1, 0, 2, -1])
+    (tmp_path / "a" / "classes.txt").write_text("sit\nrun\nwalk\nhop\n")
+    table = load_shards(tmp_path / "a")
+    assert (table.class_names, table.labels.tolist()) == (("sit", "run", "walk", "hop"), [1, 3, 0, -1])
+    many = {"0.mp4": b"A", "0.json": '{"labels": ["b", "a"], "start": 1}', "1.mp4": b"B", "1.json": '{"labels": []}'}
+    table = load_shards(write_tar(tmp_path / "b" / "0.tar", many))
+    assert [table.label_of(0), table.label_of(1)] == [[1, 0], []]
+    assert [table.span(0), table.span(1)] == [(1.0, np.inf), None]
+    table = load_shards(write_tar(tmp_path / "c" / "0.tar", {"0.mp4": b"A", "0.txt": "", "note.md": b"", "1.mp4": b""}))
+    assert (table.labels.tolist(), table.class_names) == ([-1, -1], None)
+
+
+def test_members_in_any_order_and_among_others(tmp_path: Path) -> None:
+    members = {
+        "./train/2.mp4": b"two", "./train/1.mp4": b"one" * 999, "__pack__.json": "no label", "dir.x/.DS_Store": b"",
+        "dir.x/._1.mp4": b"fork", "./train/1.cls": "4", "./train/2.cls": "-1", "./train/1.wav": b"sound",
+        "./train/3.cls": "9", "README": b"", f"{'d' * 120}/{'n' * 120}.mkv": b"long", "ü.avi": b"not ascii",
+    }  # fmt: skip
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        path = write_tar(tmp_path / f"{form}" / "0.tar", members, form)
+        with tarfile.open(path, "a", format=form) as tar:
+            tar.addfile(folder := tarfile.TarInfo("folder.mp4"))
+            folder.type = tarfile.DIRTYPE
+            link = tarfile.TarInfo("link.mp4")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        table = load_shards(path)
+        assert videos(table)[:4] == [b"two", b"one" * 999, b"long", b"not ascii"]
+        assert table.labels.tolist()[:4] == [-1, 4, -1, -1]
+        assert not any("link" in table.path(row) for row in range(len(table)))
+
+
+@given(st.text("ab./_-é\n", max_size=12))
+@example("a/b.c/d.rgb.MP4")
+def test_names_are_parted_as_webdataset_does(name: str) -> None:
+    key, extension = base_plus_ext(name)
+    if "\n" not in name and not name.startswith("__"):
+        assert split_name(name) == (None if key is None else (key, extension.lower()))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a.tar", "{0..2}.tar", "t-{08..11}.tar", "{a,b}{1..2}", "{3..1}", "{09..10}", "{a,b{1..2}}", "{a}", "x{y,}.tar"],
+)
+def test_braces_are_those_of_a_shell(pattern: str) -> None:
+    assert sorted(expand_braces(pattern)) == sorted(braceexpand.braceexpand(pattern, escape=False))
+
+
+def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def count(real: Callable) -> Callable:
+        return lambda shard: (calls.append(os.path.basename(shard.url)), real(shard))[1]
+
+    from mvit_video.data.shards import loading
+
+    monkeypatch.setattr(loading, "read_samples", count(loading.read_samples))
+    for name in ("0", "1"):
+        write_tar(tmp_path / "a" / f"{name}.tar", {"x.mp4": name.encode(), "x.cls": name})
+    expected = [(b"0", 0), (b"1", 1)]
+
+    def load(**options: object) -> list[str]:
+        calls.clear()
+        table = load_shards(tmp_path / "a", **options)  # type: ignore[arg-type]
+        assert [(table.source(row), table.label_of(row)) for row in range(2)] == expected
+        return sorted(calls)
+
+    assert load() == ["0.tar", "1.tar"]
+    assert load() == []
+    write_tar(tmp_path / "a" / "1.tar", {"x.mp4": b"3", "x.cls": "3"})
+    expected[1] = (b"3", 3)
+    assert load() == ["1.tar"]
+    next((tmp_path / "a" / ".mvit_video_index").glob("0.*")).write_bytes(b"torn")
+    assert load() == ["0.tar"]
+    assert load() == []
+    assert load(index_folder=tmp_path / "given") == ["0.tar", "1.tar"]
+    assert load(index_folder=tmp_path / "given") == []
+    for file in (tmp_path / "a" / ".mvit_video_index").iterdir():
+        file.unlink()
+    (tmp_path / "a" / ".mvit_video_index").rmdir()
+    (tmp_path / "a" / ".mvit_video_index").touch()  # nothing can be written there
+    assert load() == ["0.tar", "1.tar"]
+    assert load() == []
+    assert len(list((tmp_path / "cache" / "mvit_video" / "shards").iterdir())) == 2
+
+
+def test_shards_behind_a_url(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    try:
+        for i in range(2):
+            shard = write_tar(tmp_path / f"{i}.tar", {"x.mp4": b"%d" % i * 70_000, "x.cls": str(i), "y.mp4": b"last"})
+            memory.put_file(str(shard), f"/far/away/{i}.tar")
+        for source in ("", "/{0..1}.tar", "/*.tar"):
+            table = load_shards(f"memory://far/away{source}")
+            assert videos(table) == [b"0" * 70_000, b"last", b"1" * 70_000, b"last"]
+            assert table.labels.tolist() == [0, -1, 1, -1]
+        with pytest.raises(AnnotationError, match=r"memory://far/away/2\.tar: no such shard"):
+            load_shards("memory://far/away/{0..2}.tar")
+    finally:
+        memory.store.clear()
+    with pytest.raises(AnnotationError, match=r"memory://no/where: no such folder of shards"):
+        load_shards("memory://no/where")
+    with pytest.raises(AnnotationError, match=r"nosuch://x/0\.tar: cannot be opened \(Protocol not known: nosuch\)"):
+        load_shards("nosuch://x/0.tar")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"0\.tar: no such shard"):
+        load_shards(tmp_path / "0.tar")
+    with pytest.raises(AnnotationError, match=r"x-\*\.tar: no file fits the pattern"):
+        load_shards(tmp_path / "x-*.tar")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AnnotationError, match=r"empty: holds no \.tar files"):
+        load_shards(tmp_path / "empty")
+    with pytest.raises(AnnotationError, match=r"0\.tar: holds no videos; .* KEY\.mp4 and KEY\.cls"):
+        load_shards(write_tar(tmp_path / "0.tar", {"x.cls": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"x.cls": "run"}, r"content of 'x\.cls' at byte 512: expected a class number .* \.txt, got 'run'"),
+        ({"x.cls": "-2"}, r"got '-2'"),
+        ({"x.json": "{"}, r"content of 'x\.json' at byte 512: expected JSON, got b'\{'"),
+        ({"x.json": "[" * 100_000}, r"expected JSON, got b'\[+\.\.\.$"),
+        ({"x.json": "[1]"}, r"expected a JSON object, got \[1\]"),
+        ({"x.json": '{"label": 1.5}'}, r"label of 'x\.json' .* got 1\.5"),
+        ({"x.json": '{"label": true}'}, r"got True"),
+        ({"x.json": '{"labels": [1, "a"]}'}, r"labels of 'x\.json' .* got \[1, 'a'\]"),
+        ({"x.json": '{"start": 2, "end": 1}'}, r"expected seconds, 0 <= start < end, got \[2, 1\]"),
+        ({"x.json": '{"start": NaN}'}, r"got \[nan, None\]"),
+        ({"x.json": '{"segments": 3}'}, r"segments of 'x\.json' .* a list of objects, got 3"),
+        ({"x.txt": b"\xff"}, r"content of 'x\.txt' .* text in UTF-8, got b'\\xff'"),
+        ({"x.webm": b""}, r"'x\.webm' at byte 512 and 'x\.mp4' at byte 1024 have one key, 'x'"),
+        ({"y.mp4": b"", "y.cls": "1", "x.txt": "run"}, r"one sort, but .*y\.mp4 has 1 and .*x\.mp4 has 'run'"),
+    ],
+)
+def test_labels_that_are_none_are_named(tmp_path: Path, members: dict[str, bytes | str], message: str) -> None:
+    with pytest.raises(AnnotationError, match=rf"bad\.tar: .*{message}") as caught:
+        load_shards(write_tar(tmp_path / "bad.tar", {**members, "x.mp4": b""}))
+    assert "\n" not in str(caught.value)
+
+
+def test_shards_need_one_sort_of_label(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", {"x.mp4": b"", "x.cls": "3"})
+    write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.txt": "run"})
+    with pytest.raises(
+        AnnotationError, match=r"1\.tar: its labels are of type string, those of .*0\.tar of type int64"
+    ):
+        load_shards(tmp_path)
+    write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": []}'})
+    with pytest.raises(AnnotationError, match=r"1\.tar: its labels are of type list, those of .*0\.tar of type int64"):
+        load_shards(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["local", "url"])
+def test_names_that_are_given_number_the_classes(tmp_path: Path, where: str) -> None:
+    members: dict[str, bytes | str] = {"x.mp4": b"", "x.txt": "run", "y.mp4": b"", "y.txt": "hop"}
+    local = write_tar(tmp_path / "0.tar", members)
+    memory = fsspec.filesystem("memory")
+    memory.put_file(str(local), "/names/0.tar")
+    source = {"local": str(local), "url": "memory://names/0.tar"}[where]
+    system, path = fsspec.url_to_fs(source)
+    try:
+        assert load_shards(source).labels.tolist() == [1, 0]
+        table = load_shards(source, class_names=["run", "sit", "hop"])
+        assert (table.labels.tolist(), table.class_names) == ([0, 2], ("run", "sit", "hop"))
+        with pytest.raises(
+            AnnotationError, match=r"0\.tar/y\.mp4: label 'hop' is none of the 1 classes of class_names"
+        ):
+            load_shards(source, class_names=["run"])
+        system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nhop\nsit\n")
+        assert load_shards(source).labels.tolist() == [0, 1]
+        system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nrun\n")
+        with pytest.raises(AnnotationError, match=r"/classes\.txt:2: class 'run' comes twice") as caught:
+            load_shards(source)
+        assert source.rpartition("/")[0] in str(caught.value)
+    finally:
+        memory.store.clear()
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    """A tar with every kind of header that we follow."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in [("a.cls", b"1"), ("a.mp4", b"A" * 700), ("é.json", b'{"label": 2}'), ("é.mp4", b"B" * 1024)]:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def test_a_tar_that_is_cut_off_is_never_taken_for_a_whole_one(whole: bytes, tmp_path: Path) -> None:
+    end = len(whole.rstrip(b"\0"))  # the last video ends with its block
+    assert end % 512 == 0
+    for size in [*range(0, end + 512, 173), *range(0, end + 512, 512)]:
+        path = tmp_path / f"{size}.tar"
+        path.write_bytes(whole[:size])
+        with pytest.raises(AnnotationError, match=rf"/{size}\.tar: is cut off.* at byte {size}\b"):
+            load_shards(path)
+    path.write_bytes(whole[: end + 512])
+    assert load_shards(path).labels.tolist() == [1, 2]
+
+
+@given(flips=st.lists(st.tuples(st.integers(0, 6 * 1024), st.integers(0, 255)), min_size=1, max_size=6))
+def test_damaged_bytes_never_lead_outside_the_tar(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]
+) -> None:
+    data = bytearray(whole)
+    for position, value in flips:
+        data[position % len(data)] = value
+    for start in range(0, len(data), 512):  # else every flip in a header is found out by its sum
+        block = data[start : start + 512]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(block)
+    path = tmp_path_factory.mktemp("damaged") / "0.tar"
+    path.write_bytes(data)
+    try:
+        table = load_shards(path)
+    except AnnotationError:
+        return
+    archive = table.archive
+    assert isinstance(archive, TarArchive)
+    assert (archive.offsets >= 0).all()
+    assert (archive.sizes >= 0).all()
+    assert (archive.offsets + archive.sizes <= len(data)).all()
+    assert [len(video) for video in videos(table)] == archive.sizes.tolist()  # type: ignore[arg-type]
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def extended(**records: str) -> bytes:
+    """An extended header."""
+    body = b""
+    for key, value in records.items():
+        rest = f" {key}={value}\n"
+        body += f"{len(rest) + 2}{rest}".encode()
+    assert len(body) < 100
+    return header("x", len(body), tarfile.XHDTYPE) + body.ljust(512, b"\0")
+
+
+HOSTILE = {
+    "negative size": (header("x.mp4", 0)[:124] + b"\xff" * 12 + header("x.mp4", 0)[136:], "damaged|cut off"),
+    "huge size": (header("x.mp4", 2**60), r"cut off: 'x\.mp4' at byte 0 says it has 1152921504606846976 bytes"),
+    "negative size in an extended header": (extended(size="-99") + header("x.mp4", 9), r"says it has -99 bytes"),
+    "huge extended header": (header("p", 2**40, tarfile.XHDTYPE), r"header of more than 1048576 bytes"),
+    "huge long name": (header("p", 2**50, tarfile.GNUTYPE_LONGNAME), r"header of more than 1048576 bytes"),
+    "sparse map without end": (
+        extended(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x.mp4"})
+        + header("x.mp4", 512) + b"99999999\n".ljust(512, b"\0"),
+        r"damaged at byte 0, or no tar file \(a header that means nothing\)",
+    ),
+    "huge label": (header("x.cls", 2**25) + bytes(2**25), r"'x\.cls' at byte 0 has 33554432 bytes, too many for a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_headers_are_refused(tmp_path: Path, case: str) -> None:
+    data, message = HOSTILE[case]
+    head = data[:512]
+    total = sum(head[:148]) + sum(head[156:]) + 8 * 32
+    path = tmp_path / "hostile.tar"
+    path.write_bytes(head[:148] + b"%06o\0 " % total + head[156:] + data[512:] + bytes(1024))
+    with pytest.raises(AnnotationError, match=rf"hostile\.tar: .*({message})"):
+        load_shards(path)
+
+
+def test_names_lead_nowhere(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(b"secret")
+    members = {"../secret.mp4": b"up", str(secret): b"absolute", "x\ny.mp4": b"line"}
+    table = load_shards(write_tar(tmp_path / "shards" / "0.tar", members))
+    assert videos(table) == [b"up", b"absolute", b"line"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.mp4", "shards"]
+    assert secret.read_bytes() == b"secret"
+
+
+def test_compressed_and_other_files_are_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", {"x.mp4": b"x"})
+    (tmp_path / "1.tar").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(AnnotationError, match=r"1\.tar: is compressed with gzip; shards are plain tar files"):
+        load_shards(tmp_path / "1.tar")
+    for content in (b"path label\n" * 200, struct.pack("<512d", *range(512)), b""):
+        (tmp_path / "1.tar").write_bytes(content)
+        with pytest.raises(AnnotationError, match=r"1\.tar: is (damaged at byte 0, or no tar file|cut off at byte 0)"):
+            load_shards(tmp_path / "1.tar")
