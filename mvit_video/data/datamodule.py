@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
-from mvit_video.data.readers import Backend
+from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling
 from mvit_video.data.transforms import RGB, Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews, Views
@@ -51,6 +51,10 @@ class VideoDataModule(L.LightningDataModule):
         test_batch_size: videos in a batch of testing and prediction, each with all its views.
         num_workers: loader processes; None is one per core, at most 8.
         backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
+        decode_short_side: pixels of the shorter edge that larger frames are decoded to, or more where a view needs
+            them; None is their own size.
+        index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
+            the one that came with the annotations, if any.
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
         frame_order: order of the frames of each clip at test.
         seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
@@ -76,6 +80,8 @@ class VideoDataModule(L.LightningDataModule):
         test_batch_size: int = 1,
         num_workers: int | None = None,
         backend: Backend = "decord",
+        decode_short_side: int | None = None,
+        index_cache: str | None = None,
         on_error: OnError = "raise",
         frame_order: FrameOrder = "forward",
         seed: int | None = None,
@@ -92,11 +98,15 @@ class VideoDataModule(L.LightningDataModule):
         self.train_view = RandomView(clip, crop_size, augment, normalize, sampling)
         self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize, sampling=sampling)
         self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order, sampling)
-        if self.test_views.short_side < crop_size:
-            raise ConfigError(f"data.views.short_side={views.short_side} is below data.crop_size={crop_size}")
+        for key, pixels in [
+            ("views.short_side", self.test_views.short_side), ("decode_short_side", decode_short_side or crop_size)
+        ]:  # fmt: skip
+            if pixels < crop_size:
+                raise ConfigError(f"data.{key}={pixels} is below data.crop_size={crop_size}")
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend: Backend = backend
+        self.decode_short_side, self.index_cache = decode_short_side, index_cache
         self.on_error: OnError = on_error
         # where Lightning keeps it, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
@@ -230,10 +240,13 @@ class VideoDataModule(L.LightningDataModule):
 
     def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
         table = self.tables[split]
+        cache = self.index_cache or table.index_cache
         dataset = VideoDataset(
             table,
             views,
             backend=self.backend,
+            short_side=self.decode_short_side,
+            index_cache=None if cache is None else IndexCache(cache),
             on_error="skip",  # the loader raises: see there
             num_classes=self.num_classes,
             seed=self.seed,

@@ -5,6 +5,7 @@ Letters: N views in a batch, V views of one video, T frames of a clip, S pixels 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.readers import Backend, VideoReader, open_video
+from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.trimming import trim
 from mvit_video.data.views import Views
 from mvit_video.types import VideoDecodeError
@@ -87,6 +88,9 @@ class VideoDataset(Dataset[VideoItem]):
 
     Args:
         views: rule that makes the views of a video, such as `RandomView` or `UniformViews`.
+        short_side: pixels of the shorter edge that larger frames are decoded to, or more where the views need them;
+            None is their own size.
+        index_cache: keeps what a pass over the packets of a video tells, for later opens of it.
         on_error: "raise" a `VideoDecodeError` at a video that cannot be read, or "skip" it and list it as a failure.
         num_classes: width of the labels of a table with several per video; None is the table's own.
     """
@@ -97,6 +101,8 @@ class VideoDataset(Dataset[VideoItem]):
         views: Views,
         *,
         backend: Backend = "decord",
+        short_side: int | None = None,
+        index_cache: IndexCache | None = None,
         on_error: OnError = "raise",
         num_classes: int | None = None,
         seed: int = 0,
@@ -104,6 +110,7 @@ class VideoDataset(Dataset[VideoItem]):
         self.table = table
         self.views = views
         self.backend: Backend = backend
+        self.short_side, self.index_cache = short_side, index_cache
         self.on_error: OnError = on_error
         self.num_classes = table.num_classes if num_classes is None else num_classes
         self.seed = seed
@@ -123,15 +130,21 @@ class VideoDataset(Dataset[VideoItem]):
         label, span = self._label(row), self.table.span(row)
         rng = np.random.default_rng([self.seed, epoch, row])
         try:
-            with open_video(self.table.source(row), self.backend) as whole:
+            with self._open(self.table.source(row)) as whole:
                 reader: VideoReader = whole if span is None else trim(whole, *span, self.table.locate(row))
                 clip = self.views(reader, rng)
-                return VideoItem(clip, label, row, None, Decode(row, reader.backend, reader.backend_reason, None))
+                # the others do not tell: to ask is to decode everything once more
+                damaged = reader.damaged if reader.backend == "pyav" else None
+                return VideoItem(clip, label, row, None, Decode(row, reader.backend, reader.backend_reason, damaged))
         except VideoDecodeError as error:
             if self.on_error == "raise":
                 raise VideoDecodeError(self.table.locate(row), error.reason) from error
             no_clip = torch.empty((0, 3, self.views.num_frames, self.views.crop_size, self.views.crop_size))
             return VideoItem(no_clip, label, row, Failure(row, error.reason), None)
+
+    def _open(self, source: Path | bytes) -> VideoReader:
+        short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
+        return open_video(source, self.backend, short_side=short_side, index_cache=self.index_cache)
 
     def _label(self, row: int) -> int | Tensor:
         label = self.table.label_of(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -171,7 +172,7 @@ def describe_decoding(counted: Counter[tuple[str, str]]) -> str:
         totals[backend] += number
     for backend, total in totals.most_common():
         why = [
-            f"{number} {reason}"
+            f"{number} {re.sub(r'^not [a-z]+: ', '', reason)}"
             for (name, reason), number in counted.most_common()
             if name == backend and reason != _AS_ASKED
         ]

@@ -2,6 +2,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -173,6 +174,7 @@ def test_training_needs_labels_and_a_full_batch(listed: Callable[..., str]) -> N
         ({"num_workers": -1}, r"data\.num_workers must be at least 0, got -1"),
         ({"seed": -1}, r"data\.seed .* got -1"),
         ({"views": ViewSpec(short_side=16)}, r"data\.views\.short_side=16 is below data\.crop_size=32"),
+        ({"decode_short_side": 31}, r"data\.decode_short_side=31 is below data\.crop_size=32"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
@@ -320,6 +322,29 @@ def test_several_labels_per_video(listed: Callable[..., str], tmp_path: Path) ->
     labels = torch.cat([batch.label for batch in data.val_dataloader()])
     assert labels.dtype == torch.float32
     assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_decoding_is_set_by_keys(listed: Callable[..., str], tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    data = VideoDataModule(
+        test=listed(0, 1), decode_short_side=40, index_cache=str(folder), backend="pyav", **SMALL
+    )  # fmt: skip
+    data.setup("test")
+    loader = data.test_dataloader()
+    assert (loader.dataset.short_side, loader.dataset.backend) == (40, "pyav")
+    assert [batch.decodes[0].backend for batch in loader] == ["pyav"] * 2
+    loader.dataset.index_cache.flush()
+    assert any(folder.iterdir())
+
+
+def test_a_cache_that_came_with_the_annotations_is_taken(listed: Callable[..., str], tmp_path: Path) -> None:
+    data = VideoDataModule(test=listed(0, 1), **SMALL)
+    data.setup("test")
+    assert data.test_dataloader().dataset.index_cache is None
+    data.tables["test"] = replace(data.tables["test"], index_cache=tmp_path / "index")
+    assert data.test_dataloader().dataset.index_cache.folder == tmp_path / "index"
+    data.index_cache = str(tmp_path / "own")
+    assert data.test_dataloader().dataset.index_cache.folder == tmp_path / "own"
 
 
 def test_videos_outside_of_the_root_need_leave(listed: Callable[..., str], tmp_path: Path) -> None:

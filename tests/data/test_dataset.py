@@ -1,13 +1,17 @@
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
-from mvit_video.data import VideoDataset, VideoTable
-from mvit_video.data.dataset import collate
+from mvit_video.data import VideoDataset, VideoReader, VideoTable
+from mvit_video.data.dataset import Decode, collate
+from mvit_video.data.readers import IndexCache
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
@@ -99,6 +103,82 @@ def test_batches_keep_the_views_of_a_video_together(table: VideoTable) -> None:
     nothing = collate([dataset[0, 3]])
     assert nothing.clip.shape == (0, 3, 4, 32, 32)
     assert nothing.label.dtype == nothing.video.dtype == nothing.view.dtype == torch.int64
+
+
+def test_items_tell_how_they_were_read(odd_videos: Callable[[str], Path], tmp_path: Path) -> None:
+    """A codec that conceals damage delivers frames; PyAV tells, decord does not and is not asked."""
+    damaged = bytearray(odd_videos("closed_gop").read_bytes())
+    with av.open(str(odd_videos("closed_gop"))) as container:
+        last_key = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe][-1]
+    damaged[last_key + 40 : last_key + 120] = np.random.default_rng(0).bytes(80)
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    names = {
+        "damaged": tmp_path / "damaged.mp4",
+        "open_gop": odd_videos("open_gop"),
+        "closed": odd_videos("closed_gop"),
+    }
+    table = VideoTable(pa.array([str(path) for path in names.values()]), np.zeros(3, np.int64), None, Path())
+    views = UniformViews(CLIP, 32, ViewSpec(10))
+    by_pyav = [VideoDataset(table, views, backend="pyav")[0, row].decode for row in range(3)]
+    assert by_pyav == [Decode(row, "pyav", "as asked", row == 0) for row in range(3)]
+    batch = collate([VideoDataset(table, views)[0, row] for row in (1, 2)])
+    assert [(decode.video, decode.backend, decode.damaged) for decode in batch.decodes] == [
+        (1, "pyav", False),
+        (2, "decord", None),
+    ]
+    assert "open GOP" in batch.decodes[0].reason
+
+
+def test_several_labels_make_a_row_of_ones(barcode_video: Path) -> None:
+    classes = pa.array([[0, 3], [], [2]])
+    paths = pa.array([barcode_video.name] * 3)
+    table = VideoTable(paths, np.full(3, -1), None, barcode_video.parent, multi_labels=classes)
+    dataset = VideoDataset(table, UniformViews(CLIP, 32, ViewSpec(2, 1)))
+    label = collate([dataset[0, row] for row in range(3)]).label
+    assert label.dtype == torch.float32
+    assert label.tolist() == [[1, 0, 0, 1]] * 2 + [[0, 0, 0, 0]] * 2 + [[0, 0, 1, 0]] * 2
+    wider = VideoDataset(table, UniformViews(CLIP, 32), num_classes=6)
+    assert collate([wider[0, 0]]).label.tolist() == [[1, 0, 0, 1, 0, 0]]
+
+
+def test_frames_are_decoded_no_larger_than_asked_and_no_smaller_than_needed(
+    table: VideoTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights: list[int] = []
+
+    def views(crop_size: int) -> UniformViews:
+        class Noting(UniformViews):
+            def __call__(self, reader: VideoReader, rng: np.random.Generator) -> torch.Tensor:
+                heights.append(reader.height)
+                return super().__call__(reader, rng)
+
+        return Noting(CLIP, crop_size, ViewSpec(1, 3))
+
+    for crop_size, short_side in [(32, None), (32, 40), (48, 40), (32, 500)]:
+        item = VideoDataset(table, views(crop_size), short_side=short_side)[0, 0]
+        assert item.clip.shape[-2:] == (crop_size, crop_size)
+    assert heights == [64, 40, 48, 64]
+
+
+def test_a_cache_spares_the_pass_over_the_packets(
+    table: VideoTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = IndexCache(tmp_path / "index")
+    first = VideoDataset(table, RandomView(CLIP, 32), index_cache=cache)[0, 1]
+    cache.flush()
+    monkeypatch.setattr("mvit_video.data.readers.reader.scan_packets", lambda *_: pytest.fail("scanned again"))
+    again = VideoDataset(table, RandomView(CLIP, 32), index_cache=pickle.loads(pickle.dumps(cache)))[0, 1]
+    assert torch.equal(first.clip, again.clip)
+
+
+def test_a_failure_in_an_archive_names_the_video(table: VideoTable) -> None:
+    class Broken:
+        def read(self, row: int) -> bytes:
+            return b"no video"
+
+    dataset = VideoDataset(replace(table, archive=Broken()), RandomView(CLIP, 32))
+    with pytest.raises(VideoDecodeError, match=r"/1\.mp4: "):
+        dataset[0, 1]
 
 
 def test_a_dataset_travels_to_workers(table: VideoTable) -> None:
