@@ -14,9 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import as_strings, compute, first, is_string, lengths, matches, to_mask
-from mvit_video.types import AnnotationError
+from mvit_video.types import AnnotationError, ConfigError
 
 CLASSES_FILES = ("classes.txt", "classes.json")
+
+LabelError = Callable[[int, str], AnnotationError]
+"""Makes the error about a label, from its index and the reason."""
 
 _NUMBER = r"^-?[0-9]+$"
 
@@ -37,14 +40,14 @@ def given_names(class_names: Sequence[str] | str | os.PathLike[str]) -> ClassNam
 
     Raises:
         AnnotationError: the file holds no list of names.
-        ValueError: a name comes twice.
+        ConfigError: a name comes twice.
     """
     if isinstance(class_names, (str, os.PathLike)):
         return read_names(Path(class_names))
     names = tuple(class_names)
     repeated = _repeated(names)
     if repeated is not None:
-        raise ValueError(f"class_names holds {names[repeated]!r} twice")
+        raise ConfigError(f"class_names holds {names[repeated]!r} twice")
     return ClassNames(names, "class_names")
 
 
@@ -94,10 +97,15 @@ def parse_json(file: Path, text: str) -> Any:
         raise AnnotationError(file, 0, f"is no JSON that can be read ({error})") from None
 
 
+def sorted_names(labels: pa.Array) -> tuple[str, ...]:
+    """The different names among labels."""
+    return tuple(sorted(labels.drop_null().unique().to_pylist()))
+
+
 def number_labels(
     labels: pa.Array,
     known: ClassNames | None,
-    error: Callable[[int, str], AnnotationError],
+    error: LabelError,
     *,
     are_names: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
@@ -107,7 +115,6 @@ def number_labels(
 
     Args:
         labels: strings or integers.
-        error: makes the error about a label, from its index and the reason.
         are_names: whether labels that look like numbers are names.
 
     Raises:
@@ -141,12 +148,12 @@ def number_labels(
 
 
 def _number_names(
-    labels: pa.Array, known: ClassNames | None, error: Callable[[int, str], AnnotationError]
+    labels: pa.Array, known: ClassNames | None, error: LabelError
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     empty = first((lengths(labels) == 0) & to_mask(labels.is_valid()))
     if empty is not None:
         raise error(empty, "has an empty label; give a class name, or nothing at all where it is unknown")
-    names = known.names if known is not None else tuple(sorted(labels.drop_null().unique().to_pylist()))
+    names = known.names if known is not None else sorted_names(labels)
     numbers = compute.index_in(labels, value_set=as_strings(names))
     if known is not None:
         strange = first(to_mask(numbers.is_null()) & to_mask(labels.is_valid()))
@@ -164,7 +171,7 @@ def _refuse_mixtures(
     labels: pa.Array,
     is_number: NDArray[np.bool_],
     is_null: NDArray[np.bool_],
-    error: Callable[[int, str], AnnotationError],
+    error: LabelError,
 ) -> None:
     start = first(~is_null)
     odd = first((is_number != is_number[start]) & ~is_null)
@@ -180,11 +187,11 @@ def _names_of_json(file: Path, value: Any) -> tuple[str, ...]:
         raise AnnotationError(file, 0, 'holds no class names; write a list of names, or an object {"name": number}')
     if all(isinstance(name, str) and not name.isdecimal() for name in value.values()):
         value = {name: number for number, name in value.items()}
-    try:
-        # some lists of Kinetics have quotes inside the names
-        numbered = {int(number): name.strip('"') for name, number in value.items()}
-    except (TypeError, ValueError):
-        raise AnnotationError(file, 0, "an object of class names must give each one a number") from None
+    odd = next((name for name, number in value.items() if not str(number).isdecimal()), None)
+    if odd is not None:
+        raise AnnotationError(file, 0, f"gives class {odd!r} the number {value[odd]!r}; write a number from 0")
+    # some lists of Kinetics have quotes inside the names
+    numbered = {int(number): name.strip('"') for name, number in value.items()}
     gap = next((i for i in range(len(value)) if i not in numbered), None)
     if gap is not None:
         raise AnnotationError(file, 0, f"numbers {len(value)} classes but none is {gap}; they count from 0")

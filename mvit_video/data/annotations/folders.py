@@ -24,9 +24,12 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     Raises:
         AnnotationError: a folder holds no videos.
     """
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    videos = [_videos_in(folder / name) for name in names]
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        videos = [_videos_in(folder / name) for name in names]
+    except OSError as error:
+        raise AnnotationError(error.filename, 0, f"cannot be listed ({error.strerror})") from None
     if not any(map(len, videos)):
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import compute, first
+from mvit_video.data.annotations.classes import ClassNames, sorted_names
 from mvit_video.data.annotations.delimited import Columns, Header, read_columns, read_seconds
 from mvit_video.data.annotations.rows import Rows, locate_videos
 
@@ -32,8 +33,12 @@ def read_kinetics(header: Header, root: Path | None) -> Rows:
     labels = compute.if_else(compute.equal(compute.binary_length(labels), 0), pa.scalar(None, labels.type), labels)
     if not len(lines):
         return Rows(lines.file, lines.numbers, ids, labels)
-    clips = compute.binary_join_element_wise(ids, _padded(columns, "time_start"), _padded(columns, "time_end"), "_")
-    rows = Rows(lines.file, lines.numbers, clips, labels, are_names=True)
+    times = [_padded(columns, name) for name in ("time_start", "time_end")]
+    clips = compute.binary_join_element_wise(ids, *times, pa.scalar("_", pa.large_string()))
+    # also the names of classes whose videos are all missing
+    names = sorted_names(labels)
+    classes = ClassNames(names, str(lines.file)) if names else None
+    rows = Rows(lines.file, lines.numbers, clips, labels, classes=classes, are_names=True)
     return locate_videos(rows, root or lines.file.parent, [clips, ids], lambda row: _folders(columns, row))
 
 

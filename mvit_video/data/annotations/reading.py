@@ -7,10 +7,15 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from mvit_video.data.annotations import charades, kinetics
-from mvit_video.data.annotations.classes import ClassNames, given_names, names_beside, parse_json
+from mvit_video.data.annotations.arrow import as_strings
+from mvit_video.data.annotations.classes import ClassNames, given_names, names_beside, number_labels, parse_json
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
 from mvit_video.data.annotations.folders import read_folders
 from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
@@ -39,8 +44,8 @@ def load_annotations(
     `start` and `end` in seconds; a folder that holds one folder of videos per class; the published files of Kinetics,
     Something-Something V2, UCF101, HMDB51 and Charades; the manifest of a scan; tar shards. docs/data.md shows each.
 
-    Labels are class numbers or class names. Names are numbered by `class_names`, else as the annotations say, else by
-    a file `classes.txt` or `classes.json` beside them, else in sorted order.
+    Labels are class numbers or class names. Names are numbered by `class_names`, else by a file `classes.txt` or
+    `classes.json` beside the annotations, else as they say themselves, else in sorted order.
 
     Args:
         root: folder that relative paths start from; None is the folder of the file. A folder of classes is its own.
@@ -50,22 +55,23 @@ def load_annotations(
     Raises:
         AnnotationError: names the file, the line and the value.
     """
+    given = given_names(class_names) if class_names is not None else None
     if _are_shards(source):
         from mvit_video.data.shards import load_shards
 
-        return load_shards(os.fspath(source))
+        table = load_shards(os.fspath(source))
+        return table if given is None else _renumber(table, given, source)
     path = Path(source)
-    if not path.exists() and not is_hmdb(path):
+    if not os.path.exists(path) and not is_hmdb(path):
         raise AnnotationError(
             path, 0, f"no such annotation file or folder; {how_to_get(path)}; set data.train, data.val or data.test"
         )  # fmt: skip
-    given = given_names(class_names) if class_names is not None else None
+    known = given or names_beside(path)
     folder = Path(root) if root is not None else None
-    if path.is_dir():
-        known = given or names_beside(path)
-        return make_table(read_folders(path, need_all=known is None), path, known, allow_outside=allow_outside)
-    rows = _read_rows(path, folder, given)
-    known = given or rows.classes or names_beside(path)
+    if os.path.isdir(path):
+        folder, rows = path, read_folders(path, need_all=known is None)
+    else:
+        rows = _read_rows(path, folder, known)
     return make_table(rows, folder, known, allow_outside=allow_outside)
 
 
@@ -86,14 +92,30 @@ def _are_shards(source: str | os.PathLike[str]) -> bool:
     return "://" in text or text.endswith(".tar") or next(glob.iglob(f"{glob.escape(text)}/*.tar"), None) is not None
 
 
-def _read_rows(file: Path, root: Path | None, given: ClassNames | None) -> Rows:
-    if not file.exists():
+def _renumber(table: VideoTable, known: ClassNames, source: str | os.PathLike[str]) -> VideoTable:
+    def error(i: int, reason: str) -> AnnotationError:
+        return AnnotationError(source, 0, reason)
+
+    if table.class_names is None:
+        if table.num_classes > len(known.names):
+            raise error(0, f"label {table.num_classes - 1} has no name among the {len(known.names)} of {known.origin}")
+        return replace(table, class_names=known.names)
+    numbers, names = number_labels(as_strings(table.class_names), known, error, are_names=True)
+    labels = np.where(table.labels < 0, -1, numbers[table.labels])
+    several = table.multi_labels
+    if several is not None:
+        several = pa.ListArray.from_arrays(several.offsets, pa.array(numbers[several.values.to_numpy()]))
+    return replace(table, labels=labels, multi_labels=several, class_names=names)
+
+
+def _read_rows(file: Path, root: Path | None, known: ClassNames | None) -> Rows:
+    if not os.path.exists(file):
         return read_hmdb(file, root)
     if read_head(file).startswith(PARQUET_MAGIC):
         return read_parquet(file)
     lines = read_lines(file)
     if file.suffix.lower() in _JSON_SUFFIXES:
-        return _read_json(lines, root, given)
+        return _read_json(lines, root, known)
     if is_ucf(lines):
         return read_ucf(lines, root)
     below = below_comments(lines)
@@ -109,10 +131,10 @@ def _read_rows(file: Path, root: Path | None, given: ClassNames | None) -> Rows:
     return read_table_columns(read_columns(header, _TABLE_COLUMNS))
 
 
-def _read_json(lines: Lines, root: Path | None, given: ClassNames | None) -> Rows:
+def _read_json(lines: Lines, root: Path | None, known: ClassNames | None) -> Rows:
     if not len(lines) or not lines.line(0).startswith("["):
         return read_jsonl(lines)
     records = parse_json(lines.file, lines.data.decode("utf-8-sig"))
     if is_something(records):
-        return read_something(lines.file, records, root, given)
+        return read_something(lines.file, records, root, known)
     return read_records(lines.file, records)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, first, is_list, lengths, matches, to_mask
-from mvit_video.data.annotations.classes import ClassNames, number_labels
+from mvit_video.data.annotations.arrow import as_strings, compute, first, is_list, is_string, lengths, matches, to_mask
+from mvit_video.data.annotations.classes import ClassNames, LabelError, number_labels
 from mvit_video.data.annotations.files import MAX_DEPTH, FoldersOf, VideoIndex
 from mvit_video.data.annotations.table import VideoTable
 from mvit_video.types import AnnotationError
@@ -167,9 +167,8 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
 def _number(
     rows: Rows, known: ClassNames | None
 ) -> tuple[NDArray[np.int64], pa.ListArray | None, tuple[str, ...] | None]:
-    known = known or rows.classes
     if not is_list(rows.labels.type):
-        labels, names = number_labels(rows.labels, known, rows.error, are_names=rows.are_names)
+        labels, names = _number_flat(rows, rows.labels, known, rows.error)
         return labels, None, names
     unknown = first(to_mask(rows.labels.is_null()))
     if unknown is not None:
@@ -179,14 +178,24 @@ def _number(
     def error(i: int, reason: str) -> AnnotationError:
         return rows.error(int(parents[i]), reason)
 
-    values, names = number_labels(rows.labels.flatten(), known, error, are_names=rows.are_names)
+    values, names = _number_flat(rows, rows.labels.flatten(), known, error)
     unknown = first(values < 0)
     if unknown is not None:
         raise error(unknown, "label -1 is unknown, which cannot stand in a list of labels; leave it out")
-    ends = np.cumsum(compute.list_value_length(rows.labels).to_numpy())
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(compute.list_value_length(rows.labels).to_numpy())]).astype(np.int32)
     multi_labels = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
     return np.full(len(rows), -1, np.int64), multi_labels, names
+
+
+def _number_flat(
+    rows: Rows, labels: pa.Array, known: ClassNames | None, error: LabelError
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    own = rows.classes
+    if known is None or own is None or is_string(labels.type):
+        return number_labels(labels, known or own, error, are_names=rows.are_names)
+    # these numbers are those of the file
+    numbers, _ = number_labels(labels, own, error)
+    return number_labels(as_strings(own.names).take(pa.array(numbers, mask=numbers < 0)), known, error, are_names=True)
 
 
 def _check_spans(rows: Rows) -> NDArray[np.float64] | None:

@@ -12,16 +12,6 @@ from mvit_video.types import AnnotationError
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(text: str, name: str = "list.txt") -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
 @pytest.mark.parametrize(
     ("text", "name", "paths"),
     [
@@ -36,6 +26,10 @@ def write(tmp_path: Path) -> Write:
         ("a.mp4 3\nb.mp4 0\n", "train.csv", ["a.mp4", "b.mp4"]),
         ("a.mp4\t3\nb.mp4\t0\n", "train.csv", ["a.mp4", "b.mp4"]),
         ("a b.mp4 3\nc,d.mp4 0\n", "train.csv", ["a b.mp4", "c,d.mp4"]),
+        ("c,d.mp4 3\na b.mp4 0\n", "train.csv", ["c,d.mp4", "a b.mp4"]),
+        ('path\tlabel\na.mp4\t3\n"b"\t0\n', "list.tsv", ["a.mp4", "b"]),
+        ("a.mp4 3\rb.mp4 0\r", "list.txt", ["a.mp4", "b.mp4"]),
+        ('path,label\na.mp4,3\n "b, c.mp4", "0"\n', "list.csv", ["a.mp4", "b, c.mp4"]),
         ("# made by hand\na.mp4 3\nb.mp4 0\n", "train.csv", ["a.mp4", "b.mp4"]),
         ("label,path\n3,a.mp4\n0,b.mp4\n", "list.csv", ["a.mp4", "b.mp4"]),
         ("Path, Label, split\na.mp4,3,train\nb.mp4,0,\n", "list.csv", ["a.mp4", "b.mp4"]),
@@ -84,6 +78,19 @@ def test_class_names_may_end_in_a_number(write: Write, text: str) -> None:
     assert table.paths.to_pylist() == ["a.mp4", "b"]
 
 
+SEVERAL = ["a.mp4 3,17,20\nb c.mp4 5\n", "a.mp4\t3,17,20\nb c.mp4\t5\n", '"a.mp4" 3,17,20\n"b c.mp4" 5\n']
+
+
+@pytest.mark.parametrize("text", SEVERAL)
+def test_numbers_joined_by_commas_are_several_labels(write: Write, text: str) -> None:
+    table = load_annotations(write(text))
+    assert table.paths.to_pylist() == ["a.mp4", "b c.mp4"]
+    assert [table.label_of(0), table.label_of(1)] == [[3, 17, 20], [5]]
+    assert table.is_multilabel
+    assert table.num_classes == 21
+    assert table.labels.tolist() == [-1, -1]
+
+
 def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
     path = write("a.mp4 0\n")
     assert load_annotations(path).locate(0) == tmp_path / "a.mp4"
@@ -128,31 +135,19 @@ def test_a_missing_file_names_the_keys_and_the_demo(tmp_path: Path) -> None:
         load_annotations(tmp_path / "nowhere.txt")
 
 
-def test_a_video_is_no_annotation_file(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(bytes(range(256)))
-    with pytest.raises(AnnotationError, match="not a text file"):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bytes(range(256)), "byte 0 is zero"),
+        (b"a.mp4 0\n" * 1000 + b"\0", "byte 8000 is zero"),
+        (b"a.mp4 0\n\xff.mp4 1\n", "byte 8 is no UTF-8"),
+        (b"a.mp4 0\nb.mp4 \xc3", "byte 14 is no UTF-8"),
+    ],
+)
+def test_a_video_is_no_annotation_file(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(AnnotationError, match=f"not a text file .{reason}"):
         load_annotations(tmp_path / "a.mp4")
-
-
-def test_folder_of_classes(tmp_path: Path) -> None:
-    for name in ["run/b.mp4", "run/a.AVI", "run/notes.txt", "climb/c d.mkv", ".cache/x.mp4", "run/.hidden.mp4"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    table = load_annotations(tmp_path)
-    assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
-    assert table.labels.tolist() == [0, 1, 1]
-    assert table.class_names == ("climb", "run")
-    assert table.locate(0) == tmp_path / "climb" / "c d.mkv"
-
-
-def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="holds no folder with videos"):
-        load_annotations(tmp_path)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "climb").mkdir()
-    (tmp_path / "run" / "a.mp4").touch()
-    with pytest.raises(AnnotationError, match="climb: holds no videos"):
-        load_annotations(tmp_path)
 
 
 NAMES = st.text(st.characters(categories=["L", "N"], include_characters=" _-."), min_size=1, max_size=12)
@@ -166,3 +161,33 @@ def test_what_is_written_is_read(rows: list[tuple[str, int]], separator: str) ->
         path.write_text("".join(f"{name}{separator}{label}\n" for name, label in rows), encoding="utf-8")
         table = load_annotations(path)
     assert list(zip(table.paths.to_pylist(), table.labels.tolist(), strict=True)) == rows
+
+
+WORDS = ["a.mp4", "b", "c,d", '"', "'", "#x", "3", "-1", "12,5", "run", " ", "  ", ",", "\t", "é.webm"]
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map("".join), min_size=1, max_size=4))
+def test_columns_are_split_as_lines_would_be(lines: list[str]) -> None:
+    """A line means the same alone and among others."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "list.txt"
+
+        def load(text: str) -> list[tuple[str, object]] | None:
+            path.write_text(text, encoding="utf-8")
+            try:
+                table = load_annotations(path)
+            except AnnotationError:
+                return None
+            names = table.class_names
+            labels = [table.label_of(row) for row in range(len(table))]
+            named = [label if names is None or isinstance(label, list) else names[label] for label in labels]
+            return list(zip(table.paths.to_pylist(), named, strict=True))
+
+        alone = [load(line) for line in lines]
+        together = load("\n".join(lines))
+    if together is not None:
+        several = any(isinstance(label, list) for _, label in together)
+        found = [row for rows in alone if rows is not None for row in rows]
+        assert together == [
+            (path, [label] if several and not isinstance(label, list) else label) for path, label in found
+        ]

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvit_video.data import load_annotations
+from mvit_video.types import AnnotationError
+
+
+def test_folder_of_classes(tmp_path: Path) -> None:
+    for name in ["run/b.mp4", "run/a.AVI", "run/notes.txt", "climb/c d.mkv", ".cache/x.mp4", "run/.hidden.mp4"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    table = load_annotations(tmp_path)
+    assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
+    assert table.labels.tolist() == [0, 1, 1]
+    assert table.class_names == ("climb", "run")
+    assert table.locate(0) == tmp_path / "climb" / "c d.mkv"
+
+
+def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="holds no folder with videos"):
+        load_annotations(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "climb").mkdir()
+    (tmp_path / "run" / "a.mp4").touch()
+    with pytest.raises(AnnotationError, match="climb: holds no videos"):
+        load_annotations(tmp_path)
+
+
+def test_a_name_that_looks_like_a_number_is_a_name(touch: Callable[..., Path]) -> None:
+    table = load_annotations(touch("10/a.mp4", "9/b.mp4"))
+    assert table.class_names == ("10", "9")
+    assert table.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("place", ["videos/classes.txt", "classes.txt"])
+def test_a_file_of_classes_numbers_the_folders(
+    touch: Callable[..., Path], write: Callable[..., Path], place: str
+) -> None:
+    root = touch("run/a.mp4", "climb/b.mp4")
+    write("run\nswim\nclimb\n", place)
+    table = load_annotations(root)
+    assert table.class_names == ("run", "swim", "climb")
+    assert table.label_of(0) == 2
+
+
+def test_a_folder_that_is_no_class_is_refused(touch: Callable[..., Path]) -> None:
+    with pytest.raises(AnnotationError, match=r"videos: label 'climbs' is none of the 2 classes .* nearest is 'climb'"):
+        load_annotations(touch("run/a.mp4", "climbs/b.mp4"), class_names=["climb", "run"])
+
+
+def test_a_video_whose_name_is_no_text_is_named(touch: Callable[..., Path]) -> None:
+    root = touch("run/a.mp4")
+    try:
+        (root / "run" / "b\udcff.mp4").touch()
+    except OSError:
+        pytest.skip("this file system takes text only")
+    with pytest.raises(AnnotationError, match=r"run: holds a video whose name is no UTF-8: b'b\\xff.mp4'"):
+        load_annotations(root)
