@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-import pyarrow.compute as compute
 import torch
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
+from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache

@@ -131,7 +131,7 @@ class VideoDataset(Dataset[VideoItem]):
         rng = np.random.default_rng([self.seed, epoch, row])
         try:
             with self._open(self.table.source(row)) as whole:
-                reader: VideoReader = whole if span is None else trim(whole, *span, self.table.locate(row))
+                reader = whole if span is None else trim(whole, *span, self.table.locate(row))
                 clip = self.views(reader, rng)
                 # the others do not tell: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None

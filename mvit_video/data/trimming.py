@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from mvit_video.data.sampling import frames_within
 from mvit_video.types import VideoDecodeError
 
 
-def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: str | os.PathLike[str]) -> TrimmedReader:
+def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: str | os.PathLike[str]) -> VideoReader:
     """The frames of an open video that begin in `[start_seconds, end_seconds)`, by their time stamps.
 
     Args:
@@ -31,10 +32,10 @@ def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: st
             f"no frame begins between {start_seconds:g} and {end_seconds:g} seconds of its "
             f"{reader.duration_seconds:g}; correct the start and the end of the segment",
         )
-    return TrimmedReader(reader, first, stop, name)
+    return cast(VideoReader, _TrimmedReader(reader, first, stop, name))  # its `backend` is read-only
 
 
-class TrimmedReader:
+class _TrimmedReader:
     """A `VideoReader` of the frames `[first, stop)` of another, which count and begin at 0 here."""
 
     def __init__(self, reader: VideoReader, first: int, stop: int, name: str | os.PathLike[str]) -> None:
@@ -81,7 +82,7 @@ class TrimmedReader:
         """Let the source go."""
         self._reader.close()
 
-    def __enter__(self) -> TrimmedReader:
+    def __enter__(self) -> _TrimmedReader:
         return self
 
     def __exit__(self, *_: object) -> None:
