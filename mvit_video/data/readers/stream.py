@@ -129,8 +129,14 @@ class OpenStream:
                 if key_pts is None or (error.pts is not None and error.pts < key_pts):
                     continue
                 raise
+            for frame in frames:
+                # the decoder knows that something is amiss, though it does not call it an error
+                if frame.is_corrupt and not self.conceal and key_pts is not None and (frame.pts or 0) >= key_pts:
+                    error = DecodeFailed("the decoder marks a frame as corrupt")
+                    error.pts = frame.pts
+                    raise error
+                yield frame
             if frames:
-                yield from frames
                 deadline = time.thread_time() + _STALL_SECONDS
             elif time.thread_time() > deadline:
                 raise VideoDecodeError(self.source.name, f"no frame came within {_STALL_SECONDS:.0f} s of decoding")
@@ -187,5 +193,5 @@ def _translated(source: Source) -> Iterator[None]:
         raise VideoDecodeError(source.name, "cannot be decoded (not a video container that is read here)") from error
     except FFmpegError as error:
         raise VideoDecodeError(source.name, f"cannot be decoded ({error.strerror or error})") from error
-    except (OSError, EOFError, MemoryError, OverflowError) as error:
-        raise VideoDecodeError(source.name, f"cannot be read ({error})") from error
+    except (OSError, EOFError, MemoryError, LookupError, ValueError) as error:
+        raise VideoDecodeError(source.name, f"cannot be read ({error or type(error).__name__})") from error
