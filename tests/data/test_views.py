@@ -230,3 +230,16 @@ def test_short_side_follows_the_published_rule(rule: Any, num_crops: int, crop_s
 def test_a_short_side_can_be_given() -> None:
     assert UniformViews(CLIP, 224, ViewSpec(short_side=400)).short_side == 400
     assert RandomView(CLIP, 224).short_side == 224
+
+
+def test_the_example_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "val.csv").write_text(f"path,label\n{barcode_video},0\n")
+    monkeypatch.chdir(tmp_path)
+    source = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    first, second = source.split("```python\n")[1].split("```")[0].split("\n\nviews = ")
+    shown: dict[str, Any] = {}
+    exec(first, shown)
+    assert "# item.clip: (30, 3, 16, 224, 224)" in first
+    assert shown["item"].clip.shape == (30, 3, 16, 224, 224)
+    exec(f"views = {second}", shown)
+    assert shown["item"].clip.shape == (1, 3, 16, 224, 224)
