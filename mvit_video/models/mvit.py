@@ -91,7 +91,7 @@ class MViT(nn.Module):
         ):
             if value < least:
                 raise ConfigError(f"{key} must be at least {least}, got {value}")
-        self.num_classes, self.num_frames, self.crop_size = num_classes, num_frames, crop_size
+        self.num_frames, self.crop_size = num_frames, crop_size
         self.activation_checkpointing = False
         dim, dim_out = blocks[0].dim, blocks[-1].dim_out
         self.patch_embed = CubeEmbedding(dim, THW(*patch.kernel), THW(*patch.stride))
@@ -105,16 +105,21 @@ class MViT(nn.Module):
             thw = _coarsen(thw, spec.stride_q)
         self._stage_ends = {i - 1 for i, spec in enumerate(blocks) if spec.stride_q.volume > 1} | {len(blocks) - 1}
         self.norm = nn.LayerNorm(dim_out, eps=1e-6)
-        self.head = ClassificationHead(dim_out, num_classes, dropout) if num_classes else nn.Identity()
-        self._reset_parameters()
-
-    def _reset_parameters(self) -> None:
+        self._dropout = dropout
+        self.head = self._new_head(num_classes)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        _init_linear_layers(self)
+
+    def _new_head(self, num_classes: int) -> nn.Module:
+        self.num_classes = num_classes
+        dim = self.norm.normalized_shape[0]
+        return ClassificationHead(dim, num_classes, self._dropout) if num_classes else nn.Identity()
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the net a new, untrained head for so many classes; with 0 of them it is a backbone."""
+        self.head = self._new_head(num_classes)
+        _init_linear_layers(self.head)
 
     def check_clip(self, clip: Tensor) -> None:
         """Refuse, with the shape found and the one expected, what the stem cannot tile."""
@@ -152,6 +157,13 @@ class MViT(nn.Module):
 
     def forward(self, clip: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch classes"]:
         return self.head(self.forward_features(clip).embedding)
+
+
+def _init_linear_layers(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
 
 
 def _absolute_position(kind: PositionKind, thw: THW, dim: int, class_token: bool) -> nn.Module | None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from mvit_video.types import ConfigError
+
+
+def make_head_for_data(data: Any, net: Any) -> None:
+    """Gives a net without a head one for the classes that the annotations speak of, and says which these are."""
+    net.reset_classifier(data.num_classes)
+    names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
+    rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
 
 
 def check_data_fit_net(data: Any, net: nn.Module, multi_label: bool) -> None:

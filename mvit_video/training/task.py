@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
 from mvit_video.data.mixing import Mixing
-from mvit_video.training.agreement import check_data_fit_net
+from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
 from mvit_video.training.metrics import PercentCorrect, validation_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
@@ -30,7 +30,8 @@ class Task(LightningModule):
     """Trains and scores `net` on clips.
 
     Args:
-        net: maps a clip `(B, 3, T, H, W)` to logits; has `num_classes`, `num_frames` and `crop_size`.
+        net: maps a clip `(B, 3, T, H, W)` to logits; has `num_classes`, `num_frames` and `crop_size`. One of 0 classes
+            gets a head for those of the data.
         optimizer: makes the optimiser from parameter groups; its learning rate is the peak of the schedule.
         schedule: the learning rate over the run.
         label_smoothing: share of the target spread over all classes.
@@ -67,11 +68,14 @@ class Task(LightningModule):
         self.multi_label = multi_label
         self.speed = speed
         self.init_from = init_from
-        self.num_classes = cast(int, net.num_classes)
-        self.train_top1 = None if multi_label else PercentCorrect(self.num_classes, top_k=1)
         self.val_loss = MeanMetric()
-        self.val_metrics = nn.ModuleDict(validation_metrics(self.num_classes, multi_label))
         self._run: RunSchedule | None = None
+        self._count_classes()
+
+    def _count_classes(self) -> None:
+        self.num_classes = cast(int, self.net.num_classes)
+        self.train_top1 = None if self.multi_label else PercentCorrect(self.num_classes, top_k=1)
+        self.val_metrics = nn.ModuleDict(validation_metrics(self.num_classes, self.multi_label))
 
     def setup(self, stage: str) -> None:
         """Compares what `data` yields with what `net` takes, and sets the net up to run.
@@ -81,6 +85,9 @@ class Task(LightningModule):
         """
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if data is not None:
+            if self.net.num_classes == 0:
+                make_head_for_data(data, self.net)
+                self._count_classes()
             check_data_fit_net(data, self.net, self.multi_label)
         self.speed.apply(self.net)
 

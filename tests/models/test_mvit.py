@@ -251,3 +251,12 @@ def test_impossible_pools_and_patches_are_named() -> None:
 def test_average_pooling_takes_clips_shorter_than_its_kernel() -> None:
     net = small(pooling=Pooling(mode="avg", stride_kv=(1, 4, 4))).eval()
     assert net(torch.randn(1, 3, 2, 32, 32)).shape == (1, 7)
+
+
+def test_a_head_is_replaced_and_removed() -> None:
+    net, clip = small(num_classes=5).eval(), torch.randn(2, 3, 4, 32, 32)
+    net.reset_classifier(7)
+    assert (net.num_classes, net(clip).shape) == (7, (2, 7))
+    net.reset_classifier(0)
+    assert net.num_classes == 0
+    assert torch.equal(net(clip), net.forward_features(clip).embedding)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import mvit_video as mv
 from mvit_video.data.mixing import Mixing
+from mvit_video.models.architecture import Patch
 from mvit_video.training import Schedule, Task
 from mvit_video.training.metrics import PercentMeanPrecision
 from mvit_video.training.speed import Speed
@@ -197,3 +198,23 @@ def test_sgd_takes_the_groups(make_task: Make, make_trainer: Make, tiny_data: Ma
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(optimizer=optimizer, layer_decay=0.75), tiny_data())
     assert {group["nesterov"] for group in trainer.optimizers[0].param_groups} == {True}
+
+
+def test_a_net_without_a_head_gets_one_for_the_classes_of_the_data(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def task() -> Task:
+        net = mv.create_model(
+            "mvit_s_16x4", num_classes=0, depths=(1,), embed_dim=16, num_frames=2, crop_size=4,
+            patch=Patch(kernel=(1, 2, 2), stride=(1, 2, 2)),
+        )  # fmt: skip
+        return make_task(net=net)
+
+    data, trainer, trained = tiny_data(class_names=("bow", "run", "sit")), make_trainer(max_epochs=1), task()
+    fit(trainer, trained, data)
+    assert "a new head for the 3 classes of the data: bow, run, sit" in caplog.text
+    assert trained.net.head.projection.weight.shape == (3, 16)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = task()
+    fit(make_trainer(max_epochs=1), again, data, tmp_path / "last.ckpt")
+    assert torch.equal(again.net.head.projection.weight, trained.net.head.projection.weight)
