@@ -82,14 +82,6 @@ def as_numbers(labels: pa.Array, paths: pa.Array, folder: str, known: ClassNames
     return Labels(np.full(len(lists), -1), lists, names)
 
 
-def as_names(labels: pa.Array, names: Sequence[str]) -> pa.Array:
-    """Class numbers, or lists of them, as names; -1 is null."""
-    is_list = pa.types.is_list(labels.type)
-    numbers = (labels.flatten() if is_list else labels).to_numpy()
-    spelled = pa.array(names, pa.string()).take(pa.array(numbers, mask=numbers < 0))
-    return pa.ListArray.from_arrays(labels.offsets, spelled) if is_list else spelled
-
-
 def find_names(shard_url: str) -> ClassNames | None:
     """Names of the file `classes.txt` or `classes.json` beside a shard.
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import posixpath
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ from rich.console import Console
 from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.classes import ClassNames, given_names
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.labels import as_numbers, find_names, join_labels
 from mvit_video.data.shards.packed_index import read_packed
@@ -31,45 +29,37 @@ _CACHE_FORMAT = "1"
 _NUM_THREADS = 8
 
 
-def load_shards(
-    source: str | os.PathLike[str],
-    *,
-    class_names: Sequence[str] | str | os.PathLike[str] | None = None,
-    index_folder: str | os.PathLike[str] | None = None,
-) -> VideoTable:
+def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[str] | None = None) -> VideoTable:
     """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
 
     What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
     the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
     Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (a class name).
 
-    Names are numbered by `class_names`, else as the annotations were that were packed, else by a file `classes.txt` or
-    `classes.json` beside the shards, else in sorted order.
+    Names are numbered by a file `classes.txt` or `classes.json` beside the shards, else in sorted order.
 
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
             any of these.
-        class_names: name of each class in the order of their numbers, or a file that holds them.
         index_folder: where to keep what headers say.
 
     Raises:
         AnnotationError: names the shard, the place in it and the value.
     """
     source = local_path(os.fspath(source))
-    given = given_names(class_names) if class_names is not None else None
     if is_folder(source):
-        packed = read_packed(source, None, given)
+        packed = read_packed(source, None)
         urls = [] if packed is not None else list_shards(source)
     else:
         urls = list_shards(source)
         folders = {posixpath.dirname(url) for url in urls}
-        packed = read_packed(folders.pop(), urls, given) if len(folders) == 1 else None
+        packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
     if packed is not None:
         return packed
-    return _index(source, urls, given, None if index_folder is None else Path(index_folder))
+    return _index(source, urls, None if index_folder is None else Path(index_folder))
 
 
-def _index(source: str, urls: list[str], given: ClassNames | None, index_folder: Path | None) -> VideoTable:
+def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTable:
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         shards = tuple(threads.map(find_shard, urls))
         console = Console(stderr=True)
@@ -86,7 +76,7 @@ def _index(source: str, urls: list[str], given: ClassNames | None, index_folder:
     columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end"]) for table in found])
     paths = columns["path"].combine_chunks()
     labels = join_labels(shards, [table["label"] for table in found])
-    numbers, lists, names = as_numbers(labels, paths, folder, given or find_names(urls[0]))
+    numbers, lists, names = as_numbers(labels, paths, folder, find_names(urls[0]))
     archive = TarArchive(
         shards,
         np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),

@@ -12,9 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.labels import Labels, as_names, as_numbers
 from mvit_video.data.shards.storage import Shard, find_shard, is_url, list_shards, read_file
 from mvit_video.types import AnnotationError
 
@@ -51,12 +49,11 @@ def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
     parquet.write_table(pa.table(columns, metadata={_KEY: json.dumps(facts).encode()}), path)
 
 
-def read_packed(folder: str, wanted: Sequence[str] | None, given: ClassNames | None) -> VideoTable | None:
+def read_packed(folder: str, wanted: Sequence[str] | None) -> VideoTable | None:
     """The table of packed shards; None where nothing was packed.
 
     Args:
         wanted: URLs of some of the shards of the folder; None takes all.
-        given: names by which classes are numbered; None keeps their numbers.
 
     Raises:
         AnnotationError: the index and the shards do not belong together.
@@ -86,26 +83,19 @@ def read_packed(folder: str, wanted: Sequence[str] | None, given: ClassNames | N
         columns, shard_of = columns.filter(pa.array(shard_of >= 0)), shard_of[shard_of >= 0]
     archive = TarArchive(shards, shard_of, columns["offset"].to_numpy(), columns["size"].to_numpy())
     _check_ranges(index, archive)
-    return _table(folder, columns, archive, facts["class_names"], given)
+    return _table(folder, columns, archive, facts["class_names"])
 
 
-def _table(
-    folder: str, columns: pa.Table, archive: TarArchive, own: list[str] | None, given: ClassNames | None
-) -> VideoTable:
-    paths, label = columns["path"].combine_chunks(), columns["label"].combine_chunks()
-    if given is not None:
-        labels = as_numbers(label if own is None else as_names(label, own), paths, folder, given)
-    else:
-        is_list = pa.types.is_list(label.type)
-        numbers = np.full(len(label), -1) if is_list else label.to_numpy()
-        labels = Labels(numbers, label if is_list else None, None if own is None else tuple(own))
+def _table(folder: str, columns: pa.Table, archive: TarArchive, names: list[str] | None) -> VideoTable:
+    label = columns["label"].combine_chunks()
+    is_list = pa.types.is_list(label.type)
     spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
     return VideoTable(
-        paths=paths,
-        labels=labels.numbers,
-        class_names=labels.names,
+        paths=columns["path"].combine_chunks(),
+        labels=np.full(len(label), -1) if is_list else label.to_numpy(),
+        class_names=None if names is None else tuple(names),
         root=Path(folder),
-        multi_labels=labels.lists,
+        multi_labels=label if is_list else None,
         spans=None if np.isnan(spans).all() else spans,
         archive=archive,
     )

@@ -15,7 +15,6 @@ import pytest
 import webdataset
 from pyarrow import parquet
 
-from mvit_video.cli.pack import pack as pack_verb
 from mvit_video.data import VideoTable
 from mvit_video.data.shards import PackSettings, TarArchive, load_shards, pack
 from mvit_video.types import AnnotationError, ConfigError, MVitVideoError, VideoDecodeError
@@ -148,22 +147,6 @@ def test_parts_of_a_video_share_its_bytes(files: Callable[..., VideoTable], tmp_
     assert from_headers == sorted(row[1:] for row in rows(parts))
 
 
-def test_classes_are_numbered_as_asked(files: Callable[..., VideoTable], tmp_path: Path) -> None:
-    pack(files(4), str(tmp_path / "named"))
-    table = load_shards(tmp_path / "named", class_names=["sit", "hop", "walk", "run"])
-    assert (table.labels.tolist(), table.num_classes) == ([1, 3, 0, 1], 4)
-    with pytest.raises(AnnotationError, match=r"named/a b\.1/é\.1\.MP4: label 'run' is none of the 2 classes"):
-        load_shards(tmp_path / "named", class_names=["sit", "hop"])
-    labels = pa.array([[1], [], [0, 2]], pa.list_(pa.int64()))
-    pack(files(3, "more", multi_labels=labels, labels=np.full(3, -1)), str(tmp_path / "several"))
-    table = load_shards(tmp_path / "several", class_names=["sit", "hop", "run"])
-    assert [table.label_of(row) for row in range(3)] == [[2], [], [1, 0]]
-    pack(files(3, "numbered", class_names=None), str(tmp_path / "numbers"))
-    assert load_shards(tmp_path / "numbers", class_names=NAMES).class_names == NAMES
-    with pytest.raises(AnnotationError, match=r"label 2 has no name among the 2 of class_names"):
-        load_shards(tmp_path / "numbers", class_names=NAMES[:2])
-
-
 @pytest.mark.parametrize("names", [NAMES, None])
 def test_several_labels_per_video(
     files: Callable[..., VideoTable], tmp_path: Path, names: tuple[str, ...] | None
@@ -284,12 +267,6 @@ def test_a_full_disk_is_one_line(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["pack.json"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("shard_bytes", 0), ("max_videos", 0), ("seed", -1)])
-def test_impossible_settings_are_refused(key: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"{key} must be at least .*, got {value}"):
-        PackSettings(**{key: value})
-
-
 def test_an_index_that_does_not_fit_is_refused(files: Callable[..., VideoTable], tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(files(), str(out), PackSettings(max_videos=3))
@@ -378,19 +355,3 @@ def test_few_files_are_open_at_a_time(files: Callable[..., VideoTable], tmp_path
             assert table.source(row) == content(row)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_the_verb(files: Callable[..., VideoTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table, out = files(), str(tmp_path / "out")
-    listed = table.root / "all.csv"
-    listed.write_text("path,label\n" + "".join(f"{table.path(row)},{NAMES[row % 3]}\n" for row in range(8)))
-    assert pack_verb([str(listed), "--out", out, "--shard-size", "9KB", "--in-order"]) == 0
-    assert capsys.readouterr().out.startswith("packed 8 videos in 4 shards (0.00 GB): ")
-    assert rows(load_shards(out)) == rows(table)
-    table.locate(0).unlink()
-    assert pack_verb([str(listed), "--out", f"{out}2", "--max-videos", "2"]) == 1
-    assert "1 failed, listed in " in capsys.readouterr().out
-    with pytest.raises(ConfigError, match=r"--shard-size must be a size such as 1GB or 500MB, got '1 apple'"):
-        pack_verb([str(listed), "--out", out, "--shard-size", "1 apple"])
-    assert pack_verb(["--help"]) == 0
-    assert "example: mvit-video pack" in capsys.readouterr().out
