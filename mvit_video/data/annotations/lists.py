@@ -15,6 +15,7 @@ _QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quot
 _SEVERAL_LABELS = r"^[0-9]+(,[0-9]+)+$"
 _VIDEO_AND_SEVERAL_LABELS = rf"{SUFFIX_PATTERN} +[0-9]+(,[0-9]+)+$"
 _LAST_MARK_IS_COMMA = r",[^, ]*$"
+_CHUNK = 262_144  # lines split at once, which need several times their size meanwhile
 _VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
 
 
@@ -29,7 +30,9 @@ def read_list(lines: Lines) -> Rows:
     lines = without_comments(lines)
     if not len(lines):
         return Rows(lines.file, lines.numbers, lines.text, lines.text)
-    paths, labels, is_quoted = _split(lines.text)
+    parts = [_split(lines.text[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK)]
+    paths, labels = (pa.concat_arrays([part[i] for part in parts]) for i in range(2))
+    is_quoted = np.concatenate([part[2] for part in parts])
     bad = first((lengths(paths) == 0) | (lengths(labels) == 0))
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")

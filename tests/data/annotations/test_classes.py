@@ -1,4 +1,6 @@
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +81,34 @@ def test_files_that_hold_no_classes_are_refused(write: Write, text: str, name: s
 def test_a_name_given_twice_is_refused(write: Write) -> None:
     with pytest.raises(ConfigError, match="class_names holds 'run' twice"):
         load_annotations(write(LIST), class_names=["run", "climb a rope", "run"])
+
+
+def write_shard(folder: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return folder / "a.tar"
+
+
+def test_shards_are_numbered_as_asked(tmp_path: Path) -> None:
+    names = {"a.mp4": b"1", "a.txt": b"run", "b.mp4": b"2", "b.txt": b"climb a rope"}
+    path = write_shard(tmp_path, names)
+    assert load_annotations(path).labels.tolist() == [1, 0]
+    table = load_annotations(path, class_names=NAMES)
+    assert table.labels.tolist() == [1, 2]
+    assert table.class_names == tuple(NAMES)
+    assert table.source(1) == b"2"
+    with pytest.raises(AnnotationError, match=r"a\.tar: label 'climb a rope' is none of the 2 classes"):
+        load_annotations(path, class_names=["run", "climb"])
+
+
+def test_numbered_shards_get_their_names(tmp_path: Path) -> None:
+    files = {"a.mp4": b"1", "a.json": b'{"labels": [0, 2]}', "b.mp4": b"2", "b.json": b'{"labels": []}'}
+    path = write_shard(tmp_path, files)
+    table = load_annotations(path, class_names=NAMES)
+    assert [table.label_of(row) for row in range(2)] == [[0, 2], []]
+    assert table.class_names == tuple(NAMES)
+    with pytest.raises(AnnotationError, match="label 2 has no name among the 2 of class_names"):
+        load_annotations(path, class_names=NAMES[:2])
