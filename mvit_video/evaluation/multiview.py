@@ -80,6 +80,8 @@ class MultiViewEvaluation(Callback):
         if not trainer.is_global_zero:
             return
         rows = {"videos": f"{len(videos.video)} of {len(table)}"}
+        if table.num_missing:
+            rows["videos missing"] = str(table.num_missing)
         if num_unknown := int((videos.label < 0).sum()):
             rows["without label"] = str(num_unknown)
         rows |= {"views": describe(views), "frame order": frame_order}

@@ -63,6 +63,21 @@ def test_reports_and_writes(
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["predictions.parquet"]
 
 
+@pytest.mark.filterwarnings("ignore:.* 1 of 9 videos are not under:UserWarning")
+def test_counts_the_videos_that_are_not_there(
+    make_data: Make, run_test: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = load_annotations(digits / "val.csv")
+    videos = [(Path(listed.path(row)).stem, f"class {listed.label_of(row)}") for row in range(8)]
+    lines = [f"{label},{name},0,10,val" for name, label in [*videos, ("elsewhere", "class 0")]]
+    source = tmp_path / "val.csv"
+    source.write_text("\n".join(["label,youtube_id,time_start,time_end,split", *lines]) + "\n")
+    run_test(make_data(test=str(source), root=str(digits / "val")))
+    printed = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "videos 8 of 8" in printed
+    assert "videos missing 1" in printed
+
+
 def test_lists_a_video_that_cannot_be_read(
     make_data: Make, run_test: Make, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
