@@ -74,6 +74,11 @@ class ViewSpec:
         return self.num_clips * self.num_crops
 
 
+def _one_line(text: str) -> str:
+    """Paths may hold line breaks."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
 class MVitVideoError(Exception):
     """Base of every error that a user can cause; its text is one line."""
 
@@ -83,7 +88,7 @@ class VideoDecodeError(MVitVideoError):
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.path, self.reason = fspath(path), reason
-        super().__init__(f"{self.path}: {reason}")
+        super().__init__(_one_line(f"{self.path}: {reason}"))
 
     def __reduce__(self) -> tuple[type[VideoDecodeError], tuple[str, str]]:
         return type(self), (self.path, self.reason)  # crosses DataLoader worker boundaries
@@ -94,7 +99,7 @@ class AnnotationError(MVitVideoError):
 
     def __init__(self, file: str | PathLike[str], line: int, reason: str) -> None:
         self.file, self.line, self.reason = fspath(file), line, reason
-        super().__init__(f"{self.file}:{line}: {reason}" if line else f"{self.file}: {reason}")
+        super().__init__(_one_line(f"{self.file}:{line}: {reason}" if line else f"{self.file}: {reason}"))
 
     def __reduce__(self) -> tuple[type[AnnotationError], tuple[str, int, str]]:
         return type(self), (self.file, self.line, self.reason)
