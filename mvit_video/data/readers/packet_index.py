@@ -24,6 +24,7 @@ _OTHERS_READ = {"mov", "matroska"}
 # MPEG-4 writes "same as before" in so many bytes, and nothing comes out of the decoder for it
 _NOT_CODED_BYTES = 8
 _TRIED_PACKETS = 6
+_NO_PTS = -(2**63)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +89,9 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
     refusal = None if container in _OTHERS_READ else f"its container is {opened.container.format.name}"
     is_paired = first is not None and first.interlaced_frame and _pairs_packets(opened.source)
-    if packets is not None and not is_paired and _are_trusted(packets, container, codec):
-        pts = np.sort(packets.pts[~(packets.is_discarded | packets.is_hidden)])
-        num_frames, key_pts, last_duration = len(pts), np.sort(packets.pts[packets.is_key]), packets.last_duration
+    if not is_paired and _are_trusted(packets, container, codec):
+        pts, key_pts = np.sort(packets.pts[packets.is_shown]), np.sort(packets.pts[packets.is_key])
+        num_frames, last_duration = len(pts), int(packets.duration[packets.pts.argmax()])
         first = first or _first_frame(opened.source)
         refusal = refusal or _refusal(packets)
         decord_refusal = refusal or _decord_refusal(packets, codec)
@@ -129,10 +130,10 @@ class _Packets(NamedTuple):
 
     pts: NDArray[np.int64]
     is_key: NDArray[np.bool_]
+    is_shown: NDArray[np.bool_]
     is_discarded: NDArray[np.bool_]
-    is_hidden: NDArray[np.bool_]
     size: NDArray[np.int64]
-    last_duration: int
+    duration: NDArray[np.int64]
 
 
 class _Counted(NamedTuple):
@@ -144,29 +145,24 @@ class _Counted(NamedTuple):
     is_damaged: bool
 
 
-def _read_packets(opened: OpenStream) -> tuple[_Packets | None, VideoFrame | None]:
-    """The packets, None where some lack a time stamp; and the first frame, where the first packet yields it."""
-    rows: list[tuple[int | None, bool, bool, bool, int]] = []
+def _read_packets(opened: OpenStream) -> tuple[_Packets, VideoFrame | None]:
+    """The packets; and the first frame, where the first packet alone yields it."""
     first: VideoFrame | None = None
+    rows: list[tuple[int, bool, bool, bool, int, int]] = []
     is_vp8 = opened.codec.name == "vp8"
-    last_pts, last_duration = -(2**63), 0
     for packet in opened.packets():
         if not rows:
             first = _decode_alone(opened, packet)
-        pts, size = packet.pts, packet.size
-        rows.append((pts, packet.is_keyframe, packet.is_discard, is_vp8 and size > 0 and _is_hidden(packet), size))
-        if pts is not None and pts > last_pts:
-            last_pts, last_duration = pts, packet.duration or 0
+        pts, size, is_discarded = packet.pts, packet.size, packet.is_discard
+        is_shown = not is_discarded and not (is_vp8 and size and _is_hidden(packet))
+        pts = _NO_PTS if pts is None else pts
+        rows.append((pts, packet.is_keyframe, is_shown, is_discarded, size, packet.duration or 0))
     del rows[-1]  # it is empty and only tells the decoder to give what it holds back
     if not rows:
         raise VideoDecodeError(opened.source.name, "holds no packet of its video stream")
     _check_complete(opened, len(rows))
-    stamps, *flags, sizes = zip(*rows, strict=True)
-    if None in stamps:
-        return None, first
-    pts, size = np.array(stamps, dtype=np.int64), np.array(sizes, dtype=np.int64)
-    is_key, is_discarded, is_hidden = (np.array(flag, dtype=np.bool_) for flag in flags)
-    return _Packets(pts, is_key, is_discarded, is_hidden, size, last_duration), first
+    pts, is_key, is_shown, is_discarded, size, duration = np.array(rows, dtype=np.int64).T
+    return _Packets(pts, is_key > 0, is_shown > 0, is_discarded > 0, size, duration), first
 
 
 def _decode_alone(opened: OpenStream, packet: Packet[VideoStream]) -> VideoFrame | None:
@@ -197,8 +193,8 @@ def _check_complete(opened: OpenStream, num_packets: int) -> None:
 
 def _are_trusted(packets: _Packets, container: str, codec: str) -> bool:
     """Whether the decoder's output can be told from the time stamps of the packets."""
-    shown = packets.pts[~(packets.is_discarded | packets.is_hidden)]
-    if len(np.unique(shown)) != len(shown):
+    shown = np.sort(packets.pts[packets.is_shown])
+    if _NO_PTS in packets.pts or (np.diff(shown) == 0).any():
         return False
     if container not in _STORES_PTS and (np.diff(packets.pts) < 0).any():
         return False
@@ -213,8 +209,8 @@ def _refusal(packets: _Packets) -> str | None:
     """Why other libraries number frames differently."""
     if packets.is_discarded.any():
         return f"an edit list discards {packets.is_discarded.sum()} of its frames"
-    if packets.is_hidden.any():
-        return f"{packets.is_hidden.sum()} of its pictures are not shown"
+    if not packets.is_shown.all():
+        return f"{(~packets.is_shown).sum()} of its pictures are not shown"
     if packets.pts.min() < 0:
         return "its first frame has a negative time stamp"
     return None

@@ -67,6 +67,8 @@ class VideoReader(Protocol):
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
         """Frames by index, in any order and with repetitions; uint8 `(T, H, W, 3)`, RGB.
 
+        All have the size of the first frame, also where a video changes its size on the way.
+
         Raises:
             VideoDecodeError: an index is out of range, or a frame cannot be decoded.
         """
