@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations
+from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
@@ -200,7 +199,7 @@ class VideoDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"data.{split} is not set; give an annotation file or a folder of class folders ({how_to_get()})"
             )
-        if not _may_exist(source):
+        if not may_exist(source):
             raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
         names = self.given_names if class_names is None else class_names
         return load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
@@ -212,7 +211,7 @@ class VideoDataModule(L.LightningDataModule):
             if split in tables:
                 return tables[split].class_names, f"data.{split}"
             is_asked = self.given_names is None and any(table.class_names is not None for table in tables.values())
-            if is_asked and source is not None and _may_exist(source):
+            if is_asked and source is not None and may_exist(source):
                 names = self._load(split).class_names
                 if names is not None:
                     return names, f"data.{split}"
@@ -279,8 +278,3 @@ def _rows_of(table: VideoTable, label: int) -> NDArray[np.int64]:
     if table.multi_labels is None:
         return (table.labels == label).nonzero()[0]
     return compute.list_parent_indices(table.multi_labels).to_numpy()[table.multi_labels.flatten().to_numpy() == label]
-
-
-def _may_exist(source: str) -> bool:
-    """Whether annotations are there; shards are found out about when they are opened."""
-    return "://" in source or source.endswith(".tar") or Path(source).exists()

@@ -1,7 +1,7 @@
 """Which videos there are and what they show."""
 
 from mvit_video.data.annotations.files import VIDEO_SUFFIXES
-from mvit_video.data.annotations.reading import how_to_get, load_annotations
+from mvit_video.data.annotations.reading import how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.table import Archive, VideoTable
 
-__all__ = ["VIDEO_SUFFIXES", "Archive", "VideoTable", "how_to_get", "load_annotations"]
+__all__ = ["VIDEO_SUFFIXES", "Archive", "VideoTable", "how_to_get", "load_annotations", "may_exist"]

@@ -62,7 +62,7 @@ def load_annotations(
         table = load_shards(os.fspath(source))
         return table if given is None else _renumber(table, given, source)
     path = Path(source)
-    if not os.path.exists(path) and not is_hmdb(path):
+    if not may_exist(path):
         raise AnnotationError(
             path, 0, f"no such annotation file or folder; {how_to_get(path)}; set data.train, data.val or data.test"
         )  # fmt: skip
@@ -73,6 +73,12 @@ def load_annotations(
     else:
         rows = _read_rows(path, folder, known)
     return make_table(rows, folder, known, allow_outside=allow_outside)
+
+
+def may_exist(source: str | os.PathLike[str]) -> bool:
+    """Whether annotations are there; shards are found out about when they are opened."""
+    text = os.fspath(source)
+    return "://" in text or text.endswith(".tar") or os.path.exists(text) or is_hmdb(Path(text))
 
 
 def how_to_get(source: str | os.PathLike[str] = "") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvit_video.data import load_annotations
+from mvit_video.data.annotations import may_exist
 from mvit_video.types import AnnotationError
 
 Write = Callable[..., Path]
@@ -177,6 +178,7 @@ def test_hmdb_is_gathered_from_the_files_of_its_classes(write: Write, touch: Tou
     assert train.labels.tolist() == [0, 1]
     test = load_annotations(root.parent / "splits" / "test_split1.txt", root)
     assert test.paths.to_pylist() == ["sword/b_sword.avi", "x/e_exercise.avi"]
+    assert [may_exist(root.parent / "splits" / f"train_split{i}.txt") for i in (1, 2, 3)] == [True, True, False]
     write("g.avi one\n", "splits/sword_test_split1.txt")
     with pytest.raises(AnnotationError, match=r"sword_test_split1\.txt:1: expected `video\.avi 1` .*got 'g\.avi one'"):
         load_annotations(root.parent / "splits" / "train_split1.txt", root)
