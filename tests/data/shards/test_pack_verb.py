@@ -4,7 +4,7 @@ import pytest
 
 from mvit_video.cli.pack import pack
 from mvit_video.data.shards import load_shards
-from mvit_video.types import ConfigError
+from mvit_video.types import ConfigError, MVitVideoError
 
 
 @pytest.fixture
@@ -45,6 +45,18 @@ def test_a_stopped_run_says_how_to_go_on(
     monkeypatch.setattr("mvit_video.cli.pack.pack_videos", stop)
     assert pack([listed, "--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "stopped; the same command goes on behind the last whole shard\n"
+
+
+def test_a_full_disk_is_one_line(listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mvit_video.data.shards.writing.os.fsync", full)
+    with pytest.raises(
+        MVitVideoError, match=r"out: cannot be written to \(No space left on device\); the same command"
+    ):
+        pack([listed, "--out", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pack.json"]
 
 
 def test_words_that_mean_nothing(listed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from mvit_video.data import VideoTable
 from mvit_video.data.shards import PackSettings, TarArchive, load_shards, pack
-from mvit_video.types import AnnotationError, ConfigError, MVitVideoError, VideoDecodeError
+from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
 
 NAMES = ("hop", "run", "sit")
 
@@ -251,20 +251,6 @@ def test_only_what_belongs_together_is_packed_together(files: Callable[..., Vide
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file: cannot be written to \(File exists\)"):
         pack(table, str(tmp_path / "file"))
-
-
-def test_a_full_disk_is_one_line(
-    files: Callable[..., VideoTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("mvit_video.data.shards.writing.os.fsync", full)
-    with pytest.raises(
-        MVitVideoError, match=r"out: cannot be written to \(No space left on device\); the same command"
-    ):
-        pack(files(), str(tmp_path / "out"))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pack.json"]
 
 
 def test_an_index_that_does_not_fit_is_refused(files: Callable[..., VideoTable], tmp_path: Path) -> None:
