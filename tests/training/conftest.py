@@ -1,7 +1,11 @@
 """A net and a datamodule small enough that a fit takes a second."""
 
+import multiprocessing
+import runpy
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mvit_video.data import ClipBatch
+from mvit_video.data.digits import write_digits
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.training import AtomicCheckpointIO, Schedule, StepSeed, Task
 from mvit_video.types import ClipSpec
@@ -113,3 +118,51 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         return Trainer(callbacks=[StepSeed(1), *callbacks], **(settings | changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("digits"), num_train=16, num_val=4)
+
+
+@pytest.fixture
+def recipe(digits: Path) -> dict[str, Any]:
+    """Config of a small net, trained for 3 epochs of 8 batches with everything random that a recipe has."""
+    net = {
+        "num_classes": 4, "num_frames": 2, "crop_size": 16, "depths": [1, 1], "embed_dim": 8, "dropout": 0.5,
+        "patch": {"kernel": [1, 8, 8], "stride": [1, 8, 8]}, "pooling": {"stride_kv": [1, 1, 1]}, "drop_path_rate": 0.2,
+    }  # fmt: skip
+    return {
+        "seed_everything": 3,
+        "checkpoint_every_n_steps": 3,
+        "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "log_every_n_steps": 2},
+        "model": {
+            "net": {"class_path": "mvit_video.models.mvit", "init_args": net},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+            "schedule": {"warmup_epochs": 0.5},
+            "mixing": {"mixup_alpha": 0.8},
+        },
+        "data": {
+            "train": str(digits / "train.csv"), "val": str(digits / "val.csv"), "crop_size": 16, "num_workers": 0,
+            "clip": {"num_frames": 2, "sampling_rate": 8}, "views": {"num_clips": 1, "short_side": 16},
+            "batch_size": 2,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., BaseProcess]:
+    """Starts `mvit-video` in a process that has it loaded already; what it prints is added to `log.txt`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mvit_video.cli.trainer"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        forkserver.ensure_running()
+
+    def start(*words: str, **environment: str) -> BaseProcess:
+        given = {"WORDS": words, "ENVIRONMENT": environment}
+        process = context.Process(target=runpy.run_path, args=(str(Path(__file__).with_name("child.py")), given))
+        process.start()
+        return process
+
+    return start

@@ -1,0 +1,184 @@
+"""Two processes that train together: the same run as one process, and they stop together."""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+Start = Callable[..., BaseProcess]
+
+# what the processes import from the folder that they run in
+CALLBACKS = '''
+import json
+from lightning.pytorch import Callback
+
+class Record(Callback):
+    """Writes loss and videos of each batch."""
+
+    def on_fit_start(self, trainer, task):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+        self.seen.append([trainer.current_epoch, float(outputs["loss"]), batch.video.tolist()])
+
+    def on_train_end(self, trainer, task):
+        with open(f"{trainer.world_size}-{trainer.global_rank}.json", "w") as file:
+            json.dump(self.seen, file)
+
+class Poison(Callback):
+    """A loss that is not a number, in the second process alone."""
+
+    def on_before_backward(self, trainer, task, loss):
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            loss.data.fill_(float("nan"))
+
+class Strict(Callback):
+    """No video may fail."""
+
+    def on_fit_start(self, trainer, task):
+        trainer.datamodule.max_failure_rate = 0.0
+'''
+
+
+@pytest.fixture
+def config(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    Path("callbacks.py").write_text(CALLBACKS)
+    return recipe
+
+
+def plain(config: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """Nothing random that hangs on the process, nor an optimiser that makes steps of the noise in a gradient of zero."""
+    config = config | {"model": {key: value for key, value in config["model"].items() if key != "mixing"}}
+    config["model"]["net"]["init_args"].update(dropout=0.0, drop_path_rate=0.0)
+    config["model"]["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+    config["data"]["batch_size"] = batch_size
+    return config
+
+
+def command(config: dict[str, Any], name: str, *words: str) -> list[str]:
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    return ["fit", "-c", f"{name}.yaml", *words]
+
+
+def start_two(start: Start, words: list[str]) -> list[BaseProcess]:
+    """As `torchrun --nproc-per-node 2` starts them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    return [start(*words, "--trainer.devices=2", **shared, RANK=str(i), LOCAL_RANK=str(i)) for i in range(2)]
+
+
+def exit_codes(processes: list[BaseProcess]) -> list[int | None]:
+    for process in processes:
+        process.join(timeout=120)
+        process.kill()  # one that hangs
+    return [process.exitcode for process in processes]
+
+
+def last(name: str) -> dict[str, Any]:
+    return torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+
+
+def errors() -> list[str]:
+    return [line for line in Path("log.txt").read_text().splitlines() if line.startswith("error: ")]
+
+
+def test_two_processes_take_the_same_steps_as_one(start: Start, config: dict[str, Any]) -> None:
+    record = "--trainer.callbacks=callbacks.Record"
+    one = start(*command(plain(config, 4), "one", record))
+    two = start_two(start, command(plain(config, 2), "two", record))
+    assert exit_codes([one, *two]) == [0, 0, 0]
+
+    whole, *shares = (json.loads(Path(f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert len(whole) == len(shares[0]) == len(shares[1]) == 12
+    for (_, loss, rows), (_, first_loss, first), (_, second_loss, second) in zip(whole, *shares, strict=True):
+        assert sorted(rows) == sorted(first + second)
+        assert loss == pytest.approx((first_loss + second_loss) / 2, rel=1e-5)
+    for epoch, batches in itertools.groupby(zip(*shares, strict=True), key=lambda pair: pair[0][0]):
+        rows = [row for pair in batches for _, _, share in pair for row in share]
+        assert sorted(rows) == list(range(16)), f"epoch {epoch}"
+    torch.testing.assert_close(last("one")["state_dict"], last("two")["state_dict"], rtol=1e-4, atol=1e-6)
+
+
+def test_process_whose_videos_all_failed_keeps_step_with_the_other(
+    start: Start, config: dict[str, Any], digits: Path
+) -> None:
+    rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
+    Path("broken.mp4").write_bytes(b"no video")
+    label = rows[1].split(",")[1]
+    Path("broken.csv").write_text("\n".join([*rows[:8], f"broken.mp4,{label}"]))
+    config["data"] |= {"train": "broken.csv", "batch_size": 1, "on_error": "skip", "val": None}
+    config["trainer"]["max_epochs"] = 1
+    assert exit_codes(start_two(start, command(config, "skip"))) == [0, 0]
+    checkpoint = last("skip")
+    assert checkpoint["global_step"] == 4
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+    assert "broken.mp4" in Path("runs/skip/version_0/failures.csv").read_text()
+
+    assert exit_codes(start_two(start, command(config, "strict", "--trainer.callbacks=callbacks.Strict"))) == [1, 1]
+    (line,) = errors()
+    assert line.startswith("error: 1 of 8 videos of data.train could not be read in epoch 1")
+
+
+def test_number_that_is_none_in_one_process_stops_both(start: Start, config: dict[str, Any]) -> None:
+    processes = start_two(start, command(config, "poison", "--trainer.callbacks=callbacks.Poison"))
+    assert exit_codes(processes) == [1, 1]
+    (line,) = errors()
+    assert line.startswith("error: epoch 1, step 3: the loss is nan; videos: train/")
+    assert line.count(".mp4") == 2
+    good = torch.load("runs/poison/version_0/checkpoints/last_good.ckpt", weights_only=True)
+    assert good["global_step"] == 2
+
+
+def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(start: Start, config: dict[str, Any]) -> None:
+    config["trainer"]["max_epochs"] = 12
+    config["data"]["val"] = None
+    assert exit_codes(start_two(start, command(config, "whole"))) == [0, 0]
+    words = command(config, "runs")
+    processes = start_two(start, words)
+    path = Path("runs/runs/version_0/checkpoints/previous.ckpt")
+    while not path.exists() and processes[0].is_alive():
+        time.sleep(0.001)
+    os.kill(processes[1].pid or 0, signal.SIGTERM)
+    assert exit_codes(processes) == [143, 143]
+    assert last("runs")["global_step"] < 48
+    assert exit_codes(start_two(start, [*words, "--ckpt_path=last"])) == [0, 0]
+    continued = torch.load("runs/runs/version_1/checkpoints/last.ckpt", weights_only=True)
+    for key in ("state_dict", "optimizer_states"):
+        torch.testing.assert_close(continued[key], last("whole")[key], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_torchrun_and_lightning_start_the_same_run(config: dict[str, Any]) -> None:
+    config["trainer"]["max_epochs"] = 1
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, launcher in (("torchrun", ["torch.distributed.run", "--nproc-per-node=2", "-m"]), ("lightning", [])):
+        words = command(config, name, "--trainer.devices=2", "--trainer.strategy=ddp")
+        done = subprocess.run(
+            [sys.executable, "-m", *launcher, "mvit_video", *words],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("epoch 1/1") == 1
+    torch.testing.assert_close(last("torchrun")["state_dict"], last("lightning")["state_dict"], rtol=0, atol=0)

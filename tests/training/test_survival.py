@@ -1,0 +1,367 @@
+"""A run that is killed, runs out of disk, or meets numbers and videos that are none: what is left, and what is said."""
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import resource
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
+
+from mvit_video.cli import main
+from mvit_video.data.dataset import ClipBatch, Failure
+from mvit_video.training import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    LastCheckpoint,
+    StopAtFailureRate,
+    StopAtNonFinite,
+    Task,
+    TrainingError,
+)
+
+Make = Callable[..., Any]
+Start = Callable[..., BaseProcess]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+    # Lightning calls what jsonargparse has renamed
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+NUM_STEPS = 24  # 3 epochs of 8 batches
+
+
+@pytest.fixture
+def words(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Command that trains a small net with everything random that a recipe has, in an empty folder."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    return ["fit", "-c", "tiny.yaml"]
+
+
+def newest(folder: str) -> Path:
+    return max(Path(folder).rglob("last.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def final(folder: str) -> dict[str, Any]:
+    checkpoint = torch.load(newest(folder), weights_only=True)
+    assert checkpoint["global_step"] == NUM_STEPS
+    return {"net": checkpoint["state_dict"], "optimizer": checkpoint["optimizer_states"]}
+
+
+def assert_same(first: Any, second: Any) -> None:
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def fit_through_kills(start: Start, words: list[str], rng: np.random.Generator, num_kills: int) -> set[int]:
+    """Kills the run at random, after its first checkpoints, and goes on; returns the steps it was continued from."""
+    continued: set[int] = set()
+    for attempt in itertools.count():
+        process = start(*words, *(["--ckpt_path=last"] if attempt else []))
+        if attempt < num_kills:
+            wait_for_writes(process, int(rng.integers(1, 4)))
+            time.sleep(rng.uniform(0, 0.1))
+            process.kill()
+        process.join()
+        if process.exitcode == 0:
+            return continued
+        assert process.exitcode == -signal.SIGKILL
+        continued.add(torch.load(newest("runs"), weights_only=True)["global_step"])
+    raise AssertionError
+
+
+def wait_for_writes(process: BaseProcess, number: int) -> None:
+    seen: set[tuple[Path, int]] = set(stamps())
+    while number and process.is_alive():
+        time.sleep(0.001)
+        new = set(stamps()) - seen
+        seen |= new
+        number -= len(new)
+
+
+def stamps() -> list[tuple[Path, int]]:
+    found = []
+    for path in Path("runs").rglob("last.ckpt"):
+        try:
+            found.append((path, path.stat().st_mtime_ns))
+        except FileNotFoundError:  # it is being replaced
+            continue
+    return found
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_killed_at_random_and_continued_run_equals_one_run(start: Start, words: list[str], num_workers: int) -> None:
+    words = [*words, f"--data.num_workers={num_workers}"]
+    whole = start(*words, "--trainer.default_root_dir=whole")
+    continued = fit_through_kills(start, words, np.random.default_rng(num_workers), num_kills=3)
+    whole.join()
+    assert any(step % 8 for step in continued), "never killed within an epoch"
+    assert_same(final("runs"), final("whole"))
+
+
+def test_damaged_last_checkpoint_falls_back_to_the_one_before(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    folder = Path("runs/tiny/version_0/checkpoints")
+    steps = [torch.load(folder / f"{name}.ckpt", weights_only=True)["global_step"] for name in ("last", "previous")]
+    assert steps == [NUM_STEPS, 21]
+    whole = final("runs")
+    content = bytearray((folder / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 255
+    (folder / "last.ckpt").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"^\S*/last.ckpt is truncated or damaged: going on from \S*/previous.ckpt"):
+        assert main([*words, "--ckpt_path=last"]) == 0
+    assert newest("runs").parts[-3] == "version_1"
+    assert_same(final("runs"), whole)
+
+    os.truncate(folder / "last.ckpt", 1000)
+    capsys.readouterr()
+    assert main([*words, f"--ckpt_path={folder}/last.ckpt"]) == 1
+    assert capsys.readouterr().err == f"error: {folder}/last.ckpt: truncated or not a checkpoint\n"
+    for path in Path("runs").rglob("*.ckpt"):
+        path.write_bytes(b"")
+    assert main([*words, "--ckpt_path=last"]) == 1
+    assert "last.ckpt is truncated or damaged, and so is all before it" in capsys.readouterr().err
+
+
+class FullDisk(Callback):
+    """No file may grow beyond a few bytes from one epoch to another."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self.end = first, end
+        self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_train_epoch_start(self, trainer: Trainer, task: Task) -> None:
+        full = self.first <= trainer.current_epoch < self.end
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if full else self.limits[0], self.limits[1]))
+
+
+@pytest.fixture
+def full_disk() -> Any:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield FullDisk
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class Score(Callback):
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+
+    def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+        trainer.callback_metrics["val/top1"] = torch.tensor(self.scores[trainer.current_epoch])
+
+
+def test_full_disk_leaves_the_old_checkpoints_and_the_run_goes_on(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, full_disk: type[FullDisk]
+) -> None:
+    kept: list[dict[str, int]] = []
+
+    class Look(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, task: Task) -> None:
+            files = tmp_path.rglob("*.ckpt")
+            kept.append({path.stem: torch.load(path, weights_only=True)["epoch"] for path in files})
+
+    trainer = make_trainer(
+        full_disk(1, 3), Look(), Score(1.0, 3.0, 0.0, 2.0), BestCheckpoint(), LastCheckpoint(), max_epochs=4,
+        enable_checkpointing=True,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="could not be written") as warned:
+        trainer.fit(make_task(), datamodule=tiny_data())
+    reason = r"could not be written \(File too large\): the file of before stays, the run goes on; free some space$"
+    wanted = [f"best.ckpt of step 12 {reason}", f"last.ckpt of step 12 {reason}", f"last.ckpt of step 18 {reason}"]
+    texts = [text for text in (str(warning.message) for warning in warned) if "could not" in text]
+    assert all(re.search(*pair) for pair in zip(wanted, texts, strict=True)), texts
+    assert kept == [{}] + 3 * [{"last": 0, "best": 0}]
+    files = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
+    assert files == {"best.ckpt": 3, "last.ckpt": 3, "previous.ckpt": 0}
+    assert not [path for path in tmp_path.rglob(".*")]
+
+
+def test_run_whose_end_cannot_be_saved_is_an_error(
+    make_task: Make, make_trainer: Make, tiny_data: Make, full_disk: type[FullDisk]
+) -> None:
+    trainer = make_trainer(full_disk(0, 9), LastCheckpoint(), max_epochs=1, enable_checkpointing=True)
+    with (
+        pytest.warns(UserWarning, match="there is none of before"),
+        pytest.raises(TrainingError, match=r"last.ckpt: the end of the run could not be saved \(File too large\)"),
+    ):
+        trainer.fit(make_task(), datamodule=tiny_data())
+
+
+def test_device_that_is_full_is_told_apart_from_a_mistake(tmp_path: Path) -> None:
+    io = AtomicCheckpointIO()
+    path = tmp_path / "last.ckpt"
+    (tmp_path / f".last.ckpt.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.warns(UserWarning, match=r"last.ckpt of step 7 could not be written \(No space left on device\)"):
+        io.save_checkpoint({"global_step": 7, "weight": torch.zeros(10**6)}, path)
+    assert io.unwritten == {path: os.strerror(errno.ENOSPC)}
+    io.save_checkpoint({"global_step": 8}, path)
+    assert not io.unwritten
+
+
+class Poison(Callback):
+    """A loss or a gradient that is not a number, at one batch of one epoch."""
+
+    def __init__(self, epoch: int, batch_idx: int, what: str) -> None:
+        self.at, self.what = (epoch, batch_idx), what
+        self.active = False
+
+    def on_train_batch_start(self, trainer: Trainer, task: Task, batch: Any, batch_idx: int) -> None:
+        self.active = (trainer.current_epoch, batch_idx) == self.at
+
+    def on_before_backward(self, trainer: Trainer, task: Task, loss: torch.Tensor) -> None:
+        if self.active and self.what == "loss":
+            loss.data.fill_(float("inf"))
+
+    def on_after_backward(self, trainer: Trainer, task: Task) -> None:
+        if self.active and self.what == "gradient":
+            task.net.head.bias.grad[0] = float("nan")
+
+
+def with_paths(data: Any, **attributes: Any) -> Any:
+    data.tables = dict.fromkeys(("train", "val"), SimpleNamespace(path=lambda row: f"{row}.mp4"))
+    for name, value in attributes.items():
+        setattr(data, name, value)
+    return data
+
+
+@pytest.mark.parametrize(("what", "accumulate"), [("loss", 1), ("loss", 2), ("gradient", 1)])
+@pytest.mark.parametrize("at", [(0, 0), (1, 0), (1, 3)])
+def test_numbers_that_are_none_stop_the_run_before_they_do_harm(
+    make_task: Make,
+    make_trainer: Make,
+    tiny_data: Make,
+    tmp_path: Path,
+    what: str,
+    accumulate: int,
+    at: tuple[int, int],
+) -> None:
+    options = {"max_epochs": 2, "accumulate_grad_batches": accumulate}
+    whole = make_task()
+    rows: dict[tuple[int, int], list[int]] = {}
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Trainer, task: Task, batch: ClipBatch, batch_idx: int) -> None:
+            rows[trainer.current_epoch, batch_idx] = batch.video.tolist()
+
+    make_trainer(Look(), **options).fit(whole, datamodule=tiny_data())
+
+    path = tmp_path / "last_good.ckpt"
+    with pytest.raises(TrainingError) as stop:
+        make_trainer(Poison(*at, what), StopAtNonFinite(path), **options).fit(
+            make_task(), datamodule=with_paths(tiny_data())
+        )
+    epoch, batch_idx = at
+    step = (6 * epoch + batch_idx) // accumulate
+    number = "the loss is inf" if what == "loss" else "the loss is finite but its gradient is not"
+    videos = ", ".join(f"{row}.mp4" for row in rows[at])
+    assert str(stop.value) == (
+        f"epoch {epoch + 1}, step {step + 1}: {number}; videos: {videos}; {path} holds the state before that step; "
+        "look at the videos, or lower the learning rate"
+    )
+
+    continued = make_task()
+    make_trainer(StopAtNonFinite(path), **options).fit(continued, datamodule=with_paths(tiny_data()), ckpt_path=path)
+    assert_same(dict(continued.state_dict()), dict(whole.state_dict()))
+
+
+def test_exploding_run_says_so_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert main([*words, "--model.optimizer.init_args.lr=1e30"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: epoch 1, step ")
+    assert line.count(".mp4") == 2
+    assert Path("runs/tiny/version_0/checkpoints/last_good.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("split", "rate", "least", "message"),
+    [
+        (
+            "train",
+            0.24,
+            100,
+            "3 of 12 videos of data.train .* in epoch 1, more than data.max_failure_rate=0.24; first ",
+        ),
+        ("train", 0.24, 2, "2 of 2 videos of data.train .*; first 0.mp4: no video; 1.mp4: no video$"),
+        ("val", 0.0, 100, "3 of 12 videos of data.val"),
+        ("train", 0.25, 100, None),
+        ("train", None, 1, None),
+    ],
+)
+def test_too_many_unreadable_videos_stop_the_run(
+    make_task: Make, make_trainer: Make, tiny_data: Make, monkeypatch: pytest.MonkeyPatch,
+    split: str, rate: float | None, least: int, message: str | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(StopAtFailureRate, "MIN_VIDEOS", least)
+    trainer = make_trainer(StopAtFailureRate(), max_epochs=1)
+
+    def spoil(batch: ClipBatch, _: int) -> ClipBatch:
+        rows = batch.video.tolist()
+        broken = {0, 1, 2} if split == ("train" if trainer.training else "val") else {}
+        failures = [Failure(row, "no video") for row in rows if row in broken]
+        return batch._replace(failures=failures, decodes=[None] * (len(rows) - len(failures)))
+
+    data = with_paths(tiny_data(), max_failure_rate=rate)
+    monkeypatch.setattr(data, "on_before_batch_transfer", spoil)
+    monkeypatch.setattr(data, "_loader", lambda shuffle, make=data._loader: make(shuffle=False))
+    with pytest.raises(TrainingError, match=message) if message else contextlib.nullcontext():
+        trainer.fit(make_task(), datamodule=data)
+
+
+def test_dead_worker_is_one_line(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    killer = Path("killer.py")
+    killer.write_text(
+        "import multiprocessing, os, signal\n"
+        "from lightning.pytorch import Callback\n"
+        "class Killer(Callback):\n"
+        "    def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):\n"
+        "        if batch_idx == 1:\n"
+        "            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(str(killer.parent.absolute()))
+    options = ["--data.num_workers=1", "--trainer.callbacks=killer.Killer", "--data.val=null"]
+    assert main([*words, *options]) == 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: a loader process (pid ")
+    assert "Killed" in line
+
+
+def test_slurm_signal_saves_and_leaves_the_queue_alone(start: Start, words: list[str], tmp_path: Path) -> None:
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text("#!/bin/sh\ntouch was-requeued\n")
+    scontrol.chmod(0o755)
+    slurm = {
+        "SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost",
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    process = start(*words, "--trainer.max_epochs=999", **slurm)
+    wait_for_writes(process, 2)
+    os.kill(process.pid or 0, signal.SIGUSR1)
+    process.join()
+    assert process.exitcode == 143
+    steps = [torch.load(path, weights_only=True)["global_step"] for path in Path("runs").rglob("*.ckpt")]
+    assert max(steps) == torch.load(newest("runs"), weights_only=True)["global_step"]
+    assert not Path("was-requeued").exists()
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
