@@ -6,24 +6,42 @@ Help, version and the list of models answer without importing Lightning.
 from __future__ import annotations
 
 import difflib
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mvit_video import __version__
 from mvit_video.cli.runs import with_found_configs
 from mvit_video.types import ConfigError, MVitVideoError
 
-USAGE = """\
+
+class Verb(NamedTuple):
+    """Where a verb's function is, which is imported only when the verb is used, and what it does."""
+
+    module: str
+    function: str
+    purpose: str
+
+
+TRAINER_VERBS = ("fit", "validate", "test")
+VERBS = {
+    "fit": Verb("trainer", "run_trainer", "train a model and validate it after every epoch"),
+    "validate": Verb("trainer", "run_trainer", "score a checkpoint on the validation videos, one clip each"),
+    "test": Verb("trainer", "run_trainer", "score a checkpoint on the test videos over all their views"),
+    "scan": Verb("scan", "scan", "check every video of a data set and write a manifest that training reads"),
+    "prepare": Verb("prepare", "prepare", "re-encode videos small and with regular key frames, for quick reading"),
+    "pack": Verb("pack", "pack", "put videos into tar shards"),
+    "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
+    "convert": Verb("convert", "convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
+}
+USAGE = f"""\
 usage: mvit-video VERB [options]
 
 Video understanding with Multiscale Vision Transformers.
 
 verbs:
-  fit        train a model and validate it after every epoch
-  validate   score a checkpoint on the validation videos, one clip each
-  test       score a checkpoint on the test videos over all their views
-  models     list the models with parameters, FLOPs and published accuracy
-  convert    convert a checkpoint from or to SlowFast, pytorchvideo, torchvision
+{chr(10).join(f"  {name:<10} {verb.purpose}" for name, verb in VERBS.items())}
 
 options of every verb:
   --help     what the verb takes
@@ -35,10 +53,10 @@ examples:
   mvit-video fit -c configs/demo.yaml
   mvit-video fit -c configs/demo.yaml --ckpt_path last     continue where the last run stopped
   mvit-video test -c configs/demo.yaml --ckpt_path best    the best checkpoint of the last run
+  mvit-video scan train.csv --out scans/train              then --data.train scans/train/manifest.parquet
   mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video
   lightning fit -c configs/demo.yaml                       the same program by another name
 """
-TRAINER_VERBS = ("fit", "validate", "test")
 
 
 class Stopped(Exception):
@@ -87,20 +105,11 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"mvit-video {__version__}")
         return 0
-    verb = words[0]
-    if verb == "models":
-        from mvit_video.cli.models import print_models
-
-        return print_models(words[1:])
-    if verb == "convert":
-        from mvit_video.cli.convert import convert
-
-        return convert(words[1:])
-    if verb in TRAINER_VERBS:
-        words = with_found_configs(words)  # before the slow import
-        from mvit_video.cli.trainer import run_trainer
-
-        return run_trainer(words)
-    near = difflib.get_close_matches(verb, [*TRAINER_VERBS, "models", "convert"], n=1)
-    hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
-    raise ConfigError(f"there is no verb {verb!r}; {hint}")
+    if words[0] not in VERBS:
+        near = difflib.get_close_matches(words[0], VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
+        raise ConfigError(f"there is no verb {words[0]!r}; {hint}")
+    # Lightning's own verbs take their name along, and their configs are looked for before the slow import
+    words_of_verb = with_found_configs(words) if words[0] in TRAINER_VERBS else words[1:]
+    verb = VERBS[words[0]]
+    return getattr(importlib.import_module(f"mvit_video.cli.{verb.module}"), verb.function)(words_of_verb)

@@ -1,0 +1,82 @@
+"""The verb `prepare`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from mvit_video.cli import Stopped
+from mvit_video.cli.scan import add_worker_options, console_for_reports
+from mvit_video.data.encoding import EncodeSettings
+from mvit_video.data.jobs import JobStopped, Workers
+from mvit_video.data.prepare import Preparation, prepare_videos
+from mvit_video.data.scanning import list_videos
+from mvit_video.types import ConfigError
+
+
+def prepare(words: list[str]) -> int:
+    """Encodes the videos of a data set anew, into another folder.
+
+    Returns: exit code: 1 when some videos could not be encoded.
+    """
+    try:
+        args = _parser().parse_args(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    settings, console, out = EncodeSettings(args.short_side, args.gop, args.crf), console_for_reports(), Path(args.out)
+    data = Path(args.data)
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise ConfigError(f"--out {out} lies in the folder {data} of the sources; choose one outside")
+    table, _ = list_videos(args.data, args.root)
+    try:
+        done = prepare_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
+    except JobStopped as stop:
+        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos encoded; the same command does the rest"
+        raise Stopped(message, 130) from None
+    for line in _report(done):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 0 if all(video.is_usable for video in done.videos) else 1
+
+
+def _report(done: Preparation) -> list[str]:
+    usable = [video for video in done.videos if video.is_usable]
+    before, after = sum(video.size or 0 for video in usable), sum(video.target_size or 0 for video in usable)
+    lines = [f"{len(usable):,} of {len(done.videos):,} videos encoded, {_megabytes(before)} became {_megabytes(after)}"]
+    for is_usable, verdict in ((False, "failed"), (True, "encoded all the same")):
+        kinds = Counter(video.kind for video in done.videos if video.kind and video.is_usable == is_usable)
+        lines += [f"  {number:,} {kind}: {verdict}" for kind, number in kinds.most_common()]
+    if any(video.kind for video in done.videos):
+        lines.append(f"  {done.failures}  which, and why")
+    return [*lines, f"  {done.annotations}  for data.train, data.val or data.test"]
+
+
+def _megabytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB"
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = EncodeSettings()
+    parser = argparse.ArgumentParser(
+        prog="mvit-video prepare",
+        description="Encode videos anew as H.264 that reads quickly: small, upright, a key frame every so many frames. "
+        "Every frame is kept at its time; sound is dropped. The sources stay as they are. A second run encodes only "
+        "what is new or has changed; after Ctrl-C the same command goes on.",
+        epilog="example: mvit-video prepare data/k400/train.csv --out data/k400_256/train",
+        allow_abbrev=False,
+    )
+    parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the new videos and their annotations")
+    parser.add_argument(
+        "--short-side", type=int, default=defaults.short_side, metavar="PIXELS", help="shorter edge, even; smaller "
+        "videos are not enlarged (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gop", type=int, default=defaults.gop, metavar="FRAMES", help="from one key frame to the next (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--crf", type=int, default=defaults.crf, help="quality: 0 is lossless, 51 the worst (default: %(default)s)"
+    )
+    add_worker_options(parser)
+    return parser

@@ -1,0 +1,117 @@
+"""The verb `scan`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+
+from mvit_video.cli import Stopped
+from mvit_video.data.jobs import JobStopped, Workers
+from mvit_video.data.readers import Backend
+from mvit_video.data.scanning import (
+    ScanSettings,
+    list_videos,
+    print_summary,
+    scan_videos,
+    summarise,
+    write_failures,
+    write_manifest,
+    write_page,
+)
+
+
+def scan(words: list[str]) -> int:
+    """Checks every video of a data set and writes what it found.
+
+    Returns: exit code: 1 when some videos cannot be used.
+    """
+    try:
+        args = _parser().parse_args(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    console, out = console_for_reports(), Path(args.out)
+    table, unlabelled_because = list_videos(args.data, args.root)
+    settings = ScanSettings(args.backend, args.full, args.min_seconds)
+    try:
+        manifest = scan_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
+    except JobStopped as stop:
+        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos checked; the same command does the rest"
+        raise Stopped(message, 130) from None
+    summary = summarise(manifest, table.class_names)
+    write_manifest(manifest, out / "manifest.parquet")
+    write_failures(manifest, out / "failures.csv")
+    write_page(manifest, summary, out / "report.html", title=args.data, unlabelled_because=unlabelled_because)
+    print_summary(summary, console, unlabelled_because)
+    console.print(f"{summary.num_usable:,} of {summary.num_rows:,} videos can be used", highlight=False)
+    for name, purpose in (
+        ("manifest.parquet", "for data.train, data.val or data.test"),
+        ("failures.csv", "what is wrong with which video"),
+        ("report.html", "the same with figures, for a browser"),
+    ):
+        console.print(f"  {out / name}  {purpose}", highlight=False, markup=False, soft_wrap=True)
+    return 1 if summary.num_failed else 0
+
+
+def console_for_reports() -> Console:
+    """A console that gives a file or another program each row on one line."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    return console
+
+
+def positive(text: str) -> float:
+    """A number above 0, as an argument."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above 0, as an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a job that many processes share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument(
+        "--workers", type=count, default=cores, metavar="N", help="processes, one thread each (default: %(default)s, "
+        "the cores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a process is taken "
+        "for hung, its video listed and the next one begun (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mvit-video scan",
+        description="Check every video of a data set: open it, index its packets, decode its first, middle and last "
+        "frame. A second run checks only what is new or has changed; after Ctrl-C the same command goes on.",
+        epilog="example: mvit-video scan data/k400/train.csv --out scans/k400_train",
+        allow_abbrev=False,
+    )
+    parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the manifest, the lists and the report")
+    parser.add_argument("--full", action="store_true", help="decode every frame and hash every file")
+    parser.add_argument(
+        "--min-seconds", type=float, default=0.5, metavar="SECONDS", help="a video or segment with less is too short "
+        "(default: %(default)g, about 16 frames)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", choices=get_args(Backend), default="decord", help="what training will ask for (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    add_worker_options(parser)
+    return parser

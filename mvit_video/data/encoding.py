@@ -1,0 +1,203 @@
+"""One video encoded anew: every frame kept at its time, upright, small, with regular key frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from mvit_video.data.jobs import written_whole
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.types import ConfigError, VideoDecodeError
+
+_FRAMES_PER_SIGN = 16
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How videos are encoded.
+
+    Attributes:
+        short_side: pixels of the shorter edge; a smaller video keeps its size, rounded down to even numbers.
+        gop: frames from one key frame to the next.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+    """
+
+    short_side: int = 256
+    gop: int = 32
+    crf: int = 20
+
+    def __post_init__(self) -> None:
+        if self.short_side < 2 or self.short_side % 2:
+            raise ConfigError(f"--short-side must be an even number of pixels, got {self.short_side}")
+        if self.gop < 1:
+            raise ConfigError(f"--gop must be at least 1, got {self.gop}")
+        if not 0 <= self.crf <= 51:
+            raise ConfigError(f"--crf must be from 0 to 51, got {self.crf}")
+
+    def __str__(self) -> str:
+        return f"short_side={self.short_side} gop={self.gop} crf={self.crf}"
+
+
+class Encoded(NamedTuple):
+    """What came of a video.
+
+    Attributes:
+        is_damaged: whether the decoder concealed errors.
+    """
+
+    num_frames: int
+    is_damaged: bool
+
+
+class _StampsUnusable(Exception):
+    """Time stamps are missing or do not rise."""
+
+
+def encode_video(source: str, target: Path, settings: EncodeSettings, alive: Callable[[], None]) -> Encoded:
+    """Encode the video of a file as H.264 in MP4; sound is left behind.
+
+    Raises:
+        VideoDecodeError: a frame cannot be decoded.
+        FFmpegError: the encoder refuses the video.
+        OSError: the target cannot be written.
+    """
+    conceal, is_counted = False, False
+    while True:
+        try:
+            return _encode(source, target, settings, alive, conceal=conceal, is_counted=is_counted)
+        except VideoDecodeError:
+            if conceal:
+                raise
+            conceal = True
+        except _StampsUnusable:
+            is_counted = True
+
+
+def _encode(
+    source: str,
+    target: Path,
+    settings: EncodeSettings,
+    alive: Callable[[], None],
+    *,
+    conceal: bool,
+    is_counted: bool,
+) -> Encoded:
+    """Encodes once.
+
+    Args:
+        conceal: let the codec paper over damage.
+        is_counted: whether frames follow each other evenly instead of at their time stamps.
+    """
+    num_packets = 0
+    with (
+        OpenStream(Source(source), conceal=conceal) as opened,
+        written_whole(target) as unfinished,
+        av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"}) as output,
+    ):
+        frames = _frames(opened)
+        first = next(frames, None)
+        if first is None:
+            raise VideoDecodeError(source, "no frame can be decoded")
+        picture = _Picture(first, settings.short_side)
+        encoder, time_base = _add_encoder(output, opened.stream, picture, settings, is_counted=is_counted)
+        start, last, rank = first.pts, -1, -1
+        for rank, frame in enumerate(chain([first], frames)):
+            pts = rank
+            if not is_counted:
+                if frame.pts is None or start is None or frame.pts - start <= last:
+                    raise _StampsUnusable
+                pts = frame.pts - start
+            last = pts
+            num_packets += _mux(output, encoder, picture.draw(frame, pts, time_base))
+            if rank % _FRAMES_PER_SIGN == 0:
+                alive()
+        num_packets += _mux(output, encoder, None)
+    assert num_packets == rank + 1, f"{source}: {rank + 1} frames became {num_packets} packets"
+    return Encoded(num_packets, conceal)
+
+
+def _frames(opened: OpenStream) -> Iterator[VideoFrame]:
+    """The frames in presentation order; those that an edit list hides do not come."""
+    num_frames = 0
+    try:
+        for frame in opened.frames(opened.packets()):
+            yield frame
+            num_frames += 1
+    except DecodeFailed as error:
+        raise VideoDecodeError(opened.source.name, f"decoding ends after {num_frames} frames ({error})") from error
+
+
+def _add_encoder(
+    output: OutputContainer, source: VideoStream, picture: _Picture, settings: EncodeSettings, *, is_counted: bool
+) -> tuple[VideoStream, Fraction]:
+    """The stream to write, and the seconds per unit of its time stamps."""
+    rate = source.average_rate or source.guessed_rate or Fraction(30)
+    time_base = 1 / rate if is_counted or source.time_base is None else source.time_base
+    parameters = f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:open-gop=0"
+    options = {"preset": "fast", "crf": str(settings.crf), "x264-params": parameters}
+    encoder = output.add_stream("libx264", rate, options=options)
+    context = encoder.codec_context
+    context.width, context.height = picture.width, picture.height
+    context.pix_fmt, context.thread_count = "yuv420p", 1
+    context.time_base = encoder.time_base = time_base
+    context.color_range = ColorRange.MPEG
+    # untouched by what happens here, but a decoder needs them to get the colours right
+    for name in ("colorspace", "color_primaries", "color_trc"):
+        setattr(context, name, getattr(source.codec_context, name))
+    return encoder, time_base
+
+
+def _mux(output: OutputContainer, encoder: VideoStream, frame: VideoFrame | None) -> int:
+    """Encodes a frame, or with None what is still waiting; number of packets."""
+    packets = encoder.encode(frame)
+    output.mux(packets)
+    return len(packets)
+
+
+class _Picture:
+    """Makes frames upright, small and of even size."""
+
+    def __init__(self, first: VideoFrame, short_side: int) -> None:
+        self._turns = round(first.rotation / 90) % 4
+        scale = min(1.0, short_side / min(first.width, first.height))
+        # the shorter edge comes out exactly, whatever the floats say
+        self._width, self._height = (
+            max(2, int(round(edge * scale, 6)) // 2 * 2) for edge in (first.width, first.height)
+        )
+        self.width, self.height = (self._height, self._width) if self._turns % 2 else (self._width, self._height)
+        self._reformatter = VideoReformatter()
+
+    def draw(self, frame: VideoFrame, pts: int, time_base: Fraction) -> VideoFrame:
+        """The frame as it is to be encoded."""
+        is_full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        small = self._reformatter.reformat(
+            frame, self._width, self._height, "yuv420p", interpolation=Interpolation.BICUBIC, threads=1,
+            src_color_range=ColorRange.JPEG if is_full_range else ColorRange.MPEG, dst_color_range=ColorRange.MPEG,
+        )  # fmt: skip
+        if self._turns:
+            planes = cast(NDArray[np.uint8], small.to_ndarray())
+            small = VideoFrame.from_ndarray(_turn(planes, self._height, self._turns), format="yuv420p")
+        small.pts, small.time_base = pts, time_base
+        small.pict_type = PictureType.NONE  # the source's key frames are not to be kept
+        return small
+
+
+def _turn(planes: NDArray[np.uint8], height: int, turns: int) -> NDArray[np.uint8]:
+    """Turns a picture of stacked planes, luma above the two chroma planes of half its size, counter-clockwise."""
+    width = planes.shape[1]
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    turned = [np.rot90(plane, turns) for plane in (planes[:height], *chroma)]
+    return np.concatenate([plane.ravel() for plane in turned]).reshape(-1, turned[0].shape[1])

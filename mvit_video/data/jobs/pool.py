@@ -1,0 +1,169 @@
+"""Work on many items in processes of which each may crash or hang without harm to the others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Alive = Callable[[], None]
+
+_READY, _ALIVE, _DONE, _RAISED = range(4)
+_NOTHING: Any = object()
+_END = "the end of the items, which no item equals"
+_SECONDS_TO_END = 10.0
+
+
+class Trouble(NamedTuple):
+    """Why an item has no result."""
+
+    kind: Literal["time-out", "crash", "error"]
+    reason: str
+
+
+def run_in_processes(
+    work: Callable[[Item, Alive], Result], items: Iterable[Item], num_workers: int, limit_seconds: float
+) -> Generator[tuple[Item, Result | Trouble], None, None]:
+    """Results of `work(item, alive)`, in the order in which they are ready.
+
+    Items are drawn as workers become free, so that any number of them costs no memory. A worker that dies or stays
+    silent is replaced, and its item told of; one that works for long says so by calling `alive`. Workers end with this
+    process, however it ends.
+
+    Args:
+        work: a picklable function of an item; it is sent to each process once.
+        limit_seconds: silence after which a worker is taken for hung.
+
+    Raises:
+        RuntimeError: a worker cannot even start.
+    """
+    remaining = iter(items)
+    workers = [_Worker(work) for _ in range(num_workers)]
+    try:
+        while any(not worker.is_finished for worker in workers):
+            deadline = min((w.last_sign for w in workers if w.is_busy), default=float("inf")) + limit_seconds
+            timeout = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            heard = set(wait([worker.connection for worker in workers if not worker.is_finished], timeout))
+            for i, worker in enumerate(workers):
+                if worker.is_finished:
+                    continue
+                outcome, item = _NOTHING, worker.item
+                if worker.connection in heard:
+                    outcome = worker.hear()
+                elif worker.is_busy and time.monotonic() - worker.last_sign > limit_seconds:
+                    outcome = Trouble("time-out", f"no sign of life for {limit_seconds:g} s")
+                    worker.kill()
+                worker.is_busy = worker.is_busy and outcome is _NOTHING
+                if worker.is_dead:
+                    workers[i] = worker = _Worker(work)
+                worker.give_next(remaining)  # before the caller takes its time
+                if outcome is not _NOTHING:
+                    yield item, outcome
+        for worker in workers:
+            worker.process.join(_SECONDS_TO_END)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+class _Worker:
+    """A process, its end of a pipe, and what it works on."""
+
+    def __init__(self, work: Callable[[Any, Alive], Any]) -> None:
+        context = _context()
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.item: Any = None
+        self.last_sign = time.monotonic()
+        self.is_ready = self.is_busy = self.is_dead = self.is_finished = False
+
+    def hear(self) -> Any:
+        """The outcome of its item; `_NOTHING` when it has only said that it lives."""
+        self.last_sign = time.monotonic()
+        try:
+            sign, value = self.connection.recv()
+        except (EOFError, OSError):
+            return self._died()
+        self.is_ready = True
+        if sign == _RAISED:
+            return Trouble("error", value)
+        return value if sign == _DONE else _NOTHING
+
+    def give_next(self, remaining: Iterator[Any]) -> None:
+        """Gives an idle worker another item; without one it ends, and puts away what it has to."""
+        if not self.is_ready or self.is_busy:
+            return
+        try:
+            self.item = next(remaining)
+            self.is_busy, self.last_sign = True, time.monotonic()
+        except StopIteration:
+            self.item, self.is_finished = _END, True
+        with suppress(OSError):  # it has just died, which the next hear() tells
+            self.connection.send(self.item)
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        self.is_dead = True
+
+    def _died(self) -> Any:
+        self.process.join()
+        code = self.process.exitcode or 0
+        self.kill()
+        if not self.is_ready:
+            raise RuntimeError(f"a worker process ended before it could begin (exit code {code})")
+        if not self.is_busy:
+            return _NOTHING
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+        hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
+        return Trouble("crash", f"its process ended ({name}{hint})")
+
+
+def _context() -> Any:
+    """A way to start processes that inherit nothing of this one, and are quick to replace where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mvit_video.data.readers"])
+    return context
+
+
+def _serve(connection: Connection, work: Callable[[Any, Alive], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    last = time.monotonic()
+
+    def alive() -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            connection.send((_ALIVE, None))
+
+    connection.send((_READY, None))
+    while (item := connection.recv()) != _END:
+        try:
+            answer = (_DONE, work(item, alive))
+        except Exception as error:  # whatever one item does to the code, the others go on
+            answer = (_RAISED, f"{type(error).__name__}: {error}")
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Ends a worker that is lost in native code too, when the parent is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

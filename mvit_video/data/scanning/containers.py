@@ -1,0 +1,72 @@
+"""Whether the end of a file is missing, by what its container says of its own length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+# boxes that a video cannot do without; others are padding, or left over by editors
+_MP4_NEEDED = {b"mdat", b"moov", b"moof"}
+_MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp"}
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def missing_bytes(path: Path) -> int:
+    """Bytes that a MP4, Matroska or AVI file lacks at its end; 0 where it is whole, or where that cannot be told."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        file.seek(0)
+        if head[4:8] in _MP4_FIRST:
+            end = _mp4_end(file, size)
+        elif head[:4] == _EBML:
+            end = _matroska_end(file)
+        elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            end = 8 + int.from_bytes(head[4:8], "little")
+        else:
+            end = 0
+    return max(0, end - size)
+
+
+def _mp4_end(file: BinaryIO, size: int) -> int:
+    """End of the last box that matters; the length of a box stands before its name."""
+    start = end = 0
+    while start < size:
+        file.seek(start)
+        header = file.read(16)
+        if len(header) < 8:
+            break
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:  # 0 is up to the end of the file
+            break
+        start += length
+        if header[4:8] in _MP4_NEEDED:
+            end = start
+    return end
+
+
+def _matroska_end(file: BinaryIO) -> int:
+    """End of the segment, which follows the head; 0 where a stream that was not closed leaves it open."""
+    file.seek(4)
+    length = _ebml_number(file)
+    if length is None:
+        return 0
+    file.seek(length, 1)
+    if file.read(4) != _SEGMENT:
+        return 0
+    length = _ebml_number(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _ebml_number(file: BinaryIO) -> int | None:
+    """A number whose leading zero bits tell how many bytes it has; None when it is all ones, or not there."""
+    first = file.read(1)
+    if not first or first == b"\0":
+        return None
+    num_more = 8 - first[0].bit_length()
+    rest = file.read(num_more)
+    bits = 7 * (num_more + 1)
+    number = int.from_bytes(first + rest, "big") & ((1 << bits) - 1)
+    return None if len(rest) < num_more or number == (1 << bits) - 1 else number

@@ -1,0 +1,154 @@
+"""Jobs over many items: crashes, hangs and kills harm nothing but the item that they meet."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from mvit_video.data.jobs import Ledger, Trouble, Workers, run_in_processes, run_job, written_whole
+
+WORK = """
+import os, signal, time
+
+def work(item, alive):
+    name, _, folder = item.partition(":")
+    if name == "exit":
+        os._exit(3)
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "raise":
+        raise KeyError(item)
+    if name == "hang":
+        if folder:
+            open(os.path.join(folder, str(os.getpid())), "w").close()
+        time.sleep(600)
+    if name == "long":
+        for _ in range(14):
+            time.sleep(0.5)
+            alive()
+    return item.upper()
+"""
+SCHEMA = pa.schema({"path": pa.string(), "value": pa.string()})
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], None]], str]:
+    """A function that worker processes can import."""
+    (tmp_path / "work_of_jobs.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "work_of_jobs", raising=False)
+    return import_module("work_of_jobs").work
+
+
+def test_crashes_hangs_and_errors_are_told_and_the_rest_is_done(work: Callable) -> None:
+    plain = [f"item {i}" for i in range(50)]
+    items = ["exit", "hang", *plain[:25], "killed", "raise", "long", *plain[25:]]
+    found = dict(run_in_processes(work, iter(items), num_workers=3, limit_seconds=4))
+    assert found.keys() == set(items)
+    assert [found[item] for item in plain] == [item.upper() for item in plain]
+    assert found["exit"] == Trouble("crash", "its process ended (exit code 3)")
+    assert found["killed"] == Trouble("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
+    assert found["raise"] == Trouble("error", "KeyError: 'raise'")
+    assert found["hang"] == Trouble("time-out", "no sign of life for 4 s")
+    assert found["long"] == "LONG"  # longer than the limit, with signs of life
+
+
+def test_items_are_drawn_as_workers_become_free(work: Callable) -> None:
+    drawn = []
+    endless = (drawn.append(i) or str(i) for i in range(10**9))
+    results = run_in_processes(work, endless, num_workers=2, limit_seconds=60)
+    assert len([next(results) for _ in range(10)]) == 10
+    results.close()
+    assert len(drawn) <= 13
+
+
+def test_workers_that_cannot_start_are_an_error(work: Callable, tmp_path: Path) -> None:
+    (tmp_path / "work_of_jobs.py").write_text("raise RuntimeError('nothing here')")
+    with pytest.raises(RuntimeError, match=r"a worker process ended before it could begin \(exit code 1\)"):
+        list(run_in_processes(work, ["item"], num_workers=1, limit_seconds=60))
+
+
+def test_workers_end_with_the_process_that_is_killed(work: Callable, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    code = (
+        "from mvit_video.data.jobs import run_in_processes; from work_of_jobs import work\n"
+        f"list(run_in_processes(work, ['hang:{pids}'] * 2, num_workers=2, limit_seconds=600))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as job:
+        _wait_until(lambda: len(list(pids.iterdir())) == 2)
+        job.send_signal(signal.SIGKILL)
+    _wait_until(lambda: not any(_is_running(int(path.name)) for path in pids.iterdir()))
+
+
+def test_a_job_writes_its_rows_and_tells_how_far_it_came(work: Callable, tmp_path: Path) -> None:
+    ledger, shown = Ledger(tmp_path / "done", SCHEMA), Console(file=(tmp_path / "shown").open("w"))
+    items = [f"item {i}" for i in range(5)]
+    run_job("testing", work, items, lambda item, value: {"path": item, "value": value}, ledger, Workers(2, 60, shown))
+    assert sorted(ledger.load()["value"].to_pylist()) == [item.upper() for item in items]
+    assert (tmp_path / "shown").read_text().strip() == ""  # no bar off a terminal
+    shown.file.close()
+
+
+def test_the_last_row_of_a_path_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, SCHEMA)
+    assert ledger.load().num_rows == 0
+    for values in (["a", "b"], ["c"]):
+        for path, value in zip(["one", "two"], values, strict=False):
+            ledger.add({"path": path, "value": value})
+        ledger.flush()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert ledger.load().sort_by("path").to_pydict() == {"path": ["one", "two"], "value": ["c", "b"]}
+    assert len(list(tmp_path.iterdir())) == 1
+    assert Ledger(tmp_path, SCHEMA).load().sort_by("path").to_pydict() == {"path": ["one", "two"], "value": ["c", "b"]}
+
+
+def test_torn_and_foreign_files_are_left_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, SCHEMA)
+    ledger.add({"path": "one", "value": "a"})
+    ledger.flush()
+    (part,) = tmp_path.iterdir()
+    (tmp_path / "part-2.parquet").write_bytes(part.read_bytes()[:-20])
+    (tmp_path / "part-3.parquet").write_bytes(b"")
+    other = Ledger(tmp_path / "other", pa.schema({"path": pa.string(), "number": pa.int64()}))
+    other.add({"path": "one", "number": 1})
+    other.flush()
+    next((tmp_path / "other").iterdir()).rename(tmp_path / "part-4.parquet")
+    assert ledger.load().to_pylist() == [{"path": "one", "value": "a"}]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def write_and_fail(path: Path) -> None:
+        with written_whole(path) as unfinished:
+            unfinished.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail(tmp_path / "folder" / "file")
+    assert list((tmp_path / "folder").iterdir()) == []
+    with written_whole(tmp_path / "folder" / "file") as unfinished:
+        unfinished.write_text("whole")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
