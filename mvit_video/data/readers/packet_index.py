@@ -83,7 +83,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     Raises:
         VideoDecodeError: it is truncated, or no frame can be decoded.
     """
-    name, codec, time_base = opened.source.name, opened.codec.name, opened.stream.time_base or Fraction(1, 1000)
+    name, codec, time_base = opened.source.name, opened.codec_name, opened.stream.time_base or Fraction(1, 1000)
     container = opened.container.format.name.split(",")[0]
     packets, first = _read_packets(opened)
     key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
@@ -149,7 +149,7 @@ def _read_packets(opened: OpenStream) -> tuple[_Packets, VideoFrame | None]:
     """The packets; and the first frame, where the first packet alone yields it."""
     first: VideoFrame | None = None
     rows: list[tuple[int, bool, bool, bool, int, int]] = []
-    is_vp8 = opened.codec.name == "vp8"
+    is_vp8 = opened.codec_name == "vp8"
     for packet in opened.packets():
         if not rows:
             first = _decode_alone(opened, packet)

@@ -48,7 +48,7 @@ class VideoReader(Protocol):
     duration_seconds: float
     height: int
     width: int
-    backend: Backend
+    backend: str
     backend_reason: str
     codec: str
     container: str
@@ -183,7 +183,7 @@ class _IndexedReader:
         self._is_closed = False
         self.num_frames, self.fps, self.duration_seconds = index.num_frames, index.fps, index.duration_seconds
         self.codec, self.container = index.codec, index.container
-        self.backend: Backend = "pyav" if refusal else backend
+        self.backend: str = "pyav" if refusal else backend
         self.backend_reason = f"not {backend}: {refusal}" if refusal else "as asked"
         if self.backend != "pyav":
             self._pyav.close()

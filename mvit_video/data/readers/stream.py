@@ -89,6 +89,11 @@ class OpenStream:
         self.codec.options = {"max_pixels": str(MAX_PIXELS)} | ({} if self.conceal else {"err_detect": "explode"})
 
     @property
+    def codec_name(self) -> str:
+        """FFmpeg's name of the codec, which the decoder's may differ from: "av1", not "libdav1d"."""
+        return self.codec.codec.canonical_name
+
+    @property
     def is_ours(self) -> bool:
         """Whether this process opened it: a forked copy shares the position in the file with its parent."""
         return self._process == os.getpid()

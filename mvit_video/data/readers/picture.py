@@ -1,0 +1,84 @@
+"""A picture as a video of one frame, so that nets for images train and test by the same data module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mvit_video.types import VideoDecodeError
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends like that of a picture."""
+    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
+
+
+class PictureReader:
+    """An open picture, turned upright; a `VideoReader` of one frame.
+
+    Args:
+        short_side: pixels that the shorter edge of a larger picture is reduced to; None is its own size.
+
+    Raises:
+        VideoDecodeError: the file is missing, no picture, or damaged.
+    """
+
+    num_frames = 1
+    fps = 1.0
+    duration_seconds = 1.0
+    backend: Literal["pillow"] = "pillow"
+    backend_reason = "it is a picture"
+    container = "image"
+    damaged = False
+
+    def __init__(self, path: str | os.PathLike[str], short_side: int | None = None) -> None:
+        try:
+            with Image.open(path) as picture:
+                self.codec = str(picture.format).lower()
+                if short_side is not None:
+                    picture.draft("RGB", (short_side, short_side))  # a JPEG is decoded at a half or a quarter
+                upright = ImageOps.exif_transpose(picture).convert("RGB")
+        # damaged bytes can fail in any way, a decompression bomb is an error of its own
+        except Exception as error:
+            raise VideoDecodeError(path, f"cannot be read as a picture ({error or type(error).__name__})") from error
+        if short_side is not None and min(upright.size) > short_side:
+            scale = short_side / min(upright.size)
+            upright = upright.resize(
+                (round(upright.width * scale), round(upright.height * scale)), Image.Resampling.BILINEAR
+            )
+        self._path = path
+        self._frame = torch.from_numpy(np.array(upright))
+        self.height, self.width = upright.height, upright.width
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]:
+        return np.zeros(1)
+
+    def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """The picture for each index, which must be 0; uint8 `(T, H, W, 3)`, RGB.
+
+        Raises:
+            VideoDecodeError: an index is out of range.
+        """
+        outside = next((index for index in indices if index != 0), None)
+        if outside is not None:
+            raise VideoDecodeError(self._path, f"frame {outside} is out of range, it has 1 frame")
+        return self._frame.expand(len(indices), -1, -1, -1)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> PictureReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
