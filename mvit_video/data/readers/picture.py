@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ class PictureReader:
     num_frames = 1
     fps = 1.0
     duration_seconds = 1.0
-    backend: Literal["pillow"] = "pillow"
+    backend: str = "pillow"
     backend_reason = "it is a picture"
     container = "image"
     damaged = False

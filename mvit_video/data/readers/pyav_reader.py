@@ -63,7 +63,7 @@ class PyavReader:
         def convert(i: int, frame: VideoFrame) -> None:
             canvas[i] = self._to_rgb(frame)
 
-        self._decode(wanted, convert)
+        self._decode(wanted, convert, thorough=self._strict)
         return frames
 
     def check(self, wanted: NDArray[np.int64]) -> None:
@@ -72,7 +72,7 @@ class PyavReader:
         Raises:
             VideoDecodeError: a frame cannot be decoded.
         """
-        self._decode(wanted, lambda i, frame: None)
+        self._decode(wanted, lambda i, frame: None, thorough=True)
 
     def close(self) -> None:
         """Let the source go."""
@@ -80,11 +80,12 @@ class PyavReader:
             self._opened.close()
             self._opened = None
 
-    def _decode(self, wanted: NDArray[np.int64], take: Take) -> None:
+    def _decode(self, wanted: NDArray[np.int64], take: Take, *, thorough: bool) -> None:
+        """Give the frames to `take`; a thorough pass decodes what no wanted frame needs too, for the errors in it."""
         progress = _Progress(take)
         if not self._index.is_damaged:
             try:
-                self._attempt(wanted, progress, conceal=False)
+                self._attempt(wanted, progress, conceal=False, thorough=thorough)
                 return
             except DecodeFailed as error:
                 self.close()
@@ -93,7 +94,7 @@ class PyavReader:
             # what precedes the damage is decoded again, since errors may have been concealed in it
             progress = _Progress(take)
         try:
-            self._attempt(wanted, progress, conceal=True)
+            self._attempt(wanted, progress, conceal=True, thorough=False)
         except DecodeFailed as error:
             raise self._damage(wanted, progress, error) from error
         self.damaged = True
@@ -104,12 +105,12 @@ class PyavReader:
             self._source.name, f"the data of frame {rank} or of one before it are damaged ({error})"
         )
 
-    def _attempt(self, wanted: NDArray[np.int64], progress: _Progress, *, conceal: bool) -> None:
+    def _attempt(self, wanted: NDArray[np.int64], progress: _Progress, *, conceal: bool, thorough: bool) -> None:
         """Give the frames to `progress` in order, by seeking where possible, else by decoding from the start."""
         if self._index.pts is not None and self._index.is_seekable:
             try:
                 opened = self._stream(conceal)
-                for frame in _seek_frames(opened, self._index, self._index.pts[wanted]):
+                for frame in _seek_frames(opened, self._index, self._index.pts[wanted], thorough):
                     progress.take(frame)
                 return
             except _SeekMissed:
@@ -181,7 +182,9 @@ def _by_rank(frames: Iterator[VideoFrame], wanted: NDArray[np.int64]) -> Iterato
     return (frame for rank, frame in enumerate(frames) if rank in ranks)
 
 
-def _seek_frames(opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int64]) -> Iterator[VideoFrame]:
+def _seek_frames(
+    opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int64], thorough: bool
+) -> Iterator[VideoFrame]:
     """Frames with the time stamps `wanted`, in order; jumps to the next key frame where that saves work."""
     assert index.pts is not None
     governing = np.searchsorted(index.key_pts, wanted, side="right") - 1
@@ -189,16 +192,17 @@ def _seek_frames(opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int6
     ranks = np.searchsorted(index.pts, wanted)
     is_new = (np.diff(governing) > 0) & (key_ranks[governing[1:]] - ranks[:-1] >= _JUMP_FRAMES)
     for run in np.split(wanted, np.flatnonzero(is_new) + 1):
-        yield from _decode_run(opened, index, run.tolist())
+        yield from _decode_run(opened, index, run.tolist(), thorough)
 
 
-def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int]) -> Iterator[VideoFrame]:
+def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int], thorough: bool) -> Iterator[VideoFrame]:
     """Frames from one key frame on; from an earlier one where pictures after the key frame refer to before it."""
     key = int(np.searchsorted(index.key_pts, wanted[0], side="right")) - 1
     back, failed_at = 0, None
     while True:
         try:
-            for frame in _match(opened.frames(_packets_of_run(opened, index, wanted, max(key - back, 0))), wanted):
+            packets = _packets_of_run(opened, index, wanted, max(key - back, 0), thorough)
+            for frame in _match(opened.frames(packets), wanted):
                 yield frame
                 wanted = wanted[1:]
             return
@@ -226,14 +230,14 @@ def _match(frames: Iterator[VideoFrame], wanted: list[int]) -> Iterator[VideoFra
 
 
 def _packets_of_run(
-    opened: OpenStream, index: PacketIndex, wanted: list[int], key: int
+    opened: OpenStream, index: PacketIndex, wanted: list[int], key: int, thorough: bool
 ) -> Iterator[Packet[VideoStream] | None]:
     """What the decoder needs for the time stamps `wanted`; None makes it give what it holds back."""
     needed, waiting, codec, skip = set(wanted), set(wanted), opened.codec, None
     for packet in _packets_from_key(opened, index, key):
         # what no frame refers to and nobody asked for need not be decoded
         pts = packet.pts
-        wish = "DEFAULT" if pts is None or pts in needed else "NONREF"
+        wish = "DEFAULT" if thorough or pts is None or pts in needed else "NONREF"
         if wish != skip:
             codec.skip_frame = skip = wish
         yield packet
