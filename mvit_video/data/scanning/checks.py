@@ -191,7 +191,6 @@ class Header:
         missing_bytes: how much of the end of the file is not there.
     """
 
-    container: str
     num_frames: int
     duration_seconds: float | None
     missing_bytes: int
@@ -215,7 +214,7 @@ def inspect(path: str, backend: Backend = "pyav", *, is_full: bool = False) -> t
         return check.failed("other", error.reason), None
     except OSError as error:
         return check.failed("other", f"cannot be read ({error.strerror or error})"), None
-    return replace(check, codec=opened.codec.name, container=header.container), header
+    return check, header
 
 
 def undecodable(check: Check, header: Header, reason: str) -> Check:
@@ -228,15 +227,14 @@ def undecodable(check: Check, header: Header, reason: str) -> Check:
 
 def _read_header(opened: OpenStream, lacking: int) -> Header:
     container, stream = opened.container, opened.stream
-    name = container.format.name.split(",")[0]
-    if name not in _STATES_LENGTH:
-        return Header(name, 0, None, lacking)
+    if container.format.name.split(",")[0] not in _STATES_LENGTH:
+        return Header(0, None, lacking)
     duration = None
     if stream.duration and stream.time_base:
         duration = float(stream.duration * stream.time_base)
     elif container.duration and len(container.streams) == 1:
         duration = (container.duration - max(container.start_time or 0, 0)) / av.time_base
-    return Header(name, stream.frames, duration, lacking)
+    return Header(stream.frames, duration, lacking)
 
 
 def size_and_time(path: str) -> tuple[int | None, int | None]:
@@ -286,6 +284,8 @@ def _with_facts(check: Check, reader: VideoReader) -> Check:
         duration_seconds=reader.duration_seconds,
         height=reader.height,
         width=reader.width,
+        codec=reader.codec,
+        container=reader.container,
         backend=reader.backend,
         backend_reason=reader.backend_reason,
     )

@@ -53,7 +53,7 @@ def _print_classes(summary: Summary, console: Console, unlabelled_because: str) 
         extremes = f"{high:,} in {most}, {low:,} in {least}"
         console.print(Text(f"{len(counts):,} classes: {np.median(counts):,.0f} videos in the median, {extremes}"))
         if low == 0:
-            console.print(Text(f"{(counts == 0).sum():,} classes have no usable video"))
+            console.print(Text(f"{(counts == 0).sum():,} of them without a usable video"))
     if summary.num_unlabelled:
         because = f": {unlabelled_because}" if unlabelled_because else ""
         console.print(Text(f"{summary.num_unlabelled:,} videos have no label{because}"))
