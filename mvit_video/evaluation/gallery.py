@@ -30,7 +30,8 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
         MVitVideoError: the file holds no scored video.
         VideoDecodeError: a video can no longer be read.
     """
-    table = parquet.read_table(predictions)
+    columns = ["path", "label", "prediction", "probabilities", "status"]
+    table = parquet.read_table(predictions, columns=columns)
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     names = json.loads(metadata.get("class_names", "null"))
     rows = [row for row in table.to_pylist() if row["status"] == "ok"]
@@ -77,13 +78,15 @@ def read_frames(path: Path, num_frames: int) -> list[Image.Image]:
 
 def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] | None) -> Image.Image:
     """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
-    colour = RED if _is_wrong(row) else GREEN if row["label"] >= 0 else INK
+    labels = _labels(row)
+    colour = RED if _is_wrong(row) else GREEN if labels else INK
     bold, plain = ImageFont.load_default(size=17), ImageFont.load_default(size=14)
     left = 12
     width = left + len(frames) * (frames[0].width + GAP)
     verdict = f"{_name(row['prediction'], names)}  {100 * row['probabilities'][row['prediction']]:.1f}%"
     if _is_wrong(row):
-        verdict += f"   instead of {_name(row['label'], names)}  {100 * row['probabilities'][row['label']]:.1f}%"
+        own = ", ".join(f"{_name(label, names)}  {100 * row['probabilities'][label]:.1f}%" for label in labels)
+        verdict += f"   instead of {own}"
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     path_start = left + measure.textlength(verdict, font=bold) + 20
     width = int(max(width, path_start + measure.textlength(row["path"], font=plain)))
@@ -99,7 +102,14 @@ def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] 
 
 
 def _is_wrong(row: dict[str, Any]) -> bool:
-    return row["label"] >= 0 and row["prediction"] != row["label"]
+    labels = _labels(row)
+    return bool(labels) and row["prediction"] not in labels
+
+
+def _labels(row: dict[str, Any]) -> list[int]:
+    """The classes of a video; none where they are unknown."""
+    label = row["label"]
+    return label if isinstance(label, list) else [label] if label >= 0 else []
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -1,112 +1,71 @@
-"""Scores of videos from the probabilities of their views."""
+"""Numbers about videos with scores and labels, in percent unless said otherwise.
+
+Letters: V videos with a known label, C classes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.functional.classification import binary_average_precision, multiclass_confusion_matrix
 
 
-@dataclass(frozen=True, eq=False)
-class VideoPredictions:
-    """One row per video, sorted by `video`.
+def label_ranks(probabilities: Tensor, label: Tensor) -> Tensor:
+    """How many classes stand before each video's label, `(V,)`; equal probabilities rank in the order of the classes.
 
-    Attributes:
-        video: `(V,)` row of the annotation table.
-        probabilities: `(V, C)` float32, mean over the views.
-        label: `(V,)`; -1 where unknown.
-        num_views: `(V,)` different views seen.
+    torchmetrics leaves the order of equal ones to `torch.topk`, which promises none.
     """
-
-    video: Tensor
-    probabilities: Tensor
-    label: Tensor
-    num_views: Tensor
-
-    def select(self, mask: Tensor) -> VideoPredictions:
-        """The videos where `mask` is true."""
-        return VideoPredictions(self.video[mask], self.probabilities[mask], self.label[mask], self.num_views[mask])
-
-    @property
-    def prediction(self) -> Tensor:
-        """`(V,)` most probable class, the first of several that are equal."""
-        return self.probabilities.argmax(dim=1)
-
-    def top(self, k: int) -> Tensor:
-        """Videos whose label is among the `k` most probable classes, in percent; equal classes rank in their order."""
-        known = self.label >= 0
-        probabilities, label = self.probabilities[known], self.label[known, None]
-        own = probabilities.gather(1, label)
-        before = torch.arange(probabilities.shape[1]) < label
-        rank = ((probabilities > own) | ((probabilities == own) & before)).sum(dim=1)
-        return 100 * (rank < k).double().mean()
-
-    @property
-    def mean_class(self) -> Tensor:
-        """Mean over the classes that occur of the share of their videos predicted right, in percent."""
-        known = self.label >= 0
-        label, correct = self.label[known], (self.prediction == self.label)[known].double()
-        num_videos = torch.bincount(label)
-        hits = torch.bincount(label, weights=correct)
-        return 100 * (hits / num_videos)[num_videos > 0].mean()
+    own = probabilities.gather(1, label[:, None])
+    before = torch.arange(probabilities.shape[1]) < label[:, None]
+    return ((probabilities > own) | ((probabilities == own) & before)).sum(dim=1)
 
 
-class VideoScores(Metric):
-    """Mean probabilities of each video over its views.
+def share_within(ranks: Tensor, k: int) -> Tensor:
+    """Videos whose label is among the `k` most probable classes."""
+    return 100 * (ranks < k).double().mean()
 
-    A view that arrives twice, as with loaders that pad the last batch of a process, counts once. The result is the
-    same, bit by bit, in whatever order and in however many processes the views were seen.
+
+def confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Number of videos of each label and each prediction, `(C, C)`."""
+    return multiclass_confusion_matrix(prediction, label, num_classes, validate_args=False)
+
+
+def class_accuracy(confused: Tensor) -> Tensor:
+    """Videos of each class that were predicted right, `(C,)`; NaN for a class without a video.
+
+    Args:
+        confused: the confusion matrix.
     """
+    return 100 * confused.diagonal().double() / confused.sum(dim=1)
 
-    full_state_update = False
-    probabilities: list[Tensor]
-    label: list[Tensor]
-    video: list[Tensor]
-    view: list[Tensor]
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        for name in ("probabilities", "label", "video", "view"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Average precision of each class over the videos, `(C,)`; NaN for a class that no video shows.
 
-    def update(self, probabilities: Tensor, label: Tensor, video: Tensor, view: Tensor) -> None:
-        """Adds views: `(N, C)` probabilities and `(N,)` each of label, row of the table and number of the view."""
-        self.probabilities.append(probabilities.float())
-        self.label.append(label)
-        self.video.append(video)
-        self.view.append(view)
+    Args:
+        labels: `(V, C)`, 1 at each class of a video.
+    """
+    precision = torch.full((probabilities.shape[1],), torch.nan, dtype=torch.float64)
+    for c in labels.any(dim=0).nonzero()[:, 0].tolist():
+        precision[c] = binary_average_precision(probabilities[:, c], labels[:, c].long(), validate_args=False)
+    return 100 * precision
 
-    def compute(self) -> dict[str, Tensor]:
-        """`top1`, `top5` and `mean_class` in percent, over all processes."""
-        videos = self.videos()
-        return {"top1": videos.top(1), "top5": videos.top(5), "mean_class": videos.mean_class}
 
-    def gather(self) -> VideoPredictions:
-        """The videos of all processes."""
-        if not self.probabilities:  # a process without videos takes part in the gathering all the same
-            none = torch.empty(0, dtype=torch.long, device=self.device)
-            self.update(torch.empty(0, self.num_classes, device=self.device), none, none, none)
-        with self.sync_context():
-            return self.videos()
+def mean_known(values: Tensor) -> Tensor:
+    """Mean over the classes that have a value."""
+    return values.nanmean()
 
-    def videos(self) -> VideoPredictions:
-        """The videos of the states at hand."""
-        probabilities, label, video, view = (
-            dim_zero_cat(cast(list[Tensor], getattr(self, name))).cpu()
-            for name in ("probabilities", "label", "video", "view")
-        )
-        order = torch.argsort(video * (int(view.max()) + 1 if len(view) else 1) + view, stable=True)
-        probabilities, label, video, view = (x[order] for x in (probabilities, label, video, view))
-        first = torch.ones_like(video, dtype=torch.bool)
-        first[1:] = (video[1:] != video[:-1]) | (view[1:] != view[:-1])
-        rows, group, num_views = torch.unique_consecutive(video[first], return_inverse=True, return_counts=True)
-        total = torch.zeros(len(rows), probabilities.shape[1], dtype=torch.float64)
-        total.index_add_(0, group, probabilities[first].double())
-        labels = torch.empty(len(rows), dtype=label.dtype)
-        labels[group] = label[first]
-        return VideoPredictions(rows, (total / num_views[:, None]).float(), labels, num_views)
+
+def negative_log_likelihood(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Mean of minus the logarithm of the label's probability; not in percent.
+
+    A probability of 0 counts as the smallest of single precision, which keeps the mean finite.
+    """
+    own = probabilities.gather(1, label[:, None]).double()
+    return -own.clamp(min=torch.finfo(torch.float32).tiny).log().mean()
+
+
+def brier_score(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Mean over the videos of the squared distance from the probabilities to the label, 0 to 2; not in percent."""
+    own = probabilities.gather(1, label[:, None])[:, 0].double()
+    return (probabilities.double().square().sum(dim=1) - 2 * own + 1).mean()

@@ -57,7 +57,7 @@ def run_test(tmp_path: Path) -> Callable[..., Trainer]:
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path,
-            callbacks=[MultiViewEvaluation(tmp_path / "run")], **settings,
+            **({"callbacks": [MultiViewEvaluation(tmp_path / "run")]} | settings),
         )  # fmt: skip
         trainer.test(task or Oracle(), datamodule=data, verbose=False)
         return trainer
@@ -68,3 +68,14 @@ def run_test(tmp_path: Path) -> Callable[..., Trainer]:
 @pytest.fixture
 def oracle() -> Callable[..., Oracle]:
     return Oracle
+
+
+@pytest.fixture
+def broken(digits: Path, tmp_path: Path) -> Path:
+    """The digits' annotations with a third row that is no video."""
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    lines = (digits / "val.csv").read_text().splitlines()
+    rows = [f"{digits / path},{label}" for path, label in (line.split(",") for line in lines[1:])]
+    file = tmp_path / "broken.csv"
+    file.write_text("\n".join([lines[0], *rows[:2], f"broken.mp4,{rows[0].split(',')[1]}", *rows[2:]]) + "\n")
+    return file

@@ -8,30 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from pyarrow import parquet
 
 from mvit_video.data.annotations import load_annotations
-from mvit_video.evaluation import VideoPredictions, write_gallery
-from mvit_video.evaluation.multiview import check_views, describe
-from mvit_video.types import MVitVideoError, VideoDecodeError, ViewSpec
+from mvit_video.evaluation import ConfusionMatrix, MultiViewEvaluation, PredictionWriter
+from mvit_video.types import ConfigError, VideoDecodeError
 
 Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
 ]
-
-
-@pytest.fixture
-def broken(digits: Path, tmp_path: Path) -> Path:
-    """The digits' annotations with a third row that is no video."""
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    lines = (digits / "val.csv").read_text().splitlines()
-    rows = [f"{digits / path},{label}" for path, label in (line.split(",") for line in lines[1:])]
-    file = tmp_path / "broken.csv"
-    file.write_text("\n".join([lines[0], *rows[:2], f"broken.mp4,{rows[0].split(',')[1]}", *rows[2:]]) + "\n")
-    return file
 
 
 def test_reports_and_writes(
@@ -43,7 +30,8 @@ def test_reports_and_writes(
     num_right = sum(label == (0 if row in (1, 6) else label) for row, label in enumerate(labels))
     assert float(trainer.callback_metrics["test/top1"]) == 100 * num_right / 8
     assert float(trainer.callback_metrics["test/top5"]) == 100
-    assert set(trainer.callback_metrics) == {"test/top1", "test/top5", "test/mean_class"}
+    names = ("top1", "top5", "mean_class", "nll", "brier", "ece")
+    assert set(trainer.callback_metrics) == {f"test/{name}" for name in names}
 
     printed = capsys.readouterr().out
     for text in ("8 of 8", "2 clips x 3 crops", "reversed", f"{100 * num_right / 8:.2f}", "predictions.parquet"):
@@ -59,8 +47,43 @@ def test_reports_and_writes(
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     names = metadata.pop("class_names", "null")
     assert json.loads(names) == (list(data.class_names) if data.class_names else None)
-    assert metadata == {"root": str(digits), "num_clips": "2", "num_crops": "3", "frame_order": "reversed"}
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["predictions.parquet"]
+    assert metadata == {
+        "root": str(digits), "protocol": "slowfast", "views": "2 clips x 3 crops", "num_clips": "2", "num_crops": "3",
+        "num_frames": "2", "sampling_rate": "8", "target_fps": "30.0", "sampling": "rate", "crop_size": "32",
+        "short_side": "32", "frame_order": "reversed", "ensemble": "sum", "view_scores": "probabilities",
+    }  # fmt: skip
+    written = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert written == ["confusion.parquet", "metrics.json", "predictions.parquet"]
+
+
+def test_writes_the_scores_of_each_view(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+    run_test(make_data())
+    rows = parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    for row in rows:
+        assert [len(scores) for scores in row["view_scores"]] == [4] * 6
+        assert row["view_scores"][5] == pytest.approx([0.7 if c == row["label"] else 0.1 for c in range(4)], rel=1e-3)
+        assert (row["start"], row["end"], row["damaged"], row["backend"]) == (None, None, None, "decord")
+
+
+def test_records_the_numbers(make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path) -> None:
+    run_test(make_data(), oracle({1: 0, 6: 0}))
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    labels = load_annotations(digits / "val.csv").labels.tolist()
+    num_right = sum(label == (0 if row in (1, 6) else label) for row, label in enumerate(labels))
+    assert found["videos"] == {
+        "expected": 8, "scored": 8, "failed": 0, "missing": 0, "left_out": 0, "without_label": 0, "damaged": 0,
+        "repeated_views": 0,
+    }  # fmt: skip
+    assert found["metrics"]["top1"] == 100 * num_right / 8
+    assert found["intervals"]["top1"]["low"] < found["metrics"]["top1"] < found["intervals"]["top1"]["high"]
+    assert found["metrics"]["ece"] == pytest.approx(abs(100 * num_right / 8 - 70))
+    assert sum(one["num_videos"] for one in found["reliability"]) == 8
+    assert found["by_views"][-1]["top1"] == found["metrics"]["top1"]
+    assert [one["num_videos"] for one in found["classes"]] == [labels.count(c) for c in range(4)]
+    assert found["if_failed_are_wrong"] is None
+    cells = parquet.read_table(tmp_path / "run" / "confusion.parquet").to_pylist()
+    assert sum(cell["num_videos"] for cell in cells if cell["label"] == cell["prediction"]) == num_right
+    assert sum(cell["num_videos"] for cell in cells) == 8
 
 
 @pytest.mark.filterwarnings("ignore:.* 1 of 9 videos are not under:UserWarning")
@@ -88,6 +111,10 @@ def test_lists_a_video_that_cannot_be_read(
     assert "videos failed 1" in printed
     row = parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()[2]
     assert (row["path"], row["prediction"], row["probabilities"], row["num_views"]) == ("broken.mp4", -1, None, 0)
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (found["videos"]["expected"], found["videos"]["scored"], found["videos"]["failed"]) == (9, 8, 1)
+    assert found["if_failed_are_wrong"]["top1"] == pytest.approx(100 * 8 / 9)
+    assert "top1 if failed are wrong 88.89" in printed
     with (tmp_path / "run" / "failures.csv").open() as file:
         assert list(csv.DictReader(file)) == [{"path": "broken.mp4", "reason": row["status"]}]
 
@@ -118,47 +145,126 @@ def test_lists_a_video_whose_probabilities_are_not_finite(
     assert status == ["the model's output is not finite" if row == 4 else "ok" for row in range(8)]
 
 
-def test_refuses_missing_views(digits: Path) -> None:
-    table = load_annotations(digits / "val.csv")
-    counts = torch.tensor([6, 6, 6, 5, 6, 6, 6])
-    videos = VideoPredictions(torch.arange(7), torch.ones(7, 4), torch.zeros(7, dtype=torch.long), counts)
-    with pytest.raises(RuntimeError, match=rf"2 of 8 videos lack views, first {table.path(3)}: 5 of 6 \(2 clips x 3"):
-        check_views(table, videos, [7], ViewSpec(2, 3))
-
-
 @pytest.mark.parametrize(
-    ("views", "words"), [(ViewSpec(5, 1), "5 clips x 1 crop"), (ViewSpec(1, 3), "1 clip x 3 crops")]
+    ("make", "files"),
+    [
+        (PredictionWriter, {"predictions.parquet", "failures.csv"}),
+        (ConfusionMatrix, {"confusion.parquet"}),
+        (MultiViewEvaluation, {"predictions.parquet", "failures.csv", "confusion.parquet", "metrics.json"}),
+    ],
 )
-def test_views_in_words(views: ViewSpec, words: str) -> None:
-    assert describe(views) == words
+def test_each_callback_works_alone(
+    make: Make, files: set[str], make_data: Make, run_test: Make, broken: Path, tmp_path: Path
+) -> None:
+    trainer = run_test(make_data(test=str(broken), on_error="skip"), callbacks=[make()])
+    assert {path.name for path in tmp_path.iterdir()} - {"broken.csv", "broken.mp4"} == files
+    assert bool(trainer.callback_metrics) == (make is MultiViewEvaluation)
 
 
-def test_gallery_is_a_picture(make_data: Make, run_test: Make, oracle: Make, tmp_path: Path) -> None:
-    run_test(make_data(), oracle({1: 0, 6: 0}))
-    write_gallery(tmp_path / "run" / "predictions.parquet", tmp_path / "gallery.png", num_videos=4, num_frames=5)
-    with Image.open(tmp_path / "gallery.png") as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=10**6)}
-        assert picture.height > 4 * 128
-        assert picture.width > 5 * 128
-    assert {(0x1A, 0x7F, 0x37), (0xCF, 0x22, 0x2E)} <= colours
+def test_callbacks_share_what_they_collect(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+    callbacks = [
+        PredictionWriter(tmp_path / "a", with_views=False), MultiViewEvaluation(tmp_path / "b"),
+        ConfusionMatrix(tmp_path / "c", ensemble="max"), MultiViewEvaluation(tmp_path / "d", ensemble="max"),
+    ]  # fmt: skip
+    run_test(make_data(), callbacks=callbacks)
+    assert [callback._scores is not None for callback in callbacks] == [True, False, True, False]
+    assert not (tmp_path / "d").exists()  # the first of its class is at work
+    narrow, wide = (parquet.read_schema(tmp_path / name / "predictions.parquet").names for name in "ab")
+    assert set(wide) - set(narrow) == {"view_scores", "clip_seconds"}
 
 
-def test_gallery_needs_its_videos(make_data: Make, run_test: Make, broken: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    rows = [line.split(",") for line in broken.read_text().splitlines()[1:3]]
-    for i, (path, _) in enumerate(rows):
-        (copy / f"{i}.mp4").write_bytes(Path(path).read_bytes())
-    (copy / "test.csv").write_text("".join(f"{i}.mp4,{label}\n" for i, (_, label) in enumerate(rows)))
-    run_test(make_data(test=str(copy / "test.csv")))
-    (copy / "1.mp4").unlink()
-    with pytest.raises(VideoDecodeError, match=r"copy/1\.mp4: the video is no longer where the test found it"):
-        write_gallery(tmp_path / "run" / "predictions.parquet", tmp_path / "gallery.png")
+def test_nothing_is_written_in_a_trial_run(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+    run_test(make_data(), callbacks=[MultiViewEvaluation()], fast_dev_run=True)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_gallery_needs_a_score(make_data: Make, run_test: Make, tmp_path: Path) -> None:
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    (tmp_path / "bad.csv").write_text("bad.mp4,0\n")
-    run_test(make_data(test=str(tmp_path / "bad.csv"), on_error="skip"))
-    with pytest.raises(MVitVideoError, match="no video of this test has a score"):
-        write_gallery(tmp_path / "run" / "predictions.parquet", tmp_path / "gallery.png")
+def test_mean_of_logits(make_data: Make, run_test: Make, oracle: Make, tmp_path: Path) -> None:
+    class WithLogits(oracle):
+        def test_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+            logits = torch.zeros(len(batch.label), 4)
+            logits[:, 0] = batch.view.float()
+            return super().test_step(batch, batch_idx) | {"logits": logits}
+
+    run_test(make_data(), WithLogits(), callbacks=[MultiViewEvaluation(tmp_path, ensemble="logit_mean")])
+    table = parquet.read_table(tmp_path / "predictions.parquet")
+    expected = torch.tensor([2.5, 0, 0, 0]).softmax(dim=0).tolist()
+    assert table["probabilities"][3].as_py() == pytest.approx(expected)
+    assert [scores[0] for scores in table["view_scores"][3].as_py()] == [0, 1, 2, 3, 4, 5]
+    assert table.schema.metadata[b"view_scores"] == b"logits"
+
+
+def test_mean_of_logits_needs_logits(make_data: Make, run_test: Make) -> None:
+    with pytest.raises(ConfigError, match="ensemble=logit_mean needs logits, which the task's test_step does not"):
+        run_test(make_data(), callbacks=[MultiViewEvaluation(ensemble="logit_mean")])
+
+
+@pytest.fixture
+def several(digits: Path, tmp_path: Path) -> Path:
+    """The digits with several labels each; the last one has none."""
+    file = tmp_path / "several.jsonl"
+    labels = [[0], [1, 2], [2], [0, 2], [1], [2], [0, 1], []]
+    table = load_annotations(digits / "val.csv")
+    rows = [{"path": str(table.locate(row)), "labels": labels[row]} for row in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_several_labels(
+    make_data: Make, run_test: Make, oracle: Make, several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Sigmoid(oracle):
+        """Sure of each label in one view only, which the largest score of the views tells and their mean does not."""
+
+        def test_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+            sure = (batch.view == 4)[:, None] & (batch.label > 0)
+            scores = torch.full((len(batch.label), 4), 0.5)
+            scores[:, :3][batch.label == 0] = 0.55
+            scores[:, :3][batch.label > 0] = 0.4
+            scores[:, :3][sure] = 0.9
+            return {"probabilities": scores}
+
+    trainer = run_test(make_data(test=str(several)), Sigmoid())
+    assert float(trainer.callback_metrics["test/mAP"]) == 100
+    table = parquet.read_table(tmp_path / "run" / "predictions.parquet")
+    assert table["label"].to_pylist() == [[0], [1, 2], [2], [0, 2], [1], [2], [0, 1], []]
+    assert table["probabilities"][1].as_py() == pytest.approx([0.55, 0.9, 0.9, 0.5])
+    assert table.schema.metadata[b"ensemble"] == b"max"
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["metrics"] == {"mAP": 100}
+    assert [one["num_videos"] for one in found["classes"]] == [3, 3, 4, 0]
+    assert [one["average_precision"] for one in found["classes"]] == [100, 100, 100, None]
+    assert not (tmp_path / "run" / "confusion.parquet").exists()
+    printed = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "mAP 100.00" in printed
+    trainer = run_test(make_data(test=str(several)), Sigmoid(), callbacks=[MultiViewEvaluation(ensemble="sum")])
+    assert float(trainer.callback_metrics["test/mAP"]) < 70
+
+
+def test_several_labels_have_no_confusion_matrix(make_data: Make, run_test: Make, several: Path) -> None:
+    with pytest.raises(ConfigError, match="ConfusionMatrix takes videos with one label each"):
+        run_test(make_data(test=str(several)), callbacks=[ConfusionMatrix()])
+
+
+def test_tells_what_a_temperature_does(
+    make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_test(make_data(test=str(digits / "train.csv")), oracle({0: 3}), callbacks=[PredictionWriter(tmp_path / "held")])
+    run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path / "run", temperature_from=str(tmp_path / "held"))])
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["metrics"]["ece"] == pytest.approx(30, abs=1e-3)  # as they are
+    told = found["temperature"]
+    assert (told["num_videos"], told["fitted_on"]) == (4, str(tmp_path / "held" / "predictions.parquet"))
+    assert told["value"] != pytest.approx(1, abs=0.05)
+    assert told["metrics"]["ece"] != pytest.approx(30, abs=1)
+    assert f"at temperature {told['value']:.3f}" in capsys.readouterr().out
+
+
+def test_no_temperature_from_the_tested_videos(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+    run_test(make_data(), callbacks=[PredictionWriter(tmp_path / "same")])
+    with pytest.raises(ConfigError, match=r"\.mp4 is among the videos of this test too; fit to others"):
+        run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path, temperature_from=str(tmp_path / "same"))])
+
+
+def test_no_temperature_from_nowhere(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no predictions\.parquet here"):
+        run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path, temperature_from=str(tmp_path))])

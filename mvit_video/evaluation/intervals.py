@@ -1,0 +1,56 @@
+"""How far a number would move had other videos been drawn: bootstrap intervals and a paired test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL, NUM_RESAMPLES, SEED = 0.95, 10_000, 0
+
+
+class Interval(NamedTuple):
+    """Bounds in percent."""
+
+    low: float
+    high: float
+
+
+def share_interval(num_hits: int, num_videos: int, *, level: float = LEVEL, seed: int = SEED) -> Interval:
+    """Percentile bootstrap interval of the percentage of hits.
+
+    To draw n videos anew, with replacement, of which h are hits is to draw the number of hits from a binomial
+    distribution with n trials of probability h / n: no video has to be touched.
+    """
+    hits = np.random.default_rng(seed).binomial(num_videos, num_hits / num_videos, NUM_RESAMPLES)
+    return _percentiles(100 * hits / num_videos, level)
+
+
+def paired_interval(
+    only_first: int, only_second: int, num_videos: int, *, level: float = LEVEL, seed: int = SEED
+) -> Interval:
+    """Percentile bootstrap interval of the second run's percentage minus the first's, videos drawn in pairs.
+
+    Args:
+        only_first: videos that only the first run has right.
+        only_second: videos that only the second run has right.
+    """
+    shares = np.array([only_first, only_second, num_videos - only_first - only_second]) / num_videos
+    counts = np.random.default_rng(seed).multinomial(num_videos, shares, NUM_RESAMPLES)
+    return _percentiles(100 * (counts[:, 1] - counts[:, 0]) / num_videos, level)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Probability of a split at least this uneven if neither run were better: McNemar's exact test, two-sided."""
+    num_discordant = only_first + only_second
+    ways, term = 0, 1  # whole numbers of any size: what they are divided by is beyond floating point
+    for k in range(min(only_first, only_second) + 1):
+        ways += term
+        term = term * (num_discordant - k) // (k + 1)
+    return min(1.0, 2 * ways / 2**num_discordant)
+
+
+def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

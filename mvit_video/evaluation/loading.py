@@ -1,0 +1,95 @@
+"""Predictions of an earlier test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from mvit_video.evaluation.scores import describe
+from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
+
+Key = tuple[str, float | None, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A `predictions.parquet` without the scores of its views.
+
+    Attributes:
+        keys: path, start and end of each video.
+        label: int64 class of each video; -1 where unknown, and everywhere when videos have several.
+        scored: whether a video has a score.
+        metadata: the setting of the test, as text.
+    """
+
+    file: Path
+    keys: list[Key]
+    label: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+    scored: NDArray[np.bool_]
+    is_multilabel: bool
+    metadata: dict[str, str]
+    _probabilities: pa.ChunkedArray
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Of the scored videos alone, `(videos, classes)`."""
+        values = self._probabilities.combine_chunks().drop_null()
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Name of each class, when known."""
+        return json.loads(self.metadata.get("class_names", "null"))
+
+    @property
+    def views(self) -> str:
+        """Views in words."""
+        return describe(ViewSpec(int(self.metadata["num_clips"]), int(self.metadata["num_crops"])))
+
+
+def load_predictions(source: str | Path) -> Predictions:
+    """Reads the predictions of a run.
+
+    Args:
+        source: a run folder, or a `predictions.parquet`.
+
+    Raises:
+        ConfigError: there is no such file.
+        MVitVideoError: it holds no predictions.
+    """
+    file = Path(source)
+    if file.is_dir():
+        file = file / "predictions.parquet"
+    if not file.is_file():
+        raise ConfigError(f"{source}: there is no {file.name} here; give the folder of a test, or its predictions")
+    columns = ["path", "start", "end", "label", "prediction", "probabilities", "status"]
+    try:
+        table = parquet.read_table(file, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MVitVideoError(f"{file}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+    lacking = [name for name in columns if name not in table.column_names]
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if lacking or "num_clips" not in metadata:
+        name = lacking[0] if lacking else "num_clips"
+        raise MVitVideoError(f"{file}: these are no predictions of a test of this version, {name} is lacking")
+    path, start, end = (table[name].to_pylist() for name in ("path", "start", "end"))
+    is_multilabel = pa.types.is_list(table.schema.field("label").type)
+    prediction = table["prediction"].to_numpy()
+    return Predictions(
+        file=file,
+        keys=list(zip(path, start, end, strict=True)),
+        label=np.full(len(path), -1) if is_multilabel else table["label"].to_numpy(),
+        prediction=prediction,
+        scored=prediction >= 0,
+        is_multilabel=is_multilabel,
+        metadata=metadata,
+        _probabilities=table["probabilities"],
+    )

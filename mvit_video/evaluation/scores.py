@@ -1,0 +1,262 @@
+"""Scores of views as they arrive in any number of processes, and the videos that they make up.
+
+Letters: N views of a batch, V videos, K views of a video, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mvit_video.types import ViewSpec
+
+Ensemble = Literal["sum", "logit_mean", "max"]
+T = TypeVar("T")
+
+_BLOCK_BYTES = 64 * 2**20  # what travels at a time, and on some backends through the memory of the device
+
+
+@dataclass(frozen=True, eq=False)
+class VideoViews:
+    """Videos with all their views, sorted by `video`.
+
+    Attributes:
+        video: `(V,)` row of the annotation table.
+        scores: `(V, K, C)` float32.
+        seconds: `(V, K, 2)` start and end of each view's clip, when the batches told.
+        num_repeated: views that more than one process had, as where a sampler pads; each counts once.
+    """
+
+    video: Tensor
+    scores: Tensor
+    seconds: NDArray[np.float64] | None = None
+    num_repeated: int = 0
+
+    def select(self, mask: Tensor) -> VideoViews:
+        """The videos where `mask` is true."""
+        if mask.all():  # no copy of what may be a gigabyte
+            return self
+        seconds = None if self.seconds is None else self.seconds[mask.numpy()]
+        return VideoViews(self.video[mask], self.scores[mask], seconds, self.num_repeated)
+
+
+@dataclass
+class _Share:
+    """What one process has seen, without the scores: row of the table, number of the view, times of the clip."""
+
+    video: NDArray[np.int64]
+    view: NDArray[np.int64]
+    seconds: NDArray[np.float64] | None
+
+
+@dataclass
+class ViewScores:
+    """Keeps the scores of the views that this process sees, in main memory.
+
+    They take 4 bytes x videos x views x classes over all processes together, and the same again on the first one when
+    they are gathered: 160 MB for Kinetics-400 with 5 clips x 1 crop, 1 GB with 10 clips x 3 crops.
+    """
+
+    num_views: int
+    num_classes: int
+    _scores: deque[NDArray[np.float32]] = field(default_factory=deque)
+    _shares: list[_Share] = field(default_factory=list)
+
+    def update(self, scores: Tensor, video: Tensor, view: Tensor, seconds: Tensor | None = None) -> None:
+        """Adds views: `(N, C)` scores, `(N,)` each of row of the table and number of the view, `(N, 2)` times."""
+        if len(video) == 0:
+            return
+        self._scores.append(scores.float().cpu().numpy())
+        times = None if seconds is None else seconds.double().cpu().numpy()
+        self._shares.append(_Share(video.cpu().numpy(), view.cpu().numpy(), times))
+
+    def gather(self, expected: NDArray[np.int64], name: Callable[[int], str]) -> VideoViews | None:
+        """The videos of all processes, on the first of them; None on the others. Forgets what it gathered.
+
+        Args:
+            expected: rows of which all views must be there, beside those of which there is one.
+            name: of the video in a row, for messages.
+
+        Raises:
+            RuntimeError: a view is missing, or one process saw it twice; on all processes.
+        """
+        shares = gather_objects(self._merged_shares())
+        places = on_first(lambda: _Places.of(shares, self.num_views, expected, name))
+        self._shares.clear()
+        if places is None:
+            while self._send_block():
+                pass
+            return None
+        scores = np.empty((len(places.videos) * self.num_views, self.num_classes), np.float32)
+        done = [0] * len(shares)
+        while blocks := self._send_block():
+            for rank, block in enumerate(blocks):
+                mine = slice(done[rank], done[rank] + len(block))
+                keep = places.keep[rank][mine]
+                scores[places.cell[rank][mine][keep]] = block[keep]
+                done[rank] += len(block)
+        return VideoViews(
+            torch.from_numpy(places.videos),
+            torch.from_numpy(scores).view(-1, self.num_views, self.num_classes),
+            places.fill(shares),
+            sum(int((~keep).sum()) for keep in places.keep),
+        )
+
+    def _merged_shares(self) -> _Share:
+        none = np.empty(0, np.int64)
+        times = [share.seconds for share in self._shares if share.seconds is not None]
+        return _Share(
+            np.concatenate([none, *(share.video for share in self._shares)]),
+            np.concatenate([none, *(share.view for share in self._shares)]),
+            np.concatenate(times) if times and len(times) == len(self._shares) else None,
+        )
+
+    def _send_block(self) -> list[NDArray[np.float32]]:
+        """The next scores of each process, on the first of them, and something on the others; nothing at the end."""
+        if not any(all_gather_objects(bool(self._scores))):
+            return []
+        taken = [np.empty((0, self.num_classes), np.float32)]
+        num_bytes = 0
+        while self._scores and num_bytes < _BLOCK_BYTES:
+            taken.append(self._scores.popleft())
+            num_bytes += taken[-1].nbytes
+        block = np.concatenate(taken)
+        return gather_objects(block) or [block]
+
+
+@dataclass
+class _Places:
+    """Where the views of each process go: their cell of `(V * K)`, and whether no process before had them."""
+
+    videos: NDArray[np.int64]
+    num_views: int
+    cell: list[NDArray[np.int64]]
+    keep: list[NDArray[np.bool_]]
+
+    @staticmethod
+    def of(shares: list[_Share], num_views: int, expected: NDArray[np.int64], name: Callable[[int], str]) -> _Places:
+        videos = np.unique(np.concatenate([expected, *(share.video for share in shares)]))
+        seen = np.zeros(len(videos) * num_views, bool)
+        cells, keeps = [], []
+        for share in shares:
+            outside = ((share.view < 0) | (share.view >= num_views)).nonzero()[0]
+            if outside.size:
+                row = outside[0]
+                raise RuntimeError(f"{name(int(share.video[row]))}: view {share.view[row]} of {num_views}")
+            cell = np.searchsorted(videos, share.video) * num_views + share.view
+            order = np.argsort(cell, kind="stable")
+            twice = order[1:][cell[order][1:] == cell[order][:-1]]
+            if twice.size:
+                row, count = twice[0], len(np.unique(share.video[twice]))
+                raise RuntimeError(
+                    f"{count} of {len(videos)} videos have a view that one process scored twice, first "
+                    f"{name(int(share.video[row]))}: view {share.view[row]} of {num_views}"
+                )
+            cells.append(cell)
+            keeps.append(~seen[cell])
+            seen[cell] = True
+        counts = seen.reshape(-1, num_views).sum(axis=1)
+        short = (counts < num_views).nonzero()[0]
+        if short.size:
+            raise RuntimeError(
+                f"{len(short)} of {len(videos)} videos lack views, first {name(int(videos[short[0]]))}: "
+                f"{counts[short[0]]} of {num_views}"
+            )
+        return _Places(videos, num_views, cells, keeps)
+
+    def fill(self, shares: list[_Share]) -> NDArray[np.float64] | None:
+        """The times of each view, `(V, K, 2)`."""
+        told = [share for share in shares if len(share.video)]
+        if not told or any(share.seconds is None for share in told):
+            return None
+        seconds = np.empty((len(self.videos) * self.num_views, 2))
+        for share, cell, keep in zip(shares, self.cell, self.keep, strict=True):
+            if share.seconds is not None:
+                seconds[cell[keep]] = share.seconds[keep]
+        return seconds.reshape(-1, self.num_views, 2)
+
+
+def combine(scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False) -> Tensor:
+    """Probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
+
+    Args:
+        scores: probabilities, or for "logit_mean" logits.
+        ensemble: "sum" is the mean of the probabilities, which ranks classes as their sum does; "logit_mean" the
+            softmax, or sigmoid, of the mean logits; "max" the largest probability of each class, scaled to a sum of 1
+            where a video has one label.
+
+    Source: SlowFast `TestMeter`, whose single precision sum depends on the order of the views; this one is in double
+    precision and in the order of the views (tests/evaluation/test_scores.py).
+    """
+    if ensemble == "max":
+        top = scores.amax(dim=1)
+        return top if multi_label else top / top.sum(dim=1, keepdim=True)
+    total = torch.zeros(scores.shape[0], scores.shape[2], dtype=torch.float64)
+    for view in range(scores.shape[1]):  # a copy of all views in double precision could be gigabytes
+        total += scores[:, view]
+    mean = total / scores.shape[1]
+    if ensemble == "logit_mean":
+        mean = mean.sigmoid() if multi_label else mean.softmax(dim=1)
+    return mean.float()
+
+
+def describe(views: ViewSpec) -> str:
+    """Views in words, such as "5 clips x 1 crop"."""
+    clips, crops = views.num_clips, views.num_crops
+    return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)}"
+
+
+def is_first() -> bool:
+    """Whether this is the first of the processes."""
+    return not _is_distributed() or torch.distributed.get_rank() == 0
+
+
+def gather_objects(share: Any) -> list[Any]:
+    """What each process gave, on the first of them; nothing on the others."""
+    if not _is_distributed():
+        return [share]
+    shares: list[Any] | None = [None] * torch.distributed.get_world_size() if is_first() else None
+    torch.distributed.gather_object(share, shares)
+    return shares or []
+
+
+def all_gather_objects(share: Any) -> list[Any]:
+    """What each process gave."""
+    if not _is_distributed():
+        return [share]
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, share)
+    return shares
+
+
+def on_first(make: Callable[[], T]) -> T | None:
+    """What `make` returns on the first process; None on the others. What it raises is raised on all."""
+    made, error = None, None
+    if is_first():
+        try:
+            made = make()
+        except Exception as raised:  # the others would wait for ever
+            error = raised
+    if (error := from_first(error)) is not None:
+        raise error
+    return made
+
+
+def from_first(value: T) -> T:
+    """The value of the first process, on all of them."""
+    if not _is_distributed():
+        return value
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

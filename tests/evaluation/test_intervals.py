@@ -1,0 +1,69 @@
+"""Bootstrap intervals against loops over videos, how often they hold the truth, and McNemar's test against SciPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvit_video.evaluation.intervals import mcnemar_exact, paired_interval, share_interval
+
+
+def resample(values: np.ndarray, num_resamples: int = 4000) -> np.ndarray:
+    """Means of videos drawn anew, one by one."""
+    rng = np.random.default_rng(1)
+    return np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)])
+
+
+@pytest.mark.parametrize(("num_hits", "num_videos"), [(60, 80), (1, 30), (0, 10), (10, 10)])
+def test_share_equals_a_loop_over_videos(num_hits: int, num_videos: int) -> None:
+    values = np.repeat([100.0, 0.0], [num_hits, num_videos - num_hits])
+    expected = np.quantile(resample(values), [0.025, 0.975])
+    assert share_interval(num_hits, num_videos) == pytest.approx(expected, abs=1.5 * 100 / num_videos)
+
+
+def test_pairs_equal_a_loop_over_videos() -> None:
+    values = np.repeat([-100.0, 100.0, 0.0], [12, 25, 63])
+    expected = np.quantile(resample(values), [0.025, 0.975])
+    assert paired_interval(12, 25, 100) == pytest.approx(expected, abs=1.5)
+
+
+def test_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng, truth, num_videos = np.random.default_rng(0), 0.7, 300
+    held = 0
+    for hits in rng.binomial(num_videos, truth, 1000):
+        low, high = share_interval(int(hits), num_videos)
+        held += low <= 100 * truth <= high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_paired_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng, shares, num_videos = np.random.default_rng(0), [0.1, 0.14, 0.76], 400
+    held = 0
+    for first, second, _ in rng.multinomial(num_videos, shares, 1000):
+        low, high = paired_interval(int(first), int(second), num_videos)
+        held += low <= 4 <= high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def test_levels_are_nested() -> None:
+    wide, narrow = share_interval(70, 100, level=0.99), share_interval(70, 100, level=0.8)
+    assert wide.low < narrow.low < 70 < narrow.high < wide.high
+
+
+def test_seeds_repeat_and_differ() -> None:
+    assert share_interval(70_000, 99_999) == share_interval(70_000, 99_999)
+    assert share_interval(70_000, 99_999) != share_interval(70_000, 99_999, seed=1)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_equals_scipy(first: int, second: int) -> None:
+    stats = pytest.importorskip("scipy.stats")  # came with scikit-learn
+    expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar_exact(first, second) == pytest.approx(expected)
+    assert mcnemar_exact(second, first) == mcnemar_exact(first, second)
+
+
+def test_mcnemar_of_thousands() -> None:
+    assert mcnemar_exact(5000, 5000) == 1
+    assert mcnemar_exact(2000, 8000) == 0  # beyond the smallest number of floating point
+    assert 0 < mcnemar_exact(4800, 5200) < 1e-3
