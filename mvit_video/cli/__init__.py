@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mvit_video import __version__
-from mvit_video.cli.runs import with_found_configs
+from mvit_video.cli.configs import with_found_configs
 from mvit_video.types import ConfigError, MVitVideoError
 
 

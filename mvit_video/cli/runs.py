@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import mvit_video
 from mvit_video.types import CheckpointError, ConfigError
 
-PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
-if not PACKAGED_CONFIGS.is_dir():  # a source tree keeps them beside the package
-    PACKAGED_CONFIGS = PACKAGED_CONFIGS.parents[1] / "configs"
 _VERSION = re.compile(r"version_(\d+)")
-
-
-def find_config(name: str) -> str:
-    """The config file of that name: as it is, or else the package's own copy of `configs/<name>`.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    if os.path.exists(name):
-        return name
-    packaged = PACKAGED_CONFIGS / Path(name).name
-    if Path(name).parent in (Path("configs"), Path()) and packaged.is_file():
-        return str(packaged)
-    ours = sorted(path.name for path in PACKAGED_CONFIGS.glob("*.yaml"))
-    hint = f"; the package has configs/{{{','.join(ours)}}}" if ours else ""
-    raise ConfigError(f"-c {name}: there is no such file{hint}")
-
-
-def with_found_configs(words: Sequence[str]) -> list[str]:
-    """Words of a command line with each config file where it is.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    found = list(words)
-    for i, word in enumerate(words):
-        if word in ("-c", "--config") and i + 1 < len(words):
-            found[i + 1] = find_config(words[i + 1])
-        elif word.startswith("--config="):
-            found[i] = "--config=" + find_config(word.removeprefix("--config="))
-    return found
 
 
 def run_name(configs: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ from mvit_video.training import (
     TERMINATION_SIGNALS,
     AtomicCheckpointIO,
     BestCheckpoint,
+    Curves,
     DecodingRecord,
     EpochLine,
     FailureList,
@@ -40,6 +41,7 @@ from mvit_video.training import (
     ProgressBar,
     RunRecord,
     StepSeed,
+    StepTimes,
     StopAtFailureRate,
     StopAtNonFinite,
     StopBetweenSteps,
@@ -117,11 +119,11 @@ class Parser(LightningArgumentParser):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes `config.yaml` without the checkpoint of this run, which `run.json` tells: another run has its own."""
+    """Writes `config.yaml`, which stands alone: without a base, and without the checkpoint that `run.json` tells."""
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
         config = config.clone()
-        config.ckpt_path = None
+        config.ckpt_path = config.base = None
         super().__init__(parser, config, **options)
 
 
@@ -138,6 +140,9 @@ class VideoCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to no class."""
+        parser.add_argument(
+            "--base", type=str | None, help="config file that this one is a delta on, relative to this one's folder"
+        )
         parser.add_argument(
             "--checkpoint_every_n_steps",
             type=int | None,
@@ -260,16 +265,14 @@ class VideoCLI(LightningCLI):
             callbacks.append(DecodingRecord(self.run_folder))
         if self.subcommand != "fit":
             return callbacks
-        callbacks += [Throughput(), EpochLine(self.run_folder if writes else None), self._stopper]
+        callbacks += [Throughput(), StepTimes(), EpochLine(self.run_folder if writes else None), self._stopper]
         if writes:
-            callbacks.append(FailureList(self.run_folder))
+            callbacks += [FailureList(self.run_folder), Curves(self.run_folder)]
         callbacks += [StopAtFailureRate(), StopAtNonFinite(self._checkpoint("last_good") if writes else None)]
         if seed is not None:
             callbacks.append(StepSeed(seed))
         if config.trainer.enable_checkpointing is not False:
-            callbacks.append(LastCheckpoint(config.checkpoint_every_n_steps))
-            if config.data.val is not None:
-                callbacks.append(BestCheckpoint())
+            callbacks += [LastCheckpoint(config.checkpoint_every_n_steps), BestCheckpoint()]
         return callbacks
 
     def _loggers(self) -> list[Any]:

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.dataset import OnError, VideoDataset
+from mvit_video.data.holdout import hold_out, split_folders
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling
@@ -34,7 +36,9 @@ class VideoDataModule(L.LightningDataModule):
         train: annotations, such as a file with `path label` per line or a folder of class folders.
         val: as `train`.
         test: as `train`; None takes the videos of `val`.
-        root: folder that relative paths start from; None is the folder of each annotation file.
+        root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
+            `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
+            without the latter a fifth of each class is held out for validation and test.
         allow_outside: annotations may name videos outside of that folder.
         class_names: all classes in the order of their numbers, or a file with one per line; None takes those of the
             training annotations, or of a checkpoint that is loaded.
@@ -55,6 +59,7 @@ class VideoDataModule(L.LightningDataModule):
         index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
             the one that came with the annotations, if any.
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
+        max_failure_rate: share of skipped videos above which training stops.
         frame_order: order of the frames of each clip at test.
         seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
             nothing was seeded.
@@ -82,6 +87,7 @@ class VideoDataModule(L.LightningDataModule):
         decode_short_side: int | None = None,
         index_cache: str | None = None,
         on_error: OnError = "raise",
+        max_failure_rate: float = 1.0,
         frame_order: FrameOrder = "forward",
         seed: int | None = None,
     ) -> None:
@@ -106,14 +112,27 @@ class VideoDataModule(L.LightningDataModule):
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend: Backend = backend
         self.decode_short_side, self.index_cache = decode_short_side, index_cache
+        if not 0 <= max_failure_rate <= 1:
+            raise ConfigError(f"data.max_failure_rate must be between 0 and 1, got {max_failure_rate}")
         self.on_error: OnError = on_error
+        self.max_failure_rate = max_failure_rate
         # where Lightning keeps it, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
+        self._holds_out = False
+        if root is not None and train is val is test is None:
+            self.root, folders = None, split_folders(root)
+            self._holds_out = folders is None
+            self.sources = folders or {"train": root, "val": root, "test": root}
         self.tables: dict[Split, VideoTable] = {}
+
+    @property
+    def clips_per_batch(self) -> int:
+        """Clips in a batch of training, on each device."""
+        return self.batch_size * self.train_view.augment.repeats
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -154,7 +173,7 @@ class VideoDataModule(L.LightningDataModule):
         self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
         if stage == "fit":
             self._check_train(self.tables["train"])
-            if self.sources["val"] is None and self.trainer is not None:
+            if not len(self.tables.get("val", ())) and self.trainer is not None:
                 self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,7 +221,8 @@ class VideoDataModule(L.LightningDataModule):
         if not may_exist(source):
             raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
         names = self.given_names if class_names is None else class_names
-        return load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
+        table = load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
+        return table.take(hold_out(table)[split != "train"]) if self._holds_out else table
 
     def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
         """The classes in the order of their numbers, and where they come from: what is trained on leads."""
@@ -231,11 +251,15 @@ class VideoDataModule(L.LightningDataModule):
         if unknown.size and not table.is_multilabel:
             raise ConfigError(f"data.train: {table.path(unknown[0])} has label -1 (unknown); training needs a class")
         num_processes = self.trainer.world_size if self.trainer is not None else 1
-        if len(table) < self.batch_size * num_processes:
-            raise ConfigError(
-                f"data.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} "
-                "videos of data.train; lower it"
+        fitting = len(table) // num_processes
+        if fitting < self.batch_size:
+            if not fitting:
+                raise ConfigError(f"data.train has {len(table)} video(s), fewer than the {num_processes} devices")
+            rank_zero_warn(
+                f"data.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} videos "
+                f"of data.train: batches have {fitting}"
             )
+            self.batch_size = fitting
 
     def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
         table = self.tables[split]

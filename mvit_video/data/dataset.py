@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
+from mvit_video.data.readers.picture import PictureReader, is_picture
 from mvit_video.data.trimming import trim
 from mvit_video.data.views import Views
 from mvit_video.types import VideoDecodeError
@@ -40,7 +41,7 @@ class Decode(NamedTuple):
     """
 
     video: int
-    backend: Backend
+    backend: str
     reason: str
     damaged: bool | None
 
@@ -144,6 +145,8 @@ class VideoDataset(Dataset[VideoItem]):
 
     def _open(self, source: Path | bytes) -> VideoReader:
         short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
+        if self.views.num_frames == 1 and isinstance(source, Path) and is_picture(source):
+            return PictureReader(source, short_side)
         return open_video(source, self.backend, short_side=short_side, index_cache=self.index_cache)
 
     def _label(self, row: int) -> int | Tensor:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
 from mvit_video.types import ConfigError
@@ -51,15 +50,17 @@ def check_policy(policy: str) -> None:
     Raises:
         ConfigError: names it.
     """
-    _transform(policy)
-
-
-@lru_cache
-def _transform(policy: str) -> Any:
     if not _POLICY.fullmatch(policy):  # timm leaves out what it does not understand
         raise ConfigError(
             f"augment.randaugment={policy!r} is no policy of RandAugment; write it as rand-m7-n4-mstd0.5-inc1"
         )
+
+
+@lru_cache
+def _transform(policy: str) -> Any:
+    from timm.data.auto_augment import rand_augment_transform  # slow, and of use to training alone
+
+    check_policy(policy)
     return rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC})
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from mvit_video.data.erasing import Erasing
+from mvit_video.data.randaugment import check_policy, randaugment_clip
 from mvit_video.data.sampling import spatial_crops
 from mvit_video.types import ConfigError
 
@@ -31,12 +33,16 @@ class Augment:
         scale: share of the frame's area that a random crop covers, lowest and highest.
         aspect: width over height of a random crop, lowest and highest.
         flip: probability of a mirrored clip; 0 where left and right matter.
+        randaugment: policy of colour and geometry in timm's words, such as `rand-m7-n4-mstd0.5-inc1`; None is none.
+        erasing: a box of noise; None is none.
         repeats: differently augmented copies of each decoded clip (repeated augmentation).
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    randaugment: str | None = None
+    erasing: Erasing | None = None
     repeats: int = 1
 
     def __post_init__(self) -> None:
@@ -46,6 +52,8 @@ class Augment:
             raise ConfigError(f"augment.aspect must be 0 < low <= high, got {list(self.aspect)}")
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"augment.flip must be between 0 and 1, got {self.flip}")
+        if self.randaugment is not None:
+            check_policy(self.randaugment)
         if self.repeats < 1:
             raise ConfigError(f"augment.repeats must be at least 1, got {self.repeats}")
 
@@ -88,11 +96,13 @@ def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Ge
 def augment_clip(
     frames: Tensor, crop_size: int, augment: Augment, normalize: Normalize, rng: np.random.Generator
 ) -> Tensor:
-    """One random crop and flip of a clip, resized; `(T, H, W, 3)` bytes to `(3, T, S, S)` float.
+    """One augmented copy of a clip; `(T, H, W, 3)` bytes to `(3, T, S, S)` float.
 
     Args:
         rng: the only source of chance; torch's global random state is neither read nor changed.
     """
+    if augment.randaugment is not None:
+        frames = randaugment_clip(frames, augment.randaugment, rng)
     top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
     crop = F.resized_crop(
         frames.permute(0, 3, 1, 2), top, left, height, width, [crop_size, crop_size],
@@ -101,7 +111,8 @@ def augment_clip(
     if rng.random() < augment.flip:
         crop = crop.flip(-1)
     clip = torch.empty((3, *crop.shape[:1], crop_size, crop_size), dtype=torch.float32)
-    return normalize.apply_(clip.copy_(crop.transpose(0, 1)))
+    normalize.apply_(clip.copy_(crop.transpose(0, 1)))
+    return clip if augment.erasing is None else augment.erasing.apply_(clip, rng)
 
 
 def crop_views(

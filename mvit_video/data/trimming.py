@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers import Backend, VideoReader
+from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import frames_within
 from mvit_video.types import VideoDecodeError
 
@@ -50,7 +50,7 @@ class _TrimmedReader:
         self.timestamps: NDArray[np.float64] = begins[first:stop] - begins[first]
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> str:
         """Library that decodes."""
         return self._reader.backend
 

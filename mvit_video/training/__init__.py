@@ -3,10 +3,12 @@
 from mvit_video.training.callbacks import EpochLine, ProgressBar, RunRecord, StepSeed, Throughput
 from mvit_video.training.checkpoint_io import AtomicCheckpointIO
 from mvit_video.training.checkpoints import BestCheckpoint, LastCheckpoint
+from mvit_video.training.curves import Curves
 from mvit_video.training.failures import DecodingRecord, FailureList
 from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
 from mvit_video.training.schedule import Schedule
+from mvit_video.training.step_times import StepTimes
 from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps, TrainingError
 from mvit_video.training.task import Task
 
@@ -14,6 +16,7 @@ __all__ = [
     "TERMINATION_SIGNALS",
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "Curves",
     "DecodingRecord",
     "EpochLine",
     "FailureList",
@@ -23,6 +26,7 @@ __all__ = [
     "RunRecord",
     "Schedule",
     "StepSeed",
+    "StepTimes",
     "StopAtFailureRate",
     "StopAtNonFinite",
     "StopBetweenSteps",

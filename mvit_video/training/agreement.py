@@ -17,7 +17,7 @@ def make_head_for_data(data: Any, net: Any) -> None:
     rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
 
 
-def check_data_fit_net(data: Any, net: nn.Module, multi_label: bool) -> None:
+def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: str) -> None:
     """Compares what a datamodule yields with what a net takes.
 
     Raises:
@@ -44,7 +44,8 @@ def check_data_fit_net(data: Any, net: nn.Module, multi_label: bool) -> None:
             f"{data.example_of(data.num_classes - 1)} has label {data.num_classes - 1} but model.net.num_classes="
             f"{num_classes}: correct the label or set model.net.num_classes to {data.num_classes}"
         )
-    if data.class_names is not None and data.num_classes < num_classes:  # meant for a part of a data set at most
+    # a test of some classes is as it should be, training with a head too wide is meant for part of a data set at most
+    if stage == "fit" and data.class_names is not None and data.num_classes < num_classes:
         rank_zero_warn(
             f"the annotations name {data.num_classes} classes but model.net.num_classes={num_classes}: "
             f"set model.net.num_classes to {data.num_classes}"

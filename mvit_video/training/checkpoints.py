@@ -67,6 +67,8 @@ class BestCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks the task what its score is, and remembers which process copies and warns."""
         super().setup(trainer, pl_module, stage)
+        if not trainer.enable_validation:
+            self.save_top_k = 0  # nothing is the best
         self.monitor = next(iter(getattr(pl_module, "val_metrics", {})), self.monitor)
         self._speaks = trainer.is_global_zero
 

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
 from mvit_video.data.mixing import Mixing
@@ -88,7 +91,7 @@ class Task(LightningModule):
             if self.net.num_classes == 0:
                 make_head_for_data(data, self.net)
                 self._count_classes()
-            check_data_fit_net(data, self.net, self.multi_label)
+            check_data_fit_net(data, self.net, multi_label=self.multi_label, stage=stage)
         self.speed.apply(self.net)
 
     def on_fit_start(self) -> None:
@@ -131,10 +134,10 @@ class Task(LightningModule):
         if self.multi_label:
             known = known.all(dim=1)
         if known.any():
-            logits, label = self._logits(batch.clip[known]), batch.label[known]
-            self.val_loss.update(self._loss(logits, self._target(label)), len(label))
+            logits, target = self._logits(batch.clip[known]), self._target(batch.label[known])
+            self.val_loss.update(self._loss(logits, target), len(target))
             for metric in self.val_metrics.values():
-                cast(Metric, metric).update(logits, label)
+                cast(Metric, metric).update(logits, target if self.multi_label else target.argmax(dim=1))
         # Also after an empty batch: a process that logs nothing would not take part in the reduction.
         self.log("val/loss", self.val_loss)
         for name, metric in self.val_metrics.items():
@@ -153,6 +156,29 @@ class Task(LightningModule):
         scale_rates(optimizer)
         self._run = RunSchedule(self.schedule, optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._run.scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips gradients, those of fused optimisers too.
+
+        Raises:
+            ConfigError: the optimiser scales gradients itself, as fused ones do with float16.
+        """
+        plugin = self.trainer.precision_plugin
+        if not isinstance(plugin, MixedPrecision) or not getattr(optimizer, "_step_supports_amp_scaling", False):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif plugin.scaler is None:  # Lightning refuses for the sake of a scaler that bfloat16 does without
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0, algorithm)
+        elif gradient_clip_val:
+            raise ConfigError(
+                f"trainer.gradient_clip_val={gradient_clip_val} with trainer.precision=16-mixed needs an optimiser "
+                "that is not fused: set model.optimizer.init_args.fused to false, or the precision to bf16-mixed"
+            )
 
     def on_train_start(self) -> None:
         """Lays the schedule over the run.
@@ -186,7 +212,9 @@ class Task(LightningModule):
 
     def _target(self, label: Tensor) -> Tensor:
         """Share of each class, `(B, num_classes)`."""
-        return label if self.multi_label else F.one_hot(label, self.num_classes).float()
+        if self.multi_label:  # the annotations may not speak of the last classes
+            return F.pad(label, (0, self.num_classes - label.shape[1]))
+        return F.one_hot(label, self.num_classes).float()
 
     def _mixed(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         target = self._target(batch.label)

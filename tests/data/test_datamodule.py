@@ -11,6 +11,7 @@ import torch
 
 from mvit_video.data import ClipBatch
 from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.transforms import Augment
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError, VideoDecodeError, ViewSpec
 
 pytestmark = [
@@ -158,11 +159,18 @@ def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_pat
         VideoDataModule(train=str(tmp_path / "bad.txt"), **SMALL).setup("fit")
 
 
-def test_training_needs_labels_and_a_full_batch(listed: Callable[..., str]) -> None:
+def test_training_needs_labels(listed: Callable[..., str]) -> None:
     with pytest.raises(ConfigError, match=r"1\.mp4 has label -1"):
         VideoDataModule(train=listed(0, -1), **SMALL).setup("fit")
-    with pytest.raises(ConfigError, match=r"data\.batch_size=4 on 1 device\(s\) is more than the 2 videos"):
-        VideoDataModule(train=listed(0, 1), **SMALL | {"batch_size": 4}).setup("fit")
+
+
+def test_batches_of_a_few_videos_shrink_and_say_so(listed: Callable[..., str]) -> None:
+    data = VideoDataModule(train=listed(0, 1), augment=Augment(repeats=3), **SMALL | {"batch_size": 4})
+    assert data.clips_per_batch == 12
+    with pytest.warns(UserWarning, match=r"data\.batch_size=4 on 1 device\(s\) is more than the 2 videos .* have 2"):
+        data.setup("fit")
+    assert data.clips_per_batch == 6
+    assert [len(batch.label) for batch in data.train_dataloader()] == [6]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvit_video.data.erasing import Erasing
 from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views, random_crop_box
 from mvit_video.types import ConfigError
 
@@ -112,3 +115,20 @@ def test_impossible_augmentation_is_refused(settings: dict, value: str) -> None:
 def test_impossible_normalisation_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"std .* \[0\.0, 1\.0, 1\.0\]"):
         Normalize(std=(0.0, 1.0, 1.0))
+
+
+def test_randaugment_and_erasing_ride_along() -> None:
+    frames = torch.randint(0, 256, (4, 40, 50, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = Augment(scale=(1.0, 1.0), aspect=(1.25, 1.25), flip=0.0)
+    erasing = Erasing(probability=1.0)
+
+    def clip(augment: Augment) -> torch.Tensor:
+        return augment_clip(frames, 32, augment, Normalize(), np.random.default_rng(5))
+
+    base, erased = clip(plain), clip(replace(plain, erasing=erasing))
+    changed = (base != erased).any(dim=0)
+    assert 0 < changed.float().mean() < 0.5
+    assert (changed == changed[:1]).all()  # one box in all frames
+    assert not torch.equal(base, clip(replace(plain, randaugment="rand-m9-n4-p1")))
+    with pytest.raises(ConfigError, match=r"augment\.randaugment='strong' is no policy"):
+        Augment(randaugment="strong")

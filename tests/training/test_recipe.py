@@ -218,3 +218,21 @@ def test_a_net_without_a_head_gets_one_for_the_classes_of_the_data(
     again = task()
     fit(make_trainer(max_epochs=1), again, data, tmp_path / "last.ckpt")
     assert torch.equal(again.net.head.projection.weight, trained.net.head.projection.weight)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_fused_optimizers_are_clipped(make_task: Make, make_trainer: Make, tiny_data: Make, precision: str) -> None:
+    class Norms(Callback):
+        def __init__(self) -> None:
+            self.norms: list[float] = []
+
+        def on_before_zero_grad(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            if gradients:
+                self.norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    norms = Norms()
+    task = make_task(optimizer=partial(torch.optim.AdamW, lr=0.01, fused=True))
+    fit(make_trainer(norms, max_epochs=1, precision=precision, gradient_clip_val=0.01), task, tiny_data())
+    assert norms.norms
+    assert max(norms.norms) == pytest.approx(0.01, rel=0.01)

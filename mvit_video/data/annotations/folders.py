@@ -1,8 +1,9 @@
-"""Folders that hold one folder of videos per class."""
+"""Folders that hold one folder of videos, or of pictures, per class."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_video
 from mvit_video.data.annotations.rows import Rows
+from mvit_video.data.readers.picture import is_picture
 from mvit_video.types import AnnotationError
 
 
 def read_folders(folder: Path, *, need_all: bool) -> Rows:
-    """Videos in the folders of a folder; the folders' names, sorted, are the classes.
+    """Videos in the folders of a folder, or pictures where there are no videos; their names, sorted, are the classes.
 
     Args:
         need_all: whether a folder without videos is an error.
@@ -27,7 +29,9 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        videos = [_videos_in(folder / name) for name in names]
+        videos = [_files_in(folder / name, is_video) for name in names]
+        if not any(map(len, videos)):
+            videos = [_files_in(folder / name, is_picture) for name in names]
     except OSError as error:
         raise AnnotationError(error.filename, 0, f"cannot be listed ({error.strerror})") from None
     if not any(map(len, videos)):
@@ -48,9 +52,9 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     )
 
 
-def _videos_in(folder: Path) -> pa.Array:
+def _files_in(folder: Path, is_wanted: Callable[[str], bool]) -> pa.Array:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if is_video(entry.name) and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if is_wanted(entry.name) and not entry.name.startswith(".")]
     strange = next((name for name in names if not is_utf8(f"{folder.name}/{name}")), None)
     if strange is not None:
         raise AnnotationError(folder, 0, f"holds a video whose name is no UTF-8: {os.fsencode(strange)!r}; rename it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -92,3 +92,20 @@ class VideoTable:
         if self.spans is None or np.isnan(self.spans[row, 0]):
             return None
         return float(self.spans[row, 0]), float(self.spans[row, 1])
+
+    def take(self, rows: NDArray[np.int64]) -> VideoTable:
+        """The table of some of the videos.
+
+        Raises:
+            ValueError: they lie in an archive, which knows them by their rows here.
+        """
+        if self.archive is not None:
+            raise ValueError("videos in an archive cannot be taken out of their table")
+        wanted = pa.array(rows)
+        return replace(
+            self,
+            paths=self.paths.take(wanted),
+            labels=self.labels[rows],
+            multi_labels=None if self.multi_labels is None else self.multi_labels.take(wanted),
+            spans=None if self.spans is None else self.spans[rows],
+        )

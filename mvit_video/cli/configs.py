@@ -1,0 +1,79 @@
+"""Where the config files of a command line are, and which others they are deltas on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mvit_video
+from mvit_video.types import ConfigError
+
+PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
+if not PACKAGED_CONFIGS.is_dir():  # a source tree keeps them beside the package
+    PACKAGED_CONFIGS = PACKAGED_CONFIGS.parents[1] / "configs"
+
+
+def find_config(name: str) -> str:
+    """The config file of that name: as it is, or else the package's own copy of `configs/<name>`.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if os.path.exists(name):
+        return name
+    packaged = PACKAGED_CONFIGS / Path(name).name
+    if Path(name).parent in (Path("configs"), Path()) and packaged.is_file():
+        return str(packaged)
+    ours = sorted(path.name for path in PACKAGED_CONFIGS.glob("*.yaml"))
+    hint = f"; the package has configs/{{{','.join(ours)}}}" if ours else ""
+    raise ConfigError(f"-c {name}: there is no such file{hint}")
+
+
+def with_found_configs(words: Sequence[str]) -> list[str]:
+    """Words of a command line with each config file where it is, and before it the one that its key `base` names.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, _, name = word.partition("=")
+        if word in ("-c", "--config"):
+            name = next(rest, "")
+        elif option != "--config":
+            found.append(word)
+            continue
+        path = find_config(name)
+        for file in [*_bases(path), path]:
+            found += ["--config", file]
+    return found
+
+
+def _bases(path: str) -> list[str]:
+    """Files that a config is a delta on, the most general first."""
+    files = [path]
+    while (base := _read_base(files[0])) is not None:
+        path = str(Path(files[0]).parent / base)
+        if not os.path.isfile(path):
+            raise ConfigError(f"{files[0]}: base: {base}: there is no {path}")
+        if path in files:
+            raise ConfigError(f"{files[0]}: base: {path} is a delta on itself")
+        files.insert(0, path)
+    return files[:-1]
+
+
+def _read_base(path: str) -> str | None:
+    import yaml  # slow, and of use to few verbs
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings: Any = yaml.safe_load(file)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # the parser will say what is wrong with it
+    base = settings.get("base") if isinstance(settings, dict) else None
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{path}: base must name a config file, got {base!r}")
+    return base

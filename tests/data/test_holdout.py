@@ -1,0 +1,84 @@
+"""A folder of one's own: which videos train, which validate, with nothing but `data.root` set."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.arrow import as_strings
+from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.holdout import hold_out
+from mvit_video.types import ClipSpec, ConfigError
+
+pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers")]
+
+SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path, barcode_video: Path) -> Callable[..., Path]:
+    def make(**counts: int) -> Path:
+        for name, count in counts.items():
+            folder = tmp_path / "videos" / name.replace("__", "/")
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{i}.mp4").symlink_to(barcode_video)
+        return tmp_path / "videos"
+
+    return make
+
+
+def paths(data: VideoDataModule, split: str) -> set[str]:
+    return set(data.tables[split].paths.to_pylist())  # type: ignore[index]
+
+
+def test_a_fifth_of_each_class_is_held_out(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(bow=10, run=3, sit=1)
+    data = VideoDataModule(root=str(root), **SMALL)
+    data.setup("fit")
+    data.setup("test")
+    train, val = paths(data, "train"), paths(data, "val")
+    assert {name: sum(path.startswith(name) for path in val) for name in ("bow", "run", "sit")} == {
+        "bow": 2, "run": 1, "sit": 0,
+    }  # fmt: skip
+    assert not train & val
+    assert len(train | val) == 14
+    assert paths(data, "test") == val
+    assert data.class_names == ("bow", "run", "sit")
+    again = VideoDataModule(root=str(root), **SMALL)
+    again.setup("test")
+    assert paths(again, "test") == val
+    assert again.tables["test"].labels.tolist() == data.tables["test"].labels.tolist()
+
+
+def test_folders_named_after_the_splits(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(train__bow=2, train__run=2, val__bow=1, val__run=1)
+    data = VideoDataModule(root=str(root), **SMALL)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (4, 2, 2)
+
+
+def test_nothing_is_held_out_of_single_videos(make_folder: Callable[..., Path]) -> None:
+    data = VideoDataModule(root=str(make_folder(bow=1, run=1)), **SMALL)
+    data.setup("fit")
+    assert (len(data.tables["train"]), len(data.tables["val"])) == (2, 0)
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no .*nothing"):
+        VideoDataModule(root=str(tmp_path / "nothing"), **SMALL).setup("fit")
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
+def test_the_split_is_a_partition_and_leaves_every_class_in_training(labels: list[int]) -> None:
+    table = VideoTable(as_strings([f"{i}.mp4" for i in range(len(labels))]), np.array(labels), None, Path())
+    train, held = hold_out(table)
+    assert sorted([*train, *held]) == list(range(len(labels)))
+    for label in set(labels):
+        count = labels.count(label)
+        assert (table.labels[held] == label).sum() == (0 if count == 1 else -(-count // 5))

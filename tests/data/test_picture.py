@@ -1,0 +1,85 @@
+"""Pictures as videos of one frame."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvit_video.data import VideoReader
+from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.readers.picture import PictureReader
+from mvit_video.data.transforms import Augment
+from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
+
+pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers")]
+
+
+def picture(height: int = 48, width: int = 64) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return np.stack([3 * x, 4 * y, x + y], axis=-1).astype(np.uint8)
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    with PictureReader(tmp_path / "a.png") as reader:
+        assert isinstance(reader, VideoReader)
+        assert (reader.num_frames, reader.height, reader.width, reader.codec) == (1, 48, 64, "png")
+        frames = reader.get_frames([0, 0])
+        assert torch.equal(frames, torch.from_numpy(np.stack([picture()] * 2)))
+        with pytest.raises(VideoDecodeError, match=r"a\.png: frame 1 is out of range, it has 1 frame"):
+            reader.get_frames([1])
+
+
+def test_orientation_palettes_and_size(tmp_path: Path) -> None:
+    image = Image.fromarray(picture())
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert torch.equal(
+        PictureReader(tmp_path / "turned.png").get_frames([0])[0], torch.from_numpy(np.rot90(picture(), -1).copy())
+    )
+    image.convert("P").save(tmp_path / "palette.png")
+    assert PictureReader(tmp_path / "palette.png").get_frames([0]).shape == (1, 48, 64, 3)
+    image.convert("CMYK").save(tmp_path / "print.jpg")
+    small = PictureReader(tmp_path / "print.jpg", short_side=24)
+    assert (small.height, small.width) == (24, 32)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", None])
+def test_what_is_no_picture(tmp_path: Path, data: bytes | None) -> None:
+    if data is not None:
+        (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(VideoDecodeError, match=r"a\.jpg: cannot be read as a picture"):
+        PictureReader(tmp_path / "a.jpg")
+
+
+def test_a_truncated_picture(tmp_path: Path) -> None:
+    Image.fromarray(picture(200, 200)).save(tmp_path / "whole.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    with pytest.raises(VideoDecodeError, match="truncated"):
+        PictureReader(tmp_path / "a.jpg")
+
+
+def test_folders_of_pictures_train_and_test(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(2):
+                Image.fromarray(picture()).save(tmp_path / split / name / f"{i}.jpg")
+    data = VideoDataModule(
+        train=str(tmp_path / "train"), val=str(tmp_path / "val"), clip=ClipSpec(1, 1), crop_size=32, batch_size=4,
+        num_workers=0, augment=Augment(randaugment="rand-m9-n2"), views=ViewSpec(1, 1, 40),
+    )  # fmt: skip
+    data.setup("fit")
+    data.setup("test")
+    batch = next(iter(data.train_dataloader()))
+    assert batch.clip.shape == (4, 3, 1, 32, 32)
+    assert sorted(batch.label.tolist()) == [0, 0, 1, 1]
+    assert {decode.backend for decode in batch.decodes} == {"pillow"}
+    expected = torch.from_numpy(picture()).permute(2, 0, 1)
+    found = next(iter(data.test_dataloader()))
+    assert found.clip.shape == (1, 3, 1, 32, 32)
+    mean = float(found.clip[0].mean() * 0.225 + 0.45) * 255
+    assert mean == pytest.approx(float(expected.float().mean()), rel=0.1)
