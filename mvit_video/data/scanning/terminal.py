@@ -64,7 +64,7 @@ def _print_duplicates(summary: Summary, console: Console) -> None:
         return
     num_files = sum(len(group.paths) for group in summary.duplicates)
     contradictory = [group for group in summary.duplicates if group.is_contradictory]
-    text = f"{len(summary.duplicates):,} groups of equal files ({num_files:,} files)"
+    text = f"equal files: {num_files:,}, groups of them: {len(summary.duplicates):,}"
     console.print(Text(f"{text}, {len(contradictory):,} with contradictory labels" if contradictory else text))
     for group in contradictory[:_ROWS_SHOWN]:
         pairs = zip(group.paths, group.labels, strict=True)

@@ -94,7 +94,7 @@ def test_the_terminal_shows_the_same(summary: Summary, tmp_path: Path) -> None:
     shown = (tmp_path / "shown").read_text()
     for text in (
         "2,500",
-        "1 classes have no usable video",
+        "1 of them without a usable video",
         "400 classes: 9 videos in the median",
         "not decord: an edit",
     ):
