@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mvit_video.nn import RelativePosition
-from mvit_video.nn.attention import attend, with_positions
+from mvit_video.nn.attention import attend
 from mvit_video.types import THW
 
 #         block  heads  grid of the queries  grid of the keys
@@ -32,15 +32,16 @@ SHAPES = [
 HEAD_DIM = 96
 
 
-def as_channels(q: Tensor, k: Tensor, v: Tensor, by_query: Tensor, by_key: Tensor) -> Tensor:
+def as_channels(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """What `PoolingAttention` does."""
-    q, k = with_positions(q, k, by_query, by_key)
     return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
 
 
-def as_mask(q: Tensor, k: Tensor, v: Tensor, by_query: Tensor, by_key: Tensor) -> Tensor:
+def as_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The definition: a matrix of position scores that attention adds."""
-    mask = by_query.transpose(1, 2) @ by_key.mT
+    q, by_query = q.tensor_split([HEAD_DIM], dim=-1)
+    k, by_key = k.tensor_split([HEAD_DIM], dim=-1)
+    mask = by_query.transpose(1, 2) @ (by_key[:, :, 0] * HEAD_DIM**-0.5).mT
     return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
 
 
@@ -62,7 +63,7 @@ def measure(shape: tuple[int, int, THW, THW], dtype: torch.dtype, training: bool
     rel_pos = RelativePosition(thw_q, thw_k, HEAD_DIM).to(dtype)
 
     def run(attention: Callable[..., Tensor]) -> Tensor:
-        out = attention(q, k, v, *rel_pos(q, thw_q, thw_k))
+        out = attention(*rel_pos(q, k, thw_q, thw_k), v)
         if training:
             out.sum().backward()
         return out

@@ -101,7 +101,8 @@ class MViT(nn.Module):
         rates = torch.linspace(0, drop_path_rate, len(blocks), device="cpu").tolist()
         self.blocks = nn.ModuleList()
         for spec, rate in zip(blocks, rates, strict=True):
-            self.blocks.append(_block(spec, pooling, thw if position == "relative" else None, rate))
+            relative_to = thw if position == "relative" else None
+            self.blocks.append(_block(spec, pooling, relative_to, rate, temporal=num_frames > 1))
             thw = _coarsen(thw, spec.stride_q)
         self._stage_ends = {i - 1 for i, spec in enumerate(blocks) if spec.stride_q.volume > 1} | {len(blocks) - 1}
         self.norm = nn.LayerNorm(dim_out, eps=1e-6)
@@ -185,7 +186,9 @@ def _coarsen(thw: THW, stride: THW) -> THW:
     return THW(*(n // s for n, s in zip(thw, stride, strict=True)))
 
 
-def _block(spec: BlockSpec, pooling: Pooling, relative_to: THW | None, drop_path_rate: float) -> MultiscaleBlock:
+def _block(
+    spec: BlockSpec, pooling: Pooling, relative_to: THW | None, drop_path_rate: float, *, temporal: bool
+) -> MultiscaleBlock:
     head_dim = spec.dim_attention // spec.num_heads
 
     def pool(kernel: THW | None, stride: THW) -> TokenPool | None:
@@ -194,7 +197,7 @@ def _block(spec: BlockSpec, pooling: Pooling, relative_to: THW | None, drop_path
     rel_pos = None
     if relative_to is not None:
         rel_pos = RelativePosition(
-            _coarsen(relative_to, spec.stride_q), _coarsen(relative_to, spec.stride_kv), head_dim
+            _coarsen(relative_to, spec.stride_q), _coarsen(relative_to, spec.stride_kv), head_dim, temporal=temporal
         )
     attention = PoolingAttention(
         spec.dim,

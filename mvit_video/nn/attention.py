@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvit_video.nn.cpu import Linear, only_values_on_cpu
 from mvit_video.nn.grid import split_class_token
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.nn.position import RelativePosition
@@ -51,11 +52,11 @@ class PoolingAttention(nn.Module):
         if dim_out % num_heads:
             raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim_out)
+        self.qkv = Linear(dim, 3 * dim_out)
         self.pool_q, self.pool_k, self.pool_v = pool_q, pool_k, pool_v
         self.rel_pos = rel_pos
         self.residual_pooling = residual_pooling
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.proj = Linear(dim_out, dim_out)
 
     def _heads(self, tokens: Float[Tensor, "B L C"]) -> Float[Tensor, "B L N D"]:
         return tokens.unflatten(-1, (self.num_heads, -1))
@@ -69,26 +70,11 @@ class PoolingAttention(nn.Module):
         v, _ = pool_tokens(self.pool_v, v, thw)
         q, k, v = self._heads(pooled_q), self._heads(k), self._heads(v)
         if self.rel_pos is not None:
-            q, k = with_positions(q, k, *self.rel_pos(q, thw_q, thw_k))
+            q, k = self.rel_pos(q, k, thw_q, thw_k)
         x = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
         if self.residual_pooling:
             x = _add_patches(x, pooled_q, thw_q)
         return self.proj(x), thw_q
-
-
-def with_positions(
-    q: Float[Tensor, "B Q N D"],
-    k: Float[Tensor, "B K N D"],
-    q_positions: Float[Tensor, "B Q N P"],
-    k_positions: Float[Tensor, "K P"],
-) -> tuple[Float[Tensor, "B Q N D+P"], Float[Tensor, "B K N D+P"]]:
-    """Queries and keys whose scores are `q @ k.mT / sqrt(D) + q_positions @ k_positions.mT`.
-
-    The second term rides in the first as further channels, so that fused attention serves and no score matrix is made;
-    faster than the sum as a mask in every case of scripts/bench_attention.py.
-    """
-    k_positions = (k_positions * q.shape[-1] ** 0.5)[:, None].expand(k.shape[0], -1, k.shape[2], -1)
-    return torch.cat([q, q_positions], dim=-1), torch.cat([k, k_positions], dim=-1)
 
 
 def attend(
@@ -102,8 +88,7 @@ def attend(
     ):  # where operations are counted, not done: those of the definition, whose positions only add
         return F.scaled_dot_product_attention(q[..., :dim], k[..., :dim], v, q.new_empty(q.shape[2], k.shape[2]))
     # the CPU's fused kernel is slow in half precision, and cannot have values narrower than keys
-    unfused_is_faster = q.device.type == "cpu" and (surplus > 0 or q.dtype != torch.float32)
-    if unfused_is_faster and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if (surplus > 0 or q.dtype != torch.float32) and only_values_on_cpu(q):
         return _attend_in_chunks(q, k, v, scale)
     if surplus:
         v = F.pad(v, (0, surplus))

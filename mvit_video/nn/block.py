@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.nn.attention import PoolingAttention
+from mvit_video.nn.cpu import Linear, only_values_on_cpu, rows_in_cache
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.types import THW
 
@@ -46,9 +48,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim_out)
+        self.fc2 = Linear(hidden, dim_out)
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim_out"]:
         return self.fc2(self.act(self.fc1(x)))
@@ -91,7 +93,7 @@ class MultiscaleBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim_attention, eps=1e-6)
         self.mlp = Mlp(dim_attention, int(dim_attention * mlp_ratio), dim_out)
         self.widens_in_attention = dim != dim_attention
-        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
+        self.proj = Linear(dim, dim_out) if dim != dim_out else None
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
@@ -102,6 +104,13 @@ class MultiscaleBlock(nn.Module):
         skip, _ = pool_tokens(self.pool_skip, skip, thw)
         attended, thw = self.attn(normed, thw)
         x = skip + self.drop_path(attended)
+        if not self.training and only_values_on_cpu(x):
+            rows = torch.cat([self._transform(rows) for rows in rows_in_cache(x)])
+            return rows.unflatten(0, x.shape[:2]), thw
+        return self._transform(x), thw
+
+    def _transform(self, x: Float[Tensor, "... dim_attention"]) -> Float[Tensor, "... dim_out"]:
+        """The second half of the block, which does every token by itself."""
         normed = self.norm2(x)
         skip = self.proj(normed) if self.proj is not None and not self.widens_in_attention else x
-        return skip + self.drop_path(self.mlp(normed)), thw
+        return skip + self.drop_path(self.mlp(normed))

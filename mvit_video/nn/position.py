@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -85,39 +87,85 @@ class RelativePosition(nn.Module):
         thw_q: grid of the pooled queries that the tables are built for.
         thw_k: grid of the pooled keys likewise.
         head_dim: channels of a head.
+        temporal: have a table over time, which nets for images have not.
 
     Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision (tests/models/test_parity.py).
     As in SlowFast `cal_rel_pos_spatial` the term is neither scaled nor applied to the class token.
     """
 
-    def __init__(self, thw_q: THW, thw_k: THW, head_dim: int) -> None:
+    def __init__(self, thw_q: THW, thw_k: THW, head_dim: int, *, temporal: bool = True) -> None:
         super().__init__()
         rows = THW(*(2 * max(q, k) - 1 for q, k in zip(thw_q, thw_k, strict=True)))
         self.h, self.w = _distance_table(rows.h, head_dim), _distance_table(rows.w, head_dim)
-        # in a single frame the term is the same for all keys of a query, and softmax takes it out
-        self.t = _distance_table(rows.t, head_dim) if rows.t > 1 else None
+        self.t = _distance_table(rows.t, head_dim) if temporal else None
 
     def forward(
-        self, q: Float[Tensor, "batch queries heads dim"], thw_q: THW, thw_k: THW
-    ) -> tuple[Float[Tensor, "batch queries heads positions"], Float[Tensor, "keys positions"]]:
-        """What each query adds to its scores at each height, width and time of the keys; and where each key is."""
-        class_token, patches = split_class_token(q, thw_q)
-        grid = patches.contiguous().unflatten(1, thw_q)  # one copy for height and time, which backward keeps
-        by_h = grid.flatten(3, 4) @ relative_rows(self.h, thw_q.h, thw_k.h).mT
-        terms = [
-            by_h.unflatten(3, (thw_q.w, -1)),
-            torch.einsum("bthwnc,wkc->bthwnk", grid, relative_rows(self.w, thw_q.w, thw_k.w)),
-        ]
-        t, h, w = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")
-        places = [F.one_hot(h.flatten(), thw_k.h), F.one_hot(w.flatten(), thw_k.w)]
+        self, q: Float[Tensor, "B Q N D"], k: Float[Tensor, "B K N D"], thw_q: THW, thw_k: THW
+    ) -> tuple[Float[Tensor, "B Q N W"], Float[Tensor, "B K N W"]]:
+        """Queries and keys with P further channels, so that `q @ k.mT / sqrt(D)` is scores and position term in one.
+
+        The further channels of a query hold what it adds to its scores at each height, width and time of the keys,
+        those of a key where it is. So fused attention serves, and no matrix of scores is made; faster than the term as
+        a mask in every case of scripts/bench_attention.py.
+        """
+        tables = [(self.h, thw_q.h, thw_k.h), (self.w, thw_q.w, thw_k.w)]
+        cells = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")
+        places = [F.one_hot(cells[1].flatten(), thw_k.h), F.one_hot(cells[2].flatten(), thw_k.w)]
         if self.t is not None:
-            by_t = grid.flatten(2, 4) @ relative_rows(self.t, thw_q.t, thw_k.t).mT
-            terms.append(by_t.unflatten(2, (thw_q.h, thw_q.w, -1)))
-            places.append(F.one_hot(t.flatten(), thw_k.t))
-        by_query, by_key = torch.cat(terms, dim=-1).flatten(1, 3), torch.cat(places, dim=-1).to(q.dtype)
-        if class_token is not None:
-            by_query, by_key = F.pad(by_query, (0, 0, 0, 0, 1, 0)), F.pad(by_key, (0, 0, 1, 0))
-        return by_query, by_key
+            tables.append((self.t, thw_q.t, thw_k.t))
+            places.append(F.one_hot(cells[0].flatten(), thw_k.t))
+        rows = [relative_rows(*table).to(q.dtype) for table in tables]
+        wide_q = (_widen if torch.compiler.is_compiling() else _Widen.apply)(thw_q, q, *rows)
+        by_key = torch.cat(places, dim=-1).to(q.dtype) * q.shape[-1] ** 0.5
+        by_key = F.pad(by_key, (0, 0, k.shape[1] - thw_k.volume, 0))  # a class token is nowhere
+        return wide_q, torch.cat([k, by_key[:, None].expand(k.shape[0], -1, k.shape[2], -1)], dim=-1)
+
+
+AXES = "hwt"
+
+
+def _patches(tokens: Float[Tensor, "B L N X"], thw: THW) -> Float[Tensor, "B t h w N X"]:
+    return split_class_token(tokens, thw)[1].unflatten(1, thw)
+
+
+def _widen(thw: THW, q: Float[Tensor, "B Q N D"], *rows: Tensor) -> Float[Tensor, "B Q N W"]:
+    """Queries and, behind their channels, their products with the rows of each axis; zeros for the class token."""
+    dim = q.shape[-1]
+    wide = q.new_empty(*q.shape[:-1], dim + sum(row.shape[1] for row in rows))
+    wide[..., :dim] = q
+    wide[:, : q.shape[1] - thw.volume, :, dim:] = 0
+    patches, wide_patches = _patches(q, thw), _patches(wide, thw)
+    for axis, row in zip(AXES, rows, strict=False):
+        wide_patches[..., dim : dim + row.shape[1]] = torch.einsum(f"bthwnc,{axis}kc->bthwnk", patches, row)
+        dim += row.shape[1]
+    return wide
+
+
+class _Widen(torch.autograd.Function):
+    """`_widen`, which keeps nothing for backward but its result, which attention keeps as well."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(thw: THW, q: Tensor, *rows: Tensor) -> Tensor:
+        return _widen(thw, q, *rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.thw, _, *rows = inputs
+        ctx.save_for_backward(output, *rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wide, *rows = ctx.saved_tensors
+        dim = rows[0].shape[-1]
+        q, grad_q = _patches(wide[..., :dim], ctx.thw), grads[0][..., :dim].clone()
+        grad_terms = _patches(grads[0][..., dim:], ctx.thw).split([row.shape[1] for row in rows], dim=-1)
+        grad_rows = []
+        for axis, grad_term, row in zip(AXES, grad_terms, rows, strict=False):
+            _patches(grad_q, ctx.thw).add_(torch.einsum(f"bthwnk,{axis}kc->bthwnc", grad_term, row))
+            grad_rows.append(torch.einsum(f"bthwnk,bthwnc->{axis}kc", grad_term, q))
+        return None, grad_q, *grad_rows
 
 
 def _distance_table(num_rows: int, dim: int) -> nn.Parameter:

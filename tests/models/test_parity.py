@@ -71,12 +71,12 @@ def small_pytorchvideo(**overrides) -> nn.Module:
     return with_todays_eps(net.double())
 
 
-def small_mvitv2(**overrides) -> MViT:
-    net = mvitv2(num_classes=CLASSES, num_frames=FRAMES, crop_size=SIZE, depths=DEPTHS, embed_dim=12, **overrides)
+def small_mvitv2(frames: int = FRAMES, **overrides) -> MViT:
+    net = mvitv2(num_classes=CLASSES, num_frames=frames, crop_size=SIZE, depths=DEPTHS, embed_dim=12, **overrides)
     return randomise(net.double().eval())
 
 
-def small_torchvision(pooling: Pooling, *, v2: bool = False) -> nn.Module:
+def small_torchvision(pooling: Pooling, frames: int = FRAMES, *, v2: bool = False) -> nn.Module:
     settings = [
         MSBlockConfig(
             num_heads=block.num_heads,
@@ -91,7 +91,7 @@ def small_torchvision(pooling: Pooling, *, v2: bool = False) -> nn.Module:
     ]
     net = TorchvisionMViT(
         spatial_size=(SIZE, SIZE),
-        temporal_size=FRAMES,
+        temporal_size=frames,
         block_setting=settings,
         residual_pool=pooling.residual,
         residual_with_cls_embed=False,
@@ -159,6 +159,14 @@ def test_small_v2_equals_torchvision_in_float64(name: str) -> None:
     ours, theirs = small_mvitv2(pooling=POOLINGS_V2[name]), small_torchvision(POOLINGS_V2[name], v2=True)
     theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
+    torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
+
+
+def test_small_v2_of_one_token_frame_equals_torchvision_in_float64() -> None:
+    pooling = POOLINGS_V2["published"]
+    ours, theirs = small_mvitv2(frames=2, pooling=pooling), small_torchvision(pooling, frames=2, v2=True)
+    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    clip = clips(2, SIZE, torch.float64)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvit_video.nn import RelativePosition
-from mvit_video.nn.attention import attend, with_positions
+from mvit_video.nn.attention import attend
 from mvit_video.nn.position import relative_rows
 from mvit_video.types import THW
 
@@ -58,7 +58,7 @@ def test_scores_equal_a_loop_over_pairs(thw_q: THW, thw_k: THW, has_class_token:
     by_token = q.transpose(1, 2), k.transpose(1, 2)
     for is_training in (True, False):  # a CPU has another way when no gradient is asked for
         with torch.set_grad_enabled(is_training):
-            wide_q, wide_k = with_positions(*by_token, *module(by_token[0], thw_q, thw_k))
+            wide_q, wide_k = module(*by_token, thw_q, thw_k)
             found = attend(wide_q.transpose(1, 2), wide_k.transpose(1, 2), v)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
@@ -72,5 +72,26 @@ def test_half_precision_in_chunks_equals_fused_attention(num_queries: int) -> No
     torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v), rtol=0, atol=0.05)
 
 
-def test_one_frame_has_no_table_over_time() -> None:
-    assert RelativePosition(THW(1, 4, 4), THW(1, 2, 2), DIM).t is None
+def test_gradients_equal_finite_differences_to_second_order() -> None:
+    torch.manual_seed(0)
+    thw_q, thw_k = THW(2, 2, 3), THW(2, 1, 2)
+    module = RelativePosition(thw_q, thw_k, DIM).double()
+    q, k = (torch.randn(2, 1 + thw.volume, HEADS, DIM).double().requires_grad_() for thw in (thw_q, thw_k))
+
+    def wide(q: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip("hwt", tables, strict=True))
+        return torch.func.functional_call(module, named, (q, k, thw_q, thw_k))
+
+    assert module.t is not None
+    inputs = (q, module.h, module.w, module.t)
+    assert torch.autograd.gradcheck(wide, inputs)
+    assert torch.autograd.gradgradcheck(lambda *inputs: wide(*inputs)[0], inputs)
+
+
+def test_a_single_frame_of_a_video_has_its_table_over_time_and_an_image_none() -> None:
+    """In a single frame the term is the same for all keys but the class token's, to which it does not apply."""
+    thw_q, thw_k = THW(1, 4, 4), THW(1, 2, 2)
+    video, image = RelativePosition(thw_q, thw_k, DIM), RelativePosition(thw_q, thw_k, DIM, temporal=False)
+    assert video.t is not None
+    assert video.t.shape == (1, DIM)
+    assert image.t is None
