@@ -50,14 +50,15 @@ def write_page(manifest: pa.Table, summary: Summary, path: Path, *, title: str, 
 
 def _cards(summary: Summary) -> list[tuple[str, str, str]]:
     """Headline figures: value, what it counts, and the class that colours it."""
+    seconds, megabytes = summary.durations_seconds.sum(), summary.num_bytes / 1e6
     num_flawed = sum(kind.num_usable for kind in summary.kinds)
     cards = [
         (f"{summary.num_usable:,}", "can be used", ""),
         (f"{summary.num_failed:,}", "left out", "bad" if summary.num_failed else ""),
         (f"{num_flawed:,}", "kept with a flaw", "odd" if num_flawed else ""),
         (f"{len(summary.classes):,}", "classes", ""),
-        (f"{summary.durations_seconds.sum() / 3600:,.1f} h", "of video", ""),
-        (f"{summary.num_bytes / 1e9:,.1f} GB", "on disk", ""),
+        (f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min", "of video", ""),
+        (f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB", "on disk", ""),
         (f"{len(summary.duplicates):,}", "duplicated files", "odd" if summary.duplicates else ""),
     ]
     return cards if summary.classes else [card for card in cards if card[1] != "classes"]
@@ -104,7 +105,7 @@ def _named_bars(rows: Sequence[tuple[str, int]], colours: Sequence[str]) -> Mark
     figure = go.Figure(bars)
     figure.update_yaxes(autorange="reversed", type="category", ticksuffix="  ")
     figure.update_xaxes(visible=False, range=[0, max(counts) * 1.18])
-    return _draw(figure, height=max(120, 40 + 24 * len(rows)))
+    return _draw(figure, height=32 + 26 * len(rows))
 
 
 def _class_balance(classes: Sequence[tuple[str, int]]) -> Markup | None:
