@@ -7,6 +7,7 @@ logits stands beside. Peak memory is that of a training step in a process of its
     python scripts/bench_model.py
     python scripts/bench_model.py --models mvit_b_16x4 --precisions float32 --passes forward --rounds 9
     python scripts/bench_model.py --passes memory
+    python scripts/bench_model.py --passes profile --rounds 3
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import mvit_video as mv
 from mvit_video.models.checkpoints import to_pytorchvideo, to_torchvision
@@ -74,6 +78,23 @@ def forward_backward(net: nn.Module, clip: Tensor) -> Tensor:
 PASSES: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], int]] = {
     "forward": (forward, 1),
     "forward+backward": (forward_backward, 3),  # backward costs two forwards
+}
+
+
+# operators by what they do; the rest goes under "other"
+OPERATORS = {
+    "linear layers": ("aten::addmm", "mkldnn::_linear_pointwise"),
+    "attention: products, softmax": (
+        "aten::bmm",
+        "aten::_softmax",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+    ),
+    "convolutions": ("aten::mkldnn_convolution",),
+    "copies": ("aten::copy_", "aten::cat"),
+    "GELU": ("aten::gelu",),
+    "norms": ("aten::native_layer_norm",),
+    "sums": ("aten::add", "aten::add_"),
+    "max pooling": ("aten::max_pool3d_with_indices",),
 }
 
 
@@ -133,6 +154,48 @@ def memory_rows(model: str) -> list[tuple[str, float, float]]:
     return [(name, gib, gib / found["mvit_video"]) for name, gib in found.items()]
 
 
+def operator_milliseconds(net: nn.Module, clip: Tensor, rounds: int) -> dict[str, float]:
+    """Wall time of a forward pass by kind of operator; of each operator the least of several passes."""
+    least: dict[str, float] = {}
+    for _ in range(rounds):
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            forward(net, clip)
+        for event in profiled.key_averages():
+            least[event.key] = min(least.get(event.key, float("inf")), event.self_cpu_time_total / 1e3)
+    found = {kind: sum(least.pop(name, 0.0) for name in names) for kind, names in OPERATORS.items()}
+    return found | {"other": sum(least.values())}
+
+
+def giga_multiply_adds(model: str) -> dict[str, float]:
+    """Of linear layers, attention and convolutions, as torchvision computes them, which is by the definition."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        forward(build(model, "torchvision").eval(), torch.empty(1, 3, 16, 224, 224))
+    by_name = {str(operator): flops / 2e9 for operator, flops in counter.get_flop_counts()["Global"].items()}
+    names = dict(zip(OPERATORS, ("aten.addmm", "aten.bmm", "aten.convolution"), strict=False))
+    return {kind: by_name[name] for kind, name in names.items()}
+
+
+def profile_table(model: str, precision: str, rounds: int) -> Table:
+    """What each kind of operator takes in a forward pass, and what it would at the rate of a matrix product."""
+    table = Table(title=f"{model}, {precision}, forward, ms of each kind of operator", title_justify="left")
+    names, dtype, clip = ("mvit_video", "torchvision"), getattr(torch, precision), torch.randn(1, 3, 16, 224, 224)
+    for column in ("operators", *names, "at matmul rate"):
+        table.add_column(column, justify="left" if column == "operators" else "right")
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        nets = {name: build(model, name).eval() for name in names}
+        for net in nets.values():
+            forward(net, clip)
+        found = {name: operator_milliseconds(net, clip, rounds) for name, net in nets.items()}
+    rate, work = matmul_rate(dtype), giga_multiply_adds(model)
+    limits = {kind: 1e3 * count / rate for kind, count in work.items()}
+    for kind in [*OPERATORS, "other"]:
+        limit = f"{limits[kind]:.0f}" if kind in limits else ""
+        table.add_row(kind, *(f"{found[name][kind]:.0f}" for name in names), limit)
+    table.add_section()
+    table.add_row("sum", *(f"{sum(found[name].values()):.0f}" for name in names), f"{sum(limits.values()):.0f}")
+    return table
+
+
 def time_table(models: list[str], precisions: list[str], passes: list[str], rounds: int) -> Table:
     """Every model in every precision and pass."""
     table = Table(title=f"One clip, one thread, torch {torch.__version__}, median of {rounds}", title_justify="left")
@@ -167,7 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
-    parser.add_argument("--passes", nargs="+", default=[*PASSES, "memory"], choices=[*PASSES, "memory"])
+    passes = [*PASSES, "memory", "profile"]
+    parser.add_argument("--passes", nargs="+", default=passes, choices=passes)
     parser.add_argument("--rounds", type=int, default=5, help="medians are over this many rounds")
     parser.add_argument("--peak-memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -181,6 +245,9 @@ def main() -> None:
         console.print(time_table(args.models, args.precisions, passes, args.rounds))
     if "memory" in args.passes:
         console.print(memory_table(args.models))
+    if "profile" in args.passes:
+        for model, precision in product(args.models, args.precisions):
+            console.print(profile_table(model, precision, args.rounds))
 
 
 if __name__ == "__main__":
