@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -365,3 +366,28 @@ def test_slurm_signal_saves_and_leaves_the_queue_alone(start: Start, words: list
     assert max(steps) == torch.load(newest("runs"), weights_only=True)["global_step"]
     assert not Path("was-requeued").exists()
     assert not list(tmp_path.rglob("hpc_ckpt*"))
+
+
+def test_slurm_job_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+    for name, exit_code in (("srun", 143), ("scontrol", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >>calls\nexit {exit_code}\n')
+        program.chmod(0o755)
+    slurm = {
+        "SLURM_JOB_ID": "77", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "8", "SLURM_CPUS_PER_TASK": "4",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }  # fmt: skip
+    script = Path(__file__).parents[2] / "scripts" / "slurm.sbatch"
+    for _ in range(2):
+        done = subprocess.run(["bash", script, "-c", "a b.yaml"], cwd=tmp_path, env=os.environ | slurm)
+        assert done.returncode == 143
+        path = tmp_path / "runs/job_77/tiny/version_0/checkpoints/last.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    first, queued, second, _ = (tmp_path / "calls").read_text().splitlines()
+    given = (
+        "mvit-video fit -c a b.yaml --trainer.num_nodes 2 --trainer.devices 8 --trainer.default_root_dir runs/job_77"
+    )
+    assert first == f"srun --kill-on-bad-exit=1 --cpus-per-task=4 {given}"
+    assert second == f"{first} --ckpt_path last"
+    assert queued == "scontrol requeue 77"
