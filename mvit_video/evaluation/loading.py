@@ -12,8 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.evaluation.scores import describe
-from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
+from mvit_video.types import ConfigError, MVitVideoError
 
 Key = tuple[str, float | None, float | None]
 
@@ -23,7 +22,7 @@ class Predictions:
     """A `predictions.parquet` without the scores of its views.
 
     Attributes:
-        keys: path, start and end of each video.
+        keys: path, start and end of each video; a start without an end reaches to the last frame.
         label: int64 class of each video; -1 where unknown, and everywhere when videos have several.
         scored: whether a video has a score.
         metadata: the setting of the test, as text.
@@ -44,15 +43,18 @@ class Predictions:
         values = self._probabilities.combine_chunks().drop_null()
         return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
 
-    @property
+    @cached_property
     def class_names(self) -> list[str] | None:
         """Name of each class, when known."""
         return json.loads(self.metadata.get("class_names", "null"))
 
-    @property
-    def views(self) -> str:
-        """Views in words."""
-        return describe(ViewSpec(int(self.metadata["num_clips"]), int(self.metadata["num_crops"])))
+
+def in_words(key: Key) -> str:
+    """A video's path, and the part of it that counts."""
+    path, start, end = key
+    if start is None:
+        return path
+    return f"{path} ({start:g} seconds to {'the end' if end is None else f'{end:g}'})"
 
 
 def load_predictions(source: str | Path) -> Predictions:
@@ -72,14 +74,15 @@ def load_predictions(source: str | Path) -> Predictions:
         raise ConfigError(f"{source}: there is no {file.name} here; give the folder of a test, or its predictions")
     columns = ["path", "start", "end", "label", "prediction", "probabilities", "status"]
     try:
+        schema = parquet.read_schema(file)
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        lacking = next((name for name in columns if name not in schema.names), None)
+        if lacking is not None or "num_clips" not in metadata:
+            name = lacking or "num_clips"
+            raise MVitVideoError(f"{file}: these are no predictions of a test of this version, {name} is lacking")
         table = parquet.read_table(file, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise MVitVideoError(f"{file}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
-    lacking = [name for name in columns if name not in table.column_names]
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if lacking or "num_clips" not in metadata:
-        name = lacking[0] if lacking else "num_clips"
-        raise MVitVideoError(f"{file}: these are no predictions of a test of this version, {name} is lacking")
     path, start, end = (table[name].to_pylist() for name in ("path", "start", "end"))
     is_multilabel = pa.types.is_list(table.schema.field("label").type)
     prediction = table["prediction"].to_numpy()

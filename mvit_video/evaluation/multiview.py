@@ -248,12 +248,10 @@ def temperature_for(table: VideoTable, num_classes: int, source: str) -> Tempera
     same_names = names is None or table.class_names is None or tuple(names) == table.class_names
     if not usable.any() or not same_names or held_out.probabilities.shape[1] != num_classes:
         raise ConfigError(f"temperature_from={source}: it has no scored videos with labels of the same classes")
-    tested = {(table.path(row), *(table.span(row) or (None, None))) for row in range(len(table))}
-    if str(table.root.absolute()) == held_out.metadata["root"] and (shared := tested.intersection(held_out.keys)):
-        raise ConfigError(
-            f"temperature_from={source}: {min(path for path, *_ in shared)} is among the videos of this test too; "
-            "fit to others"
-        )
+    tested = set(table.paths.to_pylist()) if str(table.root.absolute()) == held_out.metadata["root"] else set()
+    shared = next((path for path, *_ in held_out.keys if path in tested), None)
+    if shared is not None:
+        raise ConfigError(f"temperature_from={source}: {shared} is among the videos of this test too; fit to others")
     probabilities = torch.from_numpy(held_out.probabilities.copy())[torch.from_numpy(usable[held_out.scored])]
     value = fit_temperature(probabilities, torch.from_numpy(held_out.label[usable]))
     return Temperature(value, str(held_out.file), int(usable.sum()))

@@ -24,7 +24,8 @@ _ROWS_PER_GROUP = 1024
 def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = True) -> None:
     """Writes one row per video of the table, in its order, in one move.
 
-    Columns: `path`; `start` and `end` in seconds, null for a whole video; `label`, -1 where unknown, or a list of
+    Columns: `path`; `start` and `end` in seconds, null for a whole video, and `end` alone where a part reaches to the
+    last frame; `label`, -1 where unknown, or a list of
     classes; `prediction`, the most probable class, -1 without a score; `probabilities`; `num_views`; `status`, "ok" or
     why there is no score; `backend` that decoded, and whether it reports `damaged` frames, null where it does not tell;
     and, with `with_views`, `view_scores`, one list per view in half precision, and `clip_seconds`, a start and an end
@@ -68,7 +69,7 @@ def _columns(evaluation: Evaluation, rows: slice, place: NDArray[np.int64], with
     columns = {
         "path": table.paths[rows],
         "start": pa.array(spans[:, 0], mask=np.isnan(spans[:, 0])),
-        "end": pa.array(spans[:, 1], mask=np.isnan(spans[:, 1])),
+        "end": pa.array(spans[:, 1], mask=~np.isfinite(spans[:, 1])),
         "label": pa.array(labels),
         "prediction": pa.array(prediction),
         "probabilities": _lists(scored, has_score),

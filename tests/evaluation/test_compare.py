@@ -1,0 +1,153 @@
+"""Two tests side by side, through the verb."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from mvit_video.cli.compare import compare
+from mvit_video.data.annotations import VideoTable
+from mvit_video.evaluation.loading import load_predictions
+from mvit_video.evaluation.predictions import write_predictions
+from mvit_video.evaluation.result import Evaluation, Setting
+from mvit_video.evaluation.scores import VideoViews
+from mvit_video.types import ClipSpec, ConfigError, MVitVideoError, ViewSpec
+
+Write = Callable[..., str]
+NAMES = ("jump", "run", "sit")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the predictions of a run; a prediction of -1 is a video that failed."""
+
+    def write_run(
+        name: str, labels: list[int], predictions: list[int], paths: list[str] | None = None, **changes: Any
+    ) -> str:
+        columns: dict[str, Any] = {"class_names": NAMES, "spans": None} | changes
+        paths = paths or [f"{i}.mp4" for i in range(len(labels))]
+        table = VideoTable(pa.array(paths), np.array(labels), root=tmp_path, **columns)
+        scored = [i for i, prediction in enumerate(predictions) if prediction >= 0]
+        scores = torch.full((len(scored), 1, 3), 0.1)
+        for place, i in enumerate(scored):
+            scores[place, 0, predictions[i]] = 0.8
+        setting = Setting("slowfast", ClipSpec(), "rate", ViewSpec(1, 1), 224, 256, "forward", "sum")
+        failures = {i: "broken" for i in range(len(labels)) if i not in scored}
+        file = tmp_path / name / "predictions.parquet"
+        write_predictions(
+            file, Evaluation(table, setting, VideoViews(torch.tensor(scored, dtype=torch.long), scores), failures)
+        )
+        return str(file.parent)
+
+    return write_run
+
+
+def as_json(*words: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert compare([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_counts_by_hand(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [0, 0, 1, 1, 2, 2, 2, -1]
+    first = write("a", labels, [0, 1, 1, 1, 0, 0, -1, 0])
+    second = write("b", labels, [0, 0, 0, 1, 2, 2, 2, 0])
+    found = as_json(first, second, capsys=capsys)
+    assert (found["num_videos"], found["num_left_out"]) == (6, 2)
+    assert found["top1"] == pytest.approx([50, 500 / 6])
+    assert found["difference"] == pytest.approx(200 / 6)
+    assert found["p_value"] == 0.625  # 1 against 3 of 4: (1 + 4) / 16 on each side
+    assert [one["path"] for one in found["only_first"]] == ["2.mp4"]
+    assert [one["path"] for one in found["only_second"]] == ["1.mp4", "4.mp4", "5.mp4"]
+    assert found["interval"]["low"] < found["difference"] < found["interval"]["high"]
+    assert [(one["name"], one["num_videos"], one["difference"]) for one in found["classes"]] == [
+        ("run", 2, -50), ("jump", 2, 50), ("sit", 2, 100),
+    ]  # fmt: skip
+
+
+def test_a_run_equals_itself(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write("a", [0, 1, 2], [0, 2, 2])
+    found = as_json(run, run, capsys=capsys)
+    assert (found["difference"], found["p_value"], found["classes"], found["settings"]) == (0, 1, [], {})
+    assert found["interval"] == {"low": 0, "high": 0}
+
+
+def test_order_of_the_videos_does_not_matter(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write("a", [0, 1, 2], [0, 0, 2])
+    second = write("b", [2, 0, 1], [2, 1, 1], paths=["2.mp4", "0.mp4", "1.mp4"])
+    found = as_json(first, second, capsys=capsys)
+    assert ([one["path"] for one in found["only_first"]], found["difference"]) == (["0.mp4"], 0)
+
+
+def test_segments_of_a_video_are_told_apart(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    spans = np.array([[0, 1], [1, np.inf], [np.nan, np.nan]])
+    first = write("a", [0, 1, 2], [0, 0, 2], paths=["x.mp4"] * 3, spans=spans)
+    second = write("b", [2, 1, 0], [2, 1, 1], paths=["x.mp4"] * 3, spans=spans[::-1])
+    found = as_json(first, second, capsys=capsys)
+    assert [(one["start"], one["end"]) for one in found["only_first"] + found["only_second"]] == [(0, 1), (1, None)]
+    assert load_predictions(first).keys == [("x.mp4", 0, 1), ("x.mp4", 1, None), ("x.mp4", None, None)]
+
+
+def test_the_tables(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [0, 0, 1, 1, 2, 2]
+    words = [write("a", labels, [0, 1, 1, 1, 0, 0]), write("b", labels, [0, 0, 0, 1, 2, 2])]
+    assert compare([*words, "--rows", "2"]) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", "").split())
+    for text in (
+        "B minus A +33.33 (", "McNemar's p 0.62", "Classes that changed (3)", "sit 2 0.0 100.0 +100.0",
+        "Right in A alone (1)", "2.mp4 run run jump", "Right in B alone (3)", "1.mp4 jump run jump",
+    ):  # fmt: skip
+        assert text in printed
+    assert "5.mp4" not in printed
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"paths": ["0.mp4", "x.mp4"]}, r"different videos: 1\.mp4 is in .*a/predictions.parquet alone"),
+        ({"labels": [0, 1, 2], "predictions": [0, 1, 2]}, r"different videos: 2\.mp4 is in .*b/predictions.parquet"),
+        ({"labels": [0, 2]}, r"1\.mp4 has label 1 in .*a/predictions.parquet but 2 in .*b/predictions.parquet"),
+        ({"class_names": ("jump", "walk", "sit")}, r"class 1 is 'run' in .* but 'walk' in"),
+        ({"class_names": ("jump", "run")}, r"class 2 is 'sit' in .* but None in"),
+        ({"predictions": [-1, -1]}, r"have no video with a label that both scored"),
+        ({"multi_labels": pa.array([[0], [1]])}, r"b/predictions.parquet: its videos have several labels each"),
+    ],
+)
+def test_refuses_what_cannot_be_compared(write: Write, second: dict[str, Any], message: str) -> None:
+    first = write("a", [0, 1], [0, 1])
+    with pytest.raises(ConfigError, match=message):
+        compare([first, write("b", **({"labels": [0, 1], "predictions": [0, 1]} | second))])
+
+
+def test_names_what_is_no_test(write: Write, tmp_path: Path) -> None:
+    run = write("a", [0, 1], [0, 1])
+    with pytest.raises(ConfigError, match=r"nowhere: there is no nowhere here"):
+        compare([run, str(tmp_path / "nowhere")])
+    with pytest.raises(ConfigError, match=r"there is no predictions\.parquet here"):
+        compare([run, str(tmp_path)])
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(MVitVideoError, match=r"text\.parquet: cannot be read as Parquet"):
+        compare([run, str(tmp_path / "text.parquet")])
+    pa.parquet.write_table(pa.table({"path": ["0.mp4"]}), tmp_path / "other.parquet")
+    with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no predictions of a test .*start is lacking"):
+        compare([run, str(tmp_path / "other.parquet")])
+
+
+def test_needs_neither_torch_nor_lightning(write: Write) -> None:
+    run = write("a", [0, 1], [0, 1])
+    code = f"import sys; from mvit_video.cli.compare import compare; compare([{run!r}] * 2); print(set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'pyarrow'" in printed
+    assert "'torch'" not in printed
+    assert "'lightning'" not in printed
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(["--help"]) == 0
+    assert "example: mvit-video compare" in capsys.readouterr().out
