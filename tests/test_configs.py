@@ -1,23 +1,45 @@
-"""Every config parses, builds its net and says in its header what a reader needs."""
+"""Every config parses, builds its net, says in its header what a reader needs, and takes a step at toy size."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from jsonargparse import ArgumentParser
+from PIL import Image
 
+from mvit_video.cli import main
+from mvit_video.cli.configs import with_found_configs
 from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.digits import write_digits
 from mvit_video.training import Task
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")
+SMALL_NET = {"num_frames": 2, "crop_size": 16, "depths": "[1]", "embed_dim": 8}
+SMALL_DATA = {
+    "clip.num_frames": 2, "clip.sampling_rate": 2, "crop_size": 16, "views.short_side": 16, "batch_size": 2,
+    "num_workers": 0,
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
 
 
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
 def config(request: pytest.FixtureRequest) -> Path:
     return request.param
+
+
+def test_all_that_are_promised_are_there() -> None:
+    assert {path.stem for path in CONFIGS} >= {
+        "demo", "finetune", "mvit_b_k400", "mvit_b_32x3_k400", "mvit_b_k600", "mvitv2_s_k400", "mvitv2_b_k400",
+        "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet",
+    }  # fmt: skip
 
 
 def test_header_states_command_and_published_and_own_result(config: Path) -> None:
@@ -28,11 +50,56 @@ def test_header_states_command_and_published_and_own_result(config: Path) -> Non
 
 def test_every_key_is_known_and_the_net_fits_the_data(config: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--base", type=str)
+    parser.add_argument("--seed_everything", type=int)
+    parser.add_argument("--trainer", type=dict)
     parser.add_class_arguments(Task, "model")
     parser.add_class_arguments(VideoDataModule, "data")
-    settings = yaml.safe_load(config.read_text())
-    parsed = parser.parse_object({key: settings[key] for key in ("model", "data")})
+    parsed = parser.parse_args(with_found_configs(["-c", str(config)]))
     with torch.device("meta"):
         run = parser.instantiate(parsed)
     assert run.model.net.num_frames == run.data.clip.num_frames
     assert run.model.net.crop_size == run.data.crop_size
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Annotations with one label per video, and with several; a folder of classes; folders of pictures."""
+    folder = tmp_path_factory.mktemp("videos")
+    digits = write_digits(folder, num_train=8, num_val=4)
+    rows = [{"path": str(path), "labels": [0, 3]} for path in sorted(digits.glob("train/**/*.mp4"))]
+    (folder / "several.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("cat", "dog"):
+        (folder / "pictures" / name).mkdir(parents=True)
+        (folder / "classes" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 30), (40 * i, 0, 0)).save(folder / "pictures" / name / f"{i}.jpg")
+            (folder / "classes" / name / f"{i}.mp4").symlink_to(rows[i]["path"])
+    (folder / "train.csv").symlink_to(digits / "train.csv")
+    return folder
+
+
+def test_takes_a_step_at_toy_size(
+    config: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net, data, source = SMALL_NET | {"num_classes": 4}, dict(SMALL_DATA), str((videos / "train.csv").resolve())
+    if config.stem == "mvit_b_charades":
+        source = str(videos / "several.jsonl")
+    elif config.stem == "mvit_b_16_imagenet":
+        source = str(videos / "pictures")
+        net["num_frames"] = data["clip.num_frames"] = 1
+        net["num_classes"] = 2
+    if config.stem == "finetune":
+        data["root"], net["num_classes"] = str(videos / "classes"), 0
+    else:
+        data |= {"train": source, "val": source, "root": "null"}
+    if config.stem == "demo":
+        net["patch.kernel"] = net["patch.stride"] = "[1,8,8]"
+    words = [f"--model.net.init_args.{key}={value}" for key, value in net.items()]
+    words += [f"--data.{key}={value}" for key, value in data.items()]
+    words += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.fast_dev_run=1"]
+    words += ["--model.schedule.warmup_epochs=0"]
+    assert main(["fit", "-c", str(config), *words]) == 0, capsys.readouterr().err
+    assert "val loss" in capsys.readouterr().out

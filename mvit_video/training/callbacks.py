@@ -113,7 +113,7 @@ class EpochLine(Callback):
             self._losses = []
         shown = (
             ("train/loss", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
-            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("train/clips_per_second", "| {:.1f} clips/s"),
+            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("val/mAP", "mAP {:.2f}"), ("train/clips_per_second", "| {:.1f} clips/s"),
         )  # fmt: skip
         parts = [form.format(float(values[name])) for name, form in shown if name in values]
         if trainer.is_global_zero:
@@ -127,7 +127,12 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The metrics by short names, without the version number, which the run folder shows."""
         metrics = super().get_metrics(trainer, pl_module)
-        short = {"train/loss": "loss", "val/top1": "val top1", "train/clips_per_second": "clips/s"}
+        short = {
+            "train/loss": "loss",
+            "val/top1": "val top1",
+            "val/mAP": "val mAP",
+            "train/clips_per_second": "clips/s",
+        }
         return {name: metrics[key] for key, name in short.items() if key in metrics}
 
     def _get_train_description(self, current_epoch: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 import torch
@@ -37,7 +38,10 @@ class PercentMeanPrecision(MultilabelAveragePrecision):
 
     def compute(self) -> Tensor:
         """Percent over all clips since the last reset; classes that none of them shows are left out."""
-        return 100 * cast(Tensor, super().compute())[self.num_shown > 0].mean()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No positive samples found in target")
+            precision = cast(Tensor, super().compute())
+        return 100 * precision[self.num_shown > 0].mean()
 
 
 def validation_metrics(num_classes: int, multi_label: bool) -> dict[str, Metric]:

@@ -327,6 +327,23 @@ def test_too_many_unreadable_videos_stop_the_run(
         trainer.fit(make_task(), datamodule=data)
 
 
+def test_unreadable_video_among_good_ones_is_named(
+    words: list[str], digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
+    Path("broken.mp4").write_bytes(b"no video")
+    Path("broken.csv").write_text("\n".join([*rows, "broken.mp4," + rows[1].split(",")[1]]))
+    data = ["--data.train=broken.csv", "--data.batch_size=1", "--data.on_error=skip"]
+    assert main([*words, *data, "--data.max_failure_rate=0.05"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "error: 1 of 17 videos of data.train could not be read in epoch 1, more than data.max_failure"
+    )
+    assert "first broken.mp4: " in line
+    assert "broken.mp4" in Path("runs/tiny/version_0/failures.csv").read_text()
+    assert main([*words, *data, "--data.max_failure_rate=0.06", "--trainer.max_epochs=1"]) == 0
+
+
 def test_dead_worker_is_one_line(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
