@@ -113,7 +113,8 @@ class EpochLine(Callback):
             self._losses = []
         shown = (
             ("train/loss", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
-            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("val/mAP", "mAP {:.2f}"), ("train/clips_per_second", "| {:.1f} clips/s"),
+            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("val/mAP", "mAP {:.2f}"),
+            ("train/clips_per_second", "| {:.1f} clips/s"),
         )  # fmt: skip
         parts = [form.format(float(values[name])) for name, form in shown if name in values]
         if trainer.is_global_zero:
