@@ -218,7 +218,7 @@ class VideoCLI(LightningCLI):
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
-            has_begun = self.run_folder.joinpath("checkpoints").exists()
+            has_begun = self._checkpoint("last").exists()
             if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run and not has_begun:  # pyright: ignore
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
