@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -148,6 +149,14 @@ def recipe(digits: Path) -> dict[str, Any]:
             "batch_size": 2,
         },
     }  # fmt: skip
+
+
+@pytest.fixture
+def words(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Command that trains a small net with everything random that a recipe has, in an empty folder."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    monkeypatch.chdir(tmp_path)
+    return ["fit", "-c", "tiny.yaml"]
 
 
 @pytest.fixture(scope="session")
