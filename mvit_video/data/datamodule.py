@@ -19,7 +19,7 @@ from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import hold_out, split_folders
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
-from mvit_video.data.sampling import FrameOrder, Sampling
+from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
 from mvit_video.data.transforms import RGB, Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
@@ -61,6 +61,8 @@ class VideoDataModule(L.LightningDataModule):
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
         max_failure_rate: share of skipped videos above which training stops.
         frame_order: order of the frames of each clip at test.
+        protocol: whose rules make the views at test: "slowfast", as the published results of MViT; "torchvision" (one
+            crop) or "pytorchvideo", as those of their weights.
         seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
             nothing was seeded.
     """
@@ -89,6 +91,7 @@ class VideoDataModule(L.LightningDataModule):
         on_error: OnError = "raise",
         max_failure_rate: float = 1.0,
         frame_order: FrameOrder = "forward",
+        protocol: ViewProtocol = "slowfast",
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ class VideoDataModule(L.LightningDataModule):
         normalize = Normalize(mean, std)
         self.train_view = RandomView(clip, crop_size, augment, normalize, sampling)
         self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize, sampling=sampling)
-        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order, sampling)
+        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order, sampling, protocol)
         for key, pixels in [
             ("views.short_side", self.test_views.short_side), ("decode_short_side", decode_short_side or crop_size)
         ]:  # fmt: skip

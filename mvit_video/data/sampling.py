@@ -6,6 +6,7 @@ Indices are int64, 0-based, in presentation order. V is the number of frames of 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from mvit_video.types import ClipSpec
 
 FrameOrder = Literal["forward", "shuffled", "reversed"]
 Sampling = Literal["rate", "segments"]
+ViewProtocol = Literal["slowfast", "torchvision", "pytorchvideo"]
 
 
 def clip_span(num_frames: int, sampling_rate: int) -> int:
@@ -53,6 +55,46 @@ def uniform_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int)
     else:
         starts = np.arange(num_clips) * math.floor(slack / (num_clips - 1))
     return _clips_at(starts, video_frames, fps, clip)
+
+
+def resampled_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int) -> NDArray[np.int64]:
+    """Clips of consecutive frames of the video thinned out to `target_fps / sampling_rate`; `(num_clips, T)`.
+
+    Starts are spread evenly; one clip is the first. A video that is too short for a clip repeats its last frame, where
+    torchvision leaves it out.
+
+    Source: torchvision `VideoClips` and `UniformClipSampler`, whose position within the whole data set, in single
+    precision, is left out of the spreading (tests/data/test_protocols.py).
+    """
+    step = fps * clip.sampling_rate / clip.target_fps
+    if float(step).is_integer():
+        kept = np.arange(0, video_frames, int(step))
+    else:
+        kept = np.floor(np.arange(math.floor(video_frames / step), dtype=np.float32) * np.float32(step)).astype(
+            np.int64
+        )
+    kept = np.minimum(kept, video_frames - 1) if kept.size else np.zeros(1, np.int64)
+    last_start = max(len(kept) - clip.num_frames, 0)
+    starts = torch.linspace(0, last_start, num_clips).floor().long().numpy()
+    return kept[np.minimum(starts[:, None] + np.arange(clip.num_frames), len(kept) - 1)]
+
+
+def constant_clips(
+    timestamps: NDArray[np.float64], duration_seconds: float, clip: ClipSpec, num_clips: int
+) -> NDArray[np.int64]:
+    """Clips of `num_frames * sampling_rate / target_fps` seconds, at even times from the start; `(num_clips, T)`.
+
+    The last of them ends before the end of the video.
+
+    Args:
+        timestamps: seconds at which each frame of the video begins, increasing.
+
+    Source: pytorchvideo 0.1.5 `ConstantClipsPerVideoSampler` (tests/data/test_protocols.py).
+    """
+    seconds = clip.num_frames * clip.sampling_rate / clip.target_fps
+    stride = Fraction(max(duration_seconds - seconds, 0)) / num_clips
+    starts = [float(stride * i) for i in range(num_clips)]
+    return np.stack([timed_clip(timestamps, start, start + seconds, clip.num_frames) for start in starts])
 
 
 def dense_clips(video_frames: int, fps: float, clip: ClipSpec, stride_seconds: float) -> NDArray[np.int64]:
@@ -114,19 +156,25 @@ def timed_clip(
     return first + torch.linspace(0, stop - first - 1, num_frames).long().numpy()
 
 
-def spatial_crops(height: int, width: int, size: int, num_crops: int) -> NDArray[np.int64]:
+def spatial_crops(
+    height: int, width: int, size: int, num_crops: int, protocol: ViewProtocol = "slowfast"
+) -> NDArray[np.int64]:
     """Offsets `(top, left)` of square crops, in pixels; `(num_crops, 2)`.
 
     One crop is the centre; three lie side by side along the longer edge: left, centre, right or top, centre, bottom.
 
-    Source: SlowFast `uniform_crop`, whose centre is `ceil((length - size) / 2)`.
+    Args:
+        protocol: torchvision's centre is rounded to the nearest even offset, that of the others up.
+
+    Source: SlowFast and pytorchvideo `uniform_crop`, torchvision `center_crop`.
     """
     if size > min(height, width):
         raise ValueError(f"a crop of {size} pixels does not fit into {height}x{width}; enlarge the short side")
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
     crops = np.empty((num_crops, 2), dtype=np.int64)
-    crops[:] = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
+    whole = round if protocol == "torchvision" else math.ceil
+    crops[:] = whole((height - size) / 2), whole((width - size) / 2)
     if num_crops == 3:
         axis, length = (0, height) if height > width else (1, width)
         crops[0, axis], crops[2, axis] = 0, length - size

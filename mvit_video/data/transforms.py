@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 from mvit_video.data.erasing import Erasing
 from mvit_video.data.randaugment import check_policy, randaugment_clip
-from mvit_video.data.sampling import spatial_crops
+from mvit_video.data.sampling import ViewProtocol, spatial_crops
 from mvit_video.types import ConfigError
 
 RGB = tuple[float, float, float]
@@ -116,7 +116,13 @@ def augment_clip(
 
 
 def crop_views(
-    frames: Tensor, clips: NDArray[np.int64], crop_size: int, short_side: int, num_crops: int, normalize: Normalize
+    frames: Tensor,
+    clips: NDArray[np.int64],
+    crop_size: int,
+    short_side: int,
+    num_crops: int,
+    normalize: Normalize,
+    protocol: ViewProtocol = "slowfast",
 ) -> Tensor:
     """All views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
 
@@ -128,7 +134,7 @@ def crop_views(
     buffer = F.resize(
         frames.permute(0, 3, 1, 2), [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
     ).transpose(0, 1)
-    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops)
+    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, protocol)
     views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
     for i, rows in enumerate(torch.from_numpy(clips)):
         for j, (top, left) in enumerate(crops.tolist()):

@@ -18,9 +18,12 @@ from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
     FrameOrder,
     Sampling,
+    ViewProtocol,
+    constant_clips,
     dense_clips,
     order_frames,
     random_clip,
+    resampled_clips,
     segment_frames,
     timed_clip,
     uniform_clips,
@@ -105,6 +108,7 @@ class UniformViews:
     Attributes:
         sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" the middle one of each of
             `clip.num_frames` equal parts of the video, which makes one clip.
+        protocol: whose rules give the starts of the clips, their frames, the short side and the centre of the crops.
     """
 
     clip: ClipSpec
@@ -113,8 +117,15 @@ class UniformViews:
     normalize: Normalize = field(default_factory=Normalize)
     frame_order: FrameOrder = "forward"
     sampling: Sampling = "rate"
+    protocol: ViewProtocol = "slowfast"
 
     def __post_init__(self) -> None:
+        if self.sampling == "segments" and self.protocol != "slowfast":
+            raise ConfigError(
+                f"sampling=segments is of protocol=slowfast, {self.protocol} has none: set sampling to rate"
+            )
+        if self.protocol == "torchvision" and self.views.num_crops > 1:
+            raise ConfigError(f"views.num_crops={self.views.num_crops}, but protocol=torchvision has one crop")
         if self.sampling == "segments" and self.views.num_clips > 1:
             raise ConfigError(
                 f"views.num_clips={self.views.num_clips}, but sampling=segments makes one clip of a video: "
@@ -129,16 +140,25 @@ class UniformViews:
     @property
     def short_side(self) -> int:
         """Pixels of the shorter edge before cropping."""
+        if self.protocol == "pytorchvideo":
+            return self.views.short_side or self.crop_size
         return self.views.short_side or published_short_side(self.crop_size, self.views.num_crops)
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
         """All views."""
+        clips = order_frames(self._clips(reader), self.frame_order, rng)
+        crop_size, num_crops = self.crop_size, self.views.num_crops
+        return _cropped(reader, clips, crop_size, self.short_side, num_crops, self.normalize, self.protocol)
+
+    def _clips(self, reader: VideoReader) -> NDArray[np.int64]:
+        num_clips = self.views.num_clips
         if self.sampling == "segments":
-            clips = segment_frames(reader.num_frames, self.num_frames)[None]
-        else:
-            clips = uniform_clips(reader.num_frames, reader.fps, self.clip, self.views.num_clips)
-        clips = order_frames(clips, self.frame_order, rng)
-        return _cropped(reader, clips, self.crop_size, self.short_side, self.views.num_crops, self.normalize)
+            return segment_frames(reader.num_frames, self.num_frames)[None]
+        if self.protocol == "torchvision":
+            return resampled_clips(reader.num_frames, reader.fps, self.clip, num_clips)
+        if self.protocol == "pytorchvideo":
+            return constant_clips(reader.timestamps, reader.duration_seconds, self.clip, num_clips)
+        return uniform_clips(reader.num_frames, reader.fps, self.clip, num_clips)
 
 
 @dataclass(frozen=True)
@@ -258,7 +278,8 @@ def _cropped(
     short_side: int,
     num_crops: int,
     normalize: Normalize,
+    protocol: ViewProtocol = "slowfast",
 ) -> Tensor:
     """Each clip's crops, side by side."""
     buffer, rows = _read_union(reader, clips)
-    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize)
+    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize, protocol)

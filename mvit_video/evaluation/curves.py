@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mvit_video.evaluation.metrics import class_precision, label_ranks, mean_known, share_within
@@ -30,8 +29,8 @@ def accuracy_by_views(scores: Tensor, label: Tensor, views: ViewSpec, ensemble: 
     multi_label = label.ndim == 2
     for num_crops in sorted({1, views.num_crops}):
         for num_clips in range(1, views.num_clips + 1):
-            chosen = torch.from_numpy(chosen_views(views, num_clips, num_crops))
-            probabilities = combine(scores[:, chosen], ensemble, multi_label=multi_label)
+            chosen = chosen_views(views, num_clips, num_crops).tolist()
+            probabilities = combine(scores, ensemble, multi_label=multi_label, views=chosen)
             point: Point = {"num_clips": num_clips, "num_crops": num_crops, "num_views": len(chosen)}
             if multi_label:
                 point["mAP"] = float(mean_known(class_precision(probabilities, label)))

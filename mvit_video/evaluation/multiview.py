@@ -260,7 +260,7 @@ def temperature_for(table: VideoTable, num_classes: int, source: str) -> Tempera
 def _setting(data: Any, ensemble: Ensemble) -> Setting:
     views = data.test_views
     return Setting(
-        protocol="slowfast",
+        protocol=views.protocol,
         clip=data.clip,
         sampling=views.sampling,
         views=data.views,
