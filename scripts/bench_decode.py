@@ -215,7 +215,8 @@ class Clips16x4(Dataset[Tensor]):
     """Random clips of the 340x256 videos."""
 
     def __init__(self, paths: list[str], backend: Backend, length: int) -> None:
-        self.paths, self.backend, self.length = paths, backend, length
+        self.paths, self.length = paths, length
+        self.backend: Backend = backend
 
     def __len__(self) -> int:
         return self.length

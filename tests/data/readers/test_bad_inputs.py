@@ -102,7 +102,7 @@ for backend in ("decord", "pyav"):
     except VideoDecodeError as error:
         print(error.path, error.reason)
 """
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=path.parent, env=environment, capture_output=True, text=True, check=True
     )

@@ -70,6 +70,7 @@ def index_patterns(num_frames: int, seed: int) -> dict[str, list[int]]:
         "repeated": [num_frames // 2, num_frames // 2, 0, num_frames // 2],
         "linspace": np.linspace(0, num_frames - 1, 5).astype(int).tolist(),
         "more random": np.sort(rng.integers(0, num_frames, 4)).tolist(),
+        **{f"frame {i} alone": [i] for i in range(seed % 3, min(num_frames, 48), 3)},
     }
 
 
