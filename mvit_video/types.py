@@ -111,3 +111,7 @@ class CheckpointError(MVitVideoError):
 
 class ConfigError(MVitVideoError):
     """A setting has an impossible value, or two settings disagree."""
+
+
+class TrainingError(MVitVideoError):
+    """A run cannot go on; all its processes raise it together, and one of them tells the user."""

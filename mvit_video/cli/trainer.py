@@ -47,9 +47,8 @@ from mvit_video.training import (
     StopBetweenSteps,
     Task,
     Throughput,
-    TrainingError,
 )
-from mvit_video.types import CheckpointError, ConfigError, MVitVideoError
+from mvit_video.types import CheckpointError, ConfigError, MVitVideoError, TrainingError
 
 DESCRIPTIONS = {
     "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",

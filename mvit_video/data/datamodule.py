@@ -89,7 +89,7 @@ class VideoDataModule(L.LightningDataModule):
         decode_short_side: int | None = None,
         index_cache: str | None = None,
         on_error: OnError = "raise",
-        max_failure_rate: float = 1.0,
+        max_failure_rate: float = 0.1,
         frame_order: FrameOrder = "forward",
         protocol: ViewProtocol = "slowfast",
         seed: int | None = None,

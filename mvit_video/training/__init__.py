@@ -9,7 +9,7 @@ from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
 from mvit_video.training.schedule import Schedule
 from mvit_video.training.step_times import StepTimes
-from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps, TrainingError
+from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps
 from mvit_video.training.task import Task
 
 __all__ = [
@@ -32,5 +32,4 @@ __all__ = [
     "StopBetweenSteps",
     "Task",
     "Throughput",
-    "TrainingError",
 ]

@@ -13,8 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from mvit_video.training.checkpoint_io import why_unwritten
-from mvit_video.training.stopping import TrainingError
-from mvit_video.types import ConfigError
+from mvit_video.types import ConfigError, TrainingError
 
 
 class LastCheckpoint(ModelCheckpoint):

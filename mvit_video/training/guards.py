@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.training.checkpoint_io import why_unwritten
-from mvit_video.training.stopping import STEPS_PER_DECISION, TrainingError
+from mvit_video.training.stopping import STEPS_PER_DECISION
+from mvit_video.types import TrainingError
 
 _MAX_NAMED = 16  # videos in a message
 

@@ -15,14 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.training.checkpoint_io import why_unwritten
-from mvit_video.types import MVitVideoError
 
 STEPS_PER_DECISION = 10  # of several processes, which have to wait for each other and for the device
 TERMINATION_SIGNALS = (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM))  # clusters send either
-
-
-class TrainingError(MVitVideoError):
-    """A run cannot go on; all its processes raise it together, and one of them tells the user."""
 
 
 class StopBetweenSteps(Callback):

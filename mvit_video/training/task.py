@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
@@ -93,6 +94,16 @@ class Task(LightningModule):
                 self._count_classes()
             check_data_fit_net(data, self.net, multi_label=self.multi_label, stage=stage)
         self.speed.apply(self.net)
+
+    def configure_model(self) -> None:
+        """Shards the net, block by block, over the processes of a strategy that asks for it (FSDP2)."""
+        if self.device_mesh is None or isinstance(self.net, FSDPModule):
+            return
+        self.on_fit_start()  # whole weights cannot be copied into shards
+        mesh = self.device_mesh["data_parallel"]
+        for block in cast(nn.ModuleList, self.net.blocks):
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.net, mesh=mesh)
 
     def on_fit_start(self) -> None:
         """Fills `net` with the weights that it begins with, unless a checkpoint was restored before.
@@ -204,7 +215,8 @@ class Task(LightningModule):
         Raises:
             CheckpointError: names or shapes differ.
         """
-        check_same_tensors(self.state_dict(), checkpoint["state_dict"])
+        if "state_dict" in checkpoint:  # a strategy that shards the net has loaded it already
+            check_same_tensors(self.state_dict(), checkpoint["state_dict"])
         self.init_from = None
 
     def _logits(self, clip: Tensor) -> Tensor:

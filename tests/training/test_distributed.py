@@ -165,6 +165,25 @@ def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(start: Sta
         torch.testing.assert_close(continued[key], last("whole")[key], rtol=0, atol=0)
 
 
+def test_net_that_is_sharded_takes_the_same_steps(start: Start, config: dict[str, Any]) -> None:
+    one = start(*command(plain(config, 4), "one"))
+    config = plain(config, 2)
+    config["trainer"]["strategy"] = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": False},
+    }
+    words = command(config, "shards")
+    assert exit_codes(start_two(start, [*words, "--trainer.callbacks=callbacks.Poison"])) == [1, 1]
+    assert len(errors()) == 1
+    good = "--ckpt_path=runs/shards/version_0/checkpoints/last_good.ckpt"
+    assert exit_codes([one, *start_two(start, [*words, good])]) == [0, 0, 0]
+    sharded = torch.load("runs/shards/version_1/checkpoints/last.ckpt", weights_only=True)
+    torch.testing.assert_close(sharded["state_dict"], last("one")["state_dict"], rtol=1e-4, atol=1e-6)
+
+    begin = "--model.init_from.path=runs/one/version_0/checkpoints/best.ckpt"
+    assert exit_codes(start_two(start, [*words, begin, "--trainer.max_epochs=1"])) == [0, 0]
+
+
 @pytest.mark.slow
 def test_torchrun_starts_the_same_run(start: Start, config: dict[str, Any]) -> None:
     config["trainer"] |= {"max_epochs": 1, "strategy": "ddp"}

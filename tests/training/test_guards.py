@@ -13,7 +13,8 @@ from lightning.pytorch import Callback, Trainer
 
 from mvit_video.cli import main
 from mvit_video.data.dataset import ClipBatch, Failure
-from mvit_video.training import StopAtFailureRate, StopAtNonFinite, Task, TrainingError
+from mvit_video.training import StopAtFailureRate, StopAtNonFinite, Task
+from mvit_video.types import TrainingError
 
 Make = Callable[..., Any]
 pytestmark = [
