@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
+from mvit_video.types import TrainingError
 
 _AS_ASKED = "as asked"
 
@@ -58,6 +59,11 @@ class FailureList(Callback):
         listed = sorted((path, reason) for (path, _), reason in reasons.items())
         _write_csv(self.path, [("path", "reason"), *listed])
         print(f"videos failed so far: {len(reasons)}, listed in {self.path}", flush=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise, where no process waits in vain for the others."""
+        if trainer.world_size == 1 or isinstance(exception, TrainingError):
+            self.on_train_epoch_end(trainer, pl_module)
 
     def _keep(self, table: VideoTable, batch: ClipBatch) -> None:
         for failure in batch.failures:

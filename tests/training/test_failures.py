@@ -54,6 +54,10 @@ def test_failures_are_listed_by_path_and_told_when_they_grow(
     failures.on_train_batch_end(trainer, task, None, batch(failures=both), 0)
     failures.on_train_epoch_end(trainer, task)
     assert rows_of(path)[3:] == [("long.mp4", "no frame before 1"), ("long.mp4", "no frame before 6")]
+    failures.on_train_batch_end(trainer, task, None, batch(failures=(Failure(1, "is empty"),)), 0)
+    trainer.world_size = 1
+    failures.on_exception(trainer, task, KeyboardInterrupt())
+    assert ("b.mp4", "is empty") in rows_of(path)
     assert [file.name for file in path.parent.iterdir()] == ["failures.csv"]
 
 
