@@ -17,7 +17,7 @@ from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.readers.picture import PictureReader, is_picture
 from mvit_video.data.trimming import trim
-from mvit_video.data.views import Views
+from mvit_video.data.views import UniformViews, Views
 from mvit_video.types import VideoDecodeError
 
 OnError = Literal["raise", "skip"]
@@ -57,6 +57,8 @@ class ClipBatch(NamedTuple):
         view: `(N,)` int64, `clip position * num_crops + crop position`.
         failures: videos of the batch that could not be read.
         decodes: how the others were.
+        seconds: `(N, 2)` float64, when the first and the last frame of each view begin, counted from the first frame of
+            the video or of its part; None where the rule that makes the views does not tell.
     """
 
     clip: Tensor
@@ -65,6 +67,7 @@ class ClipBatch(NamedTuple):
     view: Tensor
     failures: list[Failure]
     decodes: list[Decode]
+    seconds: Tensor | None = None
 
 
 class VideoItem(NamedTuple):
@@ -73,6 +76,7 @@ class VideoItem(NamedTuple):
     Attributes:
         label: class, or float32 `(num_classes,)` with 1 at each of several.
         decode: how it was read.
+        seconds: `(V, 2)`, when the first and the last frame of each view begin, where known.
     """
 
     clip: Tensor
@@ -80,6 +84,7 @@ class VideoItem(NamedTuple):
     video: int
     failure: Failure | None
     decode: Decode | None
+    seconds: Tensor | None = None
 
 
 class VideoDataset(Dataset[VideoItem]):
@@ -136,7 +141,11 @@ class VideoDataset(Dataset[VideoItem]):
                 clip = self.views(reader, rng)
                 # the others do not tell: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None
-                return VideoItem(clip, label, row, None, Decode(row, reader.backend, reader.backend_reason, damaged))
+                decode = Decode(row, reader.backend, reader.backend_reason, damaged)
+                seconds = None
+                if isinstance(self.views, UniformViews):
+                    seconds = torch.from_numpy(self.views.seconds(reader))
+                return VideoItem(clip, label, row, None, decode, seconds)
         except VideoDecodeError as error:
             if self.on_error == "raise":
                 raise VideoDecodeError(self.table.locate(row), error.reason) from error
@@ -159,6 +168,7 @@ class VideoDataset(Dataset[VideoItem]):
 def collate(items: list[VideoItem]) -> ClipBatch:
     """Videos to one batch of views."""
     counts = torch.tensor([len(item.clip) for item in items])
+    seconds = [item.seconds for item in items if item.seconds is not None]
     return ClipBatch(
         clip=torch.cat([item.clip for item in items]),
         label=torch.stack([torch.as_tensor(item.label) for item in items]).repeat_interleave(counts, dim=0),
@@ -166,4 +176,5 @@ def collate(items: list[VideoItem]) -> ClipBatch:
         view=torch.cat([torch.arange(int(count)) for count in counts]),
         failures=[item.failure for item in items if item.failure is not None],
         decodes=[item.decode for item in items if item.decode is not None],
+        seconds=torch.cat(seconds) if seconds and sum(map(len, seconds)) == int(counts.sum()) else None,
     )

@@ -150,6 +150,11 @@ class UniformViews:
         crop_size, num_crops = self.crop_size, self.views.num_crops
         return _cropped(reader, clips, crop_size, self.short_side, num_crops, self.normalize, self.protocol)
 
+    def seconds(self, reader: VideoReader) -> NDArray[np.float64]:
+        """When the first and the last frame of each view begin, counted from the first of the video; `(V, 2)`."""
+        begins = reader.timestamps[self._clips(reader)]
+        return np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(self.views.num_crops, axis=0)
+
     def _clips(self, reader: VideoReader) -> NDArray[np.int64]:
         num_clips = self.views.num_clips
         if self.sampling == "segments":

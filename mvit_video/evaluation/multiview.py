@@ -74,7 +74,7 @@ class VideoScoring(Callback):
         name = "logits" if self.ensemble == "logit_mean" else "probabilities"
         if name not in outputs:
             raise ConfigError(f"ensemble={self.ensemble} needs {name}, which the task's test_step does not return")
-        self._scores.update(outputs[name], batch.video, batch.view, getattr(batch, "seconds", None))
+        self._scores.update(outputs[name], batch.video, batch.view, batch.seconds)
         self._failures.update({failure.video: failure.reason for failure in batch.failures})
         self._decodings.update({one.video: Decoding(one.backend, one.damaged) for one in batch.decodes})
 

@@ -25,13 +25,12 @@ def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = 
     """Writes one row per video of the table, in its order, in one move.
 
     Columns: `path`; `start` and `end` in seconds, null for a whole video, and `end` alone where a part reaches to the
-    last frame; `label`, -1 where unknown, or a list of
-    classes; `prediction`, the most probable class, -1 without a score; `probabilities`; `num_views`; `status`, "ok" or
-    why there is no score; `backend` that decoded, and whether it reports `damaged` frames, null where it does not tell;
-    and, with `with_views`, `view_scores`, one list per view in half precision, and `clip_seconds`, a start and an end
-    per view, or null. Lists are null without a score. The schema's metadata hold the setting of the test, each value as
-    text, `root` (folder of relative paths), `class_names` (JSON list, when known), and what `view_scores` are:
-    probabilities or logits.
+    last frame; `label`, -1 where unknown, or a list of classes; `prediction`, the most probable class, -1 without a
+    score; `probabilities`; `num_views`; `status`, "ok" or why there is no score; `backend` that decoded, and whether it
+    reports `damaged` frames, null where it does not tell; and, with `with_views`, `view_scores`, one list per view in
+    half precision, and `clip_seconds`, when the first and the last frame of each view begin. Lists are null without a
+    score. The schema's metadata hold the setting of the test, each value as text, `root` (folder of relative paths),
+    `class_names` (JSON list, when known), and what `view_scores` are: probabilities or logits.
     """
     table, setting = evaluation.table, evaluation.setting
     place = np.full(len(table), -1)

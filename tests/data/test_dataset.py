@@ -99,6 +99,9 @@ def test_batches_keep_the_views_of_a_video_together(table: VideoTable) -> None:
     assert batch.video.tolist() == [4] * 6 + [1] * 6
     assert batch.view.tolist() == [0, 1, 2, 3, 4, 5] * 2
     assert batch.label.tolist() == [-1] * 6 + [1] * 6
+    assert batch.seconds is not None
+    of_one = [[0, 11 / 30]] * 3 + [[36 / 30, 47 / 30]] * 3
+    assert batch.seconds.numpy() == pytest.approx(np.array(of_one * 2), abs=1e-3)
     assert [(failure.video, failure[0]) for failure in batch.failures] == [(3, 3)]
     nothing = collate([dataset[0, 3]])
     assert nothing.clip.shape == (0, 3, 4, 32, 32)

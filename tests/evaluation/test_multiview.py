@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import auto_cli
+from lightning.pytorch import Callback
 from pyarrow import parquet
 
 from mvit_video.data.annotations import load_annotations
@@ -63,6 +65,9 @@ def test_writes_the_scores_of_each_view(make_data: Make, run_test: Make, tmp_pat
         assert [len(scores) for scores in row["view_scores"]] == [4] * 6
         assert row["view_scores"][5] == pytest.approx([0.7 if c == row["label"] else 0.1 for c in range(4)], rel=1e-3)
         assert (row["start"], row["end"], row["damaged"], row["backend"]) == (None, None, None, "decord")
+        # 32 frames at 30 fps, two clips of 16 in which the last of two frames is 15 behind the first
+        expected = [[0, 15 / 30]] * 3 + [[16 / 30, 31 / 30]] * 3
+        assert row["clip_seconds"] == [pytest.approx(times, abs=1e-3) for times in expected]
 
 
 def test_records_the_numbers(make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path) -> None:
@@ -119,6 +124,30 @@ def test_lists_a_video_that_cannot_be_read(
         assert list(csv.DictReader(file)) == [{"path": "broken.mp4", "reason": row["status"]}]
 
 
+def test_tells_a_corrupt_an_empty_and_a_short_video_apart(
+    make_data: Make, run_test: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = load_annotations(digits / "val.csv")
+    good = table.locate(0).read_bytes()
+    (tmp_path / "corrupt.mp4").write_bytes(good[: len(good) // 2])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "good.mp4").write_bytes(good)
+    (tmp_path / "test.csv").write_text(
+        "path,label,start,end\ngood.mp4,0,,\ncorrupt.mp4,1,,\nempty.mp4,2,,\ngood.mp4,1,0,0.1\ngood.mp4,2,50,60\n"
+    )
+    run_test(make_data(test=str(tmp_path / "test.csv"), on_error="skip"))
+    rows = parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
+    assert [row["status"] == "ok" for row in rows] == [True, False, False, True, False]
+    assert len({row["status"] for row in rows}) == 4  # a reason for each of the three
+    assert "no frame begins between 50 and 60 seconds" in rows[4]["status"]
+    assert [(row["start"], row["end"]) for row in rows[3:]] == [(0, 0.1), (50, 60)]
+    assert rows[3]["clip_seconds"][0] == pytest.approx([0, 2 / 30], abs=1e-3)  # three frames, the last one repeated
+    printed = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "videos 2 of 5 videos failed 3" in printed
+    with (tmp_path / "run" / "failures.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["corrupt.mp4", "empty.mp4", "good.mp4"]
+
+
 def test_stops_at_a_video_that_cannot_be_read(make_data: Make, run_test: Make, broken: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoDecodeError, match=r"broken\.mp4"):
         run_test(make_data(test=str(broken)))
@@ -159,6 +188,25 @@ def test_each_callback_works_alone(
     trainer = run_test(make_data(test=str(broken), on_error="skip"), callbacks=[make()])
     assert {path.name for path in tmp_path.iterdir()} - {"broken.csv", "broken.mp4"} == files
     assert bool(trainer.callback_metrics) == (make is MultiViewEvaluation)
+
+
+def test_yaml_makes_the_callbacks() -> None:
+    def made(callbacks: list[Callback]) -> Any:
+        return callbacks
+
+    config = """
+        - class_path: mvit_video.evaluation.MultiViewEvaluation
+          init_args: {ensemble: max, temperature_from: runs/held_out}
+        - class_path: mvit_video.evaluation.PredictionWriter
+          init_args: {folder: predictions, with_views: false}
+        - mvit_video.evaluation.ConfusionMatrix
+    """
+    evaluation, writer, confusion = auto_cli(
+        made, args=["--callbacks", config], as_positional=False, allow_abbrev=False
+    )
+    assert (evaluation.ensemble, evaluation.temperature_from, evaluation.folder) == ("max", "runs/held_out", None)
+    assert (writer.folder, writer.with_views) == (Path("predictions"), False)
+    assert type(confusion) is ConfusionMatrix
 
 
 def test_callbacks_share_what_they_collect(make_data: Make, run_test: Make, tmp_path: Path) -> None:
