@@ -89,7 +89,8 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
     refusal = None if container in _OTHERS_READ else f"its container is {opened.container.format.name}"
     is_paired = first is not None and first.interlaced_frame and _pairs_packets(opened.source)
-    if not is_paired and _are_trusted(packets, container, codec):
+    may_reorder = opened.codec.reorder_depth > 0
+    if not is_paired and _are_trusted(packets, container, codec, may_reorder):
         pts, key_pts = np.sort(packets.pts[packets.is_shown]), np.sort(packets.pts[packets.is_key])
         num_frames, last_duration = len(pts), int(packets.duration[packets.pts.argmax()])
         first = first or _first_frame(opened.source)
@@ -191,12 +192,12 @@ def _check_complete(opened: OpenStream, num_packets: int) -> None:
         )
 
 
-def _are_trusted(packets: _Packets, container: str, codec: str) -> bool:
+def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: bool) -> bool:
     """Whether the decoder's output can be told from the time stamps of the packets."""
     shown = np.sort(packets.pts[packets.is_shown])
     if _NO_PTS in packets.pts or (np.diff(shown) == 0).any():
         return False
-    if container not in _STORES_PTS and (np.diff(packets.pts) < 0).any():
+    if container not in _STORES_PTS and (may_reorder or (np.diff(packets.pts) < 0).any()):
         return False
     # an empty packet repeats a frame or stands for none, whichever the codec likes
     if (packets.size <= (_NOT_CODED_BYTES if codec == "mpeg4" else 0)).any():
