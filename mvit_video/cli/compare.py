@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mvit_video.evaluation.comparison import Comparison, Missed, compare_predictions
+from mvit_video.evaluation.intervals import LEVEL
 from mvit_video.evaluation.loading import Predictions, in_words, load_predictions
 
 
@@ -56,7 +57,7 @@ def _print(found: Comparison, first: Predictions, second: Predictions, num_rows:
         ("without a score in both, or a label", f"{found.num_left_out}"),
         ("top1 of A", f"{found.top1[0]:.2f}"),
         ("top1 of B", f"{found.top1[1]:.2f}"),
-        ("B minus A", f"{found.difference:+.2f}  ({low:+.2f} to {high:+.2f})"),
+        ("B minus A", f"{found.difference:+.2f}  ({LEVEL:.0%}: {low:+.2f} to {high:+.2f})"),
         ("McNemar's p", f"{found.p_value:.2g}"),
         ("right in A alone", f"{len(found.only_first)}"),
         ("right in B alone", f"{len(found.only_second)}"),

@@ -103,7 +103,7 @@ class VideoScoring(Callback):
     def _collector(self, trainer: Trainer) -> VideoScoring | None:
         """The callback that collects for this one; None when another of the class is at work."""
         all_of_them = [one for one in cast(Any, trainer).callbacks if isinstance(one, VideoScoring)]
-        if next(one for one in all_of_them if type(one) is type(self)) is not self:
+        if next(one for one in all_of_them if isinstance(one, type(self))) is not self:
             return None
         return next(one for one in all_of_them if one.ensemble == self.ensemble)
 
@@ -311,7 +311,7 @@ def _rows(found: dict[str, Any]) -> dict[str, str]:
     for name, value in found["metrics"].items():
         text = "unknown" if value is None else f"{value:.{4 if name in ('nll', 'brier') else 2}f}"
         if name in bounds:
-            text += f"  ({bounds[name]['low']:.2f} to {bounds[name]['high']:.2f})"
+            text += f"  ({bounds['level']:.0%}: {bounds[name]['low']:.2f} to {bounds[name]['high']:.2f})"
         rows[name.replace("_", "-")] = text
     if worse := found.get("if_failed_are_wrong"):
         rows["top1 if failed are wrong"] = f"{worse['top1']:.2f}"
