@@ -155,11 +155,12 @@ class Task(LightningModule):
             self.log(name, metric, prog_bar=name == next(iter(self.val_metrics)))  # type: ignore[arg-type]
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Probabilities of each view; `evaluation` joins the views of a video."""
-        if len(batch.label) == 0:
-            return {"probabilities": torch.zeros(0, self.num_classes, device=self.device)}
-        logits = self._logits(batch.clip).float()
-        return {"probabilities": logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)}
+        """Logits and probabilities of each view; `evaluation` joins the views of a video."""
+        if len(batch.label):
+            logits = self._logits(batch.clip).float()
+        else:
+            logits = torch.zeros(0, self.num_classes, device=self.device)
+        return {"logits": logits, "probabilities": logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser without decay on norms and biases, its schedule stepped with it."""
