@@ -177,8 +177,28 @@ def test_a_library_that_fails_hands_over(
 
 
 def test_the_limit_grows_with_the_work() -> None:
-    assert watchdog.decoding_limit(100, 256, 340) < 8
-    assert watchdog.decoding_limit(10_000, 1080, 1920) > 1000
+    assert watchdog.decoding_limit(100, 256, 340, 10**6) < 8
+    assert watchdog.decoding_limit(10_000, 1080, 1920, 10**6) > 1000
+
+
+def test_the_limit_leaves_time_to_read_a_large_file() -> None:
+    clip_of_a_film = watchdog.decoding_limit(16, 256, 340, 4 * 10**9)
+    assert clip_of_a_film == pytest.approx(watchdog.decoding_limit(16, 256, 340, 0) + 200)
+
+
+def test_a_reader_counts_the_size_of_its_file(
+    barcode_video: Path, barcodes: Callable[[torch.Tensor], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def call(call: Callable[[], torch.Tensor], library: str, seconds: float) -> torch.Tensor:
+        limits.append(seconds)
+        return call()
+
+    monkeypatch.setattr(decord_reader, "call_with_limit", call)
+    with open_video(barcode_video) as reader:
+        assert barcodes(reader.get_frames([7, 1])) == [7, 1]
+    assert limits == [watchdog.decoding_limit(8, 64, 96, barcode_video.stat().st_size)]
 
 
 def test_errors_cross_the_watchdog() -> None:

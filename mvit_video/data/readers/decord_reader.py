@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mvit_video.data.readers.packet_index import PacketIndex
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit, decoding_limit
+from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit
 
 
 def decord_refusal(source: Source, index: PacketIndex, strict: bool) -> str | None:
@@ -25,7 +25,9 @@ def decord_refusal(source: Source, index: PacketIndex, strict: bool) -> str | No
     return index.decord_refusal
 
 
-def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int]) -> Tensor:
+def read_with_decord(
+    source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int], limit_seconds: float
+) -> Tensor:
     """Frames `wanted`, which are sorted and unique, resized to `size`; uint8 `(len(wanted), H, W, 3)`.
 
     A reader lives for one call: one that is kept decodes ahead in the background, and one that is moved back after
@@ -34,8 +36,7 @@ def read_with_decord(source: Source, index: PacketIndex, wanted: NDArray[np.int6
     Raises:
         BackendFailed: decord raised, counts other frames than the index, or does not return.
     """
-    limit = decoding_limit(int(wanted[-1]) + 1, index.height, index.width)
-    frames = call_with_limit(lambda: _read(source, index, wanted, size), "decord", limit)
+    frames = call_with_limit(lambda: _read(source, index, wanted, size), "decord", limit_seconds)
     if frames.shape != (len(wanted), *size, 3):
         raise BackendFailed(f"decord delivers frames of shape {tuple(frames.shape[1:])}")
     return frames

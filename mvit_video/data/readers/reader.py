@@ -19,7 +19,7 @@ from mvit_video.data.readers.pyav_reader import PyavReader
 from mvit_video.data.readers.source import Source, as_source, check_source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec, torchcodec_refusal
-from mvit_video.data.readers.watchdog import BackendFailed, TimedOut
+from mvit_video.data.readers.watchdog import BackendFailed, TimedOut, decoding_limit
 from mvit_video.types import ConfigError, VideoDecodeError
 
 Backend = Literal["decord", "pyav", "torchcodec"]
@@ -226,8 +226,11 @@ class _IndexedReader:
     def _read(self, wanted: NDArray[np.int64]) -> Tensor:
         if self.backend != "pyav":
             read = read_with_decord if self.backend == "decord" else read_with_torchcodec
+            limit = decoding_limit(
+                int(wanted[-1]) + 1, self._index.height, self._index.width, self._source.num_bytes(self._status)
+            )
             try:
-                frames = read(self._source, self._index, wanted, self._size)
+                frames = read(self._source, self._index, wanted, self._size, limit)
                 self._unchecked.append(wanted)
                 return frames
             except BackendFailed as error:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from mvit_video.types import VideoDecodeError
 
-VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | io.RawIOBase | io.BufferedIOBase
-
 
 @dataclass(frozen=True)
 class Source:
@@ -23,6 +21,10 @@ class Source:
     def path(self) -> str:
         """What a decoder opens; an absolute path cannot be taken for a URL such as `concat:a|b`."""
         return os.path.abspath(self.name)
+
+    def num_bytes(self, status: os.stat_result | None) -> int:
+        """Size, given what `check_source` returned."""
+        return status.st_size if status else len(self.data or b"")
 
     def handle(self) -> str | io.BytesIO:
         """What PyAV opens."""

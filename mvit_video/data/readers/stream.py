@@ -50,7 +50,7 @@ class OpenStream:
         status = check_source(source)
         self.source = source
         self.conceal = conceal
-        self.size_bytes = status.st_size if status else len(source.data or b"")
+        self.size_bytes = source.num_bytes(status)
         self._process = os.getpid()
         with _translated(source):
             # the size limit also holds while the library probes, before there is a size to look at

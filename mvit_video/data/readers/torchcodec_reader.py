@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mvit_video.data.readers.packet_index import PacketIndex
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit, decoding_limit
+from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit
 from mvit_video.types import ConfigError
 
 
@@ -34,15 +34,14 @@ def torchcodec_refusal(index: PacketIndex, strict: bool) -> str | None:
 
 
 def read_with_torchcodec(
-    source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int]
+    source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int], limit_seconds: float
 ) -> Tensor:
     """Frames `wanted`, which are sorted and unique, resized to `size`; uint8 `(len(wanted), H, W, 3)`.
 
     Raises:
         BackendFailed: torchcodec raised, delivers other frames than the index tells of, or does not return.
     """
-    limit = decoding_limit(int(wanted[-1]) + 1, index.height, index.width)
-    return call_with_limit(lambda: _read(source, index, wanted, size), "torchcodec", limit)
+    return call_with_limit(lambda: _read(source, index, wanted, size), "torchcodec", limit_seconds)
 
 
 def _read(source: Source, index: PacketIndex, wanted: NDArray[np.int64], size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,8 @@ T = TypeVar("T")
 _BASE_SECONDS = 5.0
 # some fifty times what decoding takes
 _SECONDS_PER_MEGAPIXEL = 0.25
+# libraries read a whole file when they open it, from a slow disk at this rate
+_BYTES_PER_SECOND = 20e6
 
 
 class BackendFailed(Exception):
@@ -46,6 +48,7 @@ def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
     raise TimedOut(f"{library} did not return within {seconds:.0f} s")
 
 
-def decoding_limit(num_frames: int, height: int, width: int) -> float:
-    """Seconds after which decoding so many frames has failed, on any machine."""
-    return _BASE_SECONDS + _SECONDS_PER_MEGAPIXEL * num_frames * height * width / 1e6
+def decoding_limit(num_frames: int, height: int, width: int, num_bytes: int) -> float:
+    """Seconds after which decoding so many frames of a file of so many bytes has failed, on any machine."""
+    decoding_seconds = _SECONDS_PER_MEGAPIXEL * num_frames * height * width / 1e6
+    return _BASE_SECONDS + decoding_seconds + num_bytes / _BYTES_PER_SECOND
