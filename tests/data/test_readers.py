@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -92,8 +93,12 @@ def test_short_side(backend: Backend, odd_videos: Callable[[str], Path]) -> None
                 assert reader.get_frames([3, 1]).shape == (2, *size, 3)
                 assert reader.get_frames([]).shape == (0, *size, 3)
                 assert reader.backend == backend, reader.backend_reason
-    with pytest.raises(ConfigError, match="short_side must be at least 1, got 0"):
-        open_video(odd_videos("closed_gop"), backend, short_side=0)
+
+
+@pytest.mark.parametrize("short_side", [0, -1, 127.5, "256"])
+def test_a_short_side_that_is_no_whole_number_is_refused(barcode_video: Path, short_side: Any) -> None:
+    with pytest.raises(ConfigError, match=f"short_side must be a whole number of at least 1, got {short_side!r}"):
+        open_video(barcode_video, short_side=short_side)
 
 
 def test_without_torchcodec_the_extra_is_named(barcode_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +214,21 @@ def test_a_closed_reader_says_so(barcode_video: Path) -> None:
     reader.close()
     with pytest.raises(VideoDecodeError, match="closed"):
         reader.get_frames([0])
+
+
+def test_damage_is_told_after_closing_only_where_it_is_known(barcode_video: Path) -> None:
+    known, asked, unknown = (open_video(barcode_video, backend) for backend in ("pyav", "decord", "decord"))
+    for reader in (known, asked, unknown):
+        reader.get_frames([3])
+    assert not asked.damaged
+    for reader in (known, asked, unknown):
+        reader.close()
+    assert not known.damaged
+    assert not asked.damaged
+    for _ in range(2):
+        with pytest.raises(VideoDecodeError, match="the reader is closed"):
+            _ = unknown.damaged
+    assert str(barcode_video) not in open_files()
 
 
 def test_an_unknown_backend_is_refused(barcode_video: Path) -> None:

@@ -60,7 +60,10 @@ class VideoReader(Protocol):
     def damaged(self) -> bool:
         """Whether the codec concealed errors in what was read so far.
 
-        Only PyAV tells; what another library has read is decoded once more for the answer.
+        Only PyAV tells; what another library has read is decoded once more for the answer, so ask before closing.
+
+        Raises:
+            VideoDecodeError: a frame that was read cannot be decoded once more, or the reader is closed.
         """
         ...
 
@@ -104,13 +107,14 @@ def open_video(
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
-        ConfigError: the backend is unknown or not installed, or `short_side` is below 1.
+        ConfigError: the backend is unknown or not installed, or `short_side` is no whole number of at
+            least 1.
         TypeError: the source is none of the above.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
-    if short_side is not None and short_side < 1:
-        raise ConfigError(f"short_side must be at least 1, got {short_side}")
+    if short_side is not None and (not isinstance(short_side, int) or short_side < 1):
+        raise ConfigError(f"short_side must be a whole number of at least 1, got {short_side!r}")
     if backend == "torchcodec":
         require_torchcodec()
     video = as_source(source)
@@ -195,14 +199,14 @@ class _IndexedReader:
     @property
     def damaged(self) -> bool:
         if self._unchecked:
+            self._check_open()
             wanted = np.unique(np.concatenate(self._unchecked))
             self._unchecked.clear()
             self._pyav.check(wanted)
         return self._pyav.damaged
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        if self._is_closed:
-            raise VideoDecodeError(self._name, "the reader is closed")
+        self._check_open()
         order = np.asarray(indices)
         if order.size == 0:
             return torch.empty((0, *self._size, 3), dtype=torch.uint8)
@@ -217,6 +221,10 @@ class _IndexedReader:
         if len(wanted) == len(order) and (position[1:] > position[:-1]).all():
             return frames
         return frames[torch.from_numpy(position)]
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise VideoDecodeError(self._name, "the reader is closed")
 
     def _check_unchanged(self) -> None:
         now, then = check_source(self._source), self._status
