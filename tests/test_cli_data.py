@@ -14,6 +14,7 @@ from mvit_video.cli import USAGE, VERBS, main
 from mvit_video.data.annotations import load_annotations
 from mvit_video.data.readers import open_video
 
+JOBS = ("scan", "prepare", "pack")
 Output = pytest.CaptureFixture[str]
 
 
@@ -86,7 +87,8 @@ def test_prepare_leaves_a_data_set_to_train_on(data: Path, tmp_path: Path, capsy
         (["scan", "videos"], 2, "--out"),
         (["scan", "videos", "--out", "out", "--workers", "0"], 2, "0 is not above 0"),
         (["scan", "videos", "--out", "out", "--time-limit", "-1"], 2, "-1 is not above 0"),
-        (["prepare", "videos", "--out", "videos/new"], 2, "lies in the folder videos of the sources"),
+        *(([verb, "videos", "--out", "videos/new"], 2, "lies in the folder videos of") for verb in JOBS),
+        *(([verb, "pictures", "--out", "out"], 2, f"{verb} is for videos, 'cat/1.jpg' is a picture") for verb in JOBS),
         (
             ["prepare", "videos", "--out", "out", "--short-side", "7"],
             2,
@@ -98,6 +100,8 @@ def test_mistakes_are_told_in_one_line(
     words: list[str], code: int, message: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.chdir(data.parent)
+    (data.parent / "pictures" / "cat").mkdir(parents=True)
+    (data.parent / "pictures" / "cat" / "1.jpg").write_bytes(b"")
     assert main(words) == code
     told = capsys.readouterr().err
     assert message in told

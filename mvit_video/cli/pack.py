@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mvit_video.data.annotations import load_annotations
+from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.shards import PackReport, PackSettings
 from mvit_video.data.shards import pack as pack_videos
+from mvit_video.data.shards.storage import local_path
 from mvit_video.types import ConfigError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -43,6 +45,7 @@ def pack(words: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     settings = PackSettings(_num_bytes(args.shard_size), args.max_videos, None if args.in_order else args.seed)
+    require_outside(args.data, local_path(args.out))
     table = load_annotations(args.data, args.root)
     console = Console(stderr=True)
     try:

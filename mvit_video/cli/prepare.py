@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.scan import add_worker_options, console_for_reports
+from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.encoding import EncodeSettings
 from mvit_video.data.jobs import JobStopped, Workers
 from mvit_video.data.prepare import Preparation, prepare_videos
 from mvit_video.data.scanning import list_videos
-from mvit_video.types import ConfigError
 
 
 def prepare(words: list[str]) -> int:
@@ -25,9 +25,7 @@ def prepare(words: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     settings, console, out = EncodeSettings(args.short_side, args.gop, args.crf), console_for_reports(), Path(args.out)
-    data = Path(args.data)
-    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-        raise ConfigError(f"--out {out} lies in the folder {data} of the sources; choose one outside")
+    require_outside(args.data, args.out)
     table, _ = list_videos(args.data, args.root)
     try:
         done = prepare_videos(table, out, settings, Workers(args.workers, args.time_limit, console))

@@ -10,6 +10,7 @@ from typing import get_args
 from rich.console import Console
 
 from mvit_video.cli import Stopped
+from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.jobs import JobStopped, Workers
 from mvit_video.data.readers import Backend
 from mvit_video.data.scanning import (
@@ -34,6 +35,7 @@ def scan(words: list[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     console, out = console_for_reports(), Path(args.out)
+    require_outside(args.data, args.out)
     table, unlabelled_because = list_videos(args.data, args.root)
     settings = ScanSettings(args.backend, args.full, args.min_seconds)
     try:

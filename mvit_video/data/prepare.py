@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.encoding import EncodeSettings, encode_video
 from mvit_video.data.jobs import Alive, Ledger, Trouble, Workers, run_job, written_whole
 from mvit_video.data.scanning.checks import Check, inspect, size_and_time, undecodable
@@ -122,12 +123,13 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
     """Encode every video that was not encoded before, and write the annotations of all that could be.
 
     Raises:
-        ConfigError: the output folder is that of the sources.
+        ConfigError: the videos lie in shards, or are pictures, or the output folder is that of the sources.
         JobStopped: on Ctrl-C; the same call goes on.
         MVitVideoError: the disk is full, or cannot be written to.
     """
     if table.archive is not None:
         raise ConfigError("prepare reads videos that are files of their own; prepare them before `mvit-video pack`")
+    require_videos(table, "prepare")
     if out.resolve() == table.root.resolve():
         raise ConfigError(f"--out {out} is the folder of the sources; choose another one")
     locations = [os.path.abspath(table.locate(row)) for row in range(len(table))]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import compute
+from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.jobs import Ledger, Trouble, Workers, run_job
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.torchcodec_reader import require_torchcodec
@@ -47,11 +48,12 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
         out: folder that keeps what is known: `checked`, `hashed`, and the packet indices in `index`.
 
     Raises:
-        ConfigError: the videos lie in shards, or the backend is not installed.
+        ConfigError: the videos lie in shards, or are pictures, or the backend is not installed.
         JobStopped: on Ctrl-C; the same call goes on.
     """
     if table.archive is not None:
         raise ConfigError("scan checks videos that are files of their own; scan them before `mvit-video pack`")
+    require_videos(table, "scan")
     if settings.backend == "torchcodec":
         require_torchcodec()
     locations = pa.array([os.path.abspath(table.locate(row)) for row in range(len(table))], pa.string())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable
+from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
@@ -94,9 +95,10 @@ def pack(
         on_progress: called with the number of videos done and of all.
 
     Raises:
-        ConfigError: `out` holds shards of other videos or settings, or something else.
+        ConfigError: the table is one of pictures, or `out` holds shards of other videos or settings, or something else.
         MVitVideoError: `out` cannot be written to.
     """
+    require_videos(table, "pack")
     out = local_path(out)
     try:
         with OutputFolder(out) as folder, _Packing(table, folder, settings) as packing:

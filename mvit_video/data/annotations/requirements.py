@@ -1,0 +1,40 @@
+"""What jobs over a whole data set ask of it and of their output folder before they begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mvit_video.data.annotations.arrow import first, matches
+from mvit_video.data.annotations.table import VideoTable
+from mvit_video.data.readers.picture import PICTURE_SUFFIXES
+from mvit_video.types import ConfigError
+
+_PICTURE = rf"(?i)\.(?:{'|'.join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))})$"
+
+
+def require_videos(table: VideoTable, verb: str) -> None:
+    """Refuses a data set of pictures, which training reads but a job over videos does not.
+
+    Raises:
+        ConfigError: names the verb and the first picture.
+    """
+    picture = first(matches(table.paths, _PICTURE))
+    if picture is not None:
+        raise ConfigError(
+            f"{verb} is for videos, {table.path(picture)!r} is a picture; pictures are trained on as they are"
+        )
+
+
+def require_outside(source: str, out: str) -> None:
+    """Refuses an output folder inside a folder of videos, where it would be taken for one of the videos' folders.
+
+    Args:
+        source: annotations of any kind; only a folder can hold the output.
+        out: folder or URL.
+
+    Raises:
+        ConfigError: names both folders.
+    """
+    folder = Path(source)
+    if "://" not in out and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--out {out} lies in the folder {source} of the sources; choose one outside")
