@@ -22,6 +22,8 @@ from mvit_video.data.readers.source import Source
 from mvit_video.types import ConfigError, VideoDecodeError
 
 BACKENDS: list[Backend] = ["decord", "pyav"]
+# the same for every file, since runs count videos by the text
+EDITED = "an edit list discards some of its frames"
 # why neither decord nor torchcodec, or decord alone, is trusted with a file; None: both are
 REFUSALS: dict[str, tuple[str | None, str | None]] = {
     "closed_gop": (None, None),
@@ -38,8 +40,8 @@ REFUSALS: dict[str, tuple[str | None, str | None]] = {
     "mpeg4_avi": ("container is avi", "container is avi"),
     "mpeg_ts": ("container is mpegts", "container is mpegts"),
     "flv": ("container is flv", "container is flv"),
-    "edit_list": ("edit list", "edit list"),
-    "edit_list_reordered": ("edit list", "edit list"),
+    "edit_list": (EDITED, EDITED),
+    "edit_list_reordered": (EDITED, EDITED),
     "ten_bits": ("more than 8 bits", "more than 8 bits"),
     "interlaced": ("interlaced", "interlaced"),
     "odd_size_subsampled": ("size is odd", "size is odd"),

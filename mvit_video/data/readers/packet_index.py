@@ -209,9 +209,9 @@ def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: boo
 def _refusal(packets: _Packets) -> str | None:
     """Why other libraries number frames differently."""
     if packets.is_discarded.any():
-        return f"an edit list discards {packets.is_discarded.sum()} of its frames"
+        return "an edit list discards some of its frames"
     if not packets.is_shown.all():
-        return f"{(~packets.is_shown).sum()} of its pictures are not shown"
+        return "some of its pictures are not shown"
     if packets.pts.min() < 0:
         return "its first frame has a negative time stamp"
     return None
