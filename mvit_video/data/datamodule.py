@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.dataset import OnError, VideoDataset
-from mvit_video.data.holdout import hold_out, split_folders
+from mvit_video.data.holdout import Split, hold_out, split_folders
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
 from mvit_video.data.transforms import RGB, Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
-
-Split = Literal["train", "val", "test"]
 
 _MAX_WORKERS = 8
 
@@ -38,7 +36,7 @@ class VideoDataModule(L.LightningDataModule):
         test: as `train`; None takes the videos of `val`.
         root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
             `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
-            without the latter a fifth of each class is held out for validation and test.
+            without `val` a fifth of each class is held out.
         allow_outside: annotations may name videos outside of that folder.
         class_names: all classes in the order of their numbers, or a file with one per line; None takes those of the
             training annotations, or of a checkpoint that is loaded.
@@ -127,9 +125,9 @@ class VideoDataModule(L.LightningDataModule):
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
         self._holds_out = False
         if root is not None and train is val is test is None:
-            self.root, folders = None, split_folders(root)
-            self._holds_out = folders is None
-            self.sources = folders or {"train": root, "val": root, "test": root}
+            self.root = None
+            self.sources.update(split_folders(root))
+            self._holds_out = self.sources["train"] == self.sources["val"]
         self.tables: dict[Split, VideoTable] = {}
 
     @property
@@ -219,13 +217,15 @@ class VideoDataModule(L.LightningDataModule):
         source = self.sources[split]
         if source is None:
             raise ConfigError(
-                f"data.{split} is not set; give an annotation file or a folder of class folders ({how_to_get()})"
+                f"data.{split} is not set; give an annotation file or a folder of class folders, or data.root alone: a "
+                f"folder of your own ({how_to_get()})"
             )
         if not may_exist(source):
             raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
         names = self.given_names if class_names is None else class_names
         table = load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
-        return table.take(hold_out(table)[split != "train"]) if self._holds_out else table
+        is_divided = self._holds_out and source == self.sources["train"]
+        return table.take(hold_out(table)[split != "train"]) if is_divided else table
 
     def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
         """The classes in the order of their numbers, and where they come from: what is trained on leads."""

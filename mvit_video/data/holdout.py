@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -11,17 +12,32 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
 
+Split = Literal["train", "val", "test"]
+
 _ONE_IN = 5
+_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("valid", "validation", "val"),
+    "test": ("test",),
+}
 
 
-def split_folders(root: str | Path) -> dict[Literal["train", "val", "test"], str | None] | None:
-    """Folders of the splits under a root, None when it has no folder `train`."""
-    root = Path(root)
-    if not (root / "train").is_dir():
-        return None
-    val = next((str(root / name) for name in ("val", "validation", "valid") if (root / name).is_dir()), None)
-    test = str(root / "test") if (root / "test").is_dir() else val
-    return {"train": str(root / "train"), "val": val, "test": test}
+def split_folders(root: str) -> dict[Split, str]:
+    """Folders of the splits under a root; without `val` training and validation divide the videos of one."""
+    found = {
+        split: str(Path(root) / name)
+        for split, names in _NAMES.items()
+        for name in names
+        if _holds_folders(Path(root) / name)
+    }
+    train = found.get("train", root)
+    val = found.get("val", train) if "train" in found else root
+    return {"train": train, "val": val, "test": found.get("test", val) if "train" in found else root}
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether it is a split, not a class of that name."""
+    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
 
 
 def hold_out(table: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

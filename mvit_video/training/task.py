@@ -99,7 +99,7 @@ class Task(LightningModule):
         """Shards the net, block by block, over the processes of a strategy that asks for it (FSDP2)."""
         if self.device_mesh is None or isinstance(self.net, FSDPModule):
             return
-        self.on_fit_start()  # whole weights cannot be copied into shards
+        self._begin_with_weights()  # whole ones cannot be copied into shards
         mesh = self.device_mesh["data_parallel"]
         for block in cast(nn.ModuleList, self.net.blocks):
             fully_shard(block, mesh=mesh)
@@ -111,17 +111,15 @@ class Task(LightningModule):
         Raises:
             CheckpointError: they cannot be read or do not fit.
         """
-        if self.init_from is not None:
-            begin_with(self.net, self.init_from)
-            self.init_from = None  # what is tested later in the same process are the trained weights
+        self._begin_with_weights()
 
     def on_validation_start(self) -> None:
         """Likewise, for a validation without training."""
-        self.on_fit_start()
+        self._begin_with_weights()
 
     def on_test_start(self) -> None:
         """Likewise, for a test without training."""
-        self.on_fit_start()
+        self._begin_with_weights()
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of the batch."""
@@ -219,6 +217,11 @@ class Task(LightningModule):
         if "state_dict" in checkpoint:  # a strategy that shards the net has loaded it already
             check_same_tensors(self.state_dict(), checkpoint["state_dict"])
         self.init_from = None
+
+    def _begin_with_weights(self) -> None:
+        if self.init_from is not None:
+            begin_with(self.net, self.init_from)
+            self.init_from = None  # what is tested later in the same process are the trained weights
 
     def _logits(self, clip: Tensor) -> Tensor:
         return self.net(self.speed.order(clip))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvit_video.cli import main
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import as_strings
 from mvit_video.data.datamodule import VideoDataModule
@@ -61,6 +62,35 @@ def test_folders_named_after_the_splits(make_folder: Callable[..., Path]) -> Non
     data.setup("fit")
     data.setup("test")
     assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (4, 2, 2)
+
+
+def test_a_folder_for_training_alone_is_divided(make_folder: Callable[..., Path]) -> None:
+    data = VideoDataModule(root=str(make_folder(train__bow=5, train__run=5)), **SMALL)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (8, 2, 2)
+
+
+def test_a_test_folder_is_tested_whole(make_folder: Callable[..., Path]) -> None:
+    data = VideoDataModule(root=str(make_folder(train__bow=5, train__run=5, test__bow=3, test__run=1)), **SMALL)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (8, 2, 4)
+
+
+def test_a_class_may_be_called_train(make_folder: Callable[..., Path]) -> None:
+    data = VideoDataModule(root=str(make_folder(car=5, train=5)), **SMALL)
+    data.setup("fit")
+    assert data.class_names == ("car", "train")
+
+
+def test_shards_are_divided_too(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    assert main(["pack", str(make_folder(bow=5, run=5)), "--out", str(tmp_path / "shards")]) == 0
+    data = VideoDataModule(root=str(tmp_path / "shards"), **SMALL)
+    data.setup("fit")
+    assert (len(data.tables["train"]), len(data.tables["val"])) == (8, 2)
+    (item,) = (data.val_dataloader().dataset[0, row] for row in [1])
+    assert (item.failure, item.label) == (None, 1)
 
 
 def test_nothing_is_held_out_of_single_videos(make_folder: Callable[..., Path]) -> None:

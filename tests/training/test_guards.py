@@ -151,3 +151,17 @@ def test_unreadable_video_among_good_ones_is_named(
     assert "first broken.mp4: " in line
     assert "broken.mp4" in Path("runs/tiny/version_0/failures.csv").read_text()
     assert main([*words, *data, "--data.max_failure_rate=0.06", "--trainer.max_epochs=1"]) == 0
+
+
+def test_the_check_before_training_does_not_judge(
+    make_task: Make, make_trainer: Make, tiny_data: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, data = make_trainer(StopAtFailureRate(), max_epochs=1, num_sanity_val_steps=1), tiny_data()
+
+    def spoil(batch: ClipBatch, _: int) -> ClipBatch:  # one of two before training, of twelve after it
+        rows = [] if trainer.training else batch.video.tolist()
+        failures = [Failure(row, "no video") for row in rows if row == 0]
+        return batch._replace(failures=failures, decodes=[None] * (len(rows) - len(failures)))
+
+    monkeypatch.setattr(data, "on_before_batch_transfer", spoil)
+    trainer.fit(make_task(), datamodule=with_paths(data, max_failure_rate=0.3))

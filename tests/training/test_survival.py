@@ -24,8 +24,8 @@ from mvit_video.training import (
     BestCheckpoint,
     LastCheckpoint,
     Task,
-    TrainingError,
 )
+from mvit_video.types import TrainingError
 
 Make = Callable[..., Any]
 Start = Callable[..., BaseProcess]

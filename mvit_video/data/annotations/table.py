@@ -18,6 +18,10 @@ class Archive(Protocol):
         """The file of the video in a row."""
         ...
 
+    def take(self, rows: NDArray[np.int64]) -> Archive:
+        """The archive of some of the videos."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class VideoTable:
@@ -94,13 +98,7 @@ class VideoTable:
         return float(self.spans[row, 0]), float(self.spans[row, 1])
 
     def take(self, rows: NDArray[np.int64]) -> VideoTable:
-        """The table of some of the videos.
-
-        Raises:
-            ValueError: they lie in an archive, which knows them by their rows here.
-        """
-        if self.archive is not None:
-            raise ValueError("videos in an archive cannot be taken out of their table")
+        """The table of some of the videos."""
         wanted = pa.array(rows)
         return replace(
             self,
@@ -108,4 +106,5 @@ class VideoTable:
             labels=self.labels[rows],
             multi_labels=None if self.multi_labels is None else self.multi_labels.take(wanted),
             spans=None if self.spans is None else self.spans[rows],
+            archive=None if self.archive is None else self.archive.take(rows),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,3 +42,7 @@ class TarArchive:
             raise VideoDecodeError(
                 shard.url, f"shard {posixpath.basename(shard.url)} cannot be read ({reason})"
             ) from error
+
+    def take(self, rows: NDArray[np.int64]) -> TarArchive:
+        """The archive of some of the videos."""
+        return replace(self, shard_of=self.shard_of[rows], offsets=self.offsets[rows], sizes=self.sizes[rows])
