@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: st
             f"no frame begins between {start_seconds:g} and {end_seconds:g} seconds of its "
             f"{reader.duration_seconds:g}; correct the start and the end of the segment",
         )
-    return cast(VideoReader, _TrimmedReader(reader, first, stop, name))  # its `backend` is read-only
+    return _TrimmedReader(reader, first, stop, name)
 
 
 class _TrimmedReader:

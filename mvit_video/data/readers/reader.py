@@ -48,10 +48,14 @@ class VideoReader(Protocol):
     duration_seconds: float
     height: int
     width: int
-    backend: str
-    backend_reason: str
     codec: str
     container: str
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def backend_reason(self) -> str: ...
 
     @property
     def timestamps(self) -> NDArray[np.float64]: ...
