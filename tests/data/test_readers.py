@@ -54,6 +54,13 @@ def decode_sequentially(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames))
 
 
+@pytest.mark.parametrize("hidden", [[1], [1, 3]])
+def test_hidden_pictures_are_refused_in_one_text(hidden: list[int]) -> None:
+    numbers, none = np.arange(5), np.zeros(5, dtype=bool)
+    packets = packet_index._Packets(numbers, numbers == 0, ~np.isin(numbers, hidden), none, numbers + 9, numbers + 1)
+    assert packet_index._refusal(packets) == "some of its pictures are not shown"
+
+
 @pytest.mark.parametrize("name", REFUSALS)
 def test_why_a_file_is_left_to_pyav(
     name: str, odd_videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
