@@ -80,10 +80,20 @@ def test_prepare_leaves_a_data_set_to_train_on(data: Path, tmp_path: Path, capsy
         assert (reader.num_frames, reader.height, reader.width, reader.backend) == (30, 32, 48, "decord")
 
 
+def test_nothing_is_offered_for_training_where_no_video_can_be_used(tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "empty.mp4").write_bytes(b"")
+    for verb, told in (("scan", "0 of 1 videos can be used"), ("prepare", "0 of 1 videos encoded")):
+        assert main([verb, str(tmp_path / "bad"), "--out", str(tmp_path / verb), "--workers", "1"]) == 1
+        shown = capsys.readouterr().out
+        assert told in shown
+        assert "data.train" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["scan", "nowhere.csv", "--out", "out"], 1, "nowhere.csv: no such annotation file or folder"),
+        (["scan", "nowhere.csv", "--out", "out"], 1, "nowhere.csv: no such annotation file or folder\n"),
         (["scan", "videos"], 2, "--out"),
         (["scan", "videos", "--out", "out", "--workers", "0"], 2, "0 is not above 0"),
         (["scan", "videos", "--out", "out", "--time-limit", "-1"], 2, "-1 is not above 0"),

@@ -46,7 +46,9 @@ def _report(done: Preparation) -> list[str]:
         lines += [f"  {number:,} {kind}: {verdict}" for kind, number in kinds.most_common()]
     if any(video.kind for video in done.videos):
         lines.append(f"  {done.failures}  which, and why")
-    return [*lines, f"  {done.annotations}  for data.train, data.val or data.test"]
+    if usable:
+        lines.append(f"  {done.annotations}  for data.train, data.val or data.test")
+    return lines
 
 
 def _megabytes(number: int) -> str:

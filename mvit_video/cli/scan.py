@@ -49,8 +49,9 @@ def scan(words: list[str]) -> int:
     write_page(manifest, summary, out / "report.html", title=args.data, unlabelled_because=unlabelled_because)
     print_summary(summary, console, unlabelled_because)
     console.print(f"{summary.num_usable:,} of {summary.num_rows:,} videos can be used", highlight=False)
+    use = "for data.train, data.val or data.test" if summary.num_usable else "what was found of each video"
     for name, purpose in (
-        ("manifest.parquet", "for data.train, data.val or data.test"),
+        ("manifest.parquet", use),
         ("failures.csv", "what is wrong with which video"),
         ("report.html", "the same with figures, for a browser"),
     ):

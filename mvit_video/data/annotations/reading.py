@@ -63,9 +63,7 @@ def load_annotations(
         return table if given is None else _renumber(table, given, source)
     path = Path(source)
     if not may_exist(path):
-        raise AnnotationError(
-            path, 0, f"no such annotation file or folder; {how_to_get(path)}; set data.train, data.val or data.test"
-        )  # fmt: skip
+        raise AnnotationError(path, 0, "no such annotation file or folder")
     known = given or names_beside(path)
     folder = Path(root) if root is not None else None
     if os.path.isdir(path):

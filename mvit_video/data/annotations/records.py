@@ -95,7 +95,10 @@ def read_parquet(file: Path) -> Rows:
     if "status" in columns:
         index = file.parent / INDEX_FOLDER
         rows = replace(rows, index_cache=index if index.is_dir() else None)
-        rows = select(rows, to_mask(compute.equal(columns["status"], "ok")))
+        is_ok = to_mask(compute.equal(columns["status"], "ok"))
+        if len(rows) and not is_ok.any():
+            raise AnnotationError(file, 0, f"all {len(rows)} rows have another status than ok: no video can be used")
+        rows = select(rows, is_ok)
     return rows
 
 

@@ -168,8 +168,8 @@ def test_dictionaries_in_parquet_are_names(tmp_path: Path) -> None:
     assert load_annotations(tmp_path / "a.parquet").labels.tolist() == [1, 0]
 
 
-def write_manifest(folder: Path) -> Path:
-    columns = {"path": ["a.mp4", "b.mp4", "c.mp4"], "label": [1, 0, 1], "status": ["ok", "failed", "ok"]}
+def write_manifest(folder: Path, status: tuple[str, ...] = ("ok", "failed", "ok")) -> Path:
+    columns = {"path": ["a.mp4", "b.mp4", "c.mp4"], "label": [1, 0, 1], "status": status}
     table = pa.table(columns, metadata={"root": "/videos", "class_names": '["climb", "run", "swim"]'})
     parquet.write_table(table, folder / "manifest.parquet")
     return folder / "manifest.parquet"
@@ -186,6 +186,11 @@ def test_a_manifest_gives_the_videos_that_are_well(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     assert load_annotations(path).index_cache == tmp_path / "index"
     assert load_annotations(path, tmp_path).locate(0) == tmp_path / "a.mp4"
+
+
+def test_a_manifest_of_failures_says_so(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"manifest\.parquet: all 3 rows have another status than ok"):
+        load_annotations(write_manifest(tmp_path, ("failed",) * 3))
 
 
 def test_numbers_of_a_manifest_follow_the_names_that_are_asked_for(tmp_path: Path) -> None:
