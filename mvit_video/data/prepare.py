@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -20,7 +19,8 @@ from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.encoding import EncodeSettings, encode_video
 from mvit_video.data.jobs import Alive, Ledger, Trouble, Workers, run_job, written_whole
-from mvit_video.data.scanning.checks import Check, inspect, size_and_time, undecodable
+from mvit_video.data.scanning.checks import TRIED_AGAIN, Check, inspect, size_and_time, undecodable
+from mvit_video.data.scanning.manifest import write_failures
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _SCHEMA = pa.schema(
@@ -38,7 +38,6 @@ _SCHEMA = pa.schema(
     }
 )
 VIDEO_FOLDER = "videos"
-_TRIED_AGAIN = ("time-out", "other")
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,26 @@ class _Encoder:
         """Encodes one video; an error is one that would befall every other video as well."""
         check, header = inspect(task.source)
         if header is None:
-            return _failed(task, self.settings, check)
+            return _outcome(task, self.settings, check)
         target = self.out / task.target
         try:
             encoded = encode_video(task.source, target, self.settings, alive)
             if header.missing_bytes and header.num_frames > encoded.num_frames:
                 target.unlink()
                 reason = f"{encoded.num_frames} of {header.num_frames} frames are there"
-                return _failed(task, self.settings, undecodable(check, header, reason))
+                return _outcome(task, self.settings, undecodable(check, header, reason))
             if encoded.is_damaged:
                 check = check.flawed("damaged", "frames decode, with errors that the decoder conceals")
-            done = _failed(task, self.settings, check)
+            done = _outcome(task, self.settings, check)
             target_size = target.stat().st_size
         except VideoDecodeError as error:
-            return _failed(task, self.settings, undecodable(check, header, error.reason))
+            return _outcome(task, self.settings, undecodable(check, header, error.reason))
         except OSError as error:
             return MVitVideoError(f"{target}: cannot be written ({error.strerror or error}); the same command goes on")
         except FFmpegError as error:
-            return _failed(task, self.settings, check.failed("other", f"cannot be encoded ({error.strerror or error})"))
+            return _outcome(
+                task, self.settings, check.failed("other", f"cannot be encoded ({error.strerror or error})")
+            )
         return replace(done, num_frames=encoded.num_frames, target_size=target_size)
 
 
@@ -145,7 +146,7 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
     videos = {path: rows[path] for path in targets}
     annotations, failures = out / "annotations.parquet", out / "failures.csv"
     _write_annotations(table, [videos[path] for path in locations], annotations)
-    _write_failures(list(videos.values()), failures)
+    write_failures(pa.Table.from_pylist([asdict(video) for video in videos.values()], _SCHEMA), failures)
     return Preparation(list(videos.values()), annotations, failures)
 
 
@@ -171,7 +172,7 @@ def _inside(path: str, root: str) -> str:
 
 
 def _is_done(row: dict[str, Any] | None, target: str, out: Path, settings: EncodeSettings) -> bool:
-    if row is None or row["kind"] in _TRIED_AGAIN or (row["target"], row["settings"]) != (target, str(settings)):
+    if row is None or row["kind"] in TRIED_AGAIN or (row["target"], row["settings"]) != (target, str(settings)):
         return False
     if size_and_time(row["path"]) != (row["size"], row["mtime_ns"]):
         return False
@@ -184,11 +185,11 @@ def _row(settings: EncodeSettings, task: _Task, outcome: Prepared | MVitVideoErr
     if isinstance(outcome, Trouble):
         check = Check(task.source, *size_and_time(task.source), "pyav", is_full=True)
         kind = "time-out" if outcome.kind == "time-out" else "other"
-        outcome = _failed(task, settings, check.failed(kind, outcome.reason))
+        outcome = _outcome(task, settings, check.failed(kind, outcome.reason))
     return asdict(outcome)
 
 
-def _failed(task: _Task, settings: EncodeSettings, check: Check) -> Prepared:
+def _outcome(task: _Task, settings: EncodeSettings, check: Check) -> Prepared:
     found = (check.size, check.mtime_ns, task.target, str(settings), check.is_usable, check.kind, check.reason)
     return Prepared(task.source, *found)
 
@@ -197,7 +198,7 @@ def _write_annotations(table: VideoTable, videos: list[Prepared], path: Path) ->
     """The rows of the annotations whose videos are there, with the same labels and segments."""
     columns: dict[str, pa.Array] = {
         "path": pa.array([video.target for video in videos], pa.large_string()),
-        "label": pa.array(table.labels) if table.multi_labels is None else table.multi_labels,
+        "label": table.label_column,
     }
     if table.spans is not None:
         columns |= {name: pa.array(table.spans[:, i], from_pandas=True) for i, name in enumerate(("start", "end"))}
@@ -206,9 +207,3 @@ def _write_annotations(table: VideoTable, videos: list[Prepared], path: Path) ->
         rows = rows.replace_schema_metadata({"class_names": json.dumps(table.class_names)})
     with written_whole(path) as unfinished:
         parquet.write_table(rows, unfinished)
-
-
-def _write_failures(videos: list[Prepared], path: Path) -> None:
-    wrong = [(video.path, video.kind, video.reason) for video in videos if video.kind is not None]
-    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "kind", "reason"), *wrong])

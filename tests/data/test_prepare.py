@@ -138,7 +138,7 @@ def test_a_data_set_is_encoded_once(table: VideoTable, tmp_path: Path) -> None:
     assert [video.is_usable for video in done.videos] == [True, True, True, False, False]
     with done.failures.open() as file:
         assert [(Path(row["path"]).name, row["kind"]) for row in csv.DictReader(file)] == [
-            ("cut.mp4", "truncated"), ("gone.mp4", "missing")
+            ("gone.mp4", "missing"), ("cut.mp4", "truncated")
         ]  # fmt: skip
     new = load_annotations(done.annotations)
     assert [new.path(row) for row in range(len(new))] == [f"videos/{name}.mp4" for name in "aabc"]

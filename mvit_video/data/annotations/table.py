@@ -75,6 +75,11 @@ class VideoTable:
         """Whether a video may have several labels, or none."""
         return self.multi_labels is not None
 
+    @property
+    def label_column(self) -> pa.Array:
+        """The class of each video, or the list of its classes, as files keep them."""
+        return pa.array(self.labels) if self.multi_labels is None else self.multi_labels
+
     def label_of(self, row: int) -> int | list[int]:
         """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
         return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()

@@ -34,6 +34,8 @@ KINDS: dict[Kind, str] = {
     "time-out": "the decoder did not come back",
     "other": "anything else",
 }
+# what lies in the machine rather than in the file
+TRIED_AGAIN: tuple[Kind, ...] = ("time-out", "other")
 # containers whose lengths are read from a header; elsewhere the demuxer guesses them
 _STATES_LENGTH = {"mov", "matroska", "avi"}
 _FRAMES_PER_SIGN = 64

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
+from mvit_video.data.annotations.files import is_video
 from mvit_video.types import AnnotationError
 
 
@@ -21,7 +22,7 @@ def list_videos(data: str, root: str | None = None) -> tuple[VideoTable, str]:
     folder = Path(data)
     if not folder.is_dir() or any(folder.glob("*.tar")):
         return load_annotations(data, root), ""
-    if any(_is_video(entry.name) for entry in folder.iterdir()):
+    if any(_is_shown_video(entry.name) for entry in folder.iterdir()):
         return walk(folder), "the folder holds videos, not one folder per class"
     try:
         return load_annotations(data, root), ""
@@ -38,7 +39,9 @@ def walk(folder: Path) -> VideoTable:
     paths: list[str] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [os.path.relpath(os.path.join(parent, name), folder) for name in sorted(files) if _is_video(name)]
+        paths += [
+            os.path.relpath(os.path.join(parent, name), folder) for name in sorted(files) if _is_shown_video(name)
+        ]
     if not paths:
         raise AnnotationError(folder, 0, f"holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
     # a name that is no UTF-8 fits no column; written out, it is at least told of as missing
@@ -46,5 +49,5 @@ def walk(folder: Path) -> VideoTable:
     return VideoTable(pa.array(readable), np.full(len(paths), -1, dtype=np.int64), None, folder)
 
 
-def _is_video(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+def _is_shown_video(name: str) -> bool:
+    return is_video(name) and not name.startswith(".")

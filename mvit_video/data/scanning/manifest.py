@@ -44,7 +44,7 @@ def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min
         kind[row], reason[row] = (kind[row], f"{reason[row]}; {lasts}") if kind[row] else ("too short", lasts)
     columns = {
         "path": table.paths,
-        "label": pa.array(table.labels) if table.multi_labels is None else table.multi_labels,
+        "label": table.label_column,
         "start": pa.array(start, from_pandas=True),
         "end": pa.array(end, from_pandas=True),
         "status": pa.array(np.where(is_usable & ~too_short, "ok", "failed")),
@@ -64,16 +64,16 @@ def write_manifest(manifest: pa.Table, path: Path) -> None:
         parquet.write_table(manifest, unfinished)
 
 
-def write_failures(manifest: pa.Table, path: Path) -> None:
+def write_failures(videos: pa.Table, path: Path) -> None:
     """Write `path,kind,reason` of every video with something wrong."""
-    rows = wrong_rows(manifest)
+    rows = wrong_rows(videos)
     with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
 
 
-def wrong_rows(manifest: pa.Table) -> dict[str, list[str]]:
+def wrong_rows(videos: pa.Table) -> dict[str, list[str]]:
     """Columns `path`, `kind`, `reason` of the videos with something wrong, sorted by kind and path."""
-    rows = manifest.select(["path", "kind", "reason"]).filter(compute.is_valid(manifest["kind"]))
+    rows = videos.select(["path", "kind", "reason"]).filter(compute.is_valid(videos["kind"]))
     return rows.sort_by([("kind", "ascending"), ("path", "ascending")]).to_pydict()
 
 

@@ -17,12 +17,10 @@ from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.jobs import Ledger, Trouble, Workers, run_job
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.torchcodec_reader import require_torchcodec
-from mvit_video.data.scanning.checks import CHECK_SCHEMA, Check, Checker, Kind, hash_file, size_and_time
+from mvit_video.data.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file, size_and_time
 from mvit_video.data.scanning.manifest import build_manifest
 from mvit_video.types import ConfigError
 
-# what lies in the machine rather than in the file is tried again
-_TRIED_AGAIN: tuple[Kind, ...] = ("time-out", "other")
 _HASH_SCHEMA = pa.schema({"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "sha256": pa.string()})
 
 
@@ -64,7 +62,7 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
         compute.equal(known["asked_backend"], settings.backend),
         compute.and_(
             compute.or_(known["is_full"], not settings.is_full),
-            compute.invert(compute.is_in(known["kind"], value_set=pa.array(_TRIED_AGAIN))),
+            compute.invert(compute.is_in(known["kind"], value_set=pa.array(TRIED_AGAIN))),
         ),
     )
     checker = Checker(settings.backend, settings.is_full, IndexCache(out / "index"))

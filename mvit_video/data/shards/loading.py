@@ -29,7 +29,7 @@ _CACHE_FORMAT = "1"
 _NUM_THREADS = 8
 
 
-def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[str] | None = None) -> VideoTable:
+def load_shards(source: str | os.PathLike[str]) -> VideoTable:
     """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
 
     What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
@@ -41,7 +41,6 @@ def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
             any of these.
-        index_folder: where to keep what headers say.
 
     Raises:
         AnnotationError: names the shard, the place in it and the value.
@@ -56,16 +55,16 @@ def load_shards(source: str | os.PathLike[str], index_folder: str | os.PathLike[
         packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
     if packed is not None:
         return packed
-    return _index(source, urls, None if index_folder is None else Path(index_folder))
+    return _index(source, urls)
 
 
-def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTable:
+def _index(source: str, urls: list[str]) -> VideoTable:
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         shards = tuple(threads.map(find_shard, urls))
         console = Console(stderr=True)
         found = list(
             track(
-                threads.map(lambda shard: _cached_samples(shard, index_folder), shards),
+                threads.map(_cached_samples, shards),
                 "indexing shards", len(shards), console=console, transient=True, disable=not console.is_terminal,
             )
         )  # fmt: skip
@@ -95,10 +94,10 @@ def _index(source: str, urls: list[str], index_folder: Path | None) -> VideoTabl
     )
 
 
-def _cached_samples(shard: Shard, index_folder: Path | None) -> pa.Table:
+def _cached_samples(shard: Shard) -> pa.Table:
     """What the headers of a shard say, from an earlier time if the shard is the same."""
     key = {b"mvit_video": json.dumps([_CACHE_FORMAT, shard.size, shard.stamp]).encode()}
-    files = _cache_files(shard, index_folder)
+    files = _cache_files(shard)
     for file in files:
         try:
             table = parquet.read_table(file)
@@ -121,12 +120,10 @@ def _cached_samples(shard: Shard, index_folder: Path | None) -> pa.Table:
     return table
 
 
-def _cache_files(shard: Shard, index_folder: Path | None) -> list[Path]:
+def _cache_files(shard: Shard) -> list[Path]:
     """Where what the headers say may be kept, the best place first."""
     name = posixpath.basename(shard.url)
     address = shard.url if is_url(shard.url) else os.path.abspath(shard.url)
     unique = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name[-100:]}.parquet"
-    if index_folder is not None:
-        return [index_folder / unique]
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mvit_video" / "shards" / unique
     return [user] if is_url(shard.url) else [Path(shard.url).parent / _CACHE_NAME / f"{name}.parquet", user]

@@ -31,7 +31,6 @@ def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
     rows = np.flatnonzero(archive.shard_of >= 0)
     names = [posixpath.basename(shard.url) for shard in archive.shards]
     spans = np.full((len(table), 2), np.nan) if table.spans is None else table.spans
-    labels = pa.array(table.labels) if table.multi_labels is None else table.multi_labels
     facts = {
         "format": _FORMAT,
         "class_names": table.class_names,
@@ -42,7 +41,7 @@ def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
         "offset": archive.offsets[rows],
         "size": archive.sizes[rows],
         "path": table.paths.take(pa.array(rows)),
-        "label": labels.take(pa.array(rows)),
+        "label": table.label_column.take(pa.array(rows)),
         "start": pa.array(spans[rows, 0], from_pandas=True),
         "end": pa.array(spans[rows, 1], from_pandas=True),
     }

@@ -21,7 +21,6 @@ LABEL_EXTENSIONS = ("cls", "json", "txt")
 
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 _META = re.compile(r"__[^/]*__($|/)")
-_TYPES = {"class number": pa.int64(), "class name": pa.string()}
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -48,7 +47,7 @@ def read_samples(shard: Shard) -> pa.Table:
             "path": pa.array(table["path"], pa.string()),
             "offset": pa.array(table["offset"], pa.int64()),
             "size": pa.array(table["size"], pa.int64()),
-            "label": pa.array(table["label"], _label_type(shard, rows)),
+            "label": pa.array(table["label"], _column_type(shard, rows)),
             "start": pa.array(table["start"], pa.float64()),
             "end": pa.array(table["end"], pa.float64()),
         }
@@ -138,7 +137,7 @@ def _label(shard: Shard, sample: _Sample, segment: dict[str, Any]) -> int | str 
     key = "labels" if "labels" in segment else "label"
     label = segment.get(key)
     if label is not None:
-        if _kind(label) is None:
+        if _label_type(label) is None:
             expected = "a class number from 0, -1, a class name, or a list of numbers or of names"
             raise _unusable(shard, sample.texts["json"], key, label, expected)
         return label
@@ -164,35 +163,33 @@ def _span(shard: Shard, sample: _Sample, segment: dict[str, Any]) -> tuple[float
     return float(start or 0), math.inf if end is None else float(end)
 
 
-def _kind(label: object) -> str | None:
-    """What sort of label this is; "" for an empty list, None for what is no label."""
+def _label_type(label: object) -> pa.DataType | None:
+    """The type of a label, with nulls for an empty list; None for what is no label."""
     if isinstance(label, list):
-        kinds = {None if isinstance(one, list) else _kind(one) for one in label}
-        kind = kinds.pop() if len(kinds) == 1 else None
-        return "" if not label else f"list of {kind}s" if kind else None
+        types = {None if isinstance(one, list) else _label_type(one) for one in label} or {pa.null()}
+        kind = types.pop()
+        return None if types or kind is None else pa.list_(kind)
     if isinstance(label, str):
-        return "class name" if label else None
+        return pa.string() if label else None
     is_number = isinstance(label, int) and not isinstance(label, bool) and -1 <= label < 2**31
-    return "class number" if is_number else None
+    return pa.int64() if is_number else None
 
 
-def _label_type(shard: Shard, rows: list[_Row]) -> pa.DataType:
-    first: dict[str, _Row] = {}
+def _column_type(shard: Shard, rows: list[_Row]) -> pa.DataType:
+    """The one type of all labels; an empty list goes with any list."""
+    first: dict[pa.DataType, _Row] = {}
     for row in rows:
         if row.label is not None:
-            first.setdefault(_kind(row.label) or "", row)
-    kinds = [kind for kind in first if kind]
-    lists = [kind for kind in first if not kind or kind.startswith("list")]
-    if len(kinds) > 1 or len(lists) not in (0, len(first)):
+            first.setdefault(_label_type(row.label), row)
+    empty = pa.list_(pa.null())
+    types = [kind for kind in first if kind != empty] or [empty if first else pa.null()]
+    if len(types) > 1 or (empty in first and not pa.types.is_list(types[0])):
         one, other = list(first.values())[:2]
         raise AnnotationError(
             shard.url, 0, f"labels are of one sort, but {one.path} has {one.label!r} and {other.path} has "
             f"{other.label!r}"
         )  # fmt: skip
-    if not kinds:
-        return pa.list_(pa.null()) if first else pa.null()
-    kind = kinds[0]
-    return pa.list_(_TYPES[kind[8:-1]]) if lists else _TYPES[kind]
+    return types[0]
 
 
 def _unusable(shard: Shard, member: Member, what: str, value: object, expected: str) -> AnnotationError:
