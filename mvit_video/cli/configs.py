@@ -41,6 +41,10 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
     rest = iter(words)
     for word in rest:
         option, _, name = word.partition("=")
+        if option == "--base":
+            raise ConfigError(
+                "--base is a key of config files; on the command line give that file first: -c BASE -c FILE"
+            )
         if word in ("-c", "--config"):
             name = next(rest, "")
         elif option != "--config":

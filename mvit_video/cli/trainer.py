@@ -140,7 +140,7 @@ class VideoCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to no class."""
         parser.add_argument(
-            "--base", type=str | None, help="config file that this one is a delta on, relative to this one's folder"
+            "--base", type=str | None, help="in a config file: the one that it is a delta on, relative to its folder"
         )
         parser.add_argument(
             "--checkpoint_every_n_steps",
