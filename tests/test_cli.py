@@ -336,7 +336,7 @@ def test_a_config_stands_on_its_bases(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match=r"base: configs/c.yaml is a delta on itself"):
         with_found_configs(["fit", "-c", "configs/c.yaml"])
     with pytest.raises(ConfigError, match="--base is a key of config files"):
-        with_found_configs(["fit", "-c", "configs/c.yaml", "--base=configs/a.yaml"])
+        with_found_configs(["fit", "--base=configs/a.yaml"])
     (tmp_path / "configs" / "a.yaml").write_text("base: [1]")
     with pytest.raises(ConfigError, match=r"base must name a config file, got \[1\]"):
         with_found_configs(["fit", "-c", "configs/a.yaml"])
