@@ -319,6 +319,8 @@ def _quiet() -> None:
         ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
         ("The dirpath has changed from", UserWarning),  # a continued run has a folder of its own
         ("The number of training batches .* is smaller than the logging interval", UserWarning),  # each epoch is logged
+        # the net is sharded where the strategy asks for it, and not otherwise
+        ("You're using the WeightAveraging callback with a model that overrides the configure_model", UserWarning),
         ("Grad strides do not match bucket view strides", UserWarning),  # a copy that costs nothing to speak of
     ):
         warnings.filterwarnings("ignore", message, category)

@@ -125,6 +125,7 @@ def test_process_whose_videos_all_failed_keeps_step_with_the_other(
     label = rows[1].split(",")[1]
     Path("broken.csv").write_text("\n".join([*rows[:8], f"broken.mp4,{label}"]))
     config["data"] |= {"train": "broken.csv", "batch_size": 1, "on_error": "skip", "val": None}
+    config["data"]["max_failure_rate"] = 0.2
     config["trainer"]["max_epochs"] = 1
     assert exit_codes(start_two(start, command(config, "skip"))) == [0, 0]
     checkpoint = last("skip")

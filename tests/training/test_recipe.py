@@ -28,6 +28,7 @@ def fit(trainer: Trainer, task: Task, data: LightningDataModule, ckpt_path: Path
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch")
+        warnings.filterwarnings("ignore", "You're using the WeightAveraging callback with a model that overrides")
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         trainer.fit(task, datamodule=data, ckpt_path=ckpt_path)
 
