@@ -228,6 +228,10 @@ WHOLE: dict[str, Change] = {
     "zero duration, mp4": ("closed_gop", lambda data: with_number(data, b"mdhd", 20, ">I", 0)),
     "huge duration, mp4": ("closed_gop", lambda data: with_number(data, b"mdhd", 20, ">I", 2**32 - 2)),
     "huge display size, mp4": ("closed_gop", lambda data: with_number(data, b"tkhd", 80, ">I", 2**31)),
+    "time stamps leap, fragments": (
+        "fragmented",
+        lambda data: data[: data.rindex(b"tfdt") + 8] + struct.pack(">Q", 2**47) + data[data.rindex(b"tfdt") + 16 :],
+    ),
     "rubbish behind the end": ("closed_gop", lambda data: data + b"rubbish" * 1000),
     "rubbish before the start, ts": ("mpeg_ts", lambda data: b"rubbish" * 100 + data),
     "another suffix": ("matroska", lambda data: data),
