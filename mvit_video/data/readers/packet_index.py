@@ -24,6 +24,8 @@ _OTHERS_READ = {"mov", "matroska"}
 # MPEG-4 writes "same as before" in so many bytes, and nothing comes out of the decoder for it
 _NOT_CODED_BYTES = 8
 _TRIED_PACKETS = 6
+# decord plans for every frame that could have been shown in between
+_LEAP_SECONDS = 3600
 _NO_PTS = -(2**63)
 
 
@@ -95,7 +97,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
         num_frames, last_duration = len(pts), int(packets.duration[packets.pts.argmax()])
         first = first or _first_frame(opened.source)
         refusal = refusal or _refusal(packets)
-        decord_refusal = refusal or _decord_refusal(packets, codec)
+        decord_refusal = refusal or _decord_refusal(packets, codec, time_base)
     else:
         num_frames, pts, first, is_damaged = _count_frames(opened.source)
         decord_refusal = refusal = refusal or "its time stamps do not tell the order of the frames"
@@ -217,10 +219,12 @@ def _refusal(packets: _Packets) -> str | None:
     return None
 
 
-def _decord_refusal(packets: _Packets, codec: str) -> str | None:
+def _decord_refusal(packets: _Packets, codec: str, time_base: Fraction) -> str | None:
     """Why decord's seeking would go wrong: it counts packets in decode order, but numbers frames by time stamp."""
     if codec == "av1":
         return "its codec is av1"
+    if int(np.diff(np.sort(packets.pts)).max(initial=0)) * time_base > _LEAP_SECONDS:
+        return "its time stamps leap, which makes decord ask for more memory than there is"
     display_rank = np.empty(len(packets.pts), dtype=np.int64)
     display_rank[np.argsort(packets.pts)] = np.arange(len(packets.pts))
     if (display_rank[packets.is_key] != np.flatnonzero(packets.is_key)).any():
