@@ -97,6 +97,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # after --help
+        return int(stop.code or 0)
 
 
 def _run(words: list[str]) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from mvit_video.cli.options import VerbParser, console_for_reports, count
 from mvit_video.evaluation.comparison import Comparison, Missed, compare_predictions
 from mvit_video.evaluation.intervals import LEVEL
 from mvit_video.evaluation.loading import Predictions, in_words, load_predictions
@@ -16,10 +16,7 @@ from mvit_video.evaluation.loading import Predictions, in_words, load_prediction
 
 def compare(words: list[str]) -> int:
     """Says what one test has over another of the same videos."""
-    try:
-        args = _parser().parse_args(words)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args = _parser().parse_args(words)
     first, second = load_predictions(args.first), load_predictions(args.second)
     found = compare_predictions(first, second)
     if args.json:
@@ -30,25 +27,22 @@ def compare(words: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="mvit-video compare",
         description="Compare two tests of the same videos: difference in top1 with a bootstrap interval over pairs and "
         "McNemar's exact test, classes that changed, videos that one of them alone has right.",
-        epilog="example: mvit-video compare runs/mvit_b_k400/version_3 runs/mvit_b_k400/version_7",
-        allow_abbrev=False,
+        example="mvit-video compare runs/mvit_b_k400/version_3 runs/mvit_b_k400/version_7",
     )
     parser.add_argument("first", metavar="A", help="run folder of a test, or its predictions.parquet")
     parser.add_argument("second", metavar="B", help="likewise; differences are B minus A")
-    parser.add_argument("--rows", type=int, default=10, metavar="N", help="rows of each list (default: %(default)s)")
+    parser.add_argument("--rows", type=count, default=10, metavar="N", help="rows of each list (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     return parser
 
 
 def _print(found: Comparison, first: Predictions, second: Predictions, num_rows: int) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
+    console = console_for_reports()
     for letter, run in (("A", first), ("B", second)):
         console.print(f"{letter}: {run.file}", highlight=False, soft_wrap=True)
     low, high = found.interval

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from mvit_video.cli.options import VerbParser, console_for_reports
 from mvit_video.models import create_model, list_models
 
 _PAPER_1, _PAPER_2 = "arXiv:2104.11227", "arXiv:2112.01526"
@@ -34,27 +32,21 @@ PUBLISHED = {
 
 def print_models(words: list[str]) -> int:
     """Prints the models with their input, parameters, cost and published accuracy."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="mvit-video models",
         description="List the models: input, parameters, GFLOPs (multiply-adds) of one view, and published top1 with "
         "its views. No weights come with the package.",
-        epilog="example: mvit-video models --pattern 'mvitv2*'",
-        allow_abbrev=False,
+        example="mvit-video models --pattern 'mvitv2*'",
     )
     parser.add_argument("pattern", nargs="?", default="*", help="shell pattern of the names")
     parser.add_argument("--pattern", dest="option", metavar="PATTERN", help="the same as an option")
-    try:
-        args = parser.parse_args(words)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args = parser.parse_args(words)
     table = Table("model", "input (T x H x W)")
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("GFLOPs", justify="right")
     for title in ("published top1", "views", "source"):
         table.add_column(title)
-    console = Console()
-    if not console.is_terminal:  # a file or another program gets each model on one line
-        console.width = 160
+    console = console_for_reports()
     names = list_models(args.option or args.pattern)
     for name in track(names, "counting", console=console, transient=True, disable=not console.is_terminal):
         size, num_parameters, gflops = _measure(name)

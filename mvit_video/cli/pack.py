@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 
 from rich.console import Console
 from rich.progress import Progress
 
+from mvit_video.cli.options import VerbParser
 from mvit_video.data.annotations import load_annotations
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.shards import PackReport, PackSettings
@@ -24,13 +24,12 @@ def pack(words: list[str]) -> int:
 
     Returns: 0, or 1 when videos are missing or cannot be read.
     """
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="mvit-video pack",
         description="Pack videos into tar files in the layout of WebDataset (shards), with an index for reading them "
         "in any order. The folder of the shards then stands where an annotation file would (data.train, data.val, "
         "data.test). A run that was stopped goes on when it is started again.",
-        epilog="example: mvit-video pack data/k400/train.csv --out shards/train",
-        allow_abbrev=False,
+        example="mvit-video pack data/k400/train.csv --out shards/train",
     )
     parser.add_argument("data", metavar="DATA", help="annotation file, folder of class folders, or other shards")
     parser.add_argument("--out", required=True, metavar="DIR_OR_URL", help="folder of the shards")
@@ -40,10 +39,7 @@ def pack(words: list[str]) -> int:
     order = parser.add_mutually_exclusive_group()
     order.add_argument("--seed", type=int, default=0, help="of the order of the videos in the shards (0)")
     order.add_argument("--in-order", action="store_true", help="keep the order of the annotations instead")
-    try:
-        args = parser.parse_args(words)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args = parser.parse_args(words)
     settings = PackSettings(_num_bytes(args.shard_size), args.max_videos, None if args.in_order else args.seed)
     require_outside(args.data, local_path(args.out))
     table = load_annotations(args.data, args.root)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.scan import add_worker_options, console_for_reports
+from mvit_video.cli.options import VerbParser, add_worker_options, console_for_reports
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.encoding import EncodeSettings
 from mvit_video.data.jobs import JobStopped, Workers
@@ -20,10 +19,7 @@ def prepare(words: list[str]) -> int:
 
     Returns: exit code: 1 when some videos could not be encoded.
     """
-    try:
-        args = _parser().parse_args(words)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args = _parser().parse_args(words)
     settings, console, out = EncodeSettings(args.short_side, args.gop, args.crf), console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
     table, _ = list_videos(args.data, args.root)
@@ -55,15 +51,14 @@ def _megabytes(number: int) -> str:
     return f"{number / 1e6:,.1f} MB"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> VerbParser:
     defaults = EncodeSettings()
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="mvit-video prepare",
         description="Encode videos anew as H.264 that reads quickly: small, upright, a key frame every so many frames. "
         "Every frame is kept at its time; sound is dropped. The sources stay as they are. A second run encodes only "
         "what is new or has changed; after Ctrl-C the same command goes on.",
-        epilog="example: mvit-video prepare data/k400/train.csv --out data/k400_256/train",
-        allow_abbrev=False,
+        example="mvit-video prepare data/k400/train.csv --out data/k400_256/train",
     )
     parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the new videos and their annotations")

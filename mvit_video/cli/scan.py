@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 from typing import get_args
 
-from rich.console import Console
-
 from mvit_video.cli import Stopped
+from mvit_video.cli.options import VerbParser, add_worker_options, console_for_reports
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.jobs import JobStopped, Workers
 from mvit_video.data.readers import Backend
@@ -30,10 +27,7 @@ def scan(words: list[str]) -> int:
 
     Returns: exit code: 1 when some videos cannot be used.
     """
-    try:
-        args = _parser().parse_args(words)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    args = _parser().parse_args(words)
     console, out = console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
     table, unlabelled_because = list_videos(args.data, args.root)
@@ -59,51 +53,12 @@ def scan(words: list[str]) -> int:
     return 1 if summary.num_failed else 0
 
 
-def console_for_reports() -> Console:
-    """A console that gives a file or another program each row on one line."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    return console
-
-
-def positive(text: str) -> float:
-    """A number above 0, as an argument."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number above 0, as an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a job that many processes share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument(
-        "--workers", type=count, default=cores, metavar="N", help="processes, one thread each (default: %(default)s, "
-        "the cores)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a process is taken "
-        "for hung, its video listed and the next one begun (default: %(default)g)",
-    )  # fmt: skip
-    parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="mvit-video scan",
         description="Check every video of a data set: open it, index its packets, decode its first, middle and last "
         "frame. A second run checks only what is new or has changed; after Ctrl-C the same command goes on.",
-        epilog="example: mvit-video scan data/k400/train.csv --out scans/k400_train",
-        allow_abbrev=False,
+        example="mvit-video scan data/k400/train.csv --out scans/k400_train",
     )
     parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the manifest, the lists and the report")

@@ -146,8 +146,3 @@ def test_needs_neither_torch_nor_lightning(write: Write) -> None:
     assert "'pyarrow'" in printed
     assert "'torch'" not in printed
     assert "'lightning'" not in printed
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare(["--help"]) == 0
-    assert "example: mvit-video compare" in capsys.readouterr().out

@@ -59,16 +59,14 @@ def test_a_full_disk_is_one_line(listed: str, tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["pack.json"]
 
 
-def test_words_that_mean_nothing(listed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_that_mean_nothing(listed: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--shard-size must be a size such as 1GB or 500MB, got '1 apple'"):
         pack([listed, "--out", str(tmp_path / "out"), "--shard-size", "1 apple"])
     for words, message in [
         (["--shard-size", "0"], "shard_bytes must be at least 1, got 0"),
         (["--max-videos", "0"], "max_videos must be at least 1, got 0"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--seed", "1", "--in-order"], "--in-order: not allowed with argument --seed"),
     ]:
         with pytest.raises(ConfigError, match=message):
             pack([listed, "--out", str(tmp_path / "out"), *words])
-    assert pack([listed, "--out", str(tmp_path / "out"), "--seed", "1", "--in-order"]) == 2
-    assert pack(["--help"]) == 0
-    assert "example: mvit-video pack" in capsys.readouterr().out

@@ -1,0 +1,104 @@
+"""What the verbs without a config share: their parser, kinds of arguments, options of jobs, and the console."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from math import nan
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from mvit_video.types import ConfigError
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The options of one verb; says what is wrong with them in one line."""
+
+    def __init__(self, prog: str, description: str, example: str, **options: Any) -> None:
+        """Makes a parser that takes no shortened names.
+
+        Args:
+            prog: program and verb, `mvit-video scan`.
+            example: a whole command, printed after the options.
+            options: others of `argparse.ArgumentParser`.
+        """
+        epilog = f"example: {example}"
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **options)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parses; an option that does not exist is told before one that is missing, which it may have been meant for.
+
+        Raises:
+            ConfigError: something is wrong with the words.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:
+            for word in words[: words.index("--") if "--" in words else None]:
+                name = word.partition("=")[0]
+                if name.startswith("--") and " " not in name and name not in self._option_string_actions:
+                    self.error(f"{name}: there is no such option")
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the whole usage.
+
+        Raises:
+            ConfigError: the text in one line.
+        """
+        line = " ".join(re.sub(r"^argument ", "", message).split())
+        line = re.sub(r"invalid int value: (.+)", r"must be a whole number, got \1", line)
+        line = re.sub(r"invalid float value: (.+)", r"must be a number, got \1", line)
+        unknown = re.match(r"(--\S+): there is no such option", line)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        raise ConfigError(f"{line}; " + (f"did you mean {near[0]}?" if near else f"see {self.prog} --help"))
+
+
+def positive(text: str) -> float:
+    """A number above 0, as an argument."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above 0, as an argument."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return value
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a job that many processes share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument(
+        "--workers", type=count, default=cores, metavar="N", help="processes, one thread each (default: %(default)s, "
+        "the cores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a process is taken "
+        "for hung, its video listed and the next one begun (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+
+
+def console_for_reports() -> Console:
+    """A console that gives a file or another program each row on one line."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    return console
