@@ -38,12 +38,14 @@ class Decode(NamedTuple):
         backend: library that decoded.
         reason: why that one.
         damaged: whether it concealed errors; None where it does not tell.
+        too_short: whether it has less than one clip, so that frames are repeated; told of `UniformViews` alone.
     """
 
     video: int
     backend: str
     reason: str
     damaged: bool | None
+    too_short: bool = False
 
 
 class ClipBatch(NamedTuple):
@@ -141,10 +143,11 @@ class VideoDataset(Dataset[VideoItem]):
                 clip = self.views(reader, rng)
                 # the others do not tell: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None
-                decode = Decode(row, reader.backend, reader.backend_reason, damaged)
-                seconds = None
+                seconds, too_short = None, False
                 if isinstance(self.views, UniformViews):
                     seconds = torch.from_numpy(self.views.seconds(reader))
+                    too_short = self.views.is_too_short(reader)
+                decode = Decode(row, reader.backend, reader.backend_reason, damaged, too_short)
                 return VideoItem(clip, label, row, None, decode, seconds)
         except VideoDecodeError as error:
             if self.on_error == "raise":

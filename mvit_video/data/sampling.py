@@ -181,6 +181,11 @@ def spatial_crops(
     return crops
 
 
+def is_too_short(video_frames: int, fps: float, clip: ClipSpec) -> bool:
+    """Whether a video ends before a clip of it does, so that its last frame stands for those that are lacking."""
+    return video_frames < math.floor(_clip_length(fps, clip))
+
+
 def order_frames(indices: NDArray[np.int64], order: FrameOrder, rng: np.random.Generator) -> NDArray[np.int64]:
     """The same frames in another order along the last axis, to measure what a model takes from time.
 

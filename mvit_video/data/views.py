@@ -21,6 +21,7 @@ from mvit_video.data.sampling import (
     ViewProtocol,
     constant_clips,
     dense_clips,
+    is_too_short,
     order_frames,
     random_clip,
     resampled_clips,
@@ -154,6 +155,12 @@ class UniformViews:
         """When the first and the last frame of each view begin, counted from the first of the video; `(V, 2)`."""
         begins = reader.timestamps[self._clips(reader)]
         return np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(self.views.num_crops, axis=0)
+
+    def is_too_short(self, reader: VideoReader) -> bool:
+        """Whether the video has less than one clip, so that frames of it are repeated."""
+        if self.sampling == "segments":
+            return reader.num_frames < self.num_frames
+        return is_too_short(reader.num_frames, reader.fps, self.clip)
 
     def _clips(self, reader: VideoReader) -> NDArray[np.int64]:
         num_clips = self.views.num_clips

@@ -76,7 +76,7 @@ class VideoScoring(Callback):
             raise ConfigError(f"ensemble={self.ensemble} needs {name}, which the task's test_step does not return")
         self._scores.update(outputs[name], batch.video, batch.view, batch.seconds)
         self._failures.update({failure.video: failure.reason for failure in batch.failures})
-        self._decodings.update({one.video: Decoding(one.backend, one.damaged) for one in batch.decodes})
+        self._decodings.update({one.video: Decoding(one.backend, one.damaged, one.too_short) for one in batch.decodes})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports over all processes.
@@ -301,7 +301,8 @@ def _rows(found: dict[str, Any]) -> dict[str, str]:
     rows = {"videos": f"{videos['scored']} of {in_table}", "videos failed": str(videos["failed"])}
     for key, name in (
         ("missing", "videos missing"), ("left_out", "left out by a limit"), ("without_label", "without label"),
-        ("damaged", "videos damaged"), ("repeated_views", "views repeated, counted once"),
+        ("damaged", "videos damaged"), ("too_short", "videos too short for a clip"),
+        ("repeated_views", "views repeated, counted once"),
     ):  # fmt: skip
         if videos[key]:
             rows[name] = str(videos[key])

@@ -27,10 +27,11 @@ def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = 
     Columns: `path`; `start` and `end` in seconds, null for a whole video, and `end` alone where a part reaches to the
     last frame; `label`, -1 where unknown, or a list of classes; `prediction`, the most probable class, -1 without a
     score; `probabilities`; `num_views`; `status`, "ok" or why there is no score; `backend` that decoded, and whether it
-    reports `damaged` frames, null where it does not tell; and, with `with_views`, `view_scores`, one list per view in
-    half precision, and `clip_seconds`, when the first and the last frame of each view begin. Lists are null without a
-    score. The schema's metadata hold the setting of the test, each value as text, `root` (folder of relative paths),
-    `class_names` (JSON list, when known), and what `view_scores` are: probabilities or logits.
+    reports `damaged` frames, null where it does not tell; whether the video is `too_short` for a clip, so that frames
+    were repeated; and, with `with_views`, `view_scores`, one list per view in half precision, and `clip_seconds`, when
+    the first and the last frame of each view begin. Lists are null without a score. The schema's metadata hold the
+    setting of the test, each value as text, `root` (folder of relative paths), `class_names` (JSON list, when known),
+    and what `view_scores` are: probabilities or logits.
     """
     table, setting = evaluation.table, evaluation.setting
     place = np.full(len(table), -1)
@@ -76,6 +77,7 @@ def _columns(evaluation: Evaluation, rows: slice, place: NDArray[np.int64], with
         "status": pa.array([_status(evaluation, row) for row in numbers]),
         "backend": pa.array([one and one.backend for one in decodings], pa.string()),
         "damaged": pa.array([one and one.damaged for one in decodings], pa.bool_()),
+        "too_short": pa.array([one and one.too_short for one in decodings], pa.bool_()),
     }
     if with_views:
         columns["view_scores"] = _lists(views.scores[place[has_score]].half().numpy(), has_score)

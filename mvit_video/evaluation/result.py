@@ -24,10 +24,17 @@ from mvit_video.types import ClipSpec, ViewSpec
 
 
 class Decoding(NamedTuple):
-    """How a video was read: the library, and whether errors were concealed, None where it does not tell."""
+    """How a video was read.
+
+    Attributes:
+        backend: library that decoded.
+        damaged: whether it concealed errors; None where it does not tell.
+        too_short: whether the video has less than one clip, so that frames were repeated.
+    """
 
     backend: str
     damaged: bool | None
+    too_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ def counts(evaluation: Evaluation) -> dict[str, int]:
         "left_out": len(evaluation.left_out),
         "without_label": int((~evaluation.known).sum()),
         "damaged": damaged,
+        "too_short": sum(decoding.too_short for decoding in evaluation.decodings.values()),
         "repeated_views": evaluation.views.num_repeated,
     }
 

@@ -111,6 +111,16 @@ def test_segments_make_one_clip() -> None:
         UniformViews(CLIP, 16, ViewSpec(5), sampling="segments")
 
 
+@pytest.mark.parametrize(
+    ("sampling", "protocol", "enough"),
+    [("rate", "slowfast", 12), ("rate", "torchvision", 12), ("rate", "pytorchvideo", 12), ("segments", "slowfast", 4)],
+)
+def test_a_video_with_less_than_one_clip_is_too_short(sampling: Any, protocol: Any, enough: int) -> None:
+    views = UniformViews(CLIP, 16, ViewSpec(1), sampling=sampling, protocol=protocol)
+    assert views.is_too_short(NumberedFrames(enough - 1))
+    assert not views.is_too_short(NumberedFrames(enough))
+
+
 def test_dense_views_reach_both_ends() -> None:
     clips = frame_numbers(DenseViews(CLIP, 16, stride_seconds=1.0, normalize=BYTES))
     assert [clip[0] for clip in clips] == [0, 30, 60, 85]

@@ -77,7 +77,7 @@ def test_records_the_numbers(make_data: Make, run_test: Make, oracle: Make, digi
     num_right = sum(label == (0 if row in (1, 6) else label) for row, label in enumerate(labels))
     assert found["videos"] == {
         "expected": 8, "scored": 8, "failed": 0, "missing": 0, "left_out": 0, "without_label": 0, "damaged": 0,
-        "repeated_views": 0,
+        "too_short": 0, "repeated_views": 0,
     }  # fmt: skip
     assert found["metrics"]["top1"] == 100 * num_right / 8
     assert found["intervals"]["top1"]["low"] < found["metrics"]["top1"] < found["intervals"]["top1"]["high"]
@@ -142,8 +142,9 @@ def test_tells_a_corrupt_an_empty_and_a_short_video_apart(
     assert "no frame begins between 50 and 60 seconds" in rows[4]["status"]
     assert [(row["start"], row["end"]) for row in rows[3:]] == [(0, 0.1), (50, 60)]
     assert rows[3]["clip_seconds"][0] == pytest.approx([0, 2 / 30], abs=1e-3)  # three frames, the last one repeated
+    assert [row["too_short"] for row in rows] == [False, None, None, True, None]
     printed = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert "videos 2 of 5 videos failed 3" in printed
+    assert "videos 2 of 5 videos failed 3 videos too short for a clip 1" in printed
     with (tmp_path / "run" / "failures.csv").open() as file:
         assert [row["path"] for row in csv.DictReader(file)] == ["corrupt.mp4", "empty.mp4", "good.mp4"]
 
