@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch.distributed
 from torch.utils.data import DataLoader, Sampler
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
+from mvit_video.processes import rank_and_size
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _PATIENCE_SECONDS = 300
@@ -44,7 +44,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             self.epoch, self.num_done = epoch, 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        rank, num_processes = _rank()
+        rank, num_processes = rank_and_size()
         stop = self.num_videos // num_processes * num_processes if self.even else self.num_videos
         mine = slice(self.num_done + rank, stop, num_processes)
         rows = range(self.num_videos)[mine]
@@ -55,7 +55,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Videos of this process in a whole epoch."""
-        rank, num_processes = _rank()
+        rank, num_processes = rank_and_size()
         if self.even:
             return self.num_videos // num_processes
         return len(range(rank, self.num_videos, num_processes))
@@ -154,7 +154,7 @@ class VideoLoader(DataLoader[VideoItem]):
         sampler = self._epoch_sampler()
         if sampler is None:
             return ["a batch"]
-        first = self._num_batches * (self.batch_size or 1) - sampler.num_done // _rank()[1]
+        first = self._num_batches * (self.batch_size or 1) - sampler.num_done // rank_and_size()[1]
         rows = [row for _, row in islice(sampler, first, first + (self.batch_size or 1))]
         return [str(self.dataset.table.locate(row)) for row in rows]  # type: ignore[attr-defined]
 
@@ -169,7 +169,7 @@ class VideoLoader(DataLoader[VideoItem]):
 
     def _videos_per_batch(self) -> int:
         """Over all processes."""
-        return (self.batch_size or 1) * _rank()[1]
+        return (self.batch_size or 1) * rank_and_size()[1]
 
 
 def explain_dead_worker(error: RuntimeError) -> MVitVideoError | None:
@@ -185,10 +185,3 @@ def explain_dead_worker(error: RuntimeError) -> MVitVideoError | None:
     how = f"was ended by a signal ({by_signal[1]})" if by_signal else "ended of itself"
     advice = _DEATHS.get(by_signal[1] if by_signal else "", "data.num_workers=0 shows why")
     return MVitVideoError(f"a loader process (pid {death[1]}) {how}: {advice}")
-
-
-def _rank() -> tuple[int, int]:
-    """This process's rank and the number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -14,19 +14,17 @@ if TYPE_CHECKING:
     from mvit_video.evaluation.gallery import write_gallery
     from mvit_video.evaluation.loading import Predictions, load_predictions
     from mvit_video.evaluation.multiview import ConfusionMatrix, MultiViewEvaluation, PredictionWriter
-    from mvit_video.evaluation.scores import Ensemble, VideoViews, ViewScores, combine
+    from mvit_video.evaluation.scores import VideoViews, ViewScores
 
 _MODULES = {
     "Comparison": "comparison",
     "ConfusionMatrix": "multiview",
-    "Ensemble": "scores",
     "MultiViewEvaluation": "multiview",
     "PredictionWriter": "multiview",
     "Predictions": "loading",
     "VideoViews": "scores",
     "ViewScores": "scores",
     "accuracy_by_views": "curves",
-    "combine": "scores",
     "compare_predictions": "comparison",
     "load_predictions": "loading",
     "write_gallery": "gallery",
@@ -35,14 +33,12 @@ _MODULES = {
 __all__ = [
     "Comparison",
     "ConfusionMatrix",
-    "Ensemble",
     "MultiViewEvaluation",
     "PredictionWriter",
     "Predictions",
     "VideoViews",
     "ViewScores",
     "accuracy_by_views",
-    "combine",
     "compare_predictions",
     "load_predictions",
     "write_gallery",

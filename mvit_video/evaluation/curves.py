@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from mvit_video.evaluation.metrics import class_precision, label_ranks, mean_known, share_within
-from mvit_video.evaluation.scores import Ensemble, combine
+from mvit_video.metrics import Ensemble, class_precision, combine, label_ranks, mean_known, share_within
 from mvit_video.types import ViewSpec
 
 Point = dict[str, float | int]

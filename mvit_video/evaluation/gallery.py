@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pyarrow import parquet
 
-from mvit_video.data import open_video
+from mvit_video.evaluation.frames import read_frames
 from mvit_video.types import MVitVideoError, VideoDecodeError
 
-FRAME_HEIGHT, GAP, MARGIN, LINE_HEIGHT = 128, 4, 24, 26
+FRAME_SIZE, GAP, MARGIN, LINE_HEIGHT = (512, 128), 4, 24, 26
 BACKGROUND, INK, GREY, GREEN, RED = "#ffffff", "#1b1f24", "#6e7781", "#1a7f37", "#cf222e"
 
 
@@ -42,7 +42,7 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
         path = Path(metadata["root"]) / row["path"]
         if not path.exists():
             raise VideoDecodeError(path, "the video is no longer where the test found it")
-        strips.append(draw_strip(read_frames(path, num_frames), row, names))
+        strips.append(draw_strip(read_frames(path, num_frames, FRAME_SIZE), row, names))
     picture = Image.new(
         "RGB",
         (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN),
@@ -66,16 +66,6 @@ def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:
     return _spread(right, num_videos - num_wrong) + _spread(wrong, num_wrong)
 
 
-def read_frames(path: Path, num_frames: int) -> list[Image.Image]:
-    """Frames spread over the video, all of the gallery's height."""
-    with open_video(path) as reader:
-        wanted = np.linspace(0, reader.num_frames - 1, num_frames).round().astype(int)
-        frames = np.asarray(reader.get_frames(wanted))
-    images = [Image.fromarray(frame) for frame in frames]
-    width = max(1, round(images[0].width * FRAME_HEIGHT / images[0].height))
-    return [image.resize((width, FRAME_HEIGHT), Image.Resampling.LANCZOS) for image in images]
-
-
 def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] | None) -> Image.Image:
     """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
     labels = _labels(row)
@@ -90,7 +80,7 @@ def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] 
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     path_start = left + measure.textlength(verdict, font=bold) + 20
     width = int(max(width, path_start + measure.textlength(row["path"], font=plain)))
-    strip = Image.new("RGB", (width, LINE_HEIGHT + FRAME_HEIGHT), BACKGROUND)
+    strip = Image.new("RGB", (width, LINE_HEIGHT + frames[0].height), BACKGROUND)
     draw = ImageDraw.Draw(strip)
     baseline = LINE_HEIGHT - 8
     draw.text((left, baseline), verdict, fill=colour, font=bold, anchor="ls")

@@ -21,7 +21,9 @@ from mvit_video.evaluation.calibration import fit_temperature
 from mvit_video.evaluation.loading import load_predictions
 from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature, record, scalars
-from mvit_video.evaluation.scores import Ensemble, VideoViews, ViewScores, all_gather_objects, from_first, on_first
+from mvit_video.evaluation.scores import VideoViews, ViewScores
+from mvit_video.metrics import Ensemble
+from mvit_video.processes import all_gather_objects, from_first, on_first
 from mvit_video.types import ConfigError
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.evaluation.metrics import confusion
 from mvit_video.evaluation.result import Evaluation
+from mvit_video.metrics import confusion
 
 _ROWS_PER_GROUP = 1024
 

@@ -6,20 +6,16 @@ Letters: N views of a batch, V videos, K views of a video, C classes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
-from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mvit_video.processes import all_gather_objects, gather_objects, on_first
 from mvit_video.types import ViewSpec
-
-Ensemble = Literal["sum", "logit_mean", "max"]
-T = TypeVar("T")
 
 _BLOCK_BYTES = 64 * 2**20  # what travels at a time, and on some backends through the memory of the device
 
@@ -184,85 +180,7 @@ class _Places:
         return seconds.reshape(-1, self.num_views, 2)
 
 
-def combine(
-    scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False, views: Sequence[int] | None = None
-) -> Tensor:
-    """Probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
-
-    Args:
-        scores: probabilities, or for "logit_mean" logits.
-        ensemble: "sum" is the mean of the probabilities, which ranks classes as their sum does; "logit_mean" the
-            softmax, or sigmoid, of the mean logits; "max" the largest probability of each class, scaled to a sum of 1
-            where a video has one label.
-        views: those that count; None is all.
-
-    Source: SlowFast `TestMeter`, whose single precision sum depends on the order of the views; this one is in double
-    precision and in the order of the views (tests/evaluation/test_scores.py).
-    """
-    chosen = range(scores.shape[1]) if views is None else views
-    # view by view: a copy of all of them, or of all in double precision, could be gigabytes
-    if ensemble == "max":
-        top = reduce(torch.maximum, (scores[:, view] for view in chosen))
-        return top.clone() if multi_label else top / top.sum(dim=1, keepdim=True)
-    total = torch.zeros(scores.shape[0], scores.shape[2], dtype=torch.float64)
-    for view in chosen:
-        total += scores[:, view]
-    mean = total / len(chosen)
-    if ensemble == "logit_mean":
-        mean = mean.sigmoid() if multi_label else mean.softmax(dim=1)
-    return mean.float()
-
-
 def describe(views: ViewSpec) -> str:
     """Views in words, such as "5 clips x 1 crop"."""
     clips, crops = views.num_clips, views.num_crops
     return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)}"
-
-
-def is_first() -> bool:
-    """Whether this is the first of the processes."""
-    return not _is_distributed() or torch.distributed.get_rank() == 0
-
-
-def gather_objects(share: Any) -> list[Any]:
-    """What each process gave, on the first of them; nothing on the others."""
-    if not _is_distributed():
-        return [share]
-    shares: list[Any] | None = [None] * torch.distributed.get_world_size() if is_first() else None
-    torch.distributed.gather_object(share, shares)
-    return shares or []
-
-
-def all_gather_objects(share: Any) -> list[Any]:
-    """What each process gave."""
-    if not _is_distributed():
-        return [share]
-    shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, share)
-    return shares
-
-
-def on_first(make: Callable[[], T]) -> T | None:
-    """What `make` returns on the first process; None on the others. What it raises is raised on all."""
-    made, error = None, None
-    if is_first():
-        try:
-            made = make()
-        except Exception as raised:  # the others would wait for ever
-            error = raised
-    if (error := from_first(error)) is not None:
-        raise error
-    return made
-
-
-def from_first(value: T) -> T:
-    """The value of the first process, on all of them."""
-    if not _is_distributed():
-        return value
-    values = [value]
-    torch.distributed.broadcast_object_list(values)
-    return values[0]
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
+from mvit_video.processes import all_gather_objects
 from mvit_video.types import TrainingError
 
 _AS_ASKED = "as asked"
@@ -52,7 +52,7 @@ class FailureList(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the list of all processes, and tells its length when it has grown."""
-        reasons = {key: reason for share in _gather(self._reasons) for key, reason in share.items()}
+        reasons = {key: reason for share in all_gather_objects(self._reasons) for key, reason in share.items()}
         if len(reasons) == self._num_told or not trainer.is_global_zero:
             return
         self._num_told = len(reasons)
@@ -149,7 +149,7 @@ class DecodingRecord(Callback):
                 self._damaged.add(_table(trainer, split).path(decode.video))
 
     def _report(self, trainer: Trainer) -> None:
-        shares = _gather((dict(self._counts), self._damaged))
+        shares = all_gather_objects((dict(self._counts), self._damaged))
         if not trainer.is_global_zero:
             return
         counts = {split: sum((share[split] for share, _ in shares), Counter()) for split in shares[0][0]}
@@ -189,15 +189,6 @@ def describe_decoding(counted: Counter[tuple[str, str]]) -> str:
 def _table(trainer: Trainer, split: str) -> VideoTable:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     return data.tables[split]
-
-
-def _gather(share: Any) -> list[Any]:
-    """What each process has."""
-    shares: list[Any] = [share]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        shares = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(shares, share)
-    return shares
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:

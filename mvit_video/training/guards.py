@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mvit_video.data.dataset import ClipBatch
+from mvit_video.processes import all_gather_objects
 from mvit_video.training.checkpoint_io import why_unwritten
 from mvit_video.training.stopping import STEPS_PER_DECISION
 from mvit_video.types import TrainingError
@@ -78,9 +79,9 @@ class StopAtNonFinite(Callback):
 
     def _stop(self, trainer: Trainer, losses: Tensor) -> None:
         bad = ~losses.isfinite()
-        shares = _gather((losses[bad][:1].tolist(), _paths(trainer, self._videos, bad)))
+        shares = all_gather_objects((losses[bad][:1].tolist(), _paths(trainer, self._videos, bad)))
         if not any(values for values, _ in shares):  # the gradient alone: any video may have caused it
-            shares = _gather(([], _paths(trainer, self._videos, torch.ones_like(bad))))
+            shares = all_gather_objects(([], _paths(trainer, self._videos, torch.ones_like(bad))))
         values = [value for share, _ in shares for value in share]
         number = f"the loss is {values[0]}" if values else "the loss is finite but its gradient is not"
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1}"
@@ -159,7 +160,7 @@ class StopAtFailureRate(Callback):
         num_tried, num_failed = counts.tolist()
         if num_tried < least or num_failed <= highest * num_tried:
             return
-        first = [failure for share in _gather(self._failures[split][:3]) for failure in share][:3]
+        first = [failure for share in all_gather_objects(self._failures[split][:3]) for failure in share][:3]
         raise TrainingError(
             f"{num_failed} of {num_tried} videos of data.{split} could not be read in epoch "
             f"{trainer.current_epoch + 1}, more than data.max_failure_rate={highest:g}; first {'; '.join(first)}"
@@ -168,15 +169,6 @@ class StopAtFailureRate(Callback):
 
 def _data(trainer: Trainer) -> Any:
     return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _gather(share: Any) -> list[Any]:
-    """What each process has; one process has its own."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [share]
-    shares: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(shares, share)
-    return shares
 
 
 def _paths(trainer: Trainer, videos: list[Tensor], wanted: Tensor) -> list[str]:

@@ -37,7 +37,7 @@ def table(tmp_path: Path, barcode_video: Path) -> VideoTable:
 
 
 def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, num_processes: int) -> None:
-    monkeypatch.setattr("mvit_video.data.loader._rank", lambda: (rank, num_processes))
+    monkeypatch.setattr("mvit_video.data.loader.rank_and_size", lambda: (rank, num_processes))
 
 
 @pytest.mark.parametrize(("even", "per_rank"), [(True, [3, 3, 3]), (False, [4, 4, 3])])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mvit_video.evaluation.calibration import apply_temperature, calibration_error, fit_temperature, reliability
-from mvit_video.evaluation.metrics import negative_log_likelihood
+from mvit_video.metrics import negative_log_likelihood
 
 
 def make_logits(seed: int, num_videos: int, num_classes: int = 5) -> torch.Tensor:

@@ -6,8 +6,7 @@ import torch
 
 from mvit_video.data.sampling import uniform_clips
 from mvit_video.evaluation.curves import accuracy_by_views, chosen_views
-from mvit_video.evaluation.metrics import label_ranks, share_within
-from mvit_video.evaluation.scores import combine
+from mvit_video.metrics import combine, label_ranks, share_within
 from mvit_video.types import ClipSpec, ViewSpec
 
 

@@ -1,13 +1,48 @@
 """Numbers about videos with scores and labels, in percent unless said otherwise.
 
-Letters: V videos with a known label, C classes.
+Letters: V videos, K views of a video, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision, multiclass_confusion_matrix
+
+Ensemble = Literal["sum", "logit_mean", "max"]
+
+
+def combine(
+    scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False, views: Sequence[int] | None = None
+) -> Tensor:
+    """Probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
+
+    Args:
+        scores: probabilities, or for "logit_mean" logits.
+        ensemble: "sum" is the mean of the probabilities, which ranks classes as their sum does; "logit_mean" the
+            softmax, or sigmoid, of the mean logits; "max" the largest probability of each class, scaled to a sum of 1
+            where a video has one label.
+        views: those that count; None is all.
+
+    Source: SlowFast `TestMeter`, whose single precision sum depends on the order of the views; this one is in double
+    precision and in the order of the views (tests/evaluation/test_scores.py).
+    """
+    chosen = range(scores.shape[1]) if views is None else views
+    # view by view: a copy of all of them, or of all in double precision, could be gigabytes
+    if ensemble == "max":
+        top = reduce(torch.maximum, (scores[:, view] for view in chosen))
+        return top.clone() if multi_label else top / top.sum(dim=1, keepdim=True)
+    total = torch.zeros(scores.shape[0], scores.shape[2], dtype=torch.float64)
+    for view in chosen:
+        total += scores[:, view]
+    mean = total / len(chosen)
+    if ensemble == "logit_mean":
+        mean = mean.sigmoid() if multi_label else mean.softmax(dim=1)
+    return mean.float()
 
 
 def label_ranks(probabilities: Tensor, label: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from mvit_video.evaluation import metrics
+from mvit_video import metrics
 
 NUM_CLASSES = 6
 
