@@ -96,7 +96,11 @@ def test_nothing_is_offered_for_training_where_no_video_can_be_used(tmp_path: Pa
         (["scan", "nowhere.csv", "--out", "out"], 1, "nowhere.csv: no such annotation file or folder\n"),
         (["scan", "videos"], 2, "--out"),
         (["scan", "videos", "--out", "out", "--workers", "0"], 2, "--workers: must be a whole number above 0, got '0'"),
-        (["scan", "videos", "--out", "out", "--time-limit", "-1"], 2, "--time-limit: must be a number above 0, got '-1'"),
+        (
+            ["scan", "videos", "--out", "out", "--time-limit", "-1"],
+            2,
+            "--time-limit: must be a number above 0, got '-1'",
+        ),
         *(([verb, "videos", "--out", "videos/new"], 2, "lies in the folder videos of") for verb in JOBS),
         *(([verb, "pictures", "--out", "out"], 2, f"{verb} is for videos, 'cat/1.jpg' is a picture") for verb in JOBS),
         (
