@@ -1,26 +1,40 @@
 """Building blocks of multiscale vision transformers; they need torch alone."""
 
-from mvit_video.nn.attention import PoolingAttention
+from mvit_video.nn.attention import PoolingAttention, ReducedAttention
 from mvit_video.nn.block import DropPath, Mlp, MultiscaleBlock
+from mvit_video.nn.depthwise import DepthwiseConv3d
 from mvit_video.nn.embedding import CubeEmbedding
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.nn.head import ClassificationHead
+from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import HeadSharedConv3d, PoolMode, TokenPool
 from mvit_video.nn.position import JointPosition, RelativePosition, SeparablePosition
+from mvit_video.nn.pyramid import ConvMlp, PyramidBlock, StageEntry, begin_stage
+from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction, Uneven
 
 __all__ = [
     "ClassificationHead",
+    "ConvMlp",
     "CubeEmbedding",
+    "DepthwiseConv3d",
     "DropPath",
     "HeadSharedConv3d",
     "JointPosition",
+    "LinearSpatialReduction",
     "Mlp",
     "MultiscaleBlock",
     "PoolMode",
     "PoolingAttention",
+    "PositionEncodingGenerator",
+    "PyramidBlock",
+    "ReducedAttention",
     "RelativePosition",
     "SeparablePosition",
+    "SpatialReduction",
+    "StageEntry",
     "TokenPool",
+    "Uneven",
+    "begin_stage",
     "grid_to_tokens",
     "split_class_token",
     "tokens_to_grid",

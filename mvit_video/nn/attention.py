@@ -1,6 +1,6 @@
-"""Multi-head pooling attention.
+"""Multi-head attention with pooled queries, and with keys and values pooled or reduced.
 
-Letters: B clips, N heads, L tokens, Q pooled query tokens, K pooled key tokens, D head dim, P heights, widths and times
+Letters: B clips, N heads, C = N*D channels, Q pooled query tokens, K pooled key tokens, D head dim, P heights, widths and times
 of keys, W = D or D+P.
 """
 
@@ -15,6 +15,7 @@ from mvit_video.nn.cpu import Linear, only_values_on_cpu
 from mvit_video.nn.grid import split_class_token
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.nn.position import RelativePosition
+from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction
 from mvit_video.types import THW
 
 
@@ -58,23 +59,85 @@ class PoolingAttention(nn.Module):
         self.residual_pooling = residual_pooling
         self.proj = Linear(dim_out, dim_out)
 
-    def _heads(self, tokens: Float[Tensor, "B L C"]) -> Float[Tensor, "B L N D"]:
-        return tokens.unflatten(-1, (self.num_heads, -1))
-
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], thw: THW
     ) -> tuple[Float[Tensor, "batch pooled dim_out"], THW]:
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        pooled_q, thw_q = pool_tokens(self.pool_q, q, thw)
+        q, thw_q = pool_tokens(self.pool_q, q, thw)
         k, thw_k = pool_tokens(self.pool_k, k, thw)
         v, _ = pool_tokens(self.pool_v, v, thw)
-        q, k, v = self._heads(pooled_q), self._heads(k), self._heads(v)
-        if self.rel_pos is not None:
-            q, k = self.rel_pos(q, k, thw_q, thw_k)
-        x = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
+        x = _attend_by_head(q, k, v, self.num_heads, self.rel_pos, thw_q, thw_k)
         if self.residual_pooling:
-            x = _add_patches(x, pooled_q, thw_q)
+            x = _add_patches(x, q, thw_q)
         return self.proj(x), thw_q
+
+
+class ReducedAttention(nn.Module):
+    """Self-attention whose keys and values are projections of the same, reduced tokens.
+
+    Where `PoolingAttention` pools keys and values each for themselves, head by head, after their projection, here all
+    channels of the tokens are reduced together before it. The queries are pooled as there.
+
+    Args:
+        dim: channels in.
+        dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
+        reduction: from the tokens and their grid, the one of the queries before pooling, to fewer; None for none,
+            which is multi-head attention.
+        pool_q: pool of the queries, None where they keep their grid.
+        rel_pos: relative positions, None for none.
+        residual_pooling: add the pooled queries to the output, the class token excepted.
+
+    Source: PVT (arXiv:2102.12122) section 3.3, eq. 2; agrees with timm's Twins-PCPVT
+    (tests/models/test_pvt_parity.py).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        num_heads: int,
+        *,
+        reduction: SpatialReduction | LinearSpatialReduction | None = None,
+        pool_q: TokenPool | None = None,
+        rel_pos: RelativePosition | None = None,
+        residual_pooling: bool = False,
+    ) -> None:
+        super().__init__()
+        if dim_out % num_heads:
+            raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
+        self.num_heads = num_heads
+        self.q = Linear(dim, dim_out)
+        self.reduction = reduction
+        self.kv = Linear(dim, 2 * dim_out)
+        self.pool_q, self.rel_pos = pool_q, rel_pos
+        self.residual_pooling = residual_pooling
+        self.proj = Linear(dim_out, dim_out)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], thw: THW
+    ) -> tuple[Float[Tensor, "batch pooled dim_out"], THW]:
+        q, thw_q = pool_tokens(self.pool_q, self.q(x), thw)
+        reduced, thw_k = (x, thw) if self.reduction is None else self.reduction(x, thw)
+        k, v = self.kv(reduced).chunk(2, dim=-1)
+        x = _attend_by_head(q, k, v, self.num_heads, self.rel_pos, thw_q, thw_k)
+        if self.residual_pooling:
+            x = _add_patches(x, q, thw_q)
+        return self.proj(x), thw_q
+
+
+def _attend_by_head(
+    q: Float[Tensor, "B Q C"],
+    k: Float[Tensor, "B K C"],
+    v: Float[Tensor, "B K C"],
+    num_heads: int,
+    rel_pos: RelativePosition | None,
+    thw_q: THW,
+    thw_k: THW,
+) -> Float[Tensor, "B Q C"]:
+    q, k, v = (tokens.unflatten(-1, (num_heads, -1)) for tokens in (q, k, v))
+    if rel_pos is not None:
+        q, k = rel_pos(q, k, thw_q, thw_k)
+    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 def attend(

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.attention import PoolingAttention
+from mvit_video.nn.attention import PoolingAttention, ReducedAttention
 from mvit_video.nn.cpu import Linear, only_values_on_cpu, rows_in_cache
+from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.types import THW
 
@@ -67,8 +68,9 @@ class MultiscaleBlock(nn.Module):
         dim: channels in.
         dim_attention: channels between attention and MLP; above `dim` in the first block of a stage of MViTv2.
         dim_out: channels out; above `dim_attention` in the last block of a stage of MViT.
-        mlp_ratio: hidden channels of the MLP over `dim`.
+        mlp: from `dim_attention` to `dim_out` channels; None for one that is four times as wide within.
         pool_skip: pool of the skip around attention, None where the queries keep their grid.
+        peg: encodes positions in what the block has made; None for none.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: MViT (arXiv:2104.11227) section 3.2, MViTv2 (arXiv:2112.01526) section 4; agrees with
@@ -77,13 +79,14 @@ class MultiscaleBlock(nn.Module):
 
     def __init__(
         self,
-        attention: PoolingAttention,
+        attention: PoolingAttention | ReducedAttention,
         dim: int,
         dim_attention: int,
         dim_out: int,
         *,
-        mlp_ratio: float = 4.0,
+        mlp: nn.Module | None = None,
         pool_skip: TokenPool | None = None,
+        peg: PositionEncodingGenerator | None = None,
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
@@ -91,9 +94,10 @@ class MultiscaleBlock(nn.Module):
         self.attn = attention
         self.pool_skip = pool_skip
         self.norm2 = nn.LayerNorm(dim_attention, eps=1e-6)
-        self.mlp = Mlp(dim_attention, int(dim_attention * mlp_ratio), dim_out)
+        self.mlp = Mlp(dim_attention, 4 * dim_attention, dim_out) if mlp is None else mlp
         self.widens_in_attention = dim != dim_attention
         self.proj = Linear(dim, dim_out) if dim != dim_out else None
+        self.peg = peg
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(
@@ -103,14 +107,19 @@ class MultiscaleBlock(nn.Module):
         skip = self.proj(normed) if self.proj is not None and self.widens_in_attention else x
         skip, _ = pool_tokens(self.pool_skip, skip, thw)
         attended, thw = self.attn(normed, thw)
-        x = skip + self.drop_path(attended)
+        x = self._after_attention(skip + self.drop_path(attended), thw)
+        return (x if self.peg is None else self.peg(x, thw)), thw
+
+    def _after_attention(
+        self, x: Float[Tensor, "batch tokens dim_attention"], thw: THW
+    ) -> Float[Tensor, "batch tokens dim_out"]:
+        """The second half of the block; the MLP does every token by itself."""
         if not self.training and only_values_on_cpu(x):
             rows = torch.cat([self._transform(rows) for rows in rows_in_cache(x)])
-            return rows.unflatten(0, x.shape[:2]), thw
-        return self._transform(x), thw
+            return rows.unflatten(0, x.shape[:2])
+        return self._transform(x)
 
     def _transform(self, x: Float[Tensor, "... dim_attention"]) -> Float[Tensor, "... dim_out"]:
-        """The second half of the block, which does every token by itself."""
         normed = self.norm2(x)
         skip = self.proj(normed) if self.proj is not None and not self.widens_in_attention else x
         return skip + self.drop_path(self.mlp(normed))

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvit_video.types import THW
+
+Borders = Literal["zeros", "circular"]
+
+
+class DepthwiseConv3d(nn.Conv3d):
+    """A kernel for each channel, with a bias; the size of the grid stays.
+
+    Args:
+        dim: channels.
+        kernel: odd sizes.
+        borders: what lies beyond the grid: zeros, or its other side.
+    """
+
+    def __init__(self, dim: int, kernel: THW, borders: Borders = "zeros") -> None:
+        padding = tuple(k // 2 for k in kernel)
+        super().__init__(dim, dim, kernel, padding=padding, groups=dim, padding_mode=borders)
+
+    def forward(self, input: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t h w"]:
+        if self.padding_mode != "zeros" or self.bias is None:
+            return super().forward(input)
+        t, h, w = self.kernel_size
+        grid = depthwise_conv3d(input, self.weight, THW(1, 1, 1), THW(t // 2, h // 2, w // 2))
+        return grid + self.bias[:, None, None, None]
 
 
 def depthwise_conv3d(

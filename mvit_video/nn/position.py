@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
+Resize = Literal["bicubic", "bilinear"]
+
 
 def _table(num_rows: int, dim: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_rows, dim), std=0.02))
@@ -20,37 +22,39 @@ def _table(num_rows: int, dim: int) -> nn.Parameter:
 class SeparablePosition(nn.Module):
     """A table over space plus a table over time, and a row of its own for the class token.
 
-    On another grid the spatial table is resized bicubically and the temporal one linearly.
+    On another grid the spatial table is resized in its plane and the temporal one linearly.
 
     Args:
         thw: grid that the tables are built for.
         dim: channels of a token.
+        class_token: the tokens begin with one.
+        resize: how the spatial table is: bicubic in MViT, bilinear in PVT.
 
     Source: MViT (arXiv:2104.11227) section 3.3 and table 11, `pos_embed_spatial|temporal|class` of the published
     checkpoints.
     """
 
-    def __init__(self, thw: THW, dim: int) -> None:
+    def __init__(self, thw: THW, dim: int, *, class_token: bool = True, resize: Resize = "bicubic") -> None:
         super().__init__()
-        self.thw = thw
+        self.thw, self.resize = thw, resize
         self.spatial = _table(thw.h * thw.w, dim)
         self.temporal = _table(thw.t, dim)
-        self.class_token = _table(1, dim)
+        self.class_token = _table(1, dim) if class_token else None
 
     def _resized(self, thw: THW) -> tuple[Tensor, Tensor]:
         spatial, temporal = self.spatial, self.temporal
         if thw[1:] != self.thw[1:]:
             plane = spatial.mT.unflatten(-1, self.thw[1:])
-            spatial = F.interpolate(plane, thw[1:], mode="bicubic", align_corners=False).flatten(2).mT
+            spatial = F.interpolate(plane, thw[1:], mode=self.resize, align_corners=False).flatten(2).mT
         if thw.t != self.thw.t:
             temporal = F.interpolate(temporal.mT, thw.t, mode="linear", align_corners=False).mT
         return spatial, temporal
 
     def forward(self, thw: THW) -> Float[Tensor, "1 tokens dim"]:
-        """Rows for the class token and every cell of the grid `thw`."""
+        """Rows for a class token, if there is one, and every cell of the grid `thw`."""
         spatial, temporal = self._resized(thw)
         cells = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
-        return torch.cat([self.class_token, cells], dim=1)
+        return cells if self.class_token is None else torch.cat([self.class_token, cells], dim=1)
 
 
 class JointPosition(nn.Module):
@@ -59,22 +63,26 @@ class JointPosition(nn.Module):
     Args:
         thw: grid that the table is built for.
         dim: channels of a token.
+        class_token: the tokens begin with one.
 
-    Source: MViT (arXiv:2104.11227) table 11, `pos_embed` of the published checkpoints.
+    Source: MViT (arXiv:2104.11227) table 11, `pos_embed` of the published checkpoints; for images, where trilinear is
+    bilinear, PVT (arXiv:2102.12122).
     """
 
-    def __init__(self, thw: THW, dim: int) -> None:
+    def __init__(self, thw: THW, dim: int, *, class_token: bool = True) -> None:
         super().__init__()
         self.thw = thw
-        self.table = _table(1 + thw.volume, dim)
+        self.num_class_tokens = int(class_token)
+        self.table = _table(self.num_class_tokens + thw.volume, dim)
 
     def forward(self, thw: THW) -> Float[Tensor, "1 tokens dim"]:
-        """Rows for the class token and every cell of the grid `thw`."""
+        """Rows for a class token, if there is one, and every cell of the grid `thw`."""
         if thw == self.thw:
             return self.table
-        volume = tokens_to_grid(self.table[:, 1:], self.thw)
+        class_token, cells = self.table.tensor_split([self.num_class_tokens], dim=1)
+        volume = tokens_to_grid(cells, self.thw)
         cells, _ = grid_to_tokens(F.interpolate(volume, thw, mode="trilinear", align_corners=False))
-        return torch.cat([self.table[:, :1], cells], dim=1)
+        return torch.cat([class_token, cells], dim=1)
 
 
 class RelativePosition(nn.Module):
