@@ -43,6 +43,7 @@ class VideoFeatures:
 
     Attributes:
         feature: `(W, K, *shape)`, K being 1 where crops are averaged; float32, or float16 in half precision.
+        fps: frames per second of the video, on average.
     """
 
     video: Video
@@ -53,6 +54,7 @@ class VideoFeatures:
     start_frame: NDArray[np.int64]
     end_frame: NDArray[np.int64]
     num_padded: NDArray[np.int32]
+    fps: float
 
 
 @dataclass(frozen=True)
