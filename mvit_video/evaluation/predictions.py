@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.result import Evaluation
 from mvit_video.metrics import confusion
 
@@ -44,7 +44,7 @@ def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = 
     if table.class_names is not None:
         metadata["class_names"] = json.dumps(table.class_names)
 
-    def write(unfinished: Path) -> None:
+    with written_whole(path) as unfinished:
         writer = None
         for start in range(0, max(len(table), 1), _ROWS_PER_GROUP):
             rows = slice(start, min(start + _ROWS_PER_GROUP, len(table)))
@@ -53,8 +53,6 @@ def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = 
             writer.write_table(group)
         assert writer is not None
         writer.close()
-
-    _in_one_move(path, write)
 
 
 def _columns(evaluation: Evaluation, rows: slice, place: NDArray[np.int64], with_views: bool) -> dict[str, pa.Array]:
@@ -109,14 +107,10 @@ def _lists(values: NDArray[Any], is_there: NDArray[np.bool_]) -> pa.ListArray:
 
 def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -> None:
     """Writes `path,reason` of each video that has no score, in the order of the table."""
-
-    def write(unfinished: Path) -> None:
-        with unfinished.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "reason"])
-            writer.writerows([table.path(row), failures[row]] for row in sorted(failures))
-
-    _in_one_move(path, write)
+    with written_whole(path) as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        writer.writerows([table.path(row), failures[row]] for row in sorted(failures))
 
 
 def write_confusion(path: Path, evaluation: Evaluation) -> None:
@@ -129,17 +123,11 @@ def write_confusion(path: Path, evaluation: Evaluation) -> None:
     if evaluation.table.class_names is not None:
         metadata["class_names"] = json.dumps(evaluation.table.class_names)
     table = pa.table(columns, metadata=metadata)
-    _in_one_move(path, lambda unfinished: parquet.write_table(table, unfinished))
+    with written_whole(path) as unfinished:
+        parquet.write_table(table, unfinished)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Writes JSON."""
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    _in_one_move(path, lambda unfinished: unfinished.write_text(text))
-
-
-def _in_one_move(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    write(unfinished)
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")

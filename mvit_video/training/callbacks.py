@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -21,6 +20,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 import mvit_video
+from mvit_video.data.jobs import written_whole
 
 
 class StepSeed(Callback):
@@ -167,10 +167,8 @@ class RunRecord(Callback):
                 **{name: version(name) for name in ("mvit-video", "torch", "torchvision", "lightning", "av")},
             },
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / ".run.json"
-        unfinished.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(unfinished, self.folder / "run.json")
+        with written_whole(self.folder / "run.json") as unfinished:
+            unfinished.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def device_name(device: torch.device) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from mvit_video.data.jobs import written_whole
 from mvit_video.training.checkpoint_io import why_unwritten
 from mvit_video.types import ConfigError, TrainingError
 
@@ -97,10 +97,5 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _copy_whole(source: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_whole(path) as unfinished:
         shutil.copyfile(source, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

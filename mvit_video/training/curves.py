@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mvit_video.data.jobs import written_whole
 
 
 class Curves(Callback):
@@ -65,6 +66,5 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     rows_of_axes[-1].set_xlabel("optimiser step")
-    unfinished = picture.with_name(f".{picture.name}")
-    FigureCanvasAgg(figure).print_figure(unfinished, format="png")
-    os.replace(unfinished, picture)
+    with written_whole(picture) as unfinished:
+        FigureCanvasAgg(figure).print_figure(unfinished, format="png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
+from mvit_video.data.jobs import written_whole
 from mvit_video.processes import all_gather_objects
 from mvit_video.types import TrainingError
 
@@ -192,8 +192,5 @@ def _table(trainer: Trainer, split: str) -> VideoTable:
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    with unfinished.open("w", newline="") as file:
+    with written_whole(path) as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    os.replace(unfinished, path)
