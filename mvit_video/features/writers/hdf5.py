@@ -1,0 +1,103 @@
+"""Features in HDF5 files, a group per video."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mvit_video.data.jobs import written_whole
+from mvit_video.features.writers.naming import group_name
+from mvit_video.types import ConfigError
+
+if TYPE_CHECKING:
+    from mvit_video.features.extractor import VideoFeatures
+
+_TIMES = ("start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame", "num_padded")
+
+
+class Hdf5Writer:
+    """Writes `part-*.h5`; in each, `file["<path>"]` holds a video.
+
+    A group has the data sets `feature`, `(windows, crops, *shape)`, and `start_seconds`, `end_seconds`,
+    `center_seconds`, `start_frame`, `end_frame`, `num_padded`, `(windows,)`; and the attributes `path`, `fps`, and
+    `label` and `span` where there are such. What is true of all videos are attributes of the file.
+
+    Args:
+        folder: where the files go.
+        record: what is true of all videos, as `Extractor.record` has it.
+
+    Raises:
+        ConfigError: h5py is not installed.
+    """
+
+    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        self.folder, self.record = folder, record
+        self._h5py = _h5py()
+
+    def write(self, batch: Sequence[VideoFeatures]) -> None:
+        """Writes some videos in a file of their own."""
+        # the time orders parts, the process keeps two programs apart
+        part = self.folder / f"part-{time.time_ns():020d}-{os.getpid()}.h5"
+        with written_whole(part) as unfinished, self._h5py.File(unfinished, "w") as file:
+            file.attrs.update({key: _attribute(value) for key, value in self.record.items() if value is not None})
+            for features in batch:
+                video = features.video
+                group = file.create_group(group_name(video.path, video.span))
+                group.attrs.update({"path": video.path, "fps": features.fps})
+                if video.label is not None:
+                    group.attrs["label"] = video.label
+                if video.span is not None:
+                    group.attrs["span"] = video.span
+                group["feature"] = features.feature
+                for name in _TIMES:
+                    group[name] = getattr(features, name)
+
+    def keep_only(self, videos: pa.StringArray) -> None:
+        """Writes anew the files that hold other videos too, or older features of the same ones."""
+        wanted = set(videos.to_pylist())
+        for part in sorted(self.folder.glob("part-*.h5"), reverse=True):
+            with self._h5py.File(part, "r") as file:
+                groups = {_video_of(group): name for name, group in _groups(file, self._h5py.Group)}
+                kept = wanted & groups.keys()
+                wanted -= kept
+                if kept and len(kept) < len(groups):
+                    with written_whole(part) as unfinished, self._h5py.File(unfinished, "w") as copy:
+                        copy.attrs.update(file.attrs)
+                        for video in sorted(kept):
+                            file.copy(groups[video], copy, groups[video])
+            if not kept:
+                part.unlink()
+
+    def finish(self) -> None:
+        """Does nothing: each file is as it stays."""
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError("--format hdf5 needs h5py: pip install 'mvit-video[hdf5]'") from error
+    return h5py
+
+
+def _groups(file: Any, kind: type) -> list[tuple[str, Any]]:
+    """Name and group of each video: its path may make several groups, one in the other."""
+    found: list[tuple[str, Any]] = []
+    file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, kind) and item.attrs else None)
+    return found
+
+
+def _video_of(group: Any) -> str:
+    span = group.attrs.get("span")
+    return group_name(group.attrs["path"], None if span is None else tuple(span))
+
+
+def _attribute(value: Any) -> Any:
+    """HDF5 has no nested values."""
+    return value if isinstance(value, (str, int, float)) else json.dumps(value)
