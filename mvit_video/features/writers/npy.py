@@ -128,8 +128,8 @@ class TimeGrid(NamedTuple):
         num_frames: frames of a window, likewise.
         default_fps: frames per second, likewise; None where the windows count frames of the video, so that the
             annotations have to give the `fps` of each.
-        max_error_seconds: by how much this misses the centre of a window that lies whole in the video, at most. It is
-            more than rounding only where windows count frames and the rate of the video varies.
+        max_error_seconds: by how much this misses the centre of a window that lies whole in the video, at most: half a
+            frame; more where windows count frames and the stride seconds, or where the rate of the video varies.
     """
 
     feat_stride: float
