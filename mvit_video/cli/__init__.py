@@ -29,10 +29,13 @@ VERBS = {
     "fit": Verb("trainer", "run_trainer", "train a model and validate it after every epoch"),
     "validate": Verb("trainer", "run_trainer", "score a checkpoint on the validation videos, one clip each"),
     "test": Verb("trainer", "run_trainer", "score a checkpoint on the test videos over all their views"),
+    "report": Verb("report", "report", "write a test as one page for a browser"),
     "compare": Verb("compare", "compare", "compare two tests of the same videos"),
     "scan": Verb("scan", "scan", "check every video of a data set and write a manifest that training reads"),
     "prepare": Verb("prepare", "prepare", "re-encode videos small and with regular key frames, for quick reading"),
     "pack": Verb("pack", "pack", "put videos into tar shards"),
+    "probe": Verb("probe", "probe", "fit a linear probe on stored features"),
+    "knn": Verb("knn", "knn", "classify stored features by their nearest neighbours"),
     "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }

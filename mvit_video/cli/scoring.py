@@ -1,0 +1,204 @@
+"""What `probe` and `knn` say of the videos that they classified, and the files they write."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyarrow import parquet
+from rich.table import Table
+
+from mvit_video import metrics
+from mvit_video.cli.options import VerbParser, console_for_reports
+from mvit_video.data.jobs import written_whole
+from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, Interval, share_interval
+from mvit_video.features.store import FeatureTable, load_features
+from mvit_video.types import ConfigError, MVitVideoError
+
+Probabilities = NDArray[np.float64]
+
+
+class Classified(NamedTuple):
+    """Videos and what they were taken for.
+
+    Attributes:
+        probabilities: one row per video; all 0 for a video that was not classified.
+    """
+
+    table: FeatureTable
+    probabilities: Probabilities
+
+
+def load_pair(train: str, test: str | None, *, average: bool) -> tuple[FeatureTable, FeatureTable | None, int]:
+    """Features to learn from, those to be judged by, and the number of classes.
+
+    Args:
+        average: whether each video becomes one row.
+
+    Raises:
+        ConfigError: the two number the classes differently, or differ in what their vectors are.
+        MVitVideoError: no row to learn from has a label.
+    """
+    tables = [load_features(source) for source in (train, test) if source is not None]
+    if (tables[0].label < 0).all():
+        raise MVitVideoError(f"{train}: no row has a label; extract from annotations, or from a folder per class")
+    require_alike(tables[0], tables[-1])
+    named = [len(names) for table in tables if (names := table.class_names) is not None]
+    num_classes = max([*named, *(int(table.label.max()) + 1 for table in tables)])
+    if average:
+        tables = [table.averaged() for table in tables]
+    return tables[0], tables[1] if test is not None else None, num_classes
+
+
+def require_alike(one: FeatureTable, other: FeatureTable) -> None:
+    """Refuses features that cannot be compared.
+
+    Raises:
+        ConfigError: they are of different models, layers or shapes, or number the classes differently.
+    """
+    for key in ("model", "layer", "feature_shape"):
+        found, expected = other.metadata.get(key), one.metadata.get(key)
+        if found != expected:
+            raise ConfigError(f"{other.source} has {key} {found} but {one.source} {expected}; extract both alike")
+    if None in (one.class_names, other.class_names):
+        return
+    for number, (name, expected) in enumerate(zip_longest(other.class_names or (), one.class_names or ())):
+        if name != expected:
+            raise ConfigError(f"class {number} is {name!r} in {other.source} but {expected!r} in {one.source}")
+
+
+def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, Any]:
+    """Top1, top5 and mean class accuracy in percent with their intervals, over the videos with a label."""
+    known = torch.from_numpy(np.flatnonzero(label >= 0))
+    if not len(known):
+        return {"num_videos": 0}
+    of_videos, labels = torch.from_numpy(probabilities)[known], torch.from_numpy(label)[known]
+    ranks = metrics.label_ranks(of_videos, labels)
+    confused = metrics.confusion(of_videos.argmax(dim=1), labels, of_videos.shape[1])
+    numbers = {f"top{k}": float(metrics.share_within(ranks, k)) for k in (1, 5)}
+    bounds = {f"top{k}": share_interval(int((ranks < k).sum()), len(ranks)) for k in (1, 5)}
+    numbers["mean_class"] = float(metrics.mean_known(metrics.class_accuracy(confused)))
+    bounds["mean_class"] = mean_class_interval(confused.numpy())
+    about = {"level": LEVEL, "resamples": NUM_RESAMPLES, "seed": SEED}
+    intervals = {name: one._asdict() for name, one in bounds.items()}
+    return {"num_videos": len(known), "metrics": numbers, "intervals": about | intervals}
+
+
+def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
+    """Percentile bootstrap interval of the mean class accuracy, videos drawn anew from each class on its own.
+
+    Args:
+        confused: `(K, K)` number of videos of each label and prediction.
+    """
+    totals = confused.sum(axis=1)
+    totals, hits = totals[totals > 0], confused.diagonal()[totals > 0]
+    rng = np.random.default_rng(SEED)
+    drawn = sum(rng.binomial(n, h / n, NUM_RESAMPLES) / n for n, h in zip(totals, hits, strict=True))
+    low, high = np.quantile(100 * np.asarray(drawn) / len(totals), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def report(
+    args: Namespace,
+    verb: str,
+    facts: Mapping[str, Any],
+    train: FeatureTable,
+    found: Classified,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints what was done and what came of it, and writes it to a folder if one is given.
+
+    Args:
+        args: with the options of `add_scoring_options`.
+        facts: what was done, shown and recorded.
+        train: what was learnt from.
+        details: recorded only.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    table = found.table
+    facts = {"features": str(train.source), "judged on": str(table.source), "windows": args.windows, **facts}
+    if table.source != train.source:
+        facts["files in both"] = len(set(train.files.to_pylist()) & set(table.files.to_pylist()))
+    numbers = scores(found.probabilities, table.label[table.first_rows])
+    setting = {name.replace(" ", "_"): value for name, value in facts.items()} | train.metadata
+    record = setting | dict(details or {}) | numbers
+    if args.json:
+        print(json.dumps(record, indent=2))
+    else:
+        _print(verb, facts, numbers)
+    if args.out is not None:
+        folder = Path(args.out)
+        try:
+            files = _write(folder, verb, setting, record, found)
+        except OSError as error:
+            raise ConfigError(f"--out {folder}: cannot be written ({error.strerror}); give another folder") from error
+        if not args.json:
+            print(*(f"  {file}" for file in files), sep="\n")
+
+
+def _print(verb: str, facts: Mapping[str, Any], numbers: Mapping[str, Any]) -> None:
+    table = Table(title=verb, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    table.add_row("videos with a label", f"{numbers['num_videos']:,}")
+    for name, value in numbers.get("metrics", {}).items():
+        bounds = numbers["intervals"][name]
+        table.add_row(name, f"{value:.2f}  ({LEVEL:.0%}: {bounds['low']:.2f} to {bounds['high']:.2f})")
+    console_for_reports().print(table, highlight=False, markup=False)
+
+
+def _write(
+    folder: Path, verb: str, setting: Mapping[str, Any], record: Mapping[str, Any], found: Classified
+) -> list[Path]:
+    """The record as JSON, and a row per video in the layout of a test's predictions."""
+    table, probabilities = found
+    first = table.first_rows
+    last = np.append(first[1:], len(table)) - 1
+    is_part = np.bincount(table.file[first], minlength=len(table.files))[table.file[first]] > 1
+    is_scored = probabilities.any(axis=1)
+    ends = np.cumsum(np.concatenate([[0], is_scored])) * probabilities.shape[1]
+    columns = {
+        "path": table.files.take(pa.array(table.file[first])),
+        "start": pa.array(table.rows["start_seconds"].to_numpy()[first], mask=~is_part),
+        "end": pa.array(table.rows["end_seconds"].to_numpy()[last], mask=~is_part),
+        "label": pa.array(table.label[first]),
+        "prediction": pa.array(np.where(is_scored, probabilities.argmax(axis=1), -1)),
+        "probabilities": pa.ListArray.from_arrays(
+            pa.array(ends, pa.int32()), pa.array(probabilities[is_scored].ravel(), pa.float32()),
+            mask=pa.array(~is_scored),
+        ),
+        "status": pa.array(np.where(is_scored, "ok", "without a label")),
+    }  # fmt: skip
+    metadata = {"num_clips": "every window", "verb": verb} | {name: str(value) for name, value in setting.items()}
+    if table.class_names is not None:
+        metadata["class_names"] = json.dumps(table.class_names)
+    files = [folder / f"{verb}.json", folder / "predictions.parquet"]
+    with written_whole(files[0]) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2) + "\n")
+    with written_whole(files[1]) as unfinished:
+        parquet.write_table(pa.table(columns, metadata=metadata), unfinished)
+    return files
+
+
+def add_scoring_options(parser: VerbParser) -> None:
+    """Adds what `probe` and `knn` share."""
+    parser.add_argument("features", metavar="FEATURES", help="folder of mvit-video extract, or a Parquet file of it")
+    parser.add_argument("--test", metavar="FEATURES", help="features of other videos to judge by")
+    parser.add_argument(
+        "--windows", choices=["mean", "keep"], default="mean", help="one row per video, the mean of its windows, or "
+        "every window; the probabilities of a video are then the mean over its windows (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for the record and predictions.parquet, which compare reads"
+    )
+    parser.add_argument("--json", action="store_true", help="print the record as JSON instead of a table")

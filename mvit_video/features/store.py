@@ -1,0 +1,263 @@
+"""Stored features read back: rows as an Arrow table, vectors as one array that is mapped, not loaded.
+
+Letters: R rows, V videos, C channels of a vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from mvit_video.data.annotations.arrow import compute, joined
+from mvit_video.types import ConfigError, MVitVideoError
+
+COLUMNS = (
+    "path", "label", "window", "crop", "start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame",
+    "num_padded",
+)  # fmt: skip
+_ROWS_PER_BATCH = 4096
+_ABANDONED_SECONDS = 3600.0
+_STORED = {pa.float16(): np.dtype(np.float16), pa.float32(): np.dtype(np.float32)}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """Features of videos.
+
+    A part of a file that was extracted on its own counts as a video of its own.
+
+    Attributes:
+        source: what was read.
+        rows: every column but the vectors, in the order of the part files.
+        vectors: `(R, C)` in half or single precision; flattened where the layer gives maps.
+        video: `(R,)` number of each row's video, rising from 0.
+        file: `(R,)` number of the file that each row comes from; videos of one file share it.
+        files: path of each file.
+        metadata: of the part files: `feature_shape`, `layer`, `model` and `key`.
+        record: what `extract.json` says; empty where there is none.
+    """
+
+    source: Path
+    rows: pa.Table
+    vectors: NDArray[np.floating[Any]]
+    video: NDArray[np.int64]
+    file: NDArray[np.int64]
+    files: pa.Array
+    metadata: dict[str, str]
+    record: dict[str, Any]
+    _cache: _Cache
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class, when known."""
+        names = self.record.get("class_names")
+        return None if names is None else tuple(names)
+
+    @cached_property
+    def label(self) -> NDArray[np.int64]:
+        """`(R,)` class of each row; -1 where unknown."""
+        return compute.fill_null(self.rows["label"], -1).to_numpy()
+
+    @cached_property
+    def first_rows(self) -> NDArray[np.int64]:
+        """`(V,)` first row of each video."""
+        return np.flatnonzero(np.diff(self.video, prepend=-1))
+
+    def numbers_of(self, files: pa.Array) -> NDArray[np.int64]:
+        """Number of each of these files among those of this table; -1 where it is none of them."""
+        return compute.index_in(files, value_set=self.files).fill_null(-1).to_numpy().astype(np.int64)
+
+    def averaged(self) -> FeatureTable:
+        """One row per video: the mean vector of its windows and crops, over all of their time."""
+        first = self.first_rows
+        last = np.append(first[1:], len(self)) - 1
+        column = {name: self.rows[name] for name in COLUMNS}
+        ends = {name: column[name].take(pa.array(last)) for name in ("end_seconds", "end_frame")}
+        starts = {name: column[name].take(pa.array(first)) for name in COLUMNS if name not in ends}
+        begin, end = starts["start_seconds"].to_numpy(), ends["end_seconds"].to_numpy()
+        zeros = {name: pa.array(np.zeros(len(first), np.int64)).cast(column[name].type) for name in ("window", "crop")}
+        padded = pa.array(np.add.reduceat(column["num_padded"].to_numpy(), first))
+        columns = starts | ends | zeros | {"center_seconds": pa.array((begin + end) / 2), "num_padded": padded}
+        vectors = self._cache.mapped(
+            "videos", (len(first), self.vectors.shape[1]), np.dtype(np.float32), lambda: self._means(first, last + 1)
+        )
+        return FeatureTable(
+            self.source, pa.table({name: columns[name] for name in COLUMNS}), vectors, np.arange(len(first)),
+            self.file[first], self.files, self.metadata, self.record, self._cache,
+        )  # fmt: skip
+
+    def _means(self, first: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+        """Mean vectors of the videos, some videos at a time."""
+        start = 0
+        while start < len(first):
+            stop = max(start + 1, int(np.searchsorted(end, first[start] + _ROWS_PER_BATCH, side="right")))
+            rows = self.vectors[first[start] : end[stop - 1]].astype(np.float32)
+            sums = np.add.reduceat(rows, first[start:stop] - first[start], axis=0)
+            yield sums / (end[start:stop] - first[start:stop])[:, None].astype(np.float32)
+            start = stop
+
+
+def load_features(source: str | os.PathLike[str]) -> FeatureTable:
+    """Reads what `mvit-video extract` wrote in Parquet.
+
+    Parquet cannot be mapped: the first reading copies the vectors to a `.npy` file in a folder `mapped` beside the part
+    files, under a name that the parts' names, sizes and times give, and every later one maps that file. Where it cannot
+    be written, the vectors are read into memory instead.
+
+    Args:
+        source: the folder of an extraction, a folder of part files, or one Parquet file.
+
+    Raises:
+        ConfigError: there is no such thing.
+        MVitVideoError: it holds no features, or those of several extractions.
+    """
+    path = Path(source)
+    parts = _parts(path)
+    if not parts:
+        raise ConfigError(f"{path}: there are no features in Parquet here; give the --out folder of mvit-video extract")
+    try:
+        schema = _agreed_schema(parts)
+        rows = pa.concat_tables([parquet.read_table(part, columns=list(COLUMNS)) for part in parts]).combine_chunks()
+        kind = schema.field("feature").type
+        cache = _Cache(path / "mapped" if path.is_dir() else path.with_name(f"{path.name}.mapped"), _key(parts))
+        shape = (rows.num_rows, kind.list_size)
+        vectors = cache.mapped("vectors", shape, _STORED[kind.value_type], lambda: _read_vectors(parts))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MVitVideoError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+    if not len(vectors):
+        raise MVitVideoError(f"{path}: holds no features, not a single row")
+    encoded = joined(rows["path"]).dictionary_encode()
+    file = encoded.indices.to_numpy().astype(np.int64)
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    return FeatureTable(
+        path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, _record(path), cache
+    )
+
+
+def video_means(of_rows: NDArray[np.float64], table: FeatureTable) -> NDArray[np.float64]:
+    """Mean over the rows of each video, `(V, K)`."""
+    sums = np.add.reduceat(of_rows, table.first_rows, axis=0)
+    return sums / np.bincount(table.video)[:, None]
+
+
+def _parts(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    return sorted((path / "features").glob("part-*.parquet")) or sorted(path.glob("part-*.parquet"))
+
+
+def _record(path: Path) -> dict[str, Any]:
+    folder = path.parent if path.is_file() else path
+    file = (folder.parent if folder.name == "features" else folder) / "extract.json"
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise MVitVideoError(f"{file}: is no JSON ({error})") from error
+
+
+def _agreed_schema(parts: Sequence[Path]) -> pa.Schema:
+    """The schema of the first part, whose vectors and key of extraction all parts must share."""
+    first, agreed = None, None
+    for part in parts:
+        schema = parquet.read_schema(part)
+        lacking = next((name for name in (*COLUMNS, "feature") if name not in schema.names), None)
+        if lacking is not None:
+            raise MVitVideoError(f"{part}: these are no features of mvit-video extract, {lacking} is lacking")
+        kind = schema.field("feature").type
+        if not pa.types.is_fixed_size_list(kind) or kind.value_type not in _STORED:
+            raise MVitVideoError(f"{part}: feature is {kind}, expected fixed_size_list of halffloat or float")
+        found = kind.list_size, kind.value_type, (schema.metadata or {}).get(b"key")
+        first, agreed = first or schema, agreed or found
+        if found != agreed:
+            raise MVitVideoError(f"{part}: comes from another extraction than {parts[0]}; give one of them")
+    assert first is not None
+    return first
+
+
+def _read_vectors(parts: Sequence[Path]) -> Iterator[NDArray[Any]]:
+    for part in parts:
+        with parquet.ParquetFile(part) as file:
+            for batch in file.iter_batches(_ROWS_PER_BATCH, columns=["feature"]):
+                column = batch.column(0)
+                values = column.flatten()
+                if column.null_count or values.null_count:
+                    raise MVitVideoError(f"{part}: a feature is null; extract it again")
+                yield values.to_numpy().reshape(len(column), -1)
+
+
+def _videos(rows: pa.Table, file: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of each row's video: a new one begins with another file, and where windows and crops count anew."""
+    window, crop = (rows[name].to_numpy().astype(np.int64) for name in ("window", "crop"))
+    goes_on = (window[1:] > window[:-1]) | ((window[1:] == window[:-1]) & (crop[1:] > crop[:-1]))
+    return np.concatenate([[0], np.cumsum((file[1:] != file[:-1]) | ~goes_on)])
+
+
+def _key(parts: Sequence[Path]) -> str:
+    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """Arrays kept in files of `folder` whose names end in `key`."""
+
+    folder: Path
+    key: str
+
+    def mapped(
+        self, name: str, shape: tuple[int, int], kind: np.dtype[Any], blocks: Callable[[], Iterator[NDArray[Any]]]
+    ) -> NDArray[Any]:
+        """The array of that name, made of blocks of rows the first time."""
+        file = self.folder / f"{name}-{self.key}.npy"
+        with suppress(OSError, ValueError, EOFError):  # none yet, or damaged: made anew
+            found = np.load(file, mmap_mode="r")
+            if found.shape == shape and found.dtype == kind:
+                return found
+        try:
+            return self._write(file, shape, kind, blocks)
+        except OSError:
+            return np.concatenate([np.empty((0, shape[1]), kind), *blocks()])
+
+    def _write(
+        self, file: Path, shape: tuple[int, int], kind: np.dtype[Any], blocks: Callable[[], Iterator[NDArray[Any]]]
+    ) -> NDArray[Any]:
+        self.folder.mkdir(exist_ok=True)
+        # another program may be writing the same array: a file that it has mapped must not be cut short
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            with unfinished.open("wb") as out:
+                header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(out, header)
+                for block in blocks():
+                    out.write(np.ascontiguousarray(block, kind).data)
+            os.replace(unfinished, file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        self._sweep()
+        return np.load(file, mmap_mode="r")
+
+    def _sweep(self) -> None:
+        """Removes arrays of earlier part files, and what a kill has left."""
+        for old in self.folder.iterdir():
+            with suppress(OSError):
+                is_abandoned = old.name.startswith(".") and time.time() - old.stat().st_mtime > _ABANDONED_SECONDS
+                if is_abandoned or (old.suffix == ".npy" and not old.stem.endswith(self.key)):
+                    old.unlink()
