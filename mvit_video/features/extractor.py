@@ -1,60 +1,35 @@
 """Features of the windows of a video: what is asked for, and the model that answers.
 
-Letters: W windows, K crops, C channels, T frames of a clip, S pixels of a square crop.
+Letters: B windows of a batch, W of a video, K crops, T frames of a clip, S pixels of a square crop.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mvit_video.data.readers import Backend
-from mvit_video.types import ConfigError
+from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
+from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.features.weights import TrainedModel, load_trained
+from mvit_video.features.windows import Windows, WindowSpec
+from mvit_video.types import ConfigError, VideoDecodeError
 
 Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
-
-class Video(NamedTuple):
-    """A video to extract features of.
-
-    Attributes:
-        path: what it is called in the results.
-        source: where it lies, or its file's bytes.
-        label: class; None where unknown.
-        span: start and end in seconds of the part that counts, the end perhaps infinite; None is the whole video.
-    """
-
-    path: str
-    source: Path | bytes
-    label: int | None = None
-    span: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class VideoFeatures:
-    """Features of the windows of a video; see `Windows` for the columns.
-
-    Attributes:
-        feature: `(W, K, *shape)`, K being 1 where crops are averaged; float32, or float16 in half precision.
-        fps: frames per second of the video, on average.
-    """
-
-    video: Video
-    feature: NDArray[Any]
-    start_seconds: NDArray[np.float64]
-    end_seconds: NDArray[np.float64]
-    center_seconds: NDArray[np.float64]
-    start_frame: NDArray[np.int64]
-    end_frame: NDArray[np.int64]
-    num_padded: NDArray[np.int32]
-    fps: float
+_RULE_VERSION = 1  # another one means other features from the same settings
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -69,7 +44,7 @@ class ExtractSettings:
         num_crops: 1 or 3 crops of each window.
         keep_crops: keep the features of each crop, rather than their mean.
         precision: of the model; features are kept as float32 with "fp32", else as float16.
-        batch_size: windows that the model takes at once.
+        batch_size: clips that the model takes at once; a window has one per crop.
         device: "auto" is a GPU where there is one.
         backend: library that decodes.
         decode_short_side: pixels of the shorter edge that larger frames are decoded to; None is what the crops need,
@@ -88,12 +63,35 @@ class ExtractSettings:
     backend: Backend = "pyav"
     decode_short_side: int | None = None
 
+    def __post_init__(self) -> None:
+        for option, value, choices in (
+            ("--layer", self.layer, get_args(Layer)),
+            ("--precision", self.precision, get_args(Precision)),
+            ("--crops", self.num_crops, (1, 3)),
+            ("--backend", self.backend, get_args(Backend)),
+        ):
+            if value not in choices:
+                raise ConfigError(f"{option} must be one of {', '.join(map(str, choices))}, got {value!r}")
+        if self.batch_size < 1:
+            raise ConfigError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if (self.decode_short_side or 0) < 0:
+            raise ConfigError(f"--decode-short-side must be at least 0, got {self.decode_short_side}")
+
+
+class Place(NamedTuple):
+    """A window among the frames of a chunk."""
+
+    chunk: Chunk
+    row: int
+
 
 class Extractor:
     """A model, loaded once, and how videos are prepared for it.
 
     Attributes:
         settings: what was asked for.
+        trained: the model.
+        rule: how videos are read.
         key: sha256 of weights, preprocessing and rule of windows: equal keys give equal features.
         record: what is true of all features: `key`, `model`, `checkpoint`, `layer`, `window`, `stride`, `crops`,
             `precision`, `preprocessing`, `feature_shape`, `class_names`; values of JSON.
@@ -103,17 +101,149 @@ class Extractor:
         CheckpointError: the checkpoint cannot be read.
     """
 
-    settings: ExtractSettings
-    key: str
-    record: dict[str, Any]
-
     def __init__(self, settings: ExtractSettings) -> None:
-        raise NotImplementedError
+        self.settings = settings
+        self.trained = load_trained(settings.model, settings.num_crops)
+        self.rule = _reading_rule(settings, self.trained)
+        self.device = _device(settings.device)
+        self._net = self.trained.net.eval()
+        self.feature_shape = self._shape()
+        self.record = self._record()
+        self.key: str = self.record["key"]
+        self._net.to(self.device)
+        self._scale, self._shift = self._normalisation()
+
+    @property
+    def windows_per_batch(self) -> int:
+        """Windows that `embed` should be given at once."""
+        return max(1, self.settings.batch_size // self.settings.num_crops)
 
     def extract(self, video: Video) -> VideoFeatures:
         """Features of a video, read and computed in this process.
 
         Raises:
-            VideoDecodeError: it cannot be read.
+            VideoDecodeError: it cannot be read, or its features are not finite.
         """
-        raise NotImplementedError
+        features: list[NDArray[Any]] = []
+        windows: list[Windows] = []
+        fps = 0.0
+        for chunk in read_chunks(video, self.rule):
+            fps = chunk.fps
+            windows.append(chunk.windows)
+            places = [Place(chunk, row) for row in range(len(chunk.rows))]
+            features += [self.embed(batch) for batch in _batches(places, self.windows_per_batch)]
+        return join_features(video, windows, features, fps)
+
+    @torch.inference_mode()
+    def embed(self, places: Sequence[Place]) -> NDArray[Any]:
+        """Features of some windows, of one video or of several; `(B, K, *shape)`."""
+        clips = torch.stack([torch.from_numpy(chunk.frames[chunk.rows[row]]) for chunk, row in places])
+        # (B, T, K, 3, S, S) to (B*K, 3, T, S, S), as bytes, which are fewer to move
+        clips = clips.permute(0, 2, 3, 1, 4, 5).flatten(0, 1).to(self.device).float()
+        clips = clips.mul_(self._scale).sub_(self._shift)
+        dtype = _DTYPES.get(self.settings.precision)
+        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+            features = self._layer(clips).float()
+        features = features.unflatten(0, (len(places), self.settings.num_crops))
+        if not self.settings.keep_crops:
+            features = features.mean(dim=1, keepdim=True)
+        return (features.half() if dtype else features).cpu().numpy()
+
+    def _layer(self, clips: Tensor) -> Tensor:
+        layer = self.settings.layer
+        if layer == "logits":
+            return self._net(clips)
+        features = self._net.forward_features(clips, stages=layer.startswith("stage"))
+        if layer == "pooled":
+            return features.embedding
+        if layer == "tokens":
+            return features.tokens
+        number = int(layer.removeprefix("stage"))
+        if number > len(features.stages):
+            raise ConfigError(f"--layer {layer}: {self.settings.model} has {len(features.stages)} stage(s)")
+        return features.stages[number - 1]
+
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of one feature, from a pass that computes nothing."""
+        if self.settings.layer == "logits" and not self._net.num_classes:
+            raise ConfigError(f"--layer logits: {self.settings.model} has no head; choose another layer")
+        real = self._net
+        size = real.crop_size
+        try:
+            self._net = copy.deepcopy(real).to("meta")
+            with torch.inference_mode():
+                return tuple(self._layer(torch.empty(1, 3, real.num_frames, size, size, device="meta")).shape[1:])
+        finally:
+            self._net = real
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Factor and offset of bytes: the numbers of `Normalize`."""
+        needs = self.trained.preprocessing
+        mean, std = torch.tensor(needs.mean), torch.tensor(needs.std)
+        scale, shift = (values.view(3, 1, 1, 1).to(self.device) for values in (1 / (255 * std), mean / std))
+        return scale, shift
+
+    def _record(self) -> dict[str, Any]:
+        settings, rule = self.settings, self.rule
+        record = {
+            "model": self.trained.name,
+            "checkpoint": None if self.trained.checkpoint is None else str(self.trained.checkpoint),
+            "layer": settings.layer,
+            "window": str(rule.windows.window),
+            "stride": str(rule.windows.stride),
+            "crops": "each of 3" if settings.keep_crops and settings.num_crops == 3 else str(settings.num_crops),
+            "precision": settings.precision,
+            "preprocessing": asdict(self.trained.preprocessing)
+            | {"backend": rule.backend, "decode_short_side": rule.decode_short_side},
+        }
+        decisive = {name: value for name, value in record.items() if name not in ("model", "checkpoint")}
+        decisive |= {"weights": self.trained.digest(), "version": _RULE_VERSION}
+        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        of_weights = {"feature_shape": self.feature_shape, "class_names": self.trained.class_names}
+        return json.loads(json.dumps({"key": key, **record, **of_weights}))
+
+
+def join_features(
+    video: Video, windows: Sequence[Windows], features: Sequence[NDArray[Any]], fps: float
+) -> VideoFeatures:
+    """What was computed of a video, piece by piece, as one.
+
+    Raises:
+        VideoDecodeError: a feature is not finite.
+    """
+    joined = np.concatenate(features)
+    if not np.isfinite(joined).all():
+        raise VideoDecodeError(video.path, "its features are not finite numbers; try another --precision")
+    columns = {name: np.concatenate([getattr(part, name) for part in windows]) for name in Windows._fields[1:]}
+    return VideoFeatures(video, joined, fps=fps, **columns)
+
+
+def _batches(places: Sequence[Place], size: int) -> Iterator[Sequence[Place]]:
+    return (places[start : start + size] for start in range(0, len(places), size))
+
+
+def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRule:
+    needs = trained.preprocessing
+    decoded = needs.short_side if settings.decode_short_side is None else settings.decode_short_side
+    if decoded and decoded < needs.crop_size:
+        raise ConfigError(f"--decode-short-side {decoded} is below the crop of {needs.crop_size} pixels")
+    return ReadingRule(
+        WindowSpec.of_clip(needs.clip, settings.window, settings.stride),
+        needs.short_side,
+        needs.crop_size,
+        settings.num_crops,
+        settings.backend,
+        decoded,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device must be auto, cpu or cuda, got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {name}: torch finds no GPU here; use cpu")
+    return device

@@ -50,7 +50,7 @@ class Length(NamedTuple):
         return cls(value, in_frames)
 
     def __str__(self) -> str:
-        return f"{self.value:g}" if self.in_frames else f"{self.value:g}s"
+        return f"{self.value:g}" if self.in_frames else f"{self.value:.12g}s"  # a stride adds up over hours
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,98 @@ class Windows(NamedTuple):
     end_frame: NDArray[np.int64]
     num_padded: NDArray[np.int32]
 
-    def __getitem__(self, rows: slice) -> Windows:  # type: ignore[override]
+    def part(self, rows: slice) -> Windows:
         """Some of them."""
-        return Windows(*(column[rows] for column in self))
+        return self._make(column[rows] for column in self)
 
 
 def windows_of(spec: WindowSpec, timestamps: NDArray[np.float64], fps: float, duration_seconds: float) -> Windows:
-    """The windows of a video."""
-    raise NotImplementedError
+    """The windows of a video: from its first frame, a stride apart, until one reaches its end.
+
+    A window counted in seconds stands where it stands in time, whatever the rate of the video; one counted in frames
+    begins and ends with a frame. The T frames of its clip are those shown at T even times, from its start to one mean
+    frame before its end. In a video of even rate, a window that begins with a frame and is as long as a clip thus has
+    the frames that `uniform_clips` gives a clip there. Only the last window may reach over the end of the video: its
+    clip then repeats the last frame, and `num_padded` says how often.
+
+    Args:
+        timestamps: `(V,)` seconds at which each frame begins, rising from 0.
+        fps: frames per second on average.
+        duration_seconds: where the last frame ends.
+    """
+    clock = _Clock(timestamps, fps, duration_seconds)
+    starts = _starts(spec.stride, clock)
+    if spec.window.in_frames:
+        length = int(spec.window.value)
+        first = clock.frame_at(starts)
+        starts, ends, last = (clock.time_of(frames) for frames in (first, first + length, first + length - 1))
+    else:
+        # rounded, so that the clip's own length is the number that `uniform_clips` computes
+        length = max(round(spec.window.value * fps, 9), 1.0)
+        ends = starts + spec.window.value
+        last = ends - min(1 / fps, spec.window.value / spec.num_frames)
+    reaches_end = ends > clock.end_seconds - _SAME_FRAMES / fps
+    rows = slice(int(np.argmax(reaches_end)) + 1 if reaches_end.any() else None)
+    starts, ends = starts[rows], np.minimum(ends[rows], clock.end_seconds)
+    if clock.is_even:
+        frames = _frames_of_even(starts * fps, length, spec.num_frames)
+    else:
+        frames = clock.frame_at(np.linspace(starts, last[rows], spec.num_frames, axis=1))
+    final = clock.num_frames - 1
+    return Windows(
+        frames=np.minimum(frames, final),
+        start_seconds=starts,
+        end_seconds=ends,
+        center_seconds=(starts + ends) / 2,
+        start_frame=clock.frame_at(starts),
+        end_frame=np.minimum(clock.frame_before(ends), final) + 1,
+        num_padded=(frames > final).sum(axis=1).astype(np.int32),
+    )
+
+
+def _starts(stride: Length, clock: _Clock) -> NDArray[np.float64]:
+    """Every start that lies in the video."""
+    if stride.in_frames:
+        return clock.time_of(np.arange(0, clock.num_frames, int(stride.value)))
+    count = math.ceil((clock.end_seconds - _SAME_FRAMES / clock.fps) / stride.value)
+    return np.arange(max(count, 1), dtype=np.float64) * stride.value
+
+
+class _Clock:
+    """Which frame is shown when; frames behind the last follow at the mean rate."""
+
+    def __init__(self, timestamps: NDArray[np.float64], fps: float, duration_seconds: float) -> None:
+        self.num_frames, self.fps = len(timestamps), fps
+        nominal = np.arange(self.num_frames) / fps
+        self.is_even = bool(
+            (np.abs(timestamps - nominal) < min(_ROUNDING_SECONDS, 0.25 / fps)).all()
+            and abs(duration_seconds - self.num_frames / fps) < 1 / fps
+        )
+        self.end_seconds = self.num_frames / fps if self.is_even else duration_seconds
+        self._begins = np.append(nominal if self.is_even else timestamps, self.end_seconds)
+
+    def time_of(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When frames begin."""
+        return self._begins[np.minimum(frames, self.num_frames)] + np.maximum(frames - self.num_frames, 0) / self.fps
+
+    def frame_at(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The frames that are shown then; the number of frames at and behind the end."""
+        return np.searchsorted(self._begins, seconds + _SAME_FRAMES / self.fps, side="right") - 1
+
+    def frame_before(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The last frames that begin before then."""
+        return np.searchsorted(self._begins, seconds - _SAME_FRAMES / self.fps) - 1
+
+
+def _frames_of_even(starts: NDArray[np.float64], length: float, num_frames: int) -> NDArray[np.int64]:
+    """Frames of windows of a video of even rate: the arithmetic of `uniform_clips` where a window begins with a frame.
+
+    Args:
+        starts: in frames, fractions included.
+        length: likewise.
+    """
+    nearest = np.round(starts)
+    starts = np.where(np.abs(starts - nearest) < _SAME_FRAMES, nearest, starts)
+    whole = np.floor(starts)
+    steps = np.linspace(0, length - 1, num_frames)
+    return (whole[:, None] + np.floor((starts - whole)[:, None] + steps)).astype(np.int64)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
-    from mvit_video.features.extractor import VideoFeatures
+    from mvit_video.features.videos import VideoFeatures
 
 Format = Literal["parquet", "npy", "video_features", "hdf5"]
 

@@ -1,0 +1,115 @@
+"""From a video to the frames of its windows, each decoded once, a bounded number of them at a time.
+
+Letters: W windows, T frames of a clip, U frames of a chunk, K crops, S pixels of a square crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from mvit_video.data.readers import Backend, VideoReader, open_video
+from mvit_video.data.sampling import frames_within, spatial_crops
+from mvit_video.data.trimming import trim
+from mvit_video.features.videos import Video
+from mvit_video.features.windows import Windows, WindowSpec, windows_of
+
+
+@dataclass(frozen=True)
+class ReadingRule:
+    """How videos are read.
+
+    Attributes:
+        windows: which windows.
+        short_side: pixels of the shorter edge before cropping.
+        crop_size: pixels of a square crop.
+        num_crops: crops of each window.
+        backend: library that decodes.
+        decode_short_side: pixels of the shorter edge that the decoder delivers; 0 is the frames' own size.
+        max_bytes: of decoded frames in memory at once, unless a single window has more.
+    """
+
+    windows: WindowSpec
+    short_side: int
+    crop_size: int
+    num_crops: int
+    backend: Backend
+    decode_short_side: int
+    max_bytes: int = 2**28
+
+
+class Chunk(NamedTuple):
+    """Some windows of a video, in order, and their frames.
+
+    Attributes:
+        frames: bytes `(U, K, 3, S, S)`, each frame once.
+        rows: `(W, T)` rows of `frames` that make each clip.
+        windows: when these windows are, counted from the start of the whole video.
+        fps: frames per second of the video, on average.
+    """
+
+    frames: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    windows: Windows
+    fps: float
+
+
+def read_chunks(video: Video, rule: ReadingRule) -> Iterator[Chunk]:
+    """All windows of a video, in order; frames are asked for in order too, and none twice.
+
+    Raises:
+        VideoDecodeError: it cannot be read.
+    """
+    with open_video(video.source, rule.backend, short_side=rule.decode_short_side or None) as whole:
+        if video.span is None:
+            yield from _chunks(whole, rule, 0, 0.0)
+            return
+        part = trim(whole, *video.span, video.path)
+        first, _ = frames_within(whole.timestamps, *video.span)
+        yield from _chunks(part, rule, first, float(whole.timestamps[first]))
+
+
+def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seconds: float) -> Iterator[Chunk]:
+    """The chunks of a reader whose first frame is `first_frame` of a video, and begins at `begin_seconds` of it."""
+    windows = windows_of(rule.windows, reader.timestamps, reader.fps, reader.duration_seconds)
+    times = {
+        f"{name}_seconds": getattr(windows, f"{name}_seconds") + begin_seconds for name in ("start", "end", "center")
+    }
+    bounds = {f"{name}_frame": getattr(windows, f"{name}_frame") + first_frame for name in ("start", "end")}
+    told = windows._replace(**times, **bounds)
+    wanted = np.unique(windows.frames)
+    # a window's frames begin at `low` among those wanted, and end before `high`
+    low, high = (
+        np.searchsorted(wanted, windows.frames[:, 0]),
+        np.searchsorted(wanted, windows.frames[:, -1], side="right"),
+    )
+    frame_bytes = 3 * (reader.height * reader.width + rule.num_crops * rule.crop_size**2)
+    max_frames = max(rule.max_bytes // frame_bytes, 1)
+    start = num_read = 0
+    kept = np.empty((0, rule.num_crops, 3, rule.crop_size, rule.crop_size), np.uint8)
+    while start < len(high):
+        stop = max(int(np.searchsorted(high, num_read + max_frames, side="right")), start + 1)
+        new = wanted[num_read : high[stop - 1]]
+        kept = kept[max(len(kept) - (num_read - int(low[start])), 0) :]
+        kept = np.concatenate([kept, _crops(reader.get_frames(new), rule)])
+        num_read = int(high[stop - 1])
+        rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
+        yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps)
+        start = stop
+
+
+def _crops(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
+    """Frames `(U, H, W, 3)` resized and cropped as `crop_views` does; `(U, K, 3, S, S)`."""
+    resized = F.resize(
+        frames.permute(0, 3, 1, 2), [rule.short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    size = rule.crop_size
+    places = spatial_crops(resized.shape[2], resized.shape[3], size, rule.num_crops).tolist()
+    return np.stack([resized[:, :, top : top + size, left : left + size].numpy() for top, left in places], axis=1)

@@ -1,0 +1,148 @@
+"""The model that makes features, and what it was trained to see."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvit_video.data.transforms import RGB, Normalize
+from mvit_video.data.views import published_short_side
+from mvit_video.models import MViT, create_model, list_models
+from mvit_video.types import CheckpointError, ClipSpec, ConfigError
+
+# frames of a clip, and the frames from one of them to the next, in the published models
+_PUBLISHED_RATES = {1: 30, 16: 4, 32: 3, 40: 3, 64: 3}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects of a clip.
+
+    Attributes:
+        short_side: pixels of the shorter edge before cropping.
+        mean: of each channel, for pixels between 0 and 1.
+        std: of each channel, for pixels between 0 and 1.
+    """
+
+    clip: ClipSpec
+    crop_size: int
+    short_side: int
+    mean: RGB
+    std: RGB
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A net with weights, ready to infer.
+
+    Attributes:
+        name: as the user called it.
+        checkpoint: file of the weights; None where they are random.
+        class_names: name of each class, where the checkpoint tells.
+        notes: what the user should know, one line each.
+    """
+
+    net: MViT
+    name: str
+    checkpoint: Path | None
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Hash of the weights and their names."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.net.state_dict().items()):
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def load_trained(model: str, num_crops: int) -> TrainedModel:
+    """A model by name, with random weights, or of a checkpoint or a run folder, with what its run says of clips.
+
+    Raises:
+        ConfigError: there is no such model.
+        CheckpointError: the checkpoint cannot be read, or does not tell which model it is of.
+    """
+    if model in list_models():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same in every run, which else could not go on
+            net = create_model(model)
+        notes = (f"{model} has random weights: give a checkpoint, unless you try things out",)
+        return TrainedModel(net, model, None, _preprocessing(net, model, {}, num_crops)[0], None, notes)
+    file = _checkpoint(model)
+    net = create_model(checkpoint=file)
+    content = _lightning_content(file)
+    config = _run_config(file)
+    preprocessing, notes = _preprocessing(net, None, config.get("data") or {}, num_crops)
+    names = (content.get("VideoDataModule") or {}).get("class_names")
+    return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes)
+
+
+def _checkpoint(model: str) -> Path:
+    path = Path(model)
+    if path.is_dir():
+        found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+        existing = next((file for file in found if file.is_file()), None)
+        if existing is None:
+            raise ConfigError(f"--model {model}: a folder without checkpoints/best.ckpt or last.ckpt is no run's")
+        return existing
+    if not path.exists():
+        near = difflib.get_close_matches(model, list_models(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
+        raise ConfigError(f"--model {model}: neither a file nor the name of a model; {hint}")
+    return path
+
+
+def _lightning_content(file: Path) -> Mapping[str, Any]:
+    """Everything in a checkpoint that `create_model` has read as one; empty where Lightning did not write it."""
+    if not zipfile.is_zipfile(file):
+        return {}
+    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return content if isinstance(content, Mapping) and "pytorch-lightning_version" in content else {}
+
+
+def _run_config(file: Path) -> Mapping[str, Any]:
+    """The config of the run in whose folder a checkpoint lies."""
+    config = file.absolute().parents[1] / "config.yaml"
+    if file.absolute().parent.name != "checkpoints" or not config.is_file():
+        return {}
+    import yaml  # slow, and of no use to most checkpoints
+
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{config}: cannot be read ({' '.join(str(error).split())})") from error
+    return content if isinstance(content, Mapping) else {}
+
+
+def _preprocessing(
+    net: MViT, name: str | None, data: Mapping[str, Any], num_crops: int
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """As the config of the run says, else as published; and what had to be assumed."""
+    notes: tuple[str, ...] = ()
+    try:
+        if "clip" in data:
+            clip = ClipSpec(**data["clip"])
+        else:
+            told = re.search(r"_(\d+)x(\d+)$", name or "")
+            rate = int(told[2]) if told else _PUBLISHED_RATES.get(net.num_frames, ClipSpec.sampling_rate)
+            clip = ClipSpec(net.num_frames, rate)
+            if name is None:
+                notes = (f"the checkpoint does not tell its clips: taken as {clip.num_frames}x{rate}; see --window",)
+        if clip.num_frames != net.num_frames:
+            raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
+        normalize = Normalize(**{key: tuple(data[key]) for key in ("mean", "std") if key in data})
+        short_side = (data.get("views") or {}).get("short_side") or published_short_side(net.crop_size, num_crops)
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
+    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), normalize.mean, normalize.std), notes
