@@ -64,7 +64,7 @@ def features_of(path: str, spec: WindowSpec, timestamps: NDArray[np.float64], fp
     """Rows that hold their own centre and end."""
     windows = windows_of(spec, timestamps, fps, float(timestamps[-1] + 1 / fps))
     feature = np.stack([windows.center_seconds, windows.end_seconds], axis=1)[:, None]
-    return VideoFeatures(Video(path, Path(path)), feature, *windows[1:])
+    return VideoFeatures(Video(path, Path(path)), feature, *windows[1:], fps)
 
 
 def read(folder: Path, annotations: Mapping[str, list[list[float]]]) -> tuple[ActionFormerReader, dict[str, Any]]:

@@ -45,7 +45,7 @@ def features_of(
     start, end = start_frame / fps, end_frame / fps
     return VideoFeatures(
         Video(path, Path(path), 1, span), np.arange(math.prod(size), dtype=np.float32).reshape(size) + value,
-        start, end, (start + end) / 2, start_frame, end_frame, num_padded,
+        start, end, (start + end) / 2, start_frame, end_frame, num_padded, fps,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_hdf5_has_a_group_per_video(tmp_path: Path) -> None:
         assert group["feature"].shape == (4, 3, 3)
         assert list(group["start_frame"]) == [0, 16, 32, 48]
         np.testing.assert_allclose(group["center_seconds"], features_of("a/x.mp4").center_seconds)
-        assert dict(group.attrs) == {"path": "a/x.mp4", "label": 1}
+        assert dict(group.attrs) == {"path": "a/x.mp4", "fps": 25.0, "label": 1}
         assert list(file["/b/y.mp4#t=1.5,end"].attrs["span"]) == [1.5, math.inf]
         assert file.attrs["key"] == "ab12"
         assert json.loads(file.attrs["preprocessing"]) == {"crop_size": 224}

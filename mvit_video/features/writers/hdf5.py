@@ -25,8 +25,8 @@ class Hdf5Writer:
     """Writes `part-*.h5`; in each, `file["<path>"]` holds a video.
 
     A group has the data sets `feature`, `(windows, crops, *shape)`, and `start_seconds`, `end_seconds`,
-    `center_seconds`, `start_frame`, `end_frame`, `num_padded`, `(windows,)`; and the attributes `path`, and `label`
-    and `span` where there are such. What is true of all videos are attributes of the file.
+    `center_seconds`, `start_frame`, `end_frame`, `num_padded`, `(windows,)`; and the attributes `path`, `fps`, and
+    `label` and `span` where there are such. What is true of all videos are attributes of the file.
 
     Args:
         folder: where the files go.
@@ -49,7 +49,7 @@ class Hdf5Writer:
             for features in batch:
                 video = features.video
                 group = file.create_group(group_name(video.path, video.span))
-                group.attrs["path"] = video.path
+                group.attrs.update({"path": video.path, "fps": features.fps})
                 if video.label is not None:
                     group.attrs["label"] = video.label
                 if video.span is not None:

@@ -88,7 +88,7 @@ class NpyWriter:
             **_identity(features),
             "label": features.video.label,
             **{name: self.record.get(name) for name in _OF_ALL_VIDEOS},
-            "fps": round(mean_rate(features), 6),
+            "fps": features.fps,
             "actionformer": time_grid(features, self._window, self._stride)._asdict(),
             "shape": list(array.shape),
             "axes": axes,
@@ -115,7 +115,7 @@ class VideoFeaturesWriter(NpyWriter):
     def _arrays(self, features: VideoFeatures) -> dict[str, NDArray[Any]]:
         return {
             f"_{self.record['layer']}": super()._arrays(features)[""],
-            "_fps": np.array(mean_rate(features)),
+            "_fps": np.array(features.fps),
             "_timestamps_ms": features.end_seconds * 1000,
         }
 
@@ -138,19 +138,12 @@ class TimeGrid(NamedTuple):
     max_error_seconds: float
 
 
-def mean_rate(features: VideoFeatures) -> float:
-    """Frames per second, on average from the first window to the last."""
-    num_frames = features.end_frame[-1] - features.start_frame[0]
-    return float(num_frames / (features.end_seconds[-1] - features.start_seconds[0]))
-
-
 def time_grid(features: VideoFeatures, window: Length, stride: Length) -> TimeGrid:
     """The grid of the windows of a video, from the start of the first."""
-    own_fps = mean_rate(features)
     default_fps = None if window.in_frames and stride.in_frames else _ANY_FPS
-    fps = default_fps or own_fps
+    fps = default_fps or features.fps
     num_frames, feat_stride = (
-        length.value if default_fps is None else _seconds(length, own_fps) * fps for length in (window, stride)
+        length.value if default_fps is None else _seconds(length, features.fps) * fps for length in (window, stride)
     )
     computed = features.start_seconds[0] + (np.arange(len(features.feature)) * feat_stride + num_frames / 2) / fps
     error = np.abs(computed - features.center_seconds)[features.num_padded == 0].max(initial=0.0)
