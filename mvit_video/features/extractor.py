@@ -18,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mvit_video.data.jobs import Alive
 from mvit_video.data.readers import Backend
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.weights import TrainedModel, load_trained
 from mvit_video.features.windows import Windows, WindowSpec
+from mvit_video.models.layers import Layer, layer_of
 from mvit_video.types import ConfigError, VideoDecodeError
 
-Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
 _RULE_VERSION = 1  # another one means other features from the same settings
@@ -88,6 +89,9 @@ class Place(NamedTuple):
 class Extractor:
     """A model, loaded once, and how videos are prepared for it.
 
+    Args:
+        trained: the model; None loads the one that the settings name.
+
     Attributes:
         settings: what was asked for.
         trained: the model.
@@ -101,9 +105,14 @@ class Extractor:
         CheckpointError: the checkpoint cannot be read.
     """
 
-    def __init__(self, settings: ExtractSettings) -> None:
+    def __init__(self, settings: ExtractSettings, trained: TrainedModel | None = None) -> None:
+        """Loads the model, unless it is given.
+
+        Args:
+            trained: what `settings.model` names, where it is in memory already.
+        """
         self.settings = settings
-        self.trained = load_trained(settings.model, settings.num_crops)
+        self.trained = load_trained(settings.model, settings.num_crops) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)
         self.device = _device(settings.device)
         self._net = self.trained.net.eval()
@@ -118,8 +127,11 @@ class Extractor:
         """Windows that `embed` should be given at once."""
         return max(1, self.settings.batch_size // self.settings.num_crops)
 
-    def extract(self, video: Video) -> VideoFeatures:
+    def extract(self, video: Video, alive: Alive = lambda: None) -> VideoFeatures:
         """Features of a video, read and computed in this process.
+
+        Args:
+            alive: called whenever some of the work is done.
 
         Raises:
             VideoDecodeError: it cannot be read, or its features are not finite.
@@ -131,50 +143,40 @@ class Extractor:
             fps = chunk.fps
             windows.append(chunk.windows)
             places = [Place(chunk, row) for row in range(len(chunk.rows))]
-            features += [self.embed(batch) for batch in _batches(places, self.windows_per_batch)]
+            for batch in _batches(places, self.windows_per_batch):
+                alive()
+                features.append(self.embed(batch))
+            alive()
         return join_features(video, windows, features, fps)
 
     @torch.inference_mode()
     def embed(self, places: Sequence[Place]) -> NDArray[Any]:
         """Features of some windows, of one video or of several; `(B, K, *shape)`."""
-        clips = torch.stack([torch.from_numpy(chunk.frames[chunk.rows[row]]) for chunk, row in places])
-        # (B, T, K, 3, S, S) to (B*K, 3, T, S, S), as bytes, which are fewer to move
-        clips = clips.permute(0, 2, 3, 1, 4, 5).flatten(0, 1).to(self.device).float()
-        clips = clips.mul_(self._scale).sub_(self._shift)
         dtype = _DTYPES.get(self.settings.precision)
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            features = self._layer(clips).float()
-        features = features.unflatten(0, (len(places), self.settings.num_crops))
+            features = layer_of(self._net, self.clips(places), self.settings.layer)
+        return self.finish(features)
+
+    def clips(self, places: Sequence[Place]) -> Tensor:
+        """Clips of some windows as the model takes them, on its device; `(B*K, 3, T, S, S)`."""
+        clips = torch.stack([torch.from_numpy(chunk.frames[chunk.rows[row]]) for chunk, row in places])
+        # from (B, T, K, 3, S, S), as bytes, which are fewer to move
+        clips = clips.permute(0, 2, 3, 1, 4, 5).flatten(0, 1).to(self.device).float()
+        return clips.mul_(self._scale).sub_(self._shift)
+
+    def finish(self, features: Tensor) -> NDArray[Any]:
+        """What is kept of the features of clips; `(B, K, *shape)`."""
+        features = features.float().unflatten(0, (-1, self.settings.num_crops))
         if not self.settings.keep_crops:
             features = features.mean(dim=1, keepdim=True)
-        return (features.half() if dtype else features).cpu().numpy()
-
-    def _layer(self, clips: Tensor) -> Tensor:
-        layer = self.settings.layer
-        if layer == "logits":
-            return self._net(clips)
-        features = self._net.forward_features(clips, stages=layer.startswith("stage"))
-        if layer == "pooled":
-            return features.embedding
-        if layer == "tokens":
-            return features.tokens
-        number = int(layer.removeprefix("stage"))
-        if number > len(features.stages):
-            raise ConfigError(f"--layer {layer}: {self.settings.model} has {len(features.stages)} stage(s)")
-        return features.stages[number - 1]
+        return (features if self.settings.precision == "fp32" else features.half()).cpu().numpy()
 
     def _shape(self) -> tuple[int, ...]:
         """Shape of one feature, from a pass that computes nothing."""
-        if self.settings.layer == "logits" and not self._net.num_classes:
-            raise ConfigError(f"--layer logits: {self.settings.model} has no head; choose another layer")
-        real = self._net
-        size = real.crop_size
-        try:
-            self._net = copy.deepcopy(real).to("meta")
-            with torch.inference_mode():
-                return tuple(self._layer(torch.empty(1, 3, real.num_frames, size, size, device="meta")).shape[1:])
-        finally:
-            self._net = real
+        net = copy.deepcopy(self._net).to("meta")
+        with torch.inference_mode():
+            clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
+            return tuple(layer_of(net, clip, self.settings.layer).shape[1:])
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Factor and offset of bytes: the numbers of `Normalize`."""
