@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
 from mvit_video.data.mixing import Mixing
+from mvit_video.models.layers import Layer, layer_of
 from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
 from mvit_video.training.metrics import PercentCorrect, validation_metrics
@@ -44,6 +45,9 @@ class Task(LightningModule):
         multi_label: a clip shows any number of the classes: a sigmoid for each instead of a softmax over all.
         speed: how the net runs.
         init_from: weights that `net` begins with when no run is continued; None keeps its own.
+
+    Attributes:
+        predict_layer: whose features predictions are.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Task(LightningModule):
         self.multi_label = multi_label
         self.speed = speed
         self.init_from = init_from
+        self.predict_layer: Layer = "pooled"
         self.val_loss = MeanMetric()
         self._run: RunSchedule | None = None
         self._count_classes()
@@ -121,6 +126,10 @@ class Task(LightningModule):
         """Likewise, for a test without training."""
         self._begin_with_weights()
 
+    def on_predict_start(self) -> None:
+        """Likewise, for predictions without training."""
+        self._begin_with_weights()
+
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of the batch."""
         self.log("lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
@@ -159,6 +168,10 @@ class Task(LightningModule):
         else:
             logits = torch.zeros(0, self.num_classes, device=self.device)
         return {"logits": logits, "probabilities": logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)}
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Features of each clip, of the layer that `predict_layer` names."""
+        return layer_of(self.net, self.speed.order(batch.clip), self.predict_layer)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser without decay on norms and biases, its schedule stepped with it."""
