@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
+from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import Split, hold_out, split_folders
 from mvit_video.data.loader import EpochSampler, VideoLoader
@@ -28,7 +29,7 @@ _MAX_WORKERS = 8
 
 
 class VideoDataModule(L.LightningDataModule):
-    """Videos with labels for training, validation (one centre clip) and multi-view testing.
+    """Videos with labels for training, validation and multi-view testing.
 
     Args:
         train: annotations, such as a file with `path label` per line or a folder of class folders.
@@ -47,8 +48,10 @@ class VideoDataModule(L.LightningDataModule):
         augment: random changes of training clips.
         mean: of each channel, for pixels between 0 and 1.
         std: of each channel, for pixels between 0 and 1.
-        views: clip and crop positions at test; validation takes the centre.
-        batch_size: videos in a batch of training and validation, on each device.
+        views: clip and crop positions at test.
+        val_views: clip and crop positions at validation, by the rules of "slowfast"; "random" takes the centre crop of
+            one clip at a random place, another one in every epoch.
+        batch_size: videos in a batch of training, on each device; validation takes fewer where they have many views.
         test_batch_size: videos in a batch of testing and prediction, each with all its views.
         num_workers: loader processes; None is one per core, at most 8.
         backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
@@ -59,6 +62,7 @@ class VideoDataModule(L.LightningDataModule):
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
         max_failure_rate: share of skipped videos above which training stops.
         frame_order: order of the frames of each clip at test.
+        corruption: what is done to each clip at test; None is nothing.
         protocol: whose rules make the views at test: "slowfast", as the published results of MViT; "torchvision" (one
             crop) or "pytorchvideo", as those of their weights.
         seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
@@ -80,6 +84,7 @@ class VideoDataModule(L.LightningDataModule):
         mean: RGB = (0.45, 0.45, 0.45),
         std: RGB = (0.225, 0.225, 0.225),
         views: ViewSpec = ViewSpec(),
+        val_views: ViewSpec | Literal["random"] = ViewSpec(num_clips=1),
         batch_size: int = 8,
         test_batch_size: int = 1,
         num_workers: int | None = None,
@@ -89,51 +94,46 @@ class VideoDataModule(L.LightningDataModule):
         on_error: OnError = "raise",
         max_failure_rate: float = 0.1,
         frame_order: FrameOrder = "forward",
+        corruption: Corruption | None = None,
         protocol: ViewProtocol = "slowfast",
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for key, value, least in [
-            ("crop_size", crop_size, 1), ("batch_size", batch_size, 1), ("test_batch_size", test_batch_size, 1),
-            ("num_workers", num_workers or 0, 0), ("seed", seed or 0, 0),
-        ]:  # fmt: skip
-            if value < least:
-                raise ConfigError(f"data.{key} must be at least {least}, got {value}")
-        self.clip, self.crop_size, self.views = clip, crop_size, views
-        normalize = Normalize(mean, std)
-        self.train_view = RandomView(clip, crop_size, augment, normalize, sampling)
-        self.val_view = UniformViews(clip, crop_size, ViewSpec(num_clips=1), normalize, sampling=sampling)
-        self.test_views = UniformViews(clip, crop_size, views, normalize, frame_order, sampling, protocol)
-        for key, pixels in [
-            ("views.short_side", self.test_views.short_side), ("decode_short_side", decode_short_side or crop_size)
-        ]:  # fmt: skip
-            if pixels < crop_size:
-                raise ConfigError(f"data.{key}={pixels} is below data.crop_size={crop_size}")
+        _check_at_least(1, crop_size=crop_size, batch_size=batch_size, test_batch_size=test_batch_size)
+        _check_at_least(0, num_workers=num_workers or 0, seed=seed or 0)
+        if not 0 <= max_failure_rate <= 1:
+            raise ConfigError(f"data.max_failure_rate must be between 0 and 1, got {max_failure_rate}")
+        self.clip, self.crop_size, self.views, self.max_failure_rate = clip, crop_size, views, max_failure_rate
+        scale = Normalize(mean, std)
+        self.train_view = RandomView(clip, crop_size, augment, scale, sampling)
+        self.clips_per_video = augment.repeats
+        if val_views == "random":
+            self.num_val_views, self.val_views = 1, RandomView(clip, crop_size, None, scale, sampling)
+        else:
+            self.num_val_views = val_views.num_views
+            self.val_views = UniformViews(clip, crop_size, val_views, scale, sampling=sampling)
+        self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend: Backend = backend
         self.decode_short_side, self.index_cache = decode_short_side, index_cache
-        if not 0 <= max_failure_rate <= 1:
-            raise ConfigError(f"data.max_failure_rate must be between 0 and 1, got {max_failure_rate}")
+        self._check_sizes()
         self.on_error: OnError = on_error
-        self.max_failure_rate = max_failure_rate
-        # where Lightning keeps it, also for the processes that it starts
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.seed = _seed_of_run() if seed is None else seed
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
         self._holds_out = False
         if root is not None and train is val is test is None:
-            self.root = None
-            self.sources.update(split_folders(root))
-            self._holds_out = self.sources["train"] == self.sources["val"]
+            self._divide(root)
         self.tables: dict[Split, VideoTable] = {}
+        self._names_of_checkpoint: tuple[str, ...] | None = None
 
     @property
     def clips_per_batch(self) -> int:
         """Clips in a batch of training, on each device."""
-        return self.batch_size * self.train_view.augment.repeats
+        return self.batch_size * self.clips_per_video
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -170,7 +170,9 @@ class VideoDataModule(L.LightningDataModule):
         tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
         if stage == "fit":
             _check_same_kind(tables)
-        names, whose = self._leading_names(tables)
+        names, whose = self._names_of_checkpoint, "the checkpoint"  # one that was loaded before, as for another test
+        if names is None:
+            names, whose = self._leading_names(tables)
         self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
         if stage == "fit":
             self._check_train(self.tables["train"])
@@ -194,6 +196,7 @@ class VideoDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"data.class_names has {ours!r} as class {i}, the checkpoint {theirs!r}: give the names of its training"
             )
+        self._names_of_checkpoint = names
         for split, table in self.tables.items():
             self.tables[split] = self._number_as(names, "the checkpoint", split, table)
 
@@ -202,8 +205,8 @@ class VideoDataModule(L.LightningDataModule):
         return self._loader("train", self.train_view, self.batch_size, train=True)
 
     def val_dataloader(self) -> VideoLoader:
-        """Every video once, its centre clip."""
-        return self._loader("val", self.val_view, self.batch_size)
+        """Every video once, all its views of validation; as many clips in a batch as training has, or one video."""
+        return self._loader("val", self.val_views, max(1, self.batch_size // self.num_val_views))
 
     def test_dataloader(self) -> VideoLoader:
         """Every video once, all its views."""
@@ -212,6 +215,20 @@ class VideoDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> VideoLoader:
         """Every video once, all its views."""
         return self.test_dataloader()
+
+    def _check_sizes(self) -> None:
+        for key, pixels in [
+            ("views.short_side", self.test_views.short_side), ("val_views.short_side", self.val_views.short_side),
+            ("decode_short_side", self.decode_short_side),
+        ]:  # fmt: skip
+            if pixels is not None and pixels < self.crop_size:
+                raise ConfigError(f"data.{key}={pixels} is below data.crop_size={self.crop_size}")
+
+    def _divide(self, root: str) -> None:
+        """Makes splits of a folder."""
+        self.root = None
+        self.sources.update(split_folders(root))
+        self._holds_out = self.sources["train"] == self.sources["val"]
 
     def _load(self, split: Split, class_names: Sequence[str] | str | None = None) -> VideoTable:
         source = self.sources[split]
@@ -287,6 +304,17 @@ class VideoDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+def _check_at_least(least: int, **values: int) -> None:
+    for key, value in values.items():
+        if value < least:
+            raise ConfigError(f"data.{key} must be at least {least}, got {value}")
+
+
+def _seed_of_run() -> int:
+    """That of `seed_everything`, from where Lightning keeps it, also for the processes that it starts."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def _num_cores() -> int:

@@ -17,7 +17,7 @@ from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.readers.picture import PictureReader, is_picture
 from mvit_video.data.trimming import trim
-from mvit_video.data.views import UniformViews, Views
+from mvit_video.data.views import Views
 from mvit_video.types import VideoDecodeError
 
 OnError = Literal["raise", "skip"]
@@ -38,7 +38,7 @@ class Decode(NamedTuple):
         backend: library that decoded.
         reason: why that one.
         damaged: whether it concealed errors; None where it does not tell.
-        too_short: whether it has less than one clip, so that frames are repeated; told of `UniformViews` alone.
+        too_short: whether it has less than one clip, so that frames of it are repeated.
     """
 
     video: int
@@ -60,7 +60,7 @@ class ClipBatch(NamedTuple):
         failures: videos of the batch that could not be read.
         decodes: how the others were.
         seconds: `(N, 2)` float64, when the first and the last frame of each view begin, counted from the first frame of
-            the video or of its part; None where the rule that makes the views does not tell.
+            the video or of its part; None where nobody tells.
     """
 
     clip: Tensor
@@ -78,7 +78,7 @@ class VideoItem(NamedTuple):
     Attributes:
         label: class, or float32 `(num_classes,)` with 1 at each of several.
         decode: how it was read.
-        seconds: `(V, 2)`, when the first and the last frame of each view begin, where known.
+        seconds: `(V, 2)` float64, when the first and the last frame of each view begin.
     """
 
     clip: Tensor
@@ -86,7 +86,7 @@ class VideoItem(NamedTuple):
     video: int
     failure: Failure | None
     decode: Decode | None
-    seconds: Tensor | None = None
+    seconds: Tensor
 
 
 class VideoDataset(Dataset[VideoItem]):
@@ -140,20 +140,16 @@ class VideoDataset(Dataset[VideoItem]):
         try:
             with self._open(self.table.source(row)) as whole:
                 reader = whole if span is None else trim(whole, *span, self.table.locate(row))
-                clip = self.views(reader, rng)
+                made = self.views(reader, rng)
                 # the others do not tell: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None
-                seconds, too_short = None, False
-                if isinstance(self.views, UniformViews):
-                    seconds = torch.from_numpy(self.views.seconds(reader))
-                    too_short = self.views.is_too_short(reader)
-                decode = Decode(row, reader.backend, reader.backend_reason, damaged, too_short)
-                return VideoItem(clip, label, row, None, decode, seconds)
+                decode = Decode(row, reader.backend, reader.backend_reason, damaged, made.too_short)
+                return VideoItem(made.clip, label, row, None, decode, made.seconds)
         except VideoDecodeError as error:
             if self.on_error == "raise":
                 raise VideoDecodeError(self.table.locate(row), error.reason) from error
             no_clip = torch.empty((0, 3, self.views.num_frames, self.views.crop_size, self.views.crop_size))
-            return VideoItem(no_clip, label, row, Failure(row, error.reason), None)
+            return VideoItem(no_clip, label, row, Failure(row, error.reason), None, torch.empty((0, 2)).double())
 
     def _open(self, source: Path | bytes) -> VideoReader:
         short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
@@ -171,7 +167,6 @@ class VideoDataset(Dataset[VideoItem]):
 def collate(items: list[VideoItem]) -> ClipBatch:
     """Videos to one batch of views."""
     counts = torch.tensor([len(item.clip) for item in items])
-    seconds = [item.seconds for item in items if item.seconds is not None]
     return ClipBatch(
         clip=torch.cat([item.clip for item in items]),
         label=torch.stack([torch.as_tensor(item.label) for item in items]).repeat_interleave(counts, dim=0),
@@ -179,5 +174,5 @@ def collate(items: list[VideoItem]) -> ClipBatch:
         view=torch.cat([torch.arange(int(count)) for count in counts]),
         failures=[item.failure for item in items if item.failure is not None],
         decodes=[item.decode for item in items if item.decode is not None],
-        seconds=torch.cat(seconds) if seconds and sum(map(len, seconds)) == int(counts.sum()) else None,
+        seconds=torch.cat([item.seconds for item in items]),
     )

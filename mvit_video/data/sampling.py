@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mvit_video.types import ClipSpec
 
-FrameOrder = Literal["forward", "shuffled", "reversed"]
+FrameOrder = Literal["forward", "shuffled", "reversed", "frozen"]
 Sampling = Literal["rate", "segments"]
 ViewProtocol = Literal["slowfast", "torchvision", "pytorchvideo"]
 
@@ -190,6 +190,7 @@ def order_frames(indices: NDArray[np.int64], order: FrameOrder, rng: np.random.G
     """The same frames in another order along the last axis, to measure what a model takes from time.
 
     Args:
+        order: "forward", "reversed", "shuffled", or "frozen", where the middle one, of two the later, stands for all.
         rng: draws one order per clip when `order` is "shuffled".
     """
     if order == "forward":
@@ -198,6 +199,9 @@ def order_frames(indices: NDArray[np.int64], order: FrameOrder, rng: np.random.G
         return indices[..., ::-1].copy()
     if order == "shuffled":
         return rng.permuted(indices, axis=-1)
+    if order == "frozen":
+        middle = indices.shape[-1] // 2
+        return indices[..., middle : middle + 1].repeat(indices.shape[-1], axis=-1)
     raise ValueError(f"frame order must be one of {', '.join(get_args(FrameOrder))}, got {order!r}")
 
 

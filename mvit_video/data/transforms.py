@@ -115,6 +115,14 @@ def augment_clip(
     return clip if augment.erasing is None else augment.erasing.apply_(clip, rng)
 
 
+def resize_frames(frames: Tensor, short_side: int) -> Tensor:
+    """The same frames `(U, H, W, 3)` with a shorter edge of so many pixels."""
+    resized = F.resize(
+        frames.permute(0, 3, 1, 2), [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    return resized.permute(0, 2, 3, 1)
+
+
 def crop_views(
     frames: Tensor,
     clips: NDArray[np.int64],
@@ -131,9 +139,7 @@ def crop_views(
         clips: rows of the buffer, `(num_clips, T)`.
         short_side: pixels of the shorter edge after resizing.
     """
-    buffer = F.resize(
-        frames.permute(0, 3, 1, 2), [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
-    ).transpose(0, 1)
+    buffer = resize_frames(frames, short_side).permute(3, 0, 1, 2)
     crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, protocol)
     views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
     for i, rows in enumerate(torch.from_numpy(clips)):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mvit_video.data.corruptions import Corruption
 from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
     FrameOrder,
@@ -29,8 +30,23 @@ from mvit_video.data.sampling import (
     timed_clip,
     uniform_clips,
 )
-from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views
+from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views, resize_frames
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+
+
+class MadeViews(NamedTuple):
+    """The views of one video.
+
+    Attributes:
+        clip: `(V, 3, T, S, S)`.
+        seconds: `(V, 2)` float64, when the first and the last frame of each view's clip begin, counted from the first
+            frame of the video.
+        too_short: whether the video has less than one clip, so that frames of it are repeated.
+    """
+
+    clip: Tensor
+    seconds: Tensor
+    too_short: bool
 
 
 class Views(Protocol):
@@ -51,8 +67,8 @@ class Views(Protocol):
         """Pixels that the shorter edge of the frames needs."""
         ...
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
-        """The views of one video, `(V, 3, T, S, S)`; everything random comes from `rng`."""
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
+        """The views of one video; everything random comes from `rng`."""
         ...
 
 
@@ -70,16 +86,17 @@ class ClipSampler(Protocol):
 
 @dataclass(frozen=True)
 class RandomView:
-    """For training: one clip at a random place, augmented `augment.repeats` times.
+    """One clip at a random place: augmented `augment.repeats` times, for training, or its centre, for validation.
 
     Attributes:
+        augment: random changes of each copy; None takes the centre crop as it is.
         sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" a random one from each of
             `clip.num_frames` equal parts of the video.
     """
 
     clip: ClipSpec
     crop_size: int
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment | None = field(default_factory=Augment)
     normalize: Normalize = field(default_factory=Normalize)
     sampling: Sampling = "rate"
 
@@ -90,16 +107,20 @@ class RandomView:
 
     @property
     def short_side(self) -> int:
-        """Pixels that the shorter edge of the frames needs."""
-        return self.crop_size
+        """Pixels that the shorter edge needs; where the clip is cropped as it is, those that it has before."""
+        return published_short_side(self.crop_size, 1) if self.augment is None else self.crop_size
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
-        """The clip's augmented copies."""
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
+        """The clip's copies."""
         if self.sampling == "segments":
-            clip = segment_frames(reader.num_frames, self.num_frames, rng)
+            clips = segment_frames(reader.num_frames, self.num_frames, rng)[None]
         else:
-            clip = random_clip(reader.num_frames, reader.fps, self.clip, rng)
-        return _augmented(reader, clip[None], self.crop_size, self.augment, self.normalize, rng)
+            clips = random_clip(reader.num_frames, reader.fps, self.clip, rng)[None]
+        if self.augment is None:
+            shown = _cropped(reader, clips, self.crop_size, self.short_side, 1, self.normalize)
+        else:
+            shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
+        return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,7 @@ class UniformViews:
         sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" the middle one of each of
             `clip.num_frames` equal parts of the video, which makes one clip.
         protocol: whose rules give the starts of the clips, their frames, the short side and the centre of the crops.
+        corruption: what is done to each clip before its frames are put into another order and cropped.
     """
 
     clip: ClipSpec
@@ -119,6 +141,7 @@ class UniformViews:
     frame_order: FrameOrder = "forward"
     sampling: Sampling = "rate"
     protocol: ViewProtocol = "slowfast"
+    corruption: Corruption | None = None
 
     def __post_init__(self) -> None:
         if self.sampling == "segments" and self.protocol != "slowfast":
@@ -145,22 +168,18 @@ class UniformViews:
             return self.views.short_side or self.crop_size
         return self.views.short_side or published_short_side(self.crop_size, self.views.num_crops)
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """All views."""
-        clips = order_frames(self._clips(reader), self.frame_order, rng)
-        crop_size, num_crops = self.crop_size, self.views.num_crops
-        return _cropped(reader, clips, crop_size, self.short_side, num_crops, self.normalize, self.protocol)
-
-    def seconds(self, reader: VideoReader) -> NDArray[np.float64]:
-        """When the first and the last frame of each view begin, counted from the first of the video; `(V, 2)`."""
-        begins = reader.timestamps[self._clips(reader)]
-        return np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(self.views.num_crops, axis=0)
-
-    def is_too_short(self, reader: VideoReader) -> bool:
-        """Whether the video has less than one clip, so that frames of it are repeated."""
-        if self.sampling == "segments":
-            return reader.num_frames < self.num_frames
-        return is_too_short(reader.num_frames, reader.fps, self.clip)
+        clips = self._clips(reader)
+        frames, rows = _read_union(reader, clips)
+        if self.corruption is not None:
+            frames = resize_frames(frames, self.short_side)
+            frames = torch.cat([self.corruption(frames[torch.from_numpy(clip)], rng) for clip in rows])
+            rows = np.arange(len(frames)).reshape(rows.shape)
+        rows = order_frames(rows, self.frame_order, rng)
+        num_crops = self.views.num_crops
+        shown = crop_views(frames, rows, self.crop_size, self.short_side, num_crops, self.normalize, self.protocol)
+        return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
 
     def _clips(self, reader: VideoReader) -> NDArray[np.int64]:
         num_clips = self.views.num_clips
@@ -196,10 +215,11 @@ class DenseViews:
         """Pixels of the shorter edge before cropping."""
         return published_short_side(self.crop_size, self.num_crops)
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """All views."""
         clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
-        return _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        return _made(reader, clips, shown, _is_too_short(reader, self.clip))
 
 
 @dataclass(frozen=True)
@@ -226,13 +246,16 @@ class SamplerViews:
         """Pixels that the shorter edge needs; where clips are cropped, those that it has before."""
         return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Tensor:
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """All views, in the order of the sampler's clips."""
         times = _sampled_times(self.sampler, reader.duration_seconds, rng)
         clips = np.stack([timed_clip(reader.timestamps, start, end, self.num_frames) for start, end in times])
-        if self.augment is not None:
-            return _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        return _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        if self.augment is None:
+            shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        else:
+            shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
+        too_short = any(end - start > reader.duration_seconds for start, end in times)
+        return _made(reader, clips, shown, too_short)
 
 
 def published_short_side(crop_size: int, num_crops: int) -> int:
@@ -258,6 +281,19 @@ def _sampled_times(
     finally:
         random.setstate(state)
     return times
+
+
+def _is_too_short(reader: VideoReader, clip: ClipSpec, sampling: Sampling = "rate") -> bool:
+    if sampling == "segments":
+        return reader.num_frames < clip.num_frames
+    return is_too_short(reader.num_frames, reader.fps, clip)
+
+
+def _made(reader: VideoReader, clips: NDArray[np.int64], shown: Tensor, too_short: bool) -> MadeViews:
+    """Views with what is told of them; those of one clip stand side by side."""
+    begins = reader.timestamps[clips]
+    seconds = np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(len(shown) // len(clips), axis=0)
+    return MadeViews(shown, torch.from_numpy(seconds), too_short)
 
 
 def _read_union(reader: VideoReader, clips: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
@@ -290,8 +326,7 @@ def _cropped(
     short_side: int,
     num_crops: int,
     normalize: Normalize,
-    protocol: ViewProtocol = "slowfast",
 ) -> Tensor:
     """Each clip's crops, side by side."""
     buffer, rows = _read_union(reader, clips)
-    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize, protocol)
+    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize)

@@ -306,7 +306,7 @@ def test_segments_are_chosen_by_one_key(listed: Callable[..., str]) -> None:
     data = VideoDataModule(
         train=source, val=source, sampling="segments", views=ViewSpec(1, 3), **SMALL | {"clip": clip}
     )
-    assert {data.train_view.sampling, data.val_view.sampling, data.test_views.sampling} == {"segments"}
+    assert {data.train_view.sampling, data.val_views.sampling, data.test_views.sampling} == {"segments"}
     data.setup("fit")
     in_segments = next(iter(data.val_dataloader())).clip
     data = VideoDataModule(train=source, val=source, views=ViewSpec(1, 3), **SMALL | {"clip": clip})

@@ -129,9 +129,9 @@ class Numbered:
 def test_views_show_the_clips_of_their_protocol(protocol: ViewProtocol, clips: NDArray[np.int64]) -> None:
     plain = Normalize((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
     views = UniformViews(CLIP, 28, ViewSpec(5, 1), plain, protocol=protocol)
-    shown = views(cast(VideoReader, Numbered()), np.random.default_rng(0))
-    assert shown[:, 0, :, 0, 0].round().long().tolist() == clips.tolist()
-    assert views.seconds(cast(VideoReader, Numbered())).tolist() == (clips[:, [0, -1]] / 24).tolist()
+    made = views(cast(VideoReader, Numbered()), np.random.default_rng(0))
+    assert made.clip[:, 0, :, 0, 0].round().long().tolist() == clips.tolist()
+    assert made.seconds.tolist() == (clips[:, [0, -1]] / 24).tolist()
 
 
 @pytest.mark.parametrize(("length", "offset"), [(340, 58), (341, 58), (342, 59), (343, 60)])

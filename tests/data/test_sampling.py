@@ -132,6 +132,10 @@ def test_frame_orders_keep_the_frames() -> None:
     shuffled = order_frames(clips, "shuffled", np.random.default_rng(0))
     assert (shuffled != clips).any(axis=1).all()
     assert (np.sort(shuffled) == clips).all()
+    frozen = order_frames(clips, "frozen", np.random.default_rng(0))
+    assert (frozen == clips[:, 8:9]).all()
+    assert frozen.shape == clips.shape
+    assert order_frames(clips[:, :5], "frozen", np.random.default_rng(0))[1].tolist() == [int(clips[1, 2])] * 5
     with pytest.raises(ValueError, match="backward"):
         order_frames(clips, "backward", np.random.default_rng(0))  # type: ignore[arg-type]
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +54,8 @@ class NumberedFrames:
 
 def frame_numbers(views: Views, reader: Any = None, seed: int = 0) -> list[list[int]]:
     """Frames of each view."""
-    clips = views(NumberedFrames() if reader is None else reader, np.random.default_rng(seed))
-    return clips[:, 0, :, 0, 0].round().int().tolist()
+    clip = views(NumberedFrames() if reader is None else reader, np.random.default_rng(seed)).clip
+    return clip[:, 0, :, 0, 0].round().int().tolist()
 
 
 RULES: dict[str, Views] = {
@@ -117,8 +117,9 @@ def test_segments_make_one_clip() -> None:
 )
 def test_a_video_with_less_than_one_clip_is_too_short(sampling: Any, protocol: Any, enough: int) -> None:
     views = UniformViews(CLIP, 16, ViewSpec(1), sampling=sampling, protocol=protocol)
-    assert views.is_too_short(NumberedFrames(enough - 1))
-    assert not views.is_too_short(NumberedFrames(enough))
+    for num_frames in (enough - 1, enough):
+        made = views(cast(Any, NumberedFrames(num_frames)), np.random.default_rng(0))
+        assert made.too_short == (num_frames < enough)
 
 
 def test_dense_views_reach_both_ends() -> None:

@@ -1,0 +1,138 @@
+"""Damage done to test clips in five severities, to measure what a model stands.
+
+A clip is damaged by itself, in the order of time and in the size from which it is cropped, so that a severity means the
+same for every video. Letters: T frames of a clip, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+import av
+import numpy as np
+import torch
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.transforms.v2 import functional as F
+
+from mvit_video.types import ConfigError
+
+CorruptionKind = Literal["gaussian_noise", "shot_noise", "blur", "frame_drop", "compression"]
+
+NUM_SEVERITIES = 5
+NOISE_STD = (0.08, 0.12, 0.18, 0.26, 0.38)  # of pixels between 0 and 1
+PHOTONS = (60, 25, 12, 5, 3)  # that a white pixel counts
+BLUR_SIGMA = (1, 2, 3, 4, 6)  # pixels
+DROPPED = (0.1, 0.2, 0.4, 0.6, 0.8)  # share of the frames behind the first
+CRF = (23, 30, 37, 44, 51)  # of x264
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What is done to test clips.
+
+    Attributes:
+        kind: "gaussian_noise"; "shot_noise", of few photons; "blur", Gaussian; "frame_drop", where the frame before
+            stands for each that is lost; "compression" to H.264 and back.
+        severity: 1 to 5.
+
+    Source: noise and blur have the parameters of ImageNet-C (arXiv:1903.12261); frame drop and compression our own.
+    """
+
+    kind: CorruptionKind
+    severity: int = 3
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(CorruptionKind):
+            raise ConfigError(f"corruption.kind must be one of {', '.join(get_args(CorruptionKind))}, got {self.kind}")
+        if not 1 <= self.severity <= NUM_SEVERITIES:
+            raise ConfigError(f"corruption.severity must be from 1 to {NUM_SEVERITIES}, got {self.severity}")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.severity}"
+
+    def __call__(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
+        """The damaged clip, `(T, H, W, 3)` bytes as the frames are.
+
+        Args:
+            rng: the only source of chance; torch's global random state is neither read nor changed.
+        """
+        return _DAMAGE[self.kind](frames, self.severity - 1, rng)
+
+
+def _gaussian_noise(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    noise = _generator(rng)
+    std = 255 * NOISE_STD[level]
+    return torch.stack([_bytes(frame + std * torch.randn(frame.shape, generator=noise)) for frame in frames])
+
+
+def _shot_noise(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    noise = _generator(rng)
+    photons = PHOTONS[level] / 255
+    return torch.stack([_bytes(torch.poisson(frame * photons, generator=noise) / photons) for frame in frames])
+
+
+def _blur(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    sigma = float(BLUR_SIGMA[level])
+    reach = 2 * round(4 * sigma) + 1
+    picture = frames.permute(0, 3, 1, 2)
+    height, width = picture.shape[2:]
+    # one axis after the other is quicker than both at once; a kernel may not reach beyond what the edges reflect
+    picture = F.gaussian_blur(picture, [min(reach, 2 * width - 1), 1], [sigma, sigma])
+    picture = F.gaussian_blur(picture, [1, min(reach, 2 * height - 1)], [sigma, sigma])
+    return picture.permute(0, 2, 3, 1).contiguous()
+
+
+def _frame_drop(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    behind = len(frames) - 1
+    shown = np.arange(len(frames))
+    shown[1 + rng.permutation(behind)[: round(behind * DROPPED[level])]] = 0
+    return frames[torch.from_numpy(np.maximum.accumulate(shown))]
+
+
+def _compression(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    height, width = frames.shape[1:3]
+    # chroma has half the size: an odd edge is repeated once
+    even = pad(frames.permute(0, 3, 1, 2).float(), (0, width % 2, 0, height % 2), mode="replicate")
+    pictures = even.byte().permute(0, 2, 3, 1).contiguous().numpy()
+    encoder = VideoCodecContext.create("libx264", "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height = pictures.shape[2], pictures.shape[1]
+    encoder.pix_fmt, encoder.framerate = "yuv420p", Fraction(30)
+    encoder.thread_count = 1  # the outcome depends on it
+    # x264's macroblock tree reads memory that nobody wrote: with it the same frames come out now this way, now that
+    encoder.options = {"preset": "medium", "crf": str(CRF[level]), "x264-params": "mbtree=0"}
+    packets = []
+    for i, picture in enumerate(pictures):
+        frame = VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts = i
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
+    assert len(decoded) == len(frames), f"{len(frames)} frames were encoded and {len(decoded)} decoded"
+    shown = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+    return torch.from_numpy(shown)[:, :height, :width]
+
+
+_DAMAGE: dict[CorruptionKind, Callable[[Tensor, int, np.random.Generator], Tensor]] = {
+    "gaussian_noise": _gaussian_noise,
+    "shot_noise": _shot_noise,
+    "blur": _blur,
+    "frame_drop": _frame_drop,
+    "compression": _compression,
+}
+
+
+def _generator(rng: np.random.Generator) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return pixels.round_().clamp_(0, 255).byte()
