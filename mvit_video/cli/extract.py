@@ -1,0 +1,143 @@
+"""The verb `extract`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import get_args
+
+from mvit_video.cli import Stopped
+from mvit_video.cli.options import VerbParser, console_for_reports, count, positive
+from mvit_video.data.jobs import JobStopped
+from mvit_video.data.readers import Backend
+from mvit_video.features.extraction import Summary, extract_videos
+from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
+from mvit_video.features.inputs import find_videos
+from mvit_video.features.local import extract_locally
+from mvit_video.features.writers import Format
+
+
+def extract(words: list[str]) -> int:
+    """Extracts features of videos.
+
+    Returns: exit code: 1 when some videos have none.
+    """
+    args = _parser().parse_args(words)
+    console, out = console_for_reports(), Path(args.out)
+    settings = ExtractSettings(
+        model=args.model,
+        layer=args.layer,
+        window=args.window,
+        stride=args.stride,
+        num_crops=args.crops,
+        keep_crops=args.keep_crops,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        device=args.device,
+        backend=args.backend,
+        decode_short_side=args.decode_short_side,
+    )
+    inputs = find_videos(args.inputs, args.root)
+    extractor = Extractor(settings)
+    for note in extractor.trained.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
+    try:
+        summary = extract_videos(
+            inputs,
+            extractor,
+            lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell),
+            out,
+            args.format,
+            console,
+        )
+    except JobStopped as stop:
+        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos done; the same command does the rest"
+        raise Stopped(message, 130) from None
+    for line in _report(summary, out):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 1 if summary.num_failed else 0
+
+
+def _report(summary: Summary, out: Path) -> list[str]:
+    before = f", {summary.num_before:,} had features already" if summary.num_before else ""
+    rate = f"{summary.num_windows:,} windows in {summary.seconds:,.1f} s"
+    lines = [f"{summary.num_extracted:,} of {summary.num_videos:,} videos extracted ({rate}){before}"]
+    if summary.num_failed:
+        lines.append(f"{summary.num_failed:,} failed; the same command tries them again")
+    lines.append(f"  {out / 'features'}  the features")
+    lines.append(f"  {summary.manifest}  what became of each video, and why")
+    return lines
+
+
+def _default_workers(*, on_gpu: bool) -> int:
+    """A GPU takes all that the cores can decode; on a CPU the model needs nearly all of them itself."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if on_gpu else max(1, cores // 8)
+
+
+def _parser() -> VerbParser:
+    defaults = ExtractSettings("")
+    parser = VerbParser(
+        prog="mvit-video extract",
+        description="Write features of windows that slide over videos, with their times. A second run does only what "
+        "is new, has changed or has failed; after Ctrl-C or a kill the same command goes on. See docs/features.md.",
+        example="mvit-video extract data/videos --model runs/mvit_b_k400/version_3 --stride 16 --out features/mvit_b",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="videos, folders, quoted patterns such as '**/*.mp4', annotations "
+        "(CSV, JSON, Parquet, tar shards), whose labels and segments count",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", required=True, metavar="MODEL", help="a checkpoint, a run folder, or a name of `mvit-video models`"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this extraction alone")
+    parser.add_argument(
+        "--format", choices=get_args(Format), default="parquet", help="of the features (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--layer", choices=get_args(Layer), default=defaults.layer, help="embedding, final tokens, map of a stage, or "
+        "logits (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--window", metavar="LENGTH", help="frames (64) or seconds (2.5s) of each window (default: a clip of the model)"
+    )
+    parser.add_argument(
+        "--stride", metavar="LENGTH", help="from one window to the next, likewise (default: the window)"
+    )
+    parser.add_argument(
+        "--crops", type=int, choices=(1, 3), default=defaults.num_crops, help="of each window (default: %(default)s)"
+    )
+    parser.add_argument("--keep-crops", action="store_true", help="keep the features of each crop, not their mean")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default=defaults.precision, help="of the model; fp16 and bf16 are "
+        "kept as float16 (default: %(default)s)",
+    )  # fmt: skip
+    _add_machine_options(parser, defaults)
+    return parser
+
+
+def _add_machine_options(parser: argparse.ArgumentParser, defaults: ExtractSettings) -> None:
+    parser.add_argument("--device", default=defaults.device, help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=count, default=defaults.batch_size, metavar="N", help="clips that the model takes at once "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", choices=get_args(Backend), default=defaults.backend, help="library that decodes (default: "
+        "%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--decode-short-side", type=int, metavar="PIXELS", help="shorter edge that larger frames are decoded to; 0 is "
+        "their own size (default: what the crops need)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=count, metavar="N", help="decoding processes (default: the cores with a GPU, an eighth of "
+        "them without)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a decoding process "
+        "is taken for hung, its video listed and the next one begun (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--root", help="folder that relative paths of annotations start from (default: theirs)")

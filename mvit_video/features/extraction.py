@@ -1,0 +1,164 @@
+"""An extraction from the list of videos to the manifest, whichever engine computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mvit_video.data.jobs import JobStopped, Trouble
+from mvit_video.features.extractor import Extractor
+from mvit_video.features.inputs import Inputs
+from mvit_video.features.manifest import MANIFEST, Manifest, Stamp, claimed
+from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.features.writers import FeatureWriter, writer_for
+from mvit_video.features.writers.naming import group_name
+
+Outcome = tuple[Video, VideoFeatures | Trouble]
+Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]
+"""Computes features of videos, as they become ready; may tell how many windows it has computed."""
+
+FEATURES = "features"
+# what a kill loses of finished videos at most
+_WAITING_BYTES = 2**26
+_WAITING_SECONDS = 5.0
+
+
+class Summary(NamedTuple):
+    """What has become of the videos that were asked for.
+
+    Attributes:
+        num_windows: of those that were extracted now.
+        num_before: had features already.
+        num_failed: have none.
+        seconds: wall clock.
+        manifest: file that tells of each.
+    """
+
+    num_videos: int
+    num_extracted: int
+    num_windows: int
+    num_before: int
+    num_failed: int
+    seconds: float
+    manifest: Path
+
+
+def extract_videos(
+    inputs: Inputs, extractor: Extractor, engine: Engine, out: Path, format: str, console: Console
+) -> Summary:
+    """Extracts features of every video that has none yet, and writes the manifest, also when it is stopped.
+
+    Args:
+        out: folder of this extraction alone.
+        format: of the features.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError: `out` cannot be written to, or holds other features.
+        JobStopped: on Ctrl-C; the same call goes on.
+    """
+    names = inputs.class_names
+    record = extractor.record | {"format": format}
+    record["class_names"] = record["class_names"] or (None if names is None else list(names))
+    writer = writer_for(format, out / FEATURES, record)
+    with claimed(out, record):
+        began = time.monotonic()
+        manifest = Manifest(out, extractor.key)
+        done, todo = manifest.done(inputs)
+        writer.keep_only(done)
+        stamps: dict[str, Stamp] = {}
+
+        def videos() -> Iterator[Video]:
+            for number in todo.tolist():
+                stamps[inputs.names[number].as_py()] = manifest.stamp(inputs.location(number))
+                yield inputs.video(number)
+
+        results = _Results(writer, manifest, stamps)
+        try:
+            with _progress(console, len(todo)) as progress, closing(engine(videos(), progress.add_windows)) as outcomes:
+                for video, outcome in outcomes:
+                    results.add(video, outcome)
+                    progress.add_video(isinstance(outcome, Trouble))
+        except KeyboardInterrupt:
+            raise JobStopped(results.num_extracted + results.num_failed, len(todo)) from None
+        finally:
+            results.save()
+            manifest.write()
+        writer.finish()
+    return Summary(
+        num_videos=len(inputs),
+        num_extracted=results.num_extracted,
+        num_windows=results.num_windows,
+        num_before=len(inputs) - len(todo),
+        num_failed=results.num_failed,
+        seconds=time.monotonic() - began,
+        manifest=out / MANIFEST,
+    )
+
+
+class _Results:
+    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much."""
+
+    def __init__(self, writer: FeatureWriter, manifest: Manifest, stamps: dict[str, Stamp]) -> None:
+        self._writer, self._manifest, self._stamps = writer, manifest, stamps
+        self._waiting: list[VideoFeatures] = []
+        self._waiting_bytes = 0
+        self._last_save = time.monotonic()
+        self.num_extracted = self.num_failed = self.num_windows = 0
+
+    def add(self, video: Video, outcome: VideoFeatures | Trouble) -> None:
+        if isinstance(outcome, Trouble):
+            self.num_failed += 1
+            name = group_name(video.path, video.span)
+            self._manifest.add_failed(name, self._stamps.pop(name), outcome.reason)
+        else:
+            self.num_extracted += 1
+            self.num_windows += len(outcome.feature)
+            self._waiting.append(outcome)
+            self._waiting_bytes += outcome.feature.nbytes
+        if self._waiting_bytes >= _WAITING_BYTES or time.monotonic() - self._last_save > _WAITING_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Puts what waits on disk."""
+        self._writer.write(self._waiting)
+        for features in self._waiting:
+            name = group_name(features.video.path, features.video.span)
+            self._manifest.add_done(name, self._stamps.pop(name), len(features.feature))
+        self._manifest.flush()
+        self._waiting, self._waiting_bytes, self._last_save = [], 0, time.monotonic()
+
+
+class _Bar:
+    """A progress bar over videos that tells windows per second and failures too."""
+
+    def __init__(self, bar: Progress, num_videos: int) -> None:
+        self._bar, self._task = bar, bar.add_task("extracting", total=num_videos, rate=0.0, failed="")
+        self._began, self._num_windows, self._num_failed = time.monotonic(), 0, 0
+
+    def add_windows(self, num_windows: int) -> None:
+        self._num_windows += num_windows
+        self._bar.update(self._task, rate=self._num_windows / max(time.monotonic() - self._began, 1e-9))
+
+    def add_video(self, is_failed: bool) -> None:
+        self._num_failed += is_failed
+        self._bar.update(self._task, advance=1, failed=f"{self._num_failed} failed" if self._num_failed else "")
+
+
+@contextmanager
+def _progress(console: Console, num_videos: int) -> Iterator[_Bar]:
+    """Nothing is shown off a terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"),
+        TextColumn("{task.fields[rate]:.1f} windows/s"), TextColumn("[red]{task.fields[failed]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        yield _Bar(bar, num_videos)

@@ -1,0 +1,153 @@
+"""Which videos a user means: files, folders, patterns, annotations."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
+from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
+from mvit_video.data.annotations.files import is_video
+from mvit_video.data.annotations.requirements import require_videos
+from mvit_video.features.videos import Video
+from mvit_video.features.writers.naming import group_name
+from mvit_video.types import AnnotationError, ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Videos, each once, in columns.
+
+    Attributes:
+        tables: where they come from.
+        names: of each video, its path, with the seconds of the part that counts where it is not the whole.
+        table: number of the table of each.
+        row: row in it.
+        class_names: name of each class, where known.
+    """
+
+    tables: tuple[VideoTable, ...]
+    names: pa.Array
+    table: NDArray[np.int64]
+    row: NDArray[np.int64]
+    class_names: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def location(self, number: int) -> Path | None:
+        """Where the file of a video lies; None where it is a part of another file."""
+        table = self.tables[self.table[number]]
+        return None if table.archive is not None else table.locate(int(self.row[number]))
+
+    def video(self, number: int) -> Video:
+        """A video; reads it where it lies in an archive."""
+        table, row = self.tables[self.table[number]], int(self.row[number])
+        label = table.label_of(row)
+        known = label if isinstance(label, int) and label >= 0 else None
+        return Video(table.path(row), table.source(row), known, table.span(row))
+
+
+def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
+    """The videos that some sources name.
+
+    Args:
+        sources: video files; folders, with all videos below them; patterns of these; annotations as `load_annotations`
+            takes them, whose labels and segments count. Folders of one folder per class give labels too.
+        root: folder that relative paths of annotations start from; None is that of the annotations.
+
+    Raises:
+        ConfigError: a source names nothing, or two of them number their classes differently.
+        AnnotationError: annotations cannot be read.
+    """
+    tables = [table for source in sources for table in _tables(source, root)]
+    names = pa.concat_arrays([as_strings(_names(table)) for table in tables])
+    _, first = np.unique(compute.dictionary_encode(names).indices.to_numpy(), return_index=True)
+    kept = np.sort(first)
+    table = np.repeat(np.arange(len(tables)), [len(table) for table in tables])[kept]
+    row = np.concatenate([np.arange(len(table)) for table in tables])[kept]
+    return Inputs(tuple(tables), names.take(pa.array(kept)), table, row, _class_names(tables))
+
+
+def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
+    if "://" in source or source.endswith(".tar") or not glob.has_magic(source) or os.path.lexists(source):
+        yield _table(source, root)
+        return
+    found = sorted(glob.glob(source, recursive=True))
+    fitting = [path for path in found if os.path.isdir(path) or is_video(path)]
+    if not fitting:
+        others = f"; of {len(found)} others none ends in {' '.join(sorted(VIDEO_SUFFIXES))}" if found else ""
+        raise ConfigError(f"INPUT {source}: no video and no folder fits the pattern{others}")
+    files = [path for path in fitting if not os.path.isdir(path)]
+    if files:
+        yield _unlabelled(files)
+    for folder in fitting:
+        if os.path.isdir(folder):
+            yield _table(folder, root)
+
+
+def _table(source: str, root: str | None) -> VideoTable:
+    if "://" in source or source.endswith(".tar"):
+        return load_annotations(source, root)
+    if not os.path.exists(source):
+        raise ConfigError(f"INPUT {source}: no such file or folder")
+    if os.path.isdir(source):
+        return _folder(source, root)
+    if is_video(source):
+        return _unlabelled([source])
+    table = load_annotations(source, root)
+    require_videos(table, "extract")
+    return table
+
+
+def _folder(folder: str, root: str | None) -> VideoTable:
+    """The videos below a folder, labelled where it holds one folder per class, and nothing else."""
+    if next(glob.iglob(f"{glob.escape(folder)}/*.tar"), None) is not None:
+        return load_annotations(folder, root)
+    videos: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        videos += [os.path.join(parent, name) for name in sorted(files) if is_video(name) and not name.startswith(".")]
+    if not videos:
+        raise ConfigError(f"INPUT {folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
+    try:
+        labelled = load_annotations(folder)
+    except AnnotationError:
+        return _unlabelled(videos)
+    if len(labelled) < len(videos):
+        return _unlabelled(videos)
+    paths = [os.path.join(folder, path) for path in labelled.paths.to_pylist()]
+    return replace(labelled, paths=as_strings(paths), root=Path())
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise ConfigError(f"INPUT {error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def _unlabelled(paths: Sequence[str]) -> VideoTable:
+    strange = next((path for path in paths if not is_utf8(path)), None)
+    if strange is not None:
+        raise ConfigError(f"INPUT {os.fsencode(strange)!r}: its name is no UTF-8; rename it")
+    return VideoTable(as_strings(paths), np.full(len(paths), -1, dtype=np.int64), None, Path())
+
+
+def _names(table: VideoTable) -> list[str]:
+    if table.spans is None:
+        return table.paths.to_pylist()
+    return [group_name(table.path(row), table.span(row)) for row in range(len(table))]
+
+
+def _class_names(tables: Sequence[VideoTable]) -> tuple[str, ...] | None:
+    """Those that all tables with labels agree on."""
+    named = {table.class_names for table in tables if table.is_multilabel or (table.labels >= 0).any()}
+    if len(named) > 1:
+        raise ConfigError("the INPUTs number their classes differently; give one annotation file, or extract apart")
+    return next(iter(named), None)
