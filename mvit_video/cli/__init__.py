@@ -34,6 +34,7 @@ VERBS = {
     "scan": Verb("scan", "scan", "check every video of a data set and write a manifest that training reads"),
     "prepare": Verb("prepare", "prepare", "re-encode videos small and with regular key frames, for quick reading"),
     "pack": Verb("pack", "pack", "put videos into tar shards"),
+    "extract": Verb("extract", "extract", "write features of windows that slide over videos"),
     "probe": Verb("probe", "probe", "fit a linear probe on stored features"),
     "knn": Verb("knn", "knn", "classify stored features by their nearest neighbours"),
     "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
@@ -58,6 +59,7 @@ examples:
   mvit-video fit -c configs/demo.yaml --ckpt_path last     continue where the last run stopped
   mvit-video test -c configs/demo.yaml --ckpt_path best    the best checkpoint of the last run
   mvit-video scan train.csv --out scans/train              then --data.train scans/train/manifest.parquet
+  mvit-video extract videos/ --model runs/mvit_b_k400/version_3 --out features
   mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video
   lightning fit -c configs/demo.yaml                       the same program by another name
 """
