@@ -35,8 +35,10 @@ VERBS = {
     "prepare": Verb("prepare", "prepare", "re-encode videos small and with regular key frames, for quick reading"),
     "pack": Verb("pack", "pack", "put videos into tar shards"),
     "extract": Verb("extract", "extract", "write features of windows that slide over videos"),
+    "classify": Verb("classify", "classify", "say what a video shows, and when"),
     "probe": Verb("probe", "probe", "fit a linear probe on stored features"),
     "knn": Verb("knn", "knn", "classify stored features by their nearest neighbours"),
+    "search": Verb("search", "search", "find what is most like a video among stored features"),
     "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Mapping
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from mvit_video import metrics
 from mvit_video.cli.options import VerbParser, console_for_reports
 from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, Interval, share_interval
-from mvit_video.features.store import FeatureTable, load_features
+from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.types import ConfigError, MVitVideoError
 
 Probabilities = NDArray[np.float64]
@@ -56,23 +55,6 @@ def load_pair(train: str, test: str | None, *, average: bool) -> tuple[FeatureTa
     if average:
         tables = [table.averaged() for table in tables]
     return tables[0], tables[1] if test is not None else None, num_classes
-
-
-def require_alike(one: FeatureTable, other: FeatureTable) -> None:
-    """Refuses features that cannot be compared.
-
-    Raises:
-        ConfigError: they are of different models, layers or shapes, or number the classes differently.
-    """
-    for key in ("model", "layer", "feature_shape"):
-        found, expected = other.metadata.get(key), one.metadata.get(key)
-        if found != expected:
-            raise ConfigError(f"{other.source} has {key} {found} but {one.source} {expected}; extract both alike")
-    if None in (one.class_names, other.class_names):
-        return
-    for number, (name, expected) in enumerate(zip_longest(other.class_names or (), one.class_names or ())):
-        if name != expected:
-            raise ConfigError(f"class {number} is {name!r} in {other.source} but {expected!r} in {one.source}")
 
 
 def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, Any]:
@@ -128,7 +110,7 @@ def report(
     table = found.table
     facts = {"features": str(train.source), "judged on": str(table.source), "windows": args.windows, **facts}
     if table.source != train.source:
-        facts["files in both"] = len(set(train.files.to_pylist()) & set(table.files.to_pylist()))
+        facts["files in both"] = int((train.numbers_of(table.files) >= 0).sum())
     numbers = scores(found.probabilities, table.label[table.first_rows])
     setting = {name.replace(" ", "_"): value for name, value in facts.items()} | train.metadata
     record = setting | dict(details or {}) | numbers

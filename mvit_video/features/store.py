@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,23 @@ def load_features(source: str | os.PathLike[str]) -> FeatureTable:
     return FeatureTable(
         path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, _record(path), cache
     )
+
+
+def require_alike(one: FeatureTable, other: FeatureTable) -> None:
+    """Refuses features that cannot be compared.
+
+    Raises:
+        ConfigError: they are of different models, layers or shapes, or number the classes differently.
+    """
+    for key in ("model", "layer", "feature_shape"):
+        found, expected = other.metadata.get(key), one.metadata.get(key)
+        if found != expected:
+            raise ConfigError(f"{other.source} has {key} {found} but {one.source} {expected}; extract both alike")
+    if None in (one.class_names, other.class_names):
+        return
+    for number, (name, expected) in enumerate(zip_longest(other.class_names or (), one.class_names or ())):
+        if name != expected:
+            raise ConfigError(f"class {number} is {name!r} in {other.source} but {expected!r} in {one.source}")
 
 
 def video_means(of_rows: NDArray[np.float64], table: FeatureTable) -> NDArray[np.float64]:

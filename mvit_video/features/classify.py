@@ -1,0 +1,147 @@
+"""What a long video shows, and when.
+
+Letters: W windows, K crops, C classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mvit_video.features.decoding import read_chunks
+from mvit_video.features.extractor import Extractor, Place
+from mvit_video.features.videos import Video
+from mvit_video.types import ConfigError, VideoDecodeError
+
+
+class Segment(NamedTuple):
+    """A stretch of a video in which one class is the most probable.
+
+    Attributes:
+        probabilities: `(C,)` mean over its windows.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The classes of the windows of a video.
+
+    Attributes:
+        probabilities: `(W, C)` mean over the crops of each window.
+        start_seconds: `(W,)` where it begins, counted from the first frame of the video.
+        end_seconds: `(W,)` where it ends.
+        center_seconds: `(W,)` half way between them.
+        class_names: name of each class, when known.
+    """
+
+    path: str
+    probabilities: NDArray[np.float32]
+    start_seconds: NDArray[np.float64]
+    end_seconds: NDArray[np.float64]
+    center_seconds: NDArray[np.float64]
+    class_names: tuple[str, ...] | None
+
+    @property
+    def overall(self) -> NDArray[np.float32]:
+        """`(C,)` mean over the windows."""
+        return self.probabilities.mean(axis=0)
+
+    @cached_property
+    def edges(self) -> NDArray[np.float64]:
+        """`(W + 1,)` seconds between which each window has its say: half way to the centres of its neighbours."""
+        middles = (self.center_seconds[1:] + self.center_seconds[:-1]) / 2
+        return np.concatenate([self.start_seconds[:1], middles, self.end_seconds[-1:]])
+
+    def windows_at(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Number of the window that has its say at each of these moments."""
+        return np.searchsorted(self.edges[1:-1], seconds, side="right")
+
+    def segments(self) -> list[Segment]:
+        """The video cut where the most probable class changes."""
+        best = self.probabilities.argmax(axis=1)
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(best)) + 1, [len(best)]]).tolist()
+        return [
+            Segment(float(self.edges[start]), float(self.edges[end]), self.probabilities[start:end].mean(axis=0))
+            for start, end in itertools.pairwise(cuts)
+        ]
+
+    def name(self, number: int) -> str:
+        """Name of a class, or its number."""
+        names = self.class_names
+        return names[number] if names is not None and number < len(names) else f"class {number}"
+
+    def record(self, k: int) -> dict[str, Any]:
+        """As JSON has it: the k most probable classes of the video, of its segments and of each window."""
+        windows = zip(
+            self.start_seconds.tolist(), self.end_seconds.tolist(), self.center_seconds.tolist(),
+            self.probabilities, strict=True,
+        )  # fmt: skip
+        return {
+            "path": self.path,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "overall": self.top(self.overall, k),
+            "segments": [
+                {"start_seconds": one.start_seconds, "end_seconds": one.end_seconds, "top": self.top(one[2], k)}
+                for one in self.segments()
+            ],
+            "windows": [
+                {"start_seconds": start, "end_seconds": end, "center_seconds": center, "top": self.top(own, k)}
+                for start, end, center, own in windows
+            ],
+        }
+
+    def top(self, probabilities: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+        """The k most probable classes, equal ones in their order."""
+        return [
+            {"class": number, "name": self.name(number), "probability": float(probabilities[number])}
+            for number in np.argsort(-probabilities, kind="stable")[:k].tolist()
+        ]
+
+
+def classify_video(extractor: Extractor, video: Video, reached: Callable[[float], None]) -> Timeline:
+    """Classifies every window of a video, in one pass that keeps a bounded part of it in memory.
+
+    Args:
+        extractor: of logits.
+        reached: told after each batch how many seconds of the video are done.
+
+    Raises:
+        ConfigError: the extractor does not give logits.
+        VideoDecodeError: the video cannot be read.
+    """
+    if extractor.settings.layer != "logits":
+        raise ConfigError(f"classes follow from the layer logits, got {extractor.settings.layer}")
+    found, times = [], []
+    for chunk in read_chunks(video, extractor.rule):
+        places = [Place(chunk, row) for row in range(len(chunk.rows))]
+        for start in range(0, len(places), extractor.windows_per_batch):
+            batch = places[start : start + extractor.windows_per_batch]
+            logits = extractor.embed(batch)
+            if not np.isfinite(logits).all():
+                raise VideoDecodeError(video.path, "its logits are not finite numbers; try another --precision")
+            found.append(torch.from_numpy(logits).float().softmax(dim=2).mean(dim=1).numpy())
+            reached(float(chunk.windows.end_seconds[start + len(batch) - 1]))
+        times.append((chunk.windows.start_seconds, chunk.windows.end_seconds, chunk.windows.center_seconds))
+    start_seconds, end_seconds, center_seconds = (np.concatenate(column) for column in zip(*times, strict=True))
+    return Timeline(
+        video.path, np.concatenate(found), start_seconds, end_seconds, center_seconds, extractor.trained.class_names
+    )
+
+
+def foremost(timeline: Timeline, count: int) -> Sequence[int]:
+    """The classes to tell apart in a picture: those that are the most probable for the longest time."""
+    seconds = np.zeros(timeline.probabilities.shape[1])
+    np.add.at(seconds, timeline.probabilities.argmax(axis=1), np.diff(timeline.edges))
+    order = np.lexsort((-timeline.overall, -seconds))
+    return [int(number) for number in order[:count]]

@@ -1,0 +1,257 @@
+"""A video with what the model says of it drawn beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from mvit_video.data.jobs import written_whole
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.features.classify import Timeline, foremost
+from mvit_video.types import ConfigError, VideoDecodeError
+
+# told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+OTHER = "#9aa0a6"
+_BACKGROUND, _INK, _TRACK = "#15181c", "#f2f4f6", "#2b3036"
+_TIME_BASE = Fraction(1, 90_000)
+_SIDES = 360, 720  # of the shorter edge: smaller leaves no room for words, larger takes long to encode
+_BT709 = 1
+# what players expect in MP4
+_SOUNDS = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
+
+
+class Overlay(NamedTuple):
+    """What was written.
+
+    Attributes:
+        has_sound: whether the sound of the video is in it.
+    """
+
+    num_frames: int
+    has_sound: bool
+
+
+def write_overlay(
+    source: Path, timeline: Timeline, target: Path, *, count: int = 3, reached: Callable[[float], None]
+) -> Overlay:
+    """Encodes the video anew with a panel beneath: the most probable classes of the moment and a strip of all time.
+
+    Frames keep their times; one at a time is in memory. Sound that MP4 can hold is copied.
+
+    Args:
+        target: MP4 file, there whole or not at all.
+        count: classes that are named.
+        reached: told after each frame how many seconds are done.
+
+    Raises:
+        ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
+        VideoDecodeError: a frame cannot be decoded.
+    """
+    if target.suffix.lower() != ".mp4":
+        raise ConfigError(f"--overlay {target}: an overlay is written as .mp4")
+    if target.exists() and target.samefile(source):
+        raise ConfigError(f"--overlay {target} is the video itself; give another file")
+    try:
+        with written_whole(target) as unfinished, ExitStack() as stack:
+            opened = stack.enter_context(OpenStream(Source(str(source)), conceal=True))
+            output = stack.enter_context(
+                av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"})
+            )
+            return _encode(opened, output, _Sound(source, output, stack), timeline, count, reached)
+    except (OSError, FFmpegError) as error:
+        raise ConfigError(
+            f"--overlay {target}: cannot be written ({getattr(error, 'strerror', None) or error})"
+        ) from error
+
+
+def _encode(
+    opened: OpenStream,
+    output: OutputContainer,
+    sound: _Sound,
+    timeline: Timeline,
+    count: int,
+    reached: Callable[[float], None],
+) -> Overlay:
+    rate = opened.stream.average_rate or opened.stream.guessed_rate or Fraction(30)
+    canvas, encoder, last, number = None, None, -1, 0
+    for seconds, frame in _timed(opened, 1 / rate):
+        if canvas is None or encoder is None:
+            canvas = _Canvas(frame, timeline, count)
+            encoder = _add_encoder(output, rate, canvas.width, canvas.height)
+            sound.start(output)
+        last = max(last + 1, round(seconds / _TIME_BASE))
+        picture = canvas.draw(frame, seconds)
+        picture.pts, picture.time_base = last, _TIME_BASE
+        sound.copy_until(seconds)
+        output.mux(encoder.encode(picture))
+        number += 1
+        reached(seconds)
+    if encoder is None:
+        raise VideoDecodeError(opened.source.name, "no frame can be decoded")
+    output.mux(encoder.encode(None))
+    sound.copy_until(float(last * _TIME_BASE + 1 / rate))
+    return Overlay(number, sound.is_copied)
+
+
+def _timed(opened: OpenStream, step: Fraction) -> Iterator[tuple[float, VideoFrame]]:
+    """Each frame and its seconds since the first; one without a time that rises comes a step after the one before."""
+    start, last, base = None, -float(step), opened.stream.time_base
+    try:
+        for frame in opened.frames(opened.packets()):
+            seconds = last + float(step)
+            if frame.pts is not None and base is not None:
+                start = frame.pts if start is None else start
+                seconds = max(float((frame.pts - start) * base), last)
+            last = seconds
+            yield seconds, frame
+    except DecodeFailed as error:
+        raise VideoDecodeError(opened.source.name, f"decoding ends after {last:.2f} s ({error})") from error
+
+
+def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: int) -> VideoStream:
+    encoder = output.add_stream("libx264", rate, options={"preset": "veryfast", "crf": "20"})
+    context = encoder.codec_context
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.time_base = encoder.time_base = _TIME_BASE
+    context.color_range = ColorRange.MPEG
+    for name in ("colorspace", "color_primaries", "color_trc"):
+        setattr(context, name, _BT709)
+    return encoder
+
+
+class _Canvas:
+    """Draws frames, and a panel that changes with the window."""
+
+    def __init__(self, first: VideoFrame, timeline: Timeline, count: int) -> None:
+        self._turns = round(first.rotation / 90) % 4
+        self._timeline, self._count = timeline, min(count, timeline.probabilities.shape[1])
+        smallest, largest = _SIDES
+        short = min(first.width, first.height)
+        scale = min(max(short, smallest), largest) / short
+        self._size = tuple(max(2, round(edge * scale / 2) * 2) for edge in (first.width, first.height))
+        self.width, shown = self._size[::-1] if self._turns % 2 else self._size
+        self._line = max(14, min(self.width, shown) // 16) // 2 * 2
+        self._strip = self._line
+        self._panel_height = (self._line * (self._count + 1) + self._strip) // 2 * 2
+        self.height = shown + self._panel_height
+        self._colours = dict(zip(foremost(timeline, len(COLOURS)), COLOURS, strict=False))
+        self._reformatter = VideoReformatter()
+        self._window, self._panel = -1, np.empty(0, np.uint8)
+
+    def draw(self, frame: VideoFrame, seconds: float) -> VideoFrame:
+        """The frame with the panel beneath."""
+        width, height = self._size
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
+        upright = np.rot90(cast(NDArray[np.uint8], small.to_ndarray()), self._turns)
+        picture = np.concatenate([upright, self._panel_at(seconds)])
+        begin, end = self._timeline.edges[[0, -1]]
+        cursor = round((self.width - 3) * min(max((seconds - begin) / max(end - begin, 1e-9), 0.0), 1.0))
+        picture[-self._strip :, cursor : cursor + 3] = 255
+        drawn = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        return self._reformatter.reformat(
+            drawn, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+
+    def _panel_at(self, seconds: float) -> NDArray[np.uint8]:
+        window = int(self._timeline.windows_at(np.array([seconds]))[0])
+        if window != self._window:
+            self._window, self._panel = window, self._draw_panel(window)
+        return self._panel
+
+    def _draw_panel(self, window: int) -> NDArray[np.uint8]:
+        panel = Image.new("RGB", (self.width, self._panel_height), _BACKGROUND)
+        draw = ImageDraw.Draw(panel)
+        line, margin = self._line, self._line // 2
+        font = ImageFont.load_default(size=line * 0.72)
+        for rank, one in enumerate(self._timeline.top(self._timeline.probabilities[window], self._count)):
+            top, colour = margin + rank * line, self._colours.get(one["class"], OTHER)
+            percent = f"{100 * one['probability']:.0f} %"
+            right = self.width - margin
+            bar = right - 4 * line, right - 2.5 * line
+            draw.rectangle((bar[0], top + line // 4, bar[1], top + line * 3 // 4), fill=_TRACK)
+            filled = bar[0] + (bar[1] - bar[0]) * one["probability"]
+            draw.rectangle((bar[0], top + line // 4, filled, top + line * 3 // 4), fill=colour)
+            draw.text((right, top + line // 2), percent, fill=_INK, font=font, anchor="rm")
+            name = _shortened(one["name"], font, bar[0] - 2 * margin)
+            draw.text((margin, top + line // 2), name, fill=_INK, font=font, anchor="lm")
+        panel.paste(self._strip_of_time(), (0, self._panel_height - self._strip))
+        return np.asarray(panel)
+
+    def _strip_of_time(self) -> Image.Image:
+        """The most probable class of each moment as its colour, left to right."""
+        moments = np.linspace(self._timeline.edges[0], self._timeline.edges[-1], self.width, endpoint=False)
+        best = self._timeline.probabilities.argmax(axis=1)[self._timeline.windows_at(moments)]
+        row = Image.new("RGB", (self.width, 1))
+        draw = ImageDraw.Draw(row)
+        for x, number in enumerate(best.tolist()):
+            draw.point((x, 0), fill=self._colours.get(number, OTHER))
+        return row.resize((self.width, self._strip))
+
+
+def _shortened(name: str, font: Any, width: float) -> str:
+    """As much of a name as fits."""
+    if font.getlength(name) <= width:
+        return name
+    while name and font.getlength(f"{name}...") > width:
+        name = name[:-1]
+    return f"{name}..."
+
+
+class _Sound:
+    """The sound of the video, copied packet by packet beside the pictures."""
+
+    def __init__(self, source: Path, output: OutputContainer, stack: ExitStack) -> None:
+        self.is_copied = False
+        self._packets: Iterator[tuple[float, Packet[AudioStream]]] = iter(())
+        self._waiting: tuple[float, Packet[AudioStream]] | None = None
+        self._output = output
+        container = stack.enter_context(av.open(str(source), "r", metadata_errors="ignore"))
+        self._stream = container.streams.best("audio")
+        if not isinstance(self._stream, AudioStream) or self._stream.codec_context.codec.canonical_name not in _SOUNDS:
+            self._stream = None
+            return
+        picture = container.streams.best("video")
+        begin = picture.start_time * picture.time_base if picture and picture.start_time and picture.time_base else 0
+        self._packets = self._timed(container, self._stream, Fraction(begin))
+
+    def start(self, output: OutputContainer) -> None:
+        """Adds the stream, after that of the pictures."""
+        if self._stream is not None:
+            self._copy = output.add_stream_from_template(self._stream)
+            self._waiting = next(self._packets, None)
+
+    def copy_until(self, seconds: float) -> None:
+        """Copies what begins before then."""
+        while self._waiting is not None and self._waiting[0] < seconds:
+            packet = self._waiting[1]
+            packet.stream = self._copy
+            self._output.mux(packet)
+            self.is_copied = True
+            self._waiting = next(self._packets, None)
+
+    @staticmethod
+    def _timed(container: Any, stream: AudioStream, begin: Fraction) -> Iterator[tuple[float, Packet[AudioStream]]]:
+        """Packets from the first picture on, their times counted from there."""
+        base = stream.time_base or Fraction(1, stream.rate)
+        shift = round(begin / base)
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.dts is not None and packet.dts >= shift:
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                yield float(packet.pts * base), packet

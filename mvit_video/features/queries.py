@@ -1,0 +1,169 @@
+"""What to search for: rows of stored features, or a video that is looked at the same way.
+
+Letters: Q queries, C channels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.annotations.arrow import compute
+from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.store import FeatureTable
+from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.types import ConfigError
+
+
+class Queries(NamedTuple):
+    """What to search for.
+
+    Attributes:
+        vectors: `(Q, C)`.
+        path: of each query's video.
+        start_seconds: `(Q,)` of the part that it stands for.
+        end_seconds: `(Q,)` likewise.
+        label: `(Q,)` class; -1 where unknown.
+        file: `(Q,)` number of its file among those that are searched; -1 where it is none of them.
+    """
+
+    vectors: NDArray[Any]
+    path: list[str]
+    start_seconds: NDArray[np.float64]
+    end_seconds: NDArray[np.float64]
+    label: NDArray[np.int64]
+    file: NDArray[np.int64]
+
+
+class _Windows(NamedTuple):
+    """Windows of one file, crops as windows of their own."""
+
+    vectors: NDArray[Any]
+    start_seconds: NDArray[np.float64]
+    end_seconds: NDArray[np.float64]
+    center_seconds: NDArray[np.float64]
+
+
+def query_rows(asked: FeatureTable, table: FeatureTable) -> Queries:
+    """Every row of a table as a query over another."""
+    rows = asked.rows
+    return Queries(
+        asked.vectors,
+        rows["path"].to_pylist(),
+        rows["start_seconds"].to_numpy(),
+        rows["end_seconds"].to_numpy(),
+        asked.label,
+        table.numbers_of(asked.files)[asked.file],
+    )
+
+
+def query_video(text: str, table: FeatureTable) -> Queries:
+    """One query: a video as a whole, the mean of its windows, or with `:SECONDS` the window around that moment.
+
+    Args:
+        text: path of a video as the table has it, or of any other, which is then read and extracted like those of the
+            table.
+        table: what is searched, every window in it.
+
+    Raises:
+        ConfigError: there is no such video or moment, or the model that the table was made with is not at hand.
+        VideoDecodeError: the video cannot be read.
+    """
+    path, seconds = _place(text, table)
+    number = int(table.numbers_of(pa.array([path], table.files.type))[0])
+    if number >= 0:
+        own = np.flatnonzero(table.file == number)
+        columns = (table.rows[name].to_numpy()[own] for name in _Windows._fields[1:])
+        windows = _Windows(table.vectors[own], *columns)
+        labels = np.unique(table.label[own])
+        label = int(labels[0]) if len(labels) == 1 else -1
+    else:
+        features = extractor_of(table).extract(Video(path, Path(path)))
+        windows, label = _of_features(features), -1
+        number = _number_of_file(path, table)
+    vector, start, end = _chosen(windows, seconds, text)
+    return Queries(vector[None], [path], np.array([start]), np.array([end]), np.array([label]), np.array([number]))
+
+
+def extractor_of(table: FeatureTable) -> Extractor:
+    """The model that made the features, to look at other videos in the same way.
+
+    Raises:
+        ConfigError: the table does not tell its model, or that one has changed since.
+    """
+    record = table.record
+    if "model" not in record:
+        raise ConfigError(f"{table.source}: no extract.json tells the model; search for a video that is in there")
+    extractor = Extractor(settings_of(record))
+    if extractor.key != record["key"]:
+        model = record["checkpoint"] or record["model"]
+        raise ConfigError(f"{model} is not what made {table.source}: weights or preprocessing have changed since")
+    return extractor
+
+
+def settings_of(record: Mapping[str, Any]) -> ExtractSettings:
+    """The settings that an `extract.json` records."""
+    crops, preprocessing = str(record["crops"]), record["preprocessing"]
+    return ExtractSettings(
+        model=record["checkpoint"] or record["model"],
+        layer=record["layer"],
+        window=record["window"],
+        stride=record["stride"],
+        num_crops=int(crops.split()[-1]),
+        keep_crops=crops.startswith("each"),
+        precision=record["precision"],
+        backend=preprocessing["backend"],
+        decode_short_side=preprocessing["decode_short_side"],
+    )
+
+
+def _place(text: str, table: FeatureTable) -> tuple[str, float | None]:
+    """Path and moment; a colon may also belong to the path."""
+    split = re.fullmatch(r"(.+):(\d+(?:\.\d*)?)", text)
+    for path, seconds in ((text, None), (split[1], float(split[2])) if split else (text, None)):
+        is_stored = table.numbers_of(pa.array([path], table.files.type))[0] >= 0
+        if is_stored or Path(path).is_file():
+            return path, seconds
+    raise ConfigError(f"--query {text}: neither a video of {table.source} nor a file; give PATH or PATH:SECONDS")
+
+
+def _number_of_file(path: str, table: FeatureTable) -> int:
+    """Number of a file that the table may know by another path."""
+    alike = compute.ends_with(table.files, os.path.basename(path)).to_numpy(zero_copy_only=False)
+    same = (i for i in np.flatnonzero(alike).tolist() if _is_same(path, table.files[i].as_py()))
+    return next(same, -1)
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def _of_features(features: VideoFeatures) -> _Windows:
+    num_crops = features.feature.shape[1]
+    times = (features.start_seconds, features.end_seconds, features.center_seconds)
+    vectors = features.feature.reshape(len(features.feature) * num_crops, -1)
+    return _Windows(vectors, *(np.repeat(each, num_crops) for each in times))
+
+
+def _chosen(windows: _Windows, seconds: float | None, text: str) -> tuple[NDArray[np.float32], float, float]:
+    """The mean of the windows that are meant, and from when to when they last."""
+    if seconds is None:
+        chosen = np.arange(len(windows.vectors))
+    else:
+        begin, end = windows.start_seconds.min(), windows.end_seconds.max()
+        if not begin <= seconds <= end:
+            raise ConfigError(f"--query {text}: its windows reach from {begin:g} to {end:g} seconds")
+        distance = np.abs(windows.center_seconds - seconds)
+        chosen = np.flatnonzero(distance == distance.min())
+    mean = windows.vectors[chosen].astype(np.float32).mean(axis=0)
+    return mean, float(windows.start_seconds[chosen].min()), float(windows.end_seconds[chosen].max())

@@ -1,0 +1,40 @@
+"""The classes of a video over its time, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mvit_video.data.jobs import written_whole
+from mvit_video.features.classify import Timeline, foremost
+from mvit_video.features.overlay import COLOURS, OTHER
+
+
+def draw_timeline(timeline: Timeline, picture: Path) -> None:
+    """Draws the probability of the foremost classes over time, and the most probable class as a band.
+
+    Args:
+        picture: PNG file to write.
+    """
+    # slow to import; the figure is drawn without a window, whatever the user's settings
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = foremost(timeline, len(COLOURS))
+    colours = dict(zip(shown, COLOURS, strict=False))
+    figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
+    curves, band = figure.subplots(2, sharex=True, height_ratios=(6, 1))
+    edges = timeline.edges
+    for number in shown:
+        curves.stairs(
+            100 * timeline.probabilities[:, number], edges, baseline=None, color=colours[number], linewidth=1.6,
+            label=timeline.name(number),
+        )  # fmt: skip
+    curves.set(ylim=(0, 102), ylabel="percent")
+    curves.grid(alpha=0.3)
+    curves.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    for one in timeline.segments():
+        colour = colours.get(int(one.probabilities.argmax()), OTHER)
+        band.axvspan(one.start_seconds, one.end_seconds, color=colour, linewidth=0)
+    band.set(yticks=[], ylabel="top1", xlabel=f"seconds of {Path(timeline.path).name}", xlim=(edges[0], edges[-1]))
+    with written_whole(picture) as unfinished:
+        FigureCanvasAgg(figure).print_figure(unfinished, format="png")
