@@ -25,19 +25,23 @@ def accuracy_by_views(scores: Tensor, label: Tensor, views: ViewSpec, ensemble: 
     Source: MViT (arXiv:2104.11227) figure A.4, which tests anew for every number of clips.
     """
     points: list[Point] = []
-    multi_label = label.ndim == 2
-    for num_crops in sorted({1, views.num_crops}):
-        for num_clips in range(1, views.num_clips + 1):
-            chosen = chosen_views(views, num_clips, num_crops).tolist()
-            probabilities = combine(scores, ensemble, multi_label=multi_label, views=chosen)
-            point: Point = {"num_clips": num_clips, "num_crops": num_crops, "num_views": len(chosen)}
-            if multi_label:
-                point["mAP"] = float(mean_known(class_precision(probabilities, label)))
-            else:
-                ranks = label_ranks(probabilities, label)
-                point |= {f"top{k}": float(share_within(ranks, k)) for k in (1, 5)}
-            points.append(point)
+    for fewer in fewer_views(views):
+        chosen = chosen_views(views, fewer.num_clips, fewer.num_crops).tolist()
+        probabilities = combine(scores, ensemble, multi_label=label.ndim == 2, views=chosen)
+        point: Point = {"num_clips": fewer.num_clips, "num_crops": fewer.num_crops, "num_views": len(chosen)}
+        if label.ndim == 2:
+            point["mAP"] = float(mean_known(class_precision(probabilities, label)))
+        else:
+            ranks = label_ranks(probabilities, label)
+            point |= {f"top{k}": float(share_within(ranks, k)) for k in (1, 5)}
+        points.append(point)
     return points
+
+
+def fewer_views(views: ViewSpec) -> list[ViewSpec]:
+    """Any number of the clips, with the centre crop alone or all crops."""
+    all_crops = sorted({1, views.num_crops})
+    return [ViewSpec(clips, crops) for crops in all_crops for clips in range(1, views.num_clips + 1)]
 
 
 def chosen_views(views: ViewSpec, num_clips: int, num_crops: int) -> np.ndarray:

@@ -269,6 +269,7 @@ def _setting(data: Any, ensemble: Ensemble) -> Setting:
         crop_size=data.crop_size,
         short_side=views.short_side,
         frame_order=views.frame_order,
+        corruption="none" if views.corruption is None else str(views.corruption),
         ensemble=ensemble,
     )
 
@@ -310,6 +311,8 @@ def _rows(found: dict[str, Any]) -> dict[str, str]:
             rows[name] = str(videos[key])
     rows["views"] = f"{setting['views']}, {setting['protocol']}, {setting['ensemble']}"
     rows["frame order"] = setting["frame_order"]
+    if setting["corruption"] != "none":
+        rows["corruption"] = setting["corruption"]
     bounds = found.get("intervals", {})
     for name, value in found["metrics"].items():
         text = "unknown" if value is None else f"{value:.{4 if name in ('nll', 'brier') else 2}f}"

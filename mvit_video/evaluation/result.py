@@ -45,6 +45,7 @@ class Setting:
     Attributes:
         protocol: whose rules give the starts of the clips, the size of the frames and the crops.
         short_side: pixels of the shorter edge before cropping.
+        corruption: what was done to each clip, "none" or such as "blur 3".
         ensemble: how the views of a video become one.
     """
 
@@ -55,6 +56,7 @@ class Setting:
     crop_size: int
     short_side: int
     frame_order: str
+    corruption: str
     ensemble: Ensemble
 
     def record(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Setting:
             "crop_size": self.crop_size,
             "short_side": self.short_side,
             "frame_order": self.frame_order,
+            "corruption": self.corruption,
             "ensemble": self.ensemble,
         }
 

@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Write:
         scores = torch.full((len(scored), 1, 3), 0.1)
         for place, i in enumerate(scored):
             scores[place, 0, predictions[i]] = 0.8
-        setting = Setting("slowfast", ClipSpec(), "rate", ViewSpec(1, 1), 224, 256, "forward", "sum")
+        setting = Setting("slowfast", ClipSpec(), "rate", ViewSpec(1, 1), 224, 256, "forward", "none", "sum")
         failures = {i: "broken" for i in range(len(labels)) if i not in scored}
         file = tmp_path / name / "predictions.parquet"
         write_predictions(

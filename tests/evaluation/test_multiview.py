@@ -52,7 +52,8 @@ def test_reports_and_writes(
     assert metadata == {
         "root": str(digits), "protocol": "slowfast", "views": "2 clips x 3 crops", "num_clips": "2", "num_crops": "3",
         "num_frames": "2", "sampling_rate": "8", "target_fps": "30.0", "sampling": "rate", "crop_size": "32",
-        "short_side": "32", "frame_order": "reversed", "ensemble": "sum", "view_scores": "probabilities",
+        "short_side": "32", "frame_order": "reversed", "corruption": "none", "ensemble": "sum",
+        "view_scores": "probabilities",
     }  # fmt: skip
     written = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert written == ["confusion.parquet", "metrics.json", "predictions.parquet"]
