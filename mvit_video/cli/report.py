@@ -1,0 +1,31 @@
+"""The verb `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mvit_video.cli.options import VerbParser, console_for_reports
+from mvit_video.evaluation.report import write_report
+
+
+def report(words: list[str]) -> int:
+    """Writes the page of a test."""
+    args = _parser().parse_args(words)
+    console = console_for_reports()
+    run = Path(args.run)
+    out = Path(args.out) if args.out else (run if run.is_dir() else run.parent) / "report.html"
+    write_report(run, out, console)
+    console.print(f"written: {out}  for a browser; it needs no network", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(
+        prog="mvit-video report",
+        description="Write one HTML page of a test: what it confuses, classes, calibration, mistakes with frames of "
+        "their videos, failures, and the record of the run.",
+        example="mvit-video report runs/mvit_b_k400/version_3",
+    )
+    parser.add_argument("run", metavar="RUN", help="run folder of a test, or its predictions.parquet")
+    parser.add_argument("--out", metavar="FILE", help="page to write (default: report.html in the folder)")
+    return parser

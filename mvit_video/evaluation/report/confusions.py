@@ -1,0 +1,105 @@
+"""Which classes a test took for which.
+
+Letters: C classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_video.evaluation.report.videos import ScoredVideos
+
+Counts = NDArray[np.int64]
+
+
+class Pair(NamedTuple):
+    """Two classes that were taken for one another.
+
+    Attributes:
+        first: the class of which more videos were mistaken, the lower one of two that are equal.
+        first_as_second: videos of the first class that were taken for the second.
+        num_first: videos of the first class.
+    """
+
+    first: int
+    second: int
+    first_as_second: int
+    second_as_first: int
+    num_first: int
+    num_second: int
+
+
+def confusion_counts(videos: ScoredVideos) -> Counts:
+    """`(N, 3)` label, first guess and number of videos of each pair of the two that occurs."""
+    known = [i for i, own in enumerate(videos.labels) if own]
+    label = np.array([videos.labels[i][0] for i in known], np.int64)
+    cells, number = np.unique(label * videos.num_classes + videos.guesses[known, 0], return_counts=True)
+    return np.stack([*np.divmod(cells, videos.num_classes), number], axis=1)
+
+
+def worst_pairs(counts: Counts, num_classes: int) -> list[Pair]:
+    """Pairs of classes with a mistake between them, those with the most first."""
+    totals = np.bincount(counts[:, 0], weights=counts[:, 2], minlength=num_classes).astype(int)
+    directed = {(label, guess): number for label, guess, number in counts.tolist() if label != guess}
+    pairs = []
+    for label, guess in directed:
+        there, back = directed[label, guess], directed.get((guess, label), 0)
+        if (there, -label) > (back, -guess):
+            pairs.append(Pair(label, guess, there, back, int(totals[label]), int(totals[guess])))
+    return sorted(pairs, key=lambda pair: (-pair.first_as_second - pair.second_as_first, pair.first, pair.second))
+
+
+def most_involved(counts: Counts, most: int) -> Counts:
+    """Classes with a video or a guess, at most so many: those with the most mistakes to or from them, in order."""
+    classes = np.unique(counts[:, :2])
+    wrong = counts[counts[:, 0] != counts[:, 1]]
+    ends = np.concatenate([wrong[:, 0], wrong[:, 1]])
+    mistakes = np.bincount(ends, weights=np.tile(wrong[:, 2], 2), minlength=int(classes.max(initial=-1)) + 1)
+    chosen = np.argsort(-mistakes[classes], kind="stable")[:most]
+    return np.sort(classes[chosen])
+
+
+def order_by_similarity(counts: Counts, classes: Counts) -> list[int]:
+    """The classes so ordered that those which are taken for one another stand side by side.
+
+    Groups of classes are joined by average linkage, the most similar first; of the ways to put two groups in a row the
+    one with the most similar neighbours is taken. Classes without a mistake come last.
+    """
+    place = {c: i for i, c in enumerate(classes.tolist())}
+    similar = np.zeros((len(classes), len(classes)))
+    totals = np.ones(len(classes))
+    for label, guess, number in counts.tolist():
+        if label in place and guess in place:
+            totals[place[label]] += number
+            if label != guess:
+                similar[place[label], place[guess]] += number
+                similar[place[guess], place[label]] += number
+    similar /= totals[:, None] + totals
+    groups = _join(similar)
+    return [int(classes[i]) for group in groups for i in group]
+
+
+def _join(similar: NDArray[np.float64]) -> list[list[int]]:
+    """Groups of more or less similar places, the largest first, until none has anything in common with another."""
+    groups = {i: [i] for i in range(len(similar))}
+    linkage = similar.copy()
+    np.fill_diagonal(linkage, 0)
+    while len(groups) > 1:
+        i, j = divmod(int(linkage.argmax()), len(linkage))
+        if linkage[i, j] <= 0:
+            break
+        sizes = len(groups[i]), len(groups[j])
+        groups[i] = _side_by_side(groups[i], groups.pop(j), similar)
+        mean = (sizes[0] * linkage[i] + sizes[1] * linkage[j]) / sum(sizes)
+        linkage[i], linkage[:, i] = mean, mean
+        linkage[j], linkage[:, j], linkage[i, i] = 0, 0, 0
+    return sorted(groups.values(), key=lambda group: (-len(group), group[0]))
+
+
+def _side_by_side(one: list[int], other: list[int], similar: NDArray[np.float64]) -> list[int]:
+    ways = [(a, b) for a in (one, one[::-1]) for b in (other, other[::-1])]
+    left, right = max(ways, key=lambda way: similar[way[0][-1], way[1][0]])
+    return left + right

@@ -1,0 +1,97 @@
+"""The scored videos of a test with their best guesses.
+
+Letters: V scored videos, C classes, G guesses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_video.evaluation.loading import in_words
+from mvit_video.evaluation.report.run_files import RunFiles
+
+NUM_GUESSES = 5
+
+# a browser is to open the page of any test
+_MOST_VIDEOS = 30_000
+_MOST_PATH_BYTES = 6_000_000
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredVideos:
+    """The videos with a score, in the order of the predictions.
+
+    Attributes:
+        row: `(V,)` place in the predictions.
+        labels: classes of each; none where unknown.
+        guesses: `(V, G)` most probable classes, the first of several that are equal first.
+        probability: `(V, G)` of the guesses.
+        own: probability of each label of a video.
+        num_classes: of the model.
+    """
+
+    row: NDArray[np.int64]
+    labels: list[list[int]]
+    guesses: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    own: list[list[float]]
+    num_classes: int
+
+    @classmethod
+    def of(cls, run: RunFiles) -> ScoredVideos:
+        """Takes the predictions of a run apart."""
+        probabilities = run.predictions.probabilities
+        row = run.predictions.scored.nonzero()[0]
+        labels = [run.labels[i] for i in row]
+        guesses = np.empty((len(row), min(NUM_GUESSES, probabilities.shape[1])), np.int64)
+        for start in range(0, len(row), _ROWS_AT_ONCE):  # the order of all scores at once could be gigabytes
+            part = slice(start, start + _ROWS_AT_ONCE)
+            guesses[part] = np.argsort(-probabilities[part], axis=1, kind="stable")[:, : guesses.shape[1]]
+        return cls(
+            row=row,
+            labels=labels,
+            guesses=guesses,
+            probability=np.take_along_axis(probabilities, guesses, axis=1).astype(np.float64),
+            own=[[float(probabilities[i, label]) for label in own] for i, own in enumerate(labels)],
+            num_classes=probabilities.shape[1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @cached_property
+    def wrong(self) -> NDArray[np.bool_]:
+        """`(V,)` whether the first guess is none of the labels; false where they are unknown."""
+        return np.array(
+            [bool(own) and guess not in own for own, guess in zip(self.labels, self.guesses[:, :1].flat, strict=True)],
+            dtype=bool,
+        )
+
+    @cached_property
+    def most_confident(self) -> NDArray[np.int64]:
+        """`(V,)` all videos, the wrong ones first, each by falling probability of the first guess."""
+        return np.lexsort((-self.probability[:, 0], ~self.wrong)) if len(self) else np.empty(0, np.int64)
+
+
+def listed_videos(videos: ScoredVideos, run: RunFiles) -> NDArray[np.int64]:
+    """The videos that the page lists, in their order: all, or of very many those with the most confident mistakes."""
+    first = videos.most_confident[:_MOST_VIDEOS]
+    num_bytes = np.cumsum([len(in_words(run.predictions.keys[videos.row[i]]).encode()) for i in first])
+    return np.sort(first[: int(np.searchsorted(num_bytes, _MOST_PATH_BYTES, side="right"))])
+
+
+def as_columns(videos: ScoredVideos, run: RunFiles, listed: NDArray[np.int64]) -> dict[str, list[Any]]:
+    """What the page knows of the listed videos, probabilities in ten thousandths."""
+    return {
+        "path": [in_words(run.predictions.keys[videos.row[i]]) for i in listed],
+        "labels": [videos.labels[i] for i in listed],
+        "own": [[round(1e4 * value) for value in videos.own[i]] for i in listed],
+        "guesses": videos.guesses[listed].tolist(),
+        "probability": np.rint(1e4 * videos.probability[listed]).astype(int).tolist(),
+    }
