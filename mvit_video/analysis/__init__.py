@@ -1,0 +1,35 @@
+"""Studies of a trained net: what its layers do to clips, what they are worth, and how its loss is curved."""
+
+from mvit_video.analysis.adapter import Feature, branches, iter_features
+from mvit_video.analysis.batches import Batch
+from mvit_video.analysis.cka import cka, draw_cka
+from mvit_video.analysis.fourier import draw_fourier, fourier
+from mvit_video.analysis.hessian import HessianSettings, draw_hessian, hessian
+from mvit_video.analysis.landscape import LandscapeSettings, draw_landscape, landscape
+from mvit_video.analysis.lesion import draw_lesion, lesion
+from mvit_video.analysis.noise import NoiseSettings, draw_noise, noise
+from mvit_video.analysis.variance import draw_variance, variance
+
+__all__ = [
+    "Batch",
+    "Feature",
+    "HessianSettings",
+    "LandscapeSettings",
+    "NoiseSettings",
+    "branches",
+    "cka",
+    "draw_cka",
+    "draw_fourier",
+    "draw_hessian",
+    "draw_landscape",
+    "draw_lesion",
+    "draw_noise",
+    "draw_variance",
+    "fourier",
+    "hessian",
+    "iter_features",
+    "landscape",
+    "lesion",
+    "noise",
+    "variance",
+]

@@ -1,0 +1,252 @@
+"""Feature maps at the residual sums of a net, whatever net it is.
+
+What counts is how a block is built, not what its class is called: `norm1`, `attn`, `norm2` and `mlp` make a
+transformer block with two residual sums; `conv1` and `conv2`, or `attn` alone, make a block with one. Between blocks, a
+change of grid or width is a pool, and any other change is a position encoding.
+
+Letters: B clips, L tokens, C channels, T H W grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mvit_video.types import ConfigError
+
+Kind = Literal["embed", "msa", "mlp", "conv", "peg", "pool"]
+Grid = tuple[int, ...]
+
+_TRANSFORMER = ("norm1", "attn", "norm2", "mlp")
+_BESIDE_THE_BRANCH = ("relu", "act", "downsample", "shortcut", "drop", "proj_skip")
+
+
+class Feature(NamedTuple):
+    """What the residual stream holds at one place.
+
+    Attributes:
+        name: path of the block, and `.attn`, `.mlp` or `.input` for the place in it.
+        kind: what was added last: the stem, attention, an MLP, a convolution, a position encoding, or what changed the
+            grid or the width.
+    """
+
+    name: str
+    kind: Kind
+    map: Float[Tensor, "B C T H W"]
+
+
+class Branch(NamedTuple):
+    """A residual branch: what `module` returns is added to the stream."""
+
+    name: str
+    kind: Kind
+    module: nn.Module
+
+
+def iter_features(model: nn.Module, clip: Float[Tensor, "B 3 T H W"]) -> Iterator[Feature]:
+    """The residual stream of a net from its stem to its last block, in the order of computation.
+
+    The net computes in eval mode and without gradients, and is left as it was. Class tokens have no place on a grid and
+    are left out. Nets for pictures that take the frames of a clip as a batch give maps of clips too. A half of a block
+    that changes the grid or the width in attention is a `pool`.
+
+    Raises:
+        ConfigError: the net has no blocks of a known structure, or does not tell the grid of its tokens.
+    """
+    blocks = find_blocks(model)
+    stream = _Stream(num_clips=len(clip))
+    with ExitStack() as stack, torch.no_grad():
+        stack.enter_context(evaluating(model))
+        for name, block in blocks:
+            watch = stream.watch_transformer if is_transformer(block) else stream.watch_unit
+            for handle in watch(name, block):
+                stack.callback(handle.remove)
+        inside = {module for _, block in blocks for module in block.modules()}
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module not in inside:
+                stack.callback(module.register_forward_hook(stream.note_grid).remove)
+        model(clip)
+    yield from stream.features
+
+
+def find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Path and module of each residual block, in the order in which the net lists them.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    blocks: list[tuple[str, nn.Module]] = []
+    for name, module in model.named_modules():
+        in_another = any(name.startswith(f"{path}.") for path, _ in blocks)
+        if not in_another and (is_transformer(module) or _is_unit(module)):
+            blocks.append((name, module))
+    if not blocks:
+        raise ConfigError(
+            f"{type(model).__name__} has no residual blocks that are known: with norm1, attn, norm2 and mlp, "
+            "with conv1 and conv2, or with attn"
+        )
+    return blocks
+
+
+def branches(model: nn.Module) -> list[Branch]:
+    """Residual branches of a net, in the order in which it lists them."""
+    found: list[Branch] = []
+    for name, block in find_blocks(model):
+        if is_transformer(block):
+            found.append(Branch(f"{name}.attn", "msa", _child(block, "attn")))
+            found.append(Branch(f"{name}.mlp", "mlp", _child(block, "mlp")))
+        else:
+            inner = [module for child, module in block.named_children() if not child.startswith(_BESIDE_THE_BRANCH)]
+            found.append(Branch(name, _unit_kind(block), inner[-1]))
+    return found
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The net in eval mode; afterwards each module is in the mode in which it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def is_transformer(module: nn.Module) -> bool:
+    """Whether a module is a block of attention and MLP, each with its norm before it."""
+    return all(isinstance(getattr(module, name, None), nn.Module) for name in _TRANSFORMER)
+
+
+def _is_unit(module: nn.Module) -> bool:
+    children = dict(module.named_children())
+    return {"conv1", "conv2"} <= children.keys() or "attn" in children
+
+
+def _unit_kind(block: nn.Module) -> Kind:
+    return "msa" if hasattr(block, "attn") else "conv"
+
+
+def _child(block: nn.Module, name: str) -> nn.Module:
+    return block.get_submodule(name)
+
+
+@dataclass
+class _Stream:
+    """Collects features while a net computes.
+
+    Attributes:
+        grids: of convolutions outside of blocks, and of blocks, the latest last.
+    """
+
+    num_clips: int
+    features: list[Feature] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+
+    def note_grid(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """Remembers the grid of a convolution outside of blocks, for blocks that are not told of theirs."""
+        self.grids.append(tuple(output.shape[2:]))
+
+    def watch_transformer(self, name: str, block: nn.Module) -> list[Any]:
+        """Hooks that add what enters the block, what stands after attention and what it passes on."""
+        entering: list[Tensor] = []
+        middle: list[Tensor] = []
+
+        def keep(where: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+            return lambda module, args: where.append(args[0].detach().clone())
+
+        def finish(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            out = _tensor_of(output)
+            told_in = _whole_numbers((args[1:], kwargs))
+            told_out = _whole_numbers(output) or told_in
+            self.enter(name, self._to_map(name, _joined(entering, args[0].shape[:-1]), told_in))
+            before = self.features[-1].map
+            after = self._to_map(name, _joined(middle, out.shape[:-1]), told_out)
+            kind: Kind = "msa" if after.shape == before.shape else "pool"
+            self.features.append(Feature(f"{name}.attn", kind, after))
+            self.features.append(Feature(f"{name}.mlp", "mlp", self._to_map(name, out.detach().clone(), told_out)))
+            entering.clear()
+            middle.clear()
+
+        return [
+            _child(block, "norm1").register_forward_pre_hook(keep(entering)),
+            _child(block, "norm2").register_forward_pre_hook(keep(middle)),
+            block.register_forward_hook(finish, with_kwargs=True),
+        ]
+
+    def watch_unit(self, name: str, block: nn.Module) -> list[Any]:
+        """Hooks that add what enters the block and what it passes on."""
+        entering: list[Tensor] = []
+
+        def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
+            entering.append(args[0].detach().clone())  # before a block that works in place
+
+        def finish(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            self.enter(name, self._frames_to_clips(entering.pop()))
+            out = self._frames_to_clips(output.detach().clone())
+            kind = _unit_kind(block) if out.shape == self.features[-1].map.shape else "pool"
+            self.features.append(Feature(name, kind, out))
+
+        return [block.register_forward_pre_hook(keep), block.register_forward_hook(finish)]
+
+    def enter(self, name: str, entering: Tensor) -> None:
+        """Adds what enters a block where that is not what the block before it passed on."""
+        if not self.features:
+            self.features.append(Feature("embed", "embed", entering))
+        elif entering.shape != self.features[-1].map.shape:
+            self.features.append(Feature(f"{name}.input", "pool", entering))
+        elif not torch.equal(entering, self.features[-1].map):
+            self.features.append(Feature(f"{name}.input", "peg", entering))
+
+    def _to_map(self, name: str, x: Tensor, told: Grid) -> Tensor:
+        """A map from tokens `(n, L, C)`, or from a map with channels last."""
+        if x.ndim > 3:
+            return self._frames_to_clips(x.movedim(-1, 1))
+        grid = self._grid_of(name, x.shape[1], told)
+        patches = x[:, x.shape[1] - _volume(grid) :]
+        return self._frames_to_clips(patches.mT.unflatten(-1, grid))
+
+    def _grid_of(self, name: str, num_tokens: int, told: Grid) -> Grid:
+        for grid in [told] if told else reversed(self.grids):
+            if 0 <= num_tokens - _volume(grid) <= max(1, num_tokens // 8):  # class and register tokens stand before
+                self.grids.append(grid)
+                return grid
+        raise ConfigError(f"{name}: the grid of its {num_tokens} tokens is not known; pass it (T, H, W) to the block")
+
+    def _frames_to_clips(self, x: Float[Tensor, "n C *grid"]) -> Float[Tensor, "B C T H W"]:
+        if x.ndim == 4:
+            x = x[:, :, None]
+        if len(x) == self.num_clips:
+            return x
+        if x.shape[2] > 1 or len(x) % self.num_clips:
+            raise ConfigError(f"maps of {tuple(x.shape)} do not come from {self.num_clips} clips")
+        return x.unflatten(0, (self.num_clips, -1)).squeeze(3).movedim(1, 2)
+
+
+def _joined(parts: list[Tensor], shape: torch.Size) -> Tensor:
+    """What a norm was given; on a CPU a block may give it a few rows at a time."""
+    if len(parts) == 1 and parts[0].shape[:-1] == shape:
+        return parts[0]
+    return torch.cat([part.flatten(0, -2) for part in parts]).unflatten(0, shape)
+
+
+def _tensor_of(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _whole_numbers(values: Any) -> Grid:
+    """The grid that stands among arguments or results: two or three whole numbers, alone or as one tuple."""
+    found = tuple(value for value in tree_leaves(values) if type(value) is int)
+    return found if len(found) in (2, 3) else ()
+
+
+def _volume(grid: Grid) -> int:
+    return math.prod(grid)

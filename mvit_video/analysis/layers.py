@@ -1,0 +1,76 @@
+"""What is measured of every layer, as a mean over clips, and tables with a summary.
+
+Letters: B clips, C channels, T H W grid.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mvit_video.analysis.adapter import Kind, iter_features
+from mvit_video.analysis.batches import Batch, on_device
+from mvit_video.types import ConfigError
+
+_SUMMARY = b"summary"
+
+
+class Layer(NamedTuple):
+    """A place of the residual stream and what was measured there.
+
+    Attributes:
+        sample: number of the place, 0 for the stem.
+        size: C, T, H and W of its map.
+    """
+
+    sample: int
+    name: str
+    kind: Kind
+    size: tuple[int, ...]
+    values: dict[str, NDArray[np.float64]]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The columns that say which layer a row is of."""
+        sizes = dict(zip("CTHW", self.size, strict=True))
+        return {"sample": self.sample, "name": self.name, "kind": self.kind, **sizes}
+
+
+def measure_layers(
+    model: nn.Module, batches: Iterable[Batch], measure: Callable[[Tensor], Mapping[str, NDArray[np.float64]]]
+) -> list[Layer]:
+    """Means over clips of what `measure` returns as the mean of a batch of maps.
+
+    Raises:
+        ConfigError: there is no clip.
+    """
+    sums: list[Layer] = []
+    num_clips = 0
+    for clip, _ in on_device(model, batches):
+        for i, feature in enumerate(iter_features(model, clip)):
+            values = {name: len(clip) * value for name, value in measure(feature.map).items()}
+            if num_clips:
+                values = {name: sums[i].values[name] + value for name, value in values.items()}
+                sums[i] = sums[i]._replace(values=values)
+            else:
+                sums.append(Layer(i, feature.name, feature.kind, tuple(feature.map.shape[1:]), values))
+        num_clips += len(clip)
+    if not num_clips:
+        raise ConfigError("there is no clip to analyse")
+    return [layer._replace(values={name: value / num_clips for name, value in layer.values.items()}) for layer in sums]
+
+
+def with_summary(table: pa.Table, **numbers: Any) -> pa.Table:
+    """The table with numbers about all of it in its metadata."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), _SUMMARY: json.dumps(numbers)})
+
+
+def summary_of(table: pa.Table) -> dict[str, Any]:
+    """Numbers about all of a table; empty where it has none."""
+    return json.loads((table.schema.metadata or {}).get(_SUMMARY, b"{}"))
