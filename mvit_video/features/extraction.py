@@ -79,9 +79,12 @@ def extract_videos(
                 stamps[inputs.names[number].as_py()] = manifest.stamp(inputs.location(number))
                 yield inputs.video(number)
 
-        results = _Results(writer, manifest, stamps)
+        results = Results(writer, manifest, stamps)
         try:
-            with _progress(console, len(todo)) as progress, closing(engine(videos(), progress.add_windows)) as outcomes:
+            with (
+                extraction_progress(console, len(todo)) as progress,
+                closing(engine(videos(), progress.add_windows)) as outcomes,
+            ):
                 for video, outcome in outcomes:
                     results.add(video, outcome)
                     progress.add_video(isinstance(outcome, Trouble))
@@ -102,8 +105,12 @@ def extract_videos(
     )
 
 
-class _Results:
-    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much."""
+class Results:
+    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much.
+
+    Args:
+        stamps: of videos that were begun, by name.
+    """
 
     def __init__(self, writer: FeatureWriter, manifest: Manifest, stamps: dict[str, Stamp]) -> None:
         self._writer, self._manifest, self._stamps = writer, manifest, stamps
@@ -113,6 +120,7 @@ class _Results:
         self.num_extracted = self.num_failed = self.num_windows = 0
 
     def add(self, video: Video, outcome: VideoFeatures | Trouble) -> None:
+        """Takes a finished video."""
         if isinstance(outcome, Trouble):
             self.num_failed += 1
             name = group_name(video.path, video.span)
@@ -135,7 +143,7 @@ class _Results:
         self._waiting, self._waiting_bytes, self._last_save = [], 0, time.monotonic()
 
 
-class _Bar:
+class ExtractionBar:
     """A progress bar over videos that tells windows per second and failures too."""
 
     def __init__(self, bar: Progress, num_videos: int) -> None:
@@ -143,16 +151,18 @@ class _Bar:
         self._began, self._num_windows, self._num_failed = time.monotonic(), 0, 0
 
     def add_windows(self, num_windows: int) -> None:
+        """Tells of windows that were computed."""
         self._num_windows += num_windows
         self._bar.update(self._task, rate=self._num_windows / max(time.monotonic() - self._began, 1e-9))
 
     def add_video(self, is_failed: bool) -> None:
+        """Tells of a video that is finished."""
         self._num_failed += is_failed
         self._bar.update(self._task, advance=1, failed=f"{self._num_failed} failed" if self._num_failed else "")
 
 
 @contextmanager
-def _progress(console: Console, num_videos: int) -> Iterator[_Bar]:
+def extraction_progress(console: Console, num_videos: int) -> Iterator[ExtractionBar]:
     """Nothing is shown off a terminal."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"),
@@ -161,4 +171,4 @@ def _progress(console: Console, num_videos: int) -> Iterator[_Bar]:
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
-        yield _Bar(bar, num_videos)
+        yield ExtractionBar(bar, num_videos)

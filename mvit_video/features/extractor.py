@@ -89,9 +89,6 @@ class Place(NamedTuple):
 class Extractor:
     """A model, loaded once, and how videos are prepared for it.
 
-    Args:
-        trained: the model; None loads the one that the settings name.
-
     Attributes:
         settings: what was asked for.
         trained: the model.
@@ -106,11 +103,6 @@ class Extractor:
     """
 
     def __init__(self, settings: ExtractSettings, trained: TrainedModel | None = None) -> None:
-        """Loads the model, unless it is given.
-
-        Args:
-            trained: what `settings.model` names, where it is in memory already.
-        """
         self.settings = settings
         self.trained = load_trained(settings.model, settings.num_crops) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -48,55 +49,68 @@ def extract_locally(
         num_workers: processes that decode.
         count_windows: told how many windows were computed.
     """
+    batches = Batches()
     with closing(read_in_processes(videos, extractor.rule, num_workers, limit_seconds)) as pieces:
-        yield from _Batches(extractor, count_windows).outcomes(pieces)
+        for piece in chain(pieces, [None]):
+            if piece is not None:
+                yield from batches.add(piece)
+            while batch := batches.take(extractor.windows_per_batch, whole=piece is not None):
+                features = extractor.embed([waiting.place for waiting in batch])
+                count_windows(len(batch))
+                yield from batches.fill(batch, features)
 
 
-class _Batches:
+class Waiting(NamedTuple):
+    """A window that the model has not seen yet, and the number of its video."""
+
+    number: int
+    place: Place
+
+
+class Batches:
     """Windows that wait until there are enough for the model, and the videos that they are of."""
 
-    def __init__(self, extractor: Extractor, count_windows: Callable[[int], None]) -> None:
-        self._extractor, self._count_windows = extractor, count_windows
+    def __init__(self) -> None:
         self._unfinished: dict[int, _Unfinished] = {}
-        self._waiting: list[tuple[int, Place]] = []
+        self._waiting: list[Waiting] = []
 
-    def outcomes(self, pieces: Iterable[Piece]) -> Iterator[Outcome]:
-        for number, video, content in pieces:
-            state = self._unfinished.setdefault(number, _Unfinished(video))
-            if isinstance(content, Trouble):
-                del self._unfinished[number]
-                self._waiting = [each for each in self._waiting if each[0] != number]
-                yield video, content
-                continue
-            if isinstance(content, Chunk):
-                state.windows.append(content.windows)
-                state.fps = content.fps
-                state.num_missing += len(content.rows)
-                self._waiting += [(number, Place(content, row)) for row in range(len(content.rows))]
-            else:
-                state.is_read = True
-                yield from self._finished(number)
-            yield from self._compute(at_least=self._extractor.windows_per_batch)
-        yield from self._compute(at_least=1)
+    def add(self, piece: Piece) -> Iterator[Outcome]:
+        """Takes what was read; gives the video that is finished with it, if any."""
+        number, video, content = piece
+        state = self._unfinished.setdefault(number, _Unfinished(video))
+        if isinstance(content, Trouble):
+            del self._unfinished[number]
+            self._waiting = [each for each in self._waiting if each.number != number]
+            yield video, content
+        elif isinstance(content, Chunk):
+            state.windows.append(content.windows)
+            state.fps = content.fps
+            state.num_missing += len(content.rows)
+            self._waiting += [Waiting(number, Place(content, row)) for row in range(len(content.rows))]
+        else:
+            state.is_read = True
+            yield from self._finished(number)
 
-    def _compute(self, at_least: int) -> Iterator[Outcome]:
-        """Whole batches, while so many windows wait."""
-        while len(self._waiting) >= at_least:
-            size = self._extractor.windows_per_batch
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            features = self._extractor.embed([place for _, place in batch])
-            self._count_windows(len(batch))
-            for (number, _), feature in zip(batch, features, strict=True):
-                state = self._unfinished[number]
+    def take(self, size: int, *, whole: bool) -> list[Waiting]:
+        """The next windows for the model; none where fewer wait than make a whole batch, if one is asked for."""
+        if whole and len(self._waiting) < size:
+            return []
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        return batch
+
+    def fill(self, batch: Sequence[Waiting], features: NDArray[Any]) -> Iterator[Outcome]:
+        """Takes the features of a batch; gives the videos that are finished with them."""
+        for waiting, feature in zip(batch, features, strict=True):
+            if state := self._unfinished.get(waiting.number):  # none if its process has died meanwhile
                 state.features.append(feature[None])
                 state.num_missing -= 1
-            for number in dict.fromkeys(number for number, _ in batch):
-                yield from self._finished(number)
+        for number in dict.fromkeys(waiting.number for waiting in batch):
+            yield from self._finished(number)
 
     def _finished(self, number: int) -> Iterator[Outcome]:
         """The features of a video that is read and computed."""
-        state = self._unfinished[number]
-        if state.num_missing or not state.is_read:
+        state = self._unfinished.get(number)
+        if state is None or state.num_missing or not state.is_read:
             return
         del self._unfinished[number]
         try:
