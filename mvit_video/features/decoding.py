@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class ReadingRule:
         num_crops: crops of each window.
         backend: library that decodes.
         decode_short_side: pixels of the shorter edge that the decoder delivers; 0 is the frames' own size.
-        max_bytes: of decoded frames in memory at once, unless a single window has more.
+        max_bytes: of decoded frames in memory at once; of a window that has more, the crops alone are kept.
     """
 
     windows: WindowSpec
@@ -96,9 +97,10 @@ def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seco
     kept = np.empty((0, rule.num_crops, 3, rule.crop_size, rule.crop_size), np.uint8)
     while start < len(high):
         stop = max(int(np.searchsorted(high, num_read + max_frames, side="right")), start + 1)
-        new = wanted[num_read : high[stop - 1]]
         kept = kept[max(len(kept) - (num_read - int(low[start])), 0) :]
-        kept = np.concatenate([kept, _crops(reader.get_frames(new), rule)])
+        bounds = [*range(num_read, int(high[stop - 1]), max_frames), int(high[stop - 1])]
+        new = [_crops(reader.get_frames(wanted[first:last]), rule) for first, last in pairwise(bounds)]
+        kept = np.concatenate([kept, *new])
         num_read = int(high[stop - 1])
         rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
         yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps)

@@ -99,7 +99,7 @@ def _checkpoint(model: str) -> Path:
     if not path.exists():
         near = difflib.get_close_matches(model, list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
-        raise ConfigError(f"--model {model}: neither a file nor the name of a model; {hint}")
+        raise ConfigError(f"--model {model}: neither a file nor a name of a model; {hint}")
     return path
 
 

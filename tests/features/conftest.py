@@ -1,4 +1,4 @@
-"""Stored features made by hand."""
+"""Stored features made by hand, and a small net to extract with."""
 
 import itertools
 import json
@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet
+
+from mvit_video.models import Patch, create_model, mvit
+from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, save_checkpoint
 
 
 def features_table(
@@ -60,3 +64,36 @@ def store_features(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return store
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A net of two blocks for clips of 4 frames of 32x32, three classes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = mvit(
+            num_classes=3, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=16, patch=Patch((3, 7, 7), (2, 4, 4))
+        )
+    path = tmp_path_factory.mktemp("net") / "tiny.safetensors"
+    save_checkpoint(net, path)
+    return path
+
+
+@pytest.fixture
+def write_run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A run folder with the net, a config and class names."""
+
+    def write(data: dict[str, Any], class_names: Sequence[str]) -> Path:
+        net = create_model(checkpoint=tiny_checkpoint)
+        content = {
+            "pytorch-lightning_version": "2.6.6",
+            "state_dict": {f"net.{key}": value for key, value in net.state_dict().items()},
+            "VideoDataModule": {"class_names": list(class_names)},
+            ARCHITECTURE_KEY: describe(net).to_metadata(),
+        }
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+        (tmp_path / "run" / "config.yaml").write_text(json.dumps({"data": data}))
+        return tmp_path / "run"
+
+    return write
