@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,11 +12,13 @@ from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, console_for_reports, count, positive
 from mvit_video.data.jobs import JobStopped
 from mvit_video.data.readers import Backend
-from mvit_video.features.extraction import Summary, extract_videos
+from mvit_video.features.extraction import Engine, Summary, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.local import extract_locally
+from mvit_video.features.ray_engine import Cluster, extract_on_ray
 from mvit_video.features.writers import Format
+from mvit_video.types import ConfigError
 
 
 def extract(words: list[str]) -> int:
@@ -38,26 +41,29 @@ def extract(words: list[str]) -> int:
         backend=args.backend,
         decode_short_side=args.decode_short_side,
     )
+    if args.address and args.engine != "ray":
+        raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
     inputs = find_videos(args.inputs, args.root)
-    extractor = Extractor(settings)
+    # with Ray the model computes elsewhere
+    extractor = Extractor(replace(settings, device="cpu") if args.engine == "ray" else settings)
     for note in extractor.trained.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
     try:
-        summary = extract_videos(
-            inputs,
-            extractor,
-            lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell),
-            out,
-            args.format,
-            console,
-        )
+        summary = extract_videos(inputs, extractor, _engine(args, extractor), out, args.format, console)
     except JobStopped as stop:
         message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos done; the same command does the rest"
         raise Stopped(message, 130) from None
     for line in _report(summary, out):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if summary.num_failed else 0
+
+
+def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
+    if args.engine == "ray":
+        cluster = Cluster(args.address, args.device, args.workers, args.time_limit)
+        return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
+    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
+    return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
 
 
 def _report(summary: Summary, out: Path) -> list[str]:
@@ -133,8 +139,16 @@ def _add_machine_options(parser: argparse.ArgumentParser, defaults: ExtractSetti
         "their own size (default: what the crops need)",
     )  # fmt: skip
     parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster; see docs/scale.md "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="head of a Ray cluster that runs already (default: one that is started "
+        "on this machine for the while)",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=count, metavar="N", help="decoding processes (default: the cores with a GPU, an eighth of "
-        "them without)",
+        "them without); with Ray: processes with a CPU and the model each (default: all that fit)",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a decoding process "

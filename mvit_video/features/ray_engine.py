@@ -13,12 +13,13 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from mvit_video import __version__
 from mvit_video.data.jobs import Trouble
 from mvit_video.features.extractor import Extractor, ExtractSettings
-from mvit_video.features.local import Outcome
+from mvit_video.features.extraction import Outcome
 from mvit_video.features.ray_pool import Pool, Start
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.weights import TrainedModel
@@ -88,11 +89,13 @@ class Cluster:
 
     Attributes:
         address: of its head, such as `10.0.0.1:6379`; None starts one on this machine for the while.
+        device: "auto" is the GPUs where there are some, else "cuda" or "cpu".
         num_workers: actors; None is as many as there is room for.
         limit_seconds: silence after which a worker is taken for hung.
     """
 
     address: str | None = None
+    device: str = "auto"
     num_workers: int | None = None
     limit_seconds: float = 120.0
 
@@ -114,13 +117,17 @@ def extract_on_ray(
         ConfigError: Ray is not installed, no cluster is at the address, or it has no room.
         MVitVideoError: workers cannot start.
     """
+    remaining = iter(videos)
+    first = next(remaining, None)
+    if first is None:
+        return
     with _connected(cluster.address) as ray:
         machines = [
             Machine(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
             for node in ray.nodes()
             if node["Alive"]
         ]
-        places = plan_places(machines, extractor.settings.device, cluster.num_workers)
+        places = plan_places(machines, cluster.device, cluster.num_workers)
         settings = replace(extractor.settings, device="cuda" if places.gpus else "cpu")
         trained = ray.put(replace(extractor.trained, net=copy.deepcopy(extractor.trained.net).cpu()))
         actor = ray.remote(num_cpus=1, num_gpus=places.gpus, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
@@ -128,7 +135,7 @@ def extract_on_ray(
             ray, lambda: actor.remote(settings, trained, cluster.limit_seconds), extractor.key, places.num_workers
         )
         try:
-            for video, outcome in pool.outcomes(videos):
+            for video, outcome in pool.outcomes(chain([first], remaining)):
                 if isinstance(outcome, VideoFeatures):
                     count_windows(len(outcome.feature))
                 yield video, outcome
