@@ -11,6 +11,7 @@ from mvit_video.cli.options import VerbParser, console_for_reports
 from mvit_video.models import create_model, list_models
 
 _PAPER_1, _PAPER_2 = "arXiv:2104.11227", "arXiv:2112.01526"
+_PVT, _PVT_V2, _CPVT, _TWINS = "arXiv:2102.12122", "arXiv:2106.13797", "arXiv:2102.10882", "arXiv:2104.13840"
 _IMAGE_VIEW = "centre crop"
 # top1 in percent, data set, views, source
 PUBLISHED = {
@@ -27,6 +28,27 @@ PUBLISHED = {
     "mvitv2_s": (83.6, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
     "mvitv2_b": (84.4, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
     "mvitv2_l": (85.3, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2),
+    "pvt_tiny": (75.1, "ImageNet-1K", _IMAGE_VIEW, _PVT),
+    "pvt_small": (79.8, "ImageNet-1K", _IMAGE_VIEW, _PVT),
+    "pvt_medium": (81.2, "ImageNet-1K", _IMAGE_VIEW, _PVT),
+    "pvt_large": (81.7, "ImageNet-1K", _IMAGE_VIEW, _PVT),
+    "pvt_v2_b0": (70.5, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b1": (78.7, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b2": (82.0, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b2_li": (82.1, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b3": (83.1, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b4": (83.6, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "pvt_v2_b5": (83.8, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
+    "twins_pcpvt_small": (81.2, "ImageNet-1K", _IMAGE_VIEW, _TWINS),
+    "twins_pcpvt_base": (82.7, "ImageNet-1K", _IMAGE_VIEW, _TWINS),
+    "twins_pcpvt_large": (83.1, "ImageNet-1K", _IMAGE_VIEW, _TWINS),
+    "cpvt_ti": (72.4, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_ti_plus": (73.4, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_ti_gap": (74.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_s": (79.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_s_plus": (80.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_s_gap": (81.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_b": (81.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
 }
 
 

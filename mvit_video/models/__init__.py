@@ -9,8 +9,8 @@ from typing import Any
 
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.checkpoints import Source, architecture_of, fill, read_checkpoint, translate
+from mvit_video.models.cpvt import cpvt, cpvt_b, cpvt_s, cpvt_s_gap, cpvt_s_plus, cpvt_ti, cpvt_ti_gap, cpvt_ti_plus
 from mvit_video.models.mvit import (
-    Features,
     MViT,
     mvit,
     mvit_b24_32x3,
@@ -30,11 +30,32 @@ from mvit_video.models.mvitv2 import (
     mvitv2_s_16x4,
     mvitv2_t,
 )
+from mvit_video.models.net import Features, VideoNet
+from mvit_video.models.position import Position, PositionKind
+from mvit_video.models.pvt import PVT, Pyramid
+from mvit_video.models.pvt_variants import (
+    pvt,
+    pvt_large,
+    pvt_medium,
+    pvt_small,
+    pvt_tiny,
+    pvt_v2,
+    pvt_v2_b0,
+    pvt_v2_b1,
+    pvt_v2_b2,
+    pvt_v2_b2_li,
+    pvt_v2_b3,
+    pvt_v2_b4,
+    pvt_v2_b5,
+    twins_pcpvt_base,
+    twins_pcpvt_large,
+    twins_pcpvt_small,
+)
 from mvit_video.types import ConfigError
 
 _log = logging.getLogger(__name__)
 
-_BUILDERS: dict[str, Callable[..., MViT]] = {
+_BUILDERS: dict[str, Callable[..., VideoNet]] = {
     builder.__name__: builder
     for builder in (
         mvit_b_16x4,
@@ -50,6 +71,27 @@ _BUILDERS: dict[str, Callable[..., MViT]] = {
         mvitv2_s,
         mvitv2_b,
         mvitv2_l,
+        pvt_tiny,
+        pvt_small,
+        pvt_medium,
+        pvt_large,
+        pvt_v2_b0,
+        pvt_v2_b1,
+        pvt_v2_b2,
+        pvt_v2_b2_li,
+        pvt_v2_b3,
+        pvt_v2_b4,
+        pvt_v2_b5,
+        twins_pcpvt_small,
+        twins_pcpvt_base,
+        twins_pcpvt_large,
+        cpvt_ti,
+        cpvt_ti_plus,
+        cpvt_ti_gap,
+        cpvt_s,
+        cpvt_s_plus,
+        cpvt_s_gap,
+        cpvt_b,
     )
 }
 
@@ -67,7 +109,7 @@ def create_model(
     crop_size: int | None = None,
     checkpoint: Source | None = None,
     **overrides: Any,
-) -> MViT:
+) -> VideoNet:
     """Build a model by name, with random weights or those of a checkpoint; without a name, the one a checkpoint holds.
 
     Args:
@@ -108,12 +150,25 @@ def create_model(
 
 
 __all__ = [
+    "PVT",
     "BlockSpec",
     "Features",
     "MViT",
     "Patch",
     "Pooling",
+    "Position",
+    "PositionKind",
+    "Pyramid",
+    "VideoNet",
     "block_table",
+    "cpvt",
+    "cpvt_b",
+    "cpvt_s",
+    "cpvt_s_gap",
+    "cpvt_s_plus",
+    "cpvt_ti",
+    "cpvt_ti_gap",
+    "cpvt_ti_plus",
     "create_model",
     "list_models",
     "mvit",
@@ -131,4 +186,20 @@ __all__ = [
     "mvitv2_s",
     "mvitv2_s_16x4",
     "mvitv2_t",
+    "pvt",
+    "pvt_large",
+    "pvt_medium",
+    "pvt_small",
+    "pvt_tiny",
+    "pvt_v2",
+    "pvt_v2_b0",
+    "pvt_v2_b1",
+    "pvt_v2_b2",
+    "pvt_v2_b2_li",
+    "pvt_v2_b3",
+    "pvt_v2_b4",
+    "pvt_v2_b5",
+    "twins_pcpvt_base",
+    "twins_pcpvt_large",
+    "twins_pcpvt_small",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal, get_args
 
 from mvit_video.nn.pooling import PoolMode
 from mvit_video.types import THW, ConfigError
 
 UNIT = THW(1, 1, 1)
+KVReduction = Literal["conv", "max", "avg", "sra", "linear_sra"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Pooling:
             MViT-B 16x4 did not.
         q_everywhere: pool the queries in every block, by a stride of 1 where the grid stays (MViTv2).
         residual: add the pooled queries to the output of attention (MViTv2).
+        kv_reduction: how keys and values become fewer: each pooled by itself, head by head, after its projection
+            (`conv`, `max`, `avg`), or both reduced together before it, by PVT's convolution as large as its stride
+            (`sra`) or PVTv2's average over a plane of fixed size (`linear_sra`); None is `mode`.
     """
 
     mode: PoolMode = "conv"
@@ -54,14 +59,37 @@ class Pooling:
     kv_at_stride_1: bool = True
     q_everywhere: bool = False
     residual: bool = False
+    kv_reduction: KVReduction | None = None
+
+    @property
+    def reduction(self) -> KVReduction:
+        """How keys and values become fewer."""
+        return self.kv_reduction or self.mode
+
+    def kernel_kv(self, stride: THW) -> THW | None:
+        """Kernel of the reduction of keys and values by this stride; None where none has one."""
+        if self.reduction == "linear_sra" or (self.reduction == "sra" and stride == UNIT):
+            return None
+        return stride if self.reduction == "sra" else pool_kernel(stride, self.kernel, self.kv_at_stride_1)
 
     def __post_init__(self) -> None:
+        check_reduction("pooling.kv_reduction", self.kv_reduction)
         if self.kernel and any(size % 2 == 0 for size in self.kernel):
             raise ConfigError(f"pooling.kernel must be odd, so that all pools of a block agree, got {self.kernel}")
         for name in ("kernel", "stride_q", "stride_kv"):
             value = getattr(self, name)
             if value and min(value) < 1:
                 raise ConfigError(f"pooling.{name} must be at least 1, got {value}")
+
+
+def check_reduction(key: str, kind: str | None) -> None:
+    """Refuse a name that is no `KVReduction`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if kind is not None and kind not in get_args(KVReduction):
+        raise ConfigError(f"{key} must be one of {', '.join(get_args(KVReduction))}, got {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +163,7 @@ def block_table(
                 stride_q=stride_q,
                 kernel_q=pool_kernel(stride_q, pooling.kernel, at_stride_1=pooling.q_everywhere),
                 stride_kv=stride_kv or UNIT,
-                kernel_kv=pool_kernel(stride_kv, pooling.kernel, pooling.kv_at_stride_1) if stride_kv else None,
+                kernel_kv=pooling.kernel_kv(stride_kv) if stride_kv else None,
             )
         )
     return tuple(table)

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
-from mvit_video.nn import (
-    ClassificationHead,
-    CubeEmbedding,
-    JointPosition,
-    MultiscaleBlock,
-    PoolingAttention,
-    RelativePosition,
-    SeparablePosition,
-    TokenPool,
-    split_class_token,
-    tokens_to_grid,
-)
-from mvit_video.types import THW, ConfigError
-
-PositionKind = Literal["separable", "joint", "relative", "none"]
+from mvit_video.models.architecture import BlockSpec, KVReduction, Patch, Pooling, block_table
+from mvit_video.models.attention import attention
+from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_linear_layers
+from mvit_video.models.position import Position, kinds_of, peg, peg_blocks, table
+from mvit_video.nn import CubeEmbedding, MultiscaleBlock, RelativePosition, TokenPool, split_class_token, tokens_to_grid
+from mvit_video.types import THW
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a net knows of a batch of clips before its head.
-
-    Attributes:
-        embedding: `(B, C)`, the normalised class token, or the mean of the tokens where there is none.
-        tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised, the class token first where there is one.
-        thw: final grid `(T, H, W)`.
-        stages: map of each stage `(B, C_s, T_s, H_s, W_s)`, not normalised; empty unless asked for.
-    """
-
-    embedding: Tensor
-    tokens: Tensor
-    thw: THW
-    stages: tuple[Tensor, ...] = ()
-
-
-class MViT(nn.Module):
+class MViT(VideoNet):
     """Multiscale Vision Transformer: attention over a grid that coarsens from stage to stage while channels grow.
 
     Args:
@@ -54,13 +26,10 @@ class MViT(nn.Module):
         num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
         num_frames: frames of a clip, which the position tables are built for; 1 for an image.
         crop_size: height and width of a clip in pixels, likewise.
-        position: a table over space and one over time, one for both, relative ones in every block, or none.
+        position: one kind of position encoding or several, see `kinds_of`.
         class_token: classify by a token of its own rather than by the mean of all.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
-
-    Attributes:
-        activation_checkpointing: compute each block again in the backward pass rather than keep what it computed.
 
     Raises:
         ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or less than one cube.
@@ -78,107 +47,53 @@ class MViT(nn.Module):
         crop_size: int,
         patch: Patch,
         pooling: Pooling,
-        position: PositionKind,
+        position: Position,
         class_token: bool = True,
         drop_path_rate: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        for key, value, least in (
-            ("num_classes", num_classes, 0),
-            ("num_frames", num_frames, 1),
-            ("crop_size", crop_size, 1),
-        ):
-            if value < least:
-                raise ConfigError(f"{key} must be at least {least}, got {value}")
-        self.num_frames, self.crop_size = num_frames, crop_size
-        self.activation_checkpointing = False
-        dim, dim_out = blocks[0].dim, blocks[-1].dim_out
+        super().__init__(num_classes=num_classes, num_frames=num_frames, crop_size=crop_size, dropout=dropout)
+        dim, dim_out, is_video = blocks[0].dim, blocks[-1].dim_out, num_frames > 1
+        self.position_kinds = kinds_of(position)
         self.patch_embed = CubeEmbedding(dim, THW(*patch.kernel), THW(*patch.stride))
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         thw = self.patch_embed.thw(THW(num_frames, crop_size, crop_size))
-        self.position = _absolute_position(position, thw, dim, class_token)
-        rates = torch.linspace(0, drop_path_rate, len(blocks), device="cpu").tolist()
+        self.position = table(self.position_kinds, thw, dim, class_token=class_token)
+        starts = [i for i, spec in enumerate(blocks) if i == 0 or spec.stride_q.volume > 1]
+        with_peg = peg_blocks(self.position_kinds, starts)
         self.blocks = nn.ModuleList()
-        for spec, rate in zip(blocks, rates, strict=True):
-            relative_to = thw if position == "relative" else None
-            self.blocks.append(_block(spec, pooling, relative_to, rate, temporal=num_frames > 1))
+        for index, (spec, rate) in enumerate(zip(blocks, drop_path_rates(drop_path_rate, len(blocks)), strict=True)):
+            relative_to = thw if "relative" in self.position_kinds else None
+            block = _block(spec, pooling, relative_to, rate, temporal=is_video)
+            if index in with_peg:
+                block.peg = peg(spec.dim_out, temporal=is_video)
+            self.blocks.append(block)
             thw = _coarsen(thw, spec.stride_q)
-        self._stage_ends = {i - 1 for i, spec in enumerate(blocks) if spec.stride_q.volume > 1} | {len(blocks) - 1}
+        self._stage_ends = {start - 1 for start in starts[1:]} | {len(blocks) - 1}
         self.norm = nn.LayerNorm(dim_out, eps=1e-6)
-        self._dropout = dropout
         self.head = self._new_head(num_classes)
         if self.class_token is not None:
             nn.init.trunc_normal_(self.class_token, std=0.02)
-        _init_linear_layers(self)
+        init_linear_layers(self)
 
-    def _new_head(self, num_classes: int) -> nn.Module:
-        self.num_classes = num_classes
-        dim = self.norm.normalized_shape[0]
-        return ClassificationHead(dim, num_classes, self._dropout) if num_classes else nn.Identity()
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Give the net a new, untrained head for so many classes; with 0 of them it is a backbone."""
-        self.head = self._new_head(num_classes)
-        _init_linear_layers(self.head)
-
-    def check_clip(self, clip: Tensor) -> None:
-        """Refuse, with the shape found and the one expected, what the stem cannot tile."""
-        channels = self.patch_embed.proj.in_channels
-        if clip.ndim != 5 or clip.shape[1] != channels:
-            raise ValueError(f"expected clips of shape (B, {channels}, T, H, W), got {tuple(clip.shape)}")
-        if min(self.patch_embed.thw(THW(*clip.shape[2:]))) < 1:
-            size, cube = tuple(clip.shape[2:]), tuple(self.patch_embed.kernel)
-            raise ValueError(f"a clip of (T, H, W) {size} is smaller than one cube of {cube}")
+    @property
+    def embed_dim(self) -> int:
+        return self.norm.normalized_shape[0]
 
     def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
-        """Embedding, final tokens and final grid of each clip, and with `stages` the map of each stage.
-
-        A net for images takes `(B, 3, H, W)` as well.
-        """
-        if self.num_frames == 1 and clip.ndim == 4:
-            clip = clip[:, :, None]
-        self.check_clip(clip)
-        x, thw = self.patch_embed(clip)
+        x, thw = self.patch_embed(self._checked(clip))
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         if self.position is not None:
             x = x + self.position(thw)
         maps = []
         for index, block in enumerate(self.blocks):
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x, thw = checkpoint(block, x, thw, use_reentrant=False)
-            else:
-                x, thw = block(x, thw)
+            x, thw = self._run(block, x, thw)
             if stages and index in self._stage_ends:
                 maps.append(tokens_to_grid(split_class_token(x, thw)[1], thw))
         x = self.norm(x)
         embedding = x.mean(dim=1) if self.class_token is None else x[:, 0]
         return Features(embedding=embedding, tokens=x, thw=thw, stages=tuple(maps))
-
-    def forward(self, clip: Float[Tensor, "batch 3 *size"]) -> Float[Tensor, "batch classes"]:
-        return self.head(self.forward_features(clip).embedding)
-
-
-def _init_linear_layers(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
-
-
-def _absolute_position(kind: PositionKind, thw: THW, dim: int, class_token: bool) -> nn.Module | None:
-    if kind in ("separable", "joint") and not class_token:
-        raise ConfigError(f"a {kind} position embedding has a row for the class token, which this net has not")
-    match kind:
-        case "separable":
-            return SeparablePosition(thw, dim)
-        case "joint":
-            return JointPosition(thw, dim)
-        case "relative" | "none":
-            return None
-        case _:
-            raise ConfigError(f"position must be separable, joint, relative or none, got {kind!r}")
 
 
 def _coarsen(thw: THW, stride: THW) -> THW:
@@ -199,13 +114,14 @@ def _block(
         rel_pos = RelativePosition(
             _coarsen(relative_to, spec.stride_q), _coarsen(relative_to, spec.stride_kv), head_dim, temporal=temporal
         )
-    attention = PoolingAttention(
+    attend = attention(
+        pooling.reduction,
         spec.dim,
         spec.dim_attention,
         spec.num_heads,
         pool_q=pool(spec.kernel_q, spec.stride_q),
-        pool_k=pool(spec.kernel_kv, spec.stride_kv),
-        pool_v=pool(spec.kernel_kv, spec.stride_kv),
+        stride_kv=spec.stride_kv,
+        kernel_kv=spec.kernel_kv,
         rel_pos=rel_pos,
         residual_pooling=pooling.residual,
     )
@@ -214,7 +130,7 @@ def _block(
         kernel = THW(*(s + 1 if s > 1 else 1 for s in spec.stride_q))
         skip = TokenPool("max", head_dim, spec.num_heads, kernel, spec.stride_q)
     return MultiscaleBlock(
-        attention, spec.dim, spec.dim_attention, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate
+        attend, spec.dim, spec.dim_attention, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate
     )
 
 
@@ -228,7 +144,9 @@ def mvit(
     num_heads: int = 1,
     patch: Patch = Patch(),
     pooling: Pooling = Pooling(),
-    position: PositionKind = "separable",
+    kv_reduction: KVReduction | None = None,
+    position: Position = "separable",
+    class_token: bool = True,
     drop_path_rate: float = 0.2,
     dropout: float = 0.5,
 ) -> MViT:
@@ -238,11 +156,16 @@ def mvit(
         depths: blocks in each stage.
         embed_dim: channels of the first stage, doubled by each further one.
         num_heads: heads of the first stage, doubled likewise.
+        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
+        position: one kind of position encoding or several, see `kinds_of`.
+        class_token: classify by a token of its own rather than by the mean of all.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Source: MViT (arXiv:2104.11227) table 3; parameters and FLOPs in tests/models/test_published_tables.py.
     """
+    if kv_reduction:
+        pooling = replace(pooling, kv_reduction=kv_reduction)
     return MViT(
         block_table(depths, embed_dim, num_heads, pooling),
         num_classes=num_classes,
@@ -251,6 +174,7 @@ def mvit(
         patch=patch,
         pooling=pooling,
         position=position,
+        class_token=class_token,
         drop_path_rate=drop_path_rate,
         dropout=dropout,
     )
@@ -301,7 +225,7 @@ def mvit_b_16(
     num_frames: int = 1,
     patch: Patch = Patch((1, 7, 7), (1, 4, 4)),
     pooling: Pooling = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4)),
-    position: PositionKind = "joint",
+    position: Position = "joint",
     drop_path_rate: float = 0.1,
     dropout: float = 0.0,
     **overrides: Any,

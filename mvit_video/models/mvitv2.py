@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from mvit_video.models.architecture import Patch, Pooling, block_table
+from mvit_video.models.architecture import KVReduction, Patch, Pooling, block_table
 from mvit_video.models.mvit import MViT
+from mvit_video.models.position import Position
 
 VIDEO_POOLING = Pooling(q_everywhere=True, residual=True)
 IMAGE_POOLING = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4), q_everywhere=True, residual=True)
@@ -21,6 +23,8 @@ def mvitv2(
     num_heads: int = 1,
     patch: Patch = Patch(),
     pooling: Pooling = VIDEO_POOLING,
+    kv_reduction: KVReduction | None = None,
+    position: Position = "relative",
     expand_in_attention: bool = True,
     class_token: bool = True,
     drop_path_rate: float = 0.2,
@@ -32,6 +36,8 @@ def mvitv2(
         depths: blocks in each stage.
         embed_dim: channels of the first stage, doubled by each further one.
         num_heads: heads of the first stage, doubled likewise.
+        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
+        position: one kind of position encoding or several, see `kinds_of`.
         expand_in_attention: widen in the attention of a stage's first block rather than in the MLP before it.
         class_token: classify by a token of its own rather than by the mean of all.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
@@ -39,6 +45,8 @@ def mvitv2(
 
     Source: MViTv2 (arXiv:2112.01526) section 4; parameters and FLOPs in tests/models/test_published_tables.py.
     """
+    if kv_reduction:
+        pooling = replace(pooling, kv_reduction=kv_reduction)
     return MViT(
         block_table(depths, embed_dim, num_heads, pooling, expand_in_attention=expand_in_attention),
         num_classes=num_classes,
@@ -46,7 +54,7 @@ def mvitv2(
         crop_size=crop_size,
         patch=patch,
         pooling=pooling,
-        position="relative",
+        position=position,
         class_token=class_token,
         drop_path_rate=drop_path_rate,
         dropout=dropout,

@@ -1,7 +1,7 @@
 """Multi-head attention with pooled queries, and with keys and values pooled or reduced.
 
-Letters: B clips, N heads, C = N*D channels, Q pooled query tokens, K pooled key tokens, D head dim, P heights, widths and times
-of keys, W = D or D+P.
+Letters: B clips, N heads, D head dim, C = N*D channels, Q pooled query tokens, K pooled key tokens, P heights, widths
+and times of keys, W = D or D+P.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class DepthwiseConv3d(nn.Conv3d):
     """
 
     def __init__(self, dim: int, kernel: THW, borders: Borders = "zeros") -> None:
-        padding = tuple(k // 2 for k in kernel)
+        padding = (kernel.t // 2, kernel.h // 2, kernel.w // 2)
         super().__init__(dim, dim, kernel, padding=padding, groups=dim, padding_mode=borders)
 
     def forward(self, input: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t h w"]:

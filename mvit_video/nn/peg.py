@@ -31,6 +31,9 @@ class PositionEncodingGenerator(nn.Module):
         if any(size % 2 == 0 for size in kernel):
             raise ValueError(f"kernel must be odd, so that the grid keeps its size, got {tuple(kernel)}")
         self.conv = DepthwiseConv3d(dim, kernel, borders)
+        nn.init.normal_(self.conv.weight, std=(2 / kernel.volume) ** 0.5)  # of the published code
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, tokens: Float[Tensor, "batch tokens dim"], thw: THW) -> Float[Tensor, "batch tokens dim"]:
         class_token, patches = split_class_token(tokens, thw)

@@ -56,7 +56,7 @@ class SpatialReduction(nn.Module):
 
 
 class LinearSpatialReduction(nn.Module):
-    """Average the patch tokens of each frame to a plane of fixed size, so that attention costs linearly in their number.
+    """Average the patch tokens of each frame to a plane of fixed size, so that attention costs linearly.
 
     Args:
         dim: channels of a token.

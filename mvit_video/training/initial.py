@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from mvit_video.models import MViT
+from mvit_video.models import VideoNet
 from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, load_checkpoint
 from mvit_video.types import CheckpointError
 
@@ -42,6 +42,6 @@ def begin_with(net: nn.Module, init_from: InitFrom) -> None:
 
 def note_architecture(net: nn.Module, checkpoint: dict[str, Any]) -> None:
     """Writes the builder's arguments into a checkpoint, so that `create_model` can make the net from it alone."""
-    if isinstance(net, MViT):
+    if isinstance(net, VideoNet):
         with suppress(CheckpointError):  # a net that was changed by hand is kept without them
             checkpoint[ARCHITECTURE_KEY] = describe(net).to_metadata()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, product
 from typing import Any
@@ -12,12 +12,16 @@ import torch
 from torch import nn
 
 from mvit_video.models.architecture import UNIT, BlockSpec, Patch, Pooling, block_table
-from mvit_video.models.mvit import MViT, mvit
+from mvit_video.models.mvit import mvit
 from mvit_video.models.mvitv2 import mvitv2
-from mvit_video.nn import JointPosition, SeparablePosition
+from mvit_video.models.net import VideoNet
+from mvit_video.models.pvt import PVT, Pyramid
+from mvit_video.models.pvt_variants import pvt, pvt_v2
+from mvit_video.nn import LinearSpatialReduction, ReducedAttention
 from mvit_video.types import THW, CheckpointError
 
-_BUILDERS: dict[str, Callable[..., MViT]] = {"mvit": mvit, "mvitv2": mvitv2}
+_BUILDERS: dict[str, Callable[..., VideoNet]] = {"mvit": mvit, "mvitv2": mvitv2, "pvt": pvt, "pvt_v2": pvt_v2}
+_GROUPS = {"patch": Patch, "pooling": Pooling, "pyramid": Pyramid}  # arguments that are several values
 _VERSION = "1"  # of the metadata
 
 
@@ -26,7 +30,7 @@ class Architecture:
     """A builder function and its arguments.
 
     Attributes:
-        builder: `mvit` or `mvitv2`.
+        builder: `mvit`, `mvitv2`, `pvt` or `pvt_v2`.
         notes: arguments that were assumed because tensors do not show them.
     """
 
@@ -34,7 +38,7 @@ class Architecture:
     arguments: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
-    def build(self, **changes: Any) -> MViT:
+    def build(self, **changes: Any) -> VideoNet:
         """A net with random weights."""
         return _BUILDERS[self.builder](**(self.arguments | changes))
 
@@ -50,7 +54,7 @@ class Architecture:
 
     def to_metadata(self) -> dict[str, str]:
         """As texts for a file."""
-        arguments = self.arguments | {key: asdict(self.arguments[key]) for key in ("patch", "pooling")}
+        arguments = {key: asdict(value) if key in _GROUPS else value for key, value in self.arguments.items()}
         return {"version": _VERSION, "builder": self.builder, "arguments": json.dumps(arguments)}
 
     @classmethod
@@ -65,8 +69,8 @@ class Architecture:
                 raise ValueError(f"version {metadata['version']}, expected {_VERSION}")
             arguments = json.loads(metadata["arguments"], object_hook=_tuples)
             arguments["depths"] = tuple(arguments["depths"])
-            arguments["patch"] = Patch(**arguments["patch"])
-            arguments["pooling"] = Pooling(**arguments["pooling"])
+            for key in _GROUPS.keys() & arguments.keys():
+                arguments[key] = _GROUPS[key](**arguments[key])
             if metadata["builder"] not in _BUILDERS:
                 raise ValueError(f"there is no builder {metadata['builder']!r}")
         except (KeyError, TypeError, ValueError) as error:
@@ -75,57 +79,110 @@ class Architecture:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return {key: _tuple(value) for key, value in values.items()}
 
 
-def describe(net: MViT) -> Architecture:
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def describe(net: VideoNet) -> Architecture:
     """The builder and arguments that make a net of this kind.
 
     Raises:
         CheckpointError: no arguments do, because the net was changed after it was built.
     """
+    architecture = _describe_pvt(net) if isinstance(net, PVT) else _describe_mvit(net)
+    shapes = {key: value.shape for key, value in net.state_dict().items()}
+    difference = architecture.first_difference(shapes) if architecture else "its pools follow no rule"
+    if architecture is None or difference:
+        raise CheckpointError(f"the model is none that a builder makes: {difference}; save model.state_dict() instead")
+    return architecture
+
+
+def _input_and_head(net: VideoNet) -> dict[str, Any]:
+    blocks: list[Any] = list(net.blocks)
+    return {
+        "num_classes": net.num_classes,
+        "num_frames": net.num_frames,
+        "crop_size": net.crop_size,
+        "drop_path_rate": blocks[-1].drop_path.rate,
+        "dropout": getattr(getattr(net.head, "dropout", None), "p", 0.0),
+    }
+
+
+def joined(kinds: Sequence[str]) -> str | tuple[str, ...]:
+    """Kinds of position encoding as a builder takes them."""
+    return tuple(kinds) if len(kinds) > 1 else kinds[0] if kinds else "none"
+
+
+def _describe_pvt(net: PVT) -> Architecture:
+    arguments = _input_and_head(net) | {
+        "depths": net.depths,
+        "pyramid": net.pyramid,
+        "patch": net.patch,
+        "position": joined(net.position_kinds),
+    }
+    if net.convolutional:
+        return Architecture("pvt_v2", arguments)
+    return Architecture("pvt", arguments | {"class_token": any("class_token" in key for key in net.state_dict())})
+
+
+def _describe_mvit(net: Any) -> Architecture | None:
     blocks: list[Any] = list(net.blocks)
     attentions = [block.attn for block in blocks]
     heads = [attention.num_heads for attention in attentions]
     depths = tuple(len(list(run)) for _, run in groupby(heads))
-    embed_dim = net.patch_embed.proj.out_channels
-    seen = [(*_pool(attention.pool_q), *_pool(attention.pool_k)) for attention in attentions]
+    seen = [(*_pool(attention.pool_q), *_reduction_of(attention)) for attention in attentions]
     start = depths[0] if len(depths) > 1 else None
+    is_reduced = isinstance(attentions[0], ReducedAttention)
+    modes = [_mode(next(pools, None)) for pools in (_pools(attentions, "qk"), _pools(attentions, "k"))]
     pooling = matching_pooling(
         depths,
         lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else UNIT),
         seen,
-        kernels={kernel for block in seen for kernel in (block[0], block[2]) if kernel},
+        kernels={kernel for block in seen for kernel in (block[0], None if is_reduced else block[2]) if kernel},
         strides_q=[seen[start][1] if start else THW(1, 2, 2)],
         strides_kv=[seen[0][3] if seen[0][2] else None],
-        mode=_mode(next((p for a in attentions for p in (a.pool_q, a.pool_k) if p is not None), None)),
+        mode=modes[0],
         residual=attentions[0].residual_pooling,
+        kv_reduction=_kind(attentions) if is_reduced else modes[1] if modes[1] != modes[0] else None,
     )
-    is_v2 = attentions[0].rel_pos is not None
-    arguments: dict[str, Any] = {
-        "num_classes": net.num_classes,
-        "num_frames": net.num_frames,
-        "crop_size": net.crop_size,
+    if pooling is None:
+        return None
+    arguments = _input_and_head(net) | {
         "depths": depths,
-        "embed_dim": embed_dim,
+        "embed_dim": net.patch_embed.proj.out_channels,
         "num_heads": heads[0],
         "patch": Patch(net.patch_embed.kernel, net.patch_embed.stride),
         "pooling": pooling,
-        "drop_path_rate": blocks[-1].drop_path.rate,
-        "dropout": getattr(getattr(net.head, "dropout", None), "p", 0.0),
+        "position": joined(net.position_kinds),
+        "class_token": net.class_token is not None,
     }
-    if is_v2:
-        arguments["expand_in_attention"] = len(depths) == 1 or any(block.widens_in_attention for block in blocks)
-        arguments["class_token"] = net.class_token is not None
-    else:
-        kinds = {SeparablePosition: "separable", JointPosition: "joint"}
-        arguments["position"] = kinds.get(type(net.position), "none")
-    architecture = Architecture("mvitv2" if is_v2 else "mvit", arguments)
-    shapes = {key: value.shape for key, value in net.state_dict().items()}
-    difference = architecture.first_difference(shapes) if pooling else "its pools follow no rule"
-    if difference:
-        raise CheckpointError(f"the model is none that a builder makes: {difference}; save model.state_dict() instead")
-    return architecture
+    widens_in_attention = any(block.widens_in_attention for block in blocks)
+    if not widens_in_attention and "relative" not in net.position_kinds:
+        return Architecture("mvit", arguments)
+    return Architecture("mvitv2", arguments | {"expand_in_attention": len(depths) == 1 or widens_in_attention})
+
+
+def _pools(attentions: Sequence[Any], letters: str) -> Iterator[nn.Module]:
+    """Pools of the queries, the keys or both, block by block."""
+    for attention, letter in product(attentions, letters):
+        if (pool := getattr(attention, f"pool_{letter}", None)) is not None:
+            yield pool
+
+
+def _kind(attentions: Sequence[ReducedAttention]) -> str:
+    is_linear = any(isinstance(attention.reduction, LinearSpatialReduction) for attention in attentions)
+    return "linear_sra" if is_linear else "sra"
+
+
+def _reduction_of(attention: Any) -> tuple[THW | None, THW]:
+    """Kernel and stride by which keys and values become fewer."""
+    if isinstance(attention, ReducedAttention):
+        stride = getattr(attention.reduction, "stride", UNIT)
+        return (stride if stride != UNIT else None), stride
+    return _pool(attention.pool_k)
 
 
 def _pool(pool: nn.Module | None) -> tuple[THW | None, THW]:

@@ -7,8 +7,10 @@ import re
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from mvit_video.models.checkpoints.layouts import is_kernel
+from mvit_video.nn import JointPosition, SeparablePosition
 from mvit_video.types import THW
 
 INFLATIONS = ("centre", "average")
@@ -20,10 +22,10 @@ def square(num_cells: int) -> int | None:
     return side if side * side == num_cells else None
 
 
-def resize_plane(table: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """A table `(1, side * side, C)` over space for another grid, bicubically as SlowFast does."""
+def resize_plane(table: Tensor, side: int, size: tuple[int, int], mode: str) -> Tensor:
+    """A table `(1, side * side, C)` over space for another grid, bicubically as SlowFast does or bilinearly as PVT."""
     plane = table.mT.unflatten(-1, (side, side))
-    return F.interpolate(plane, size, mode="bicubic", align_corners=False).flatten(2).mT
+    return F.interpolate(plane, size, mode=mode, align_corners=False).flatten(2).mT
 
 
 def resize_line(table: Tensor, num_rows: int) -> Tensor:
@@ -35,10 +37,11 @@ def resize_line(table: Tensor, num_rows: int) -> Tensor:
 
 
 def resize_joint(table: Tensor, found: THW, thw: THW) -> Tensor:
-    """A table `(1, 1 + T*H*W, C)` for another grid, trilinearly; the class token's row stays."""
-    volume = table[:, 1:].mT.unflatten(-1, found)
+    """A table `(1, T*H*W, C)` for another grid, trilinearly; rows before the cells, the class token's, stay."""
+    class_token, cells = table.tensor_split([table.shape[1] - found.volume], dim=1)
+    volume = cells.mT.unflatten(-1, found)
     cells = F.interpolate(volume, thw, mode="trilinear", align_corners=False).flatten(2).mT
-    return torch.cat([table[:, :1], cells], dim=1)
+    return torch.cat([class_token, cells], dim=1)
 
 
 def grid_of_joint(num_cells: int, thw: THW) -> THW | None:
@@ -59,34 +62,34 @@ def inflate_kernel(kernel: Tensor, length: int, inflation: str) -> Tensor:
     return F.pad(kernel, (0, 0, 0, 0, before, length - 1 - before))
 
 
-def fit(key: str, tensor: Tensor, shape: tuple[int, ...], thw: THW | None, inflation: str) -> tuple[Tensor, str] | None:
+def fit(
+    key: str, tensor: Tensor, shape: tuple[int, ...], tables: nn.Module | None, inflation: str
+) -> tuple[Tensor, str] | None:
     """The tensor in another shape and how it got there; None where there is no way.
 
     Args:
         key: its name in this project.
         shape: wanted.
-        thw: grid of the model's absolute position tables, None when it has none.
+        tables: the model's absolute positions that the tensor belongs to, None for none.
     """
     found = tuple(tensor.shape)
-    if _is_pixel_kernel(key) and len(found) == 5 and (*found[:2], 1, *found[3:]) == (*shape[:2], 1, *shape[3:]):
+    if is_kernel(key) and len(found) == 5 and (*found[:2], 1, *found[3:]) == (*shape[:2], 1, *shape[3:]):
         if found[2] != 1:
             return None
+        if key.endswith(".reduction.conv.weight"):  # joins all frames of a cube: none of them is the middle one
+            inflation = "average"
         how = "on the middle frame" if inflation == "centre" else "an equal part on each frame"
         return inflate_kernel(tensor, shape[2], inflation), f"inflated, {how}"
     if len(found) != len(shape) or found[-1] != shape[-1] or min(found) < 1:
         return None
     computed = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    if re.fullmatch(r"blocks\.\d+\.attn\.rel_pos\.[hwt]", key) or key == "position.temporal":
+    if re.fullmatch(r"blocks\.\d+\.attn\.rel_pos\.[hwt]", key) or key.endswith("position.temporal"):
         return resize_line(computed, shape[-2]), "linear"
-    if thw and key == "position.spatial" and (side := square(found[1])):
-        return resize_plane(computed, side, (thw.h, thw.w)), "bicubic"
-    if thw and key == "position.table" and (grid := grid_of_joint(found[1] - 1, thw)):
-        return resize_joint(computed, grid, thw), "trilinear"
+    if isinstance(tables, SeparablePosition) and key.endswith(".spatial") and (side := square(found[1])):
+        return resize_plane(computed, side, tables.thw[1:], tables.resize), tables.resize
+    if isinstance(tables, JointPosition) and (grid := grid_of_joint(found[1] - tables.num_class_tokens, tables.thw)):
+        return resize_joint(computed, grid, tables.thw), "trilinear"
     return None
-
-
-def _is_pixel_kernel(key: str) -> bool:
-    return key == "patch_embed.proj.weight" or key.endswith(".pool.weight")
 
 
 def convert_positions(tensors: dict[str, Tensor], wanted: set[str]) -> str | None:
@@ -100,18 +103,22 @@ def convert_positions(tensors: dict[str, Tensor], wanted: set[str]) -> str | Non
 
     Returns: what was done, if anything was.
     """
-    separable = ("position.spatial", "position.temporal", "position.class_token")
-    if "position.table" in wanted and "position.table" not in tensors and all(key in tensors for key in separable):
-        spatial, temporal, class_token = (tensors.pop(key) for key in separable)
-        cells = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
-        tensors["position.table"] = torch.cat([class_token, cells], dim=1)
-        return "separable positions added up to a joint table"
-    table = tensors.get("position.table")
-    if table is not None and wanted.issuperset(separable) and square(table.shape[1] - 1):
-        if tensors.get("patch_embed.proj.weight", table).shape[2] != 1:  # a clip's table is no sum of two
-            return None
-        del tensors["position.table"]
-        tensors["position.class_token"], tensors["position.spatial"] = table[:, :1], table[:, 1:]
-        tensors["position.temporal"] = torch.zeros_like(table[:, :1])
-        return "joint positions of images became a spatial table; the temporal one is zero"
-    return None
+    stem = tensors.get("patch_embed.proj.weight")
+    is_image = stem is None or stem.shape[2] == 1  # a clip's table is no sum of two
+    note = None
+    for key in [key for key in (*wanted, *tensors) if key.endswith("position.spatial")]:
+        prefix = key.removesuffix("spatial")
+        spatial, temporal, token, joint = (prefix + part for part in ("spatial", "temporal", "class_token", "table"))
+        if joint in wanted and joint not in tensors and spatial in tensors and temporal in tensors:
+            cells = (tensors.pop(temporal)[:, :, None] + tensors.pop(spatial)[:, None]).flatten(1, 2)
+            tensors[joint] = torch.cat([tensors.pop(token), cells], dim=1) if token in tensors else cells
+            note = "separable positions added up to a joint table"
+        table = tensors.get(joint)
+        num_class_tokens = int(token in wanted)
+        if table is not None and spatial in wanted and is_image and square(table.shape[1] - num_class_tokens):
+            del tensors[joint]
+            rows = table.tensor_split([num_class_tokens], dim=1)
+            tensors |= {spatial: rows[1], temporal: torch.zeros_like(table[:, :1])}
+            tensors |= {token: rows[0]} if num_class_tokens else {}
+            note = "joint positions of images became a spatial table; the temporal one is zero"
+    return note

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +12,10 @@ from mvit_video.models.architecture import UNIT, Patch, Pooling
 from mvit_video.models.checkpoints.architecture import Architecture, matching_pooling
 from mvit_video.models.checkpoints.fitting import square
 from mvit_video.models.checkpoints.layouts import Translation
-from mvit_video.types import THW, CheckpointError
+from mvit_video.models.checkpoints.pyramids import PUBLISHED_CROP, infer_pyramid, is_pyramid, position_found
+from mvit_video.types import THW, CheckpointError, ConfigError
+
+PUBLISHED_HEAD_DIM = 64  # of nets that pool nothing
 
 
 class _Unknown(Exception):
@@ -60,7 +63,10 @@ def infer(
         CheckpointError: something is not told, or nothing with published strides has tensors of these shapes.
     """
     try:
-        architecture = _inferred(tensors, num_frames, crop_size)
+        if is_pyramid(tensors):
+            architecture = _inferred_pyramid(tensors, num_frames, crop_size)
+        else:
+            architecture = _inferred(tensors, num_frames, crop_size)
         shapes = {key: tensor.shape for key, tensor in tensors.items()}
         if difference := architecture.first_difference(shapes):
             raise _Unknown(f"as {architecture.builder} of depths {architecture.arguments['depths']}, {difference}")
@@ -69,6 +75,15 @@ def infer(
             f"{name}: the architecture cannot be inferred: {error}; name the model: create_model(name, checkpoint=...)"
         ) from error
     return architecture
+
+
+def _inferred_pyramid(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: int | None) -> Architecture:
+    try:
+        return infer_pyramid(tensors, num_frames, crop_size)
+    except KeyError as error:
+        raise _Unknown(f"there is no {error.args[0]}") from error
+    except ConfigError as error:
+        raise _Unknown(f"{error}") from error
 
 
 def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: int | None) -> Architecture:
@@ -83,28 +98,33 @@ def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: 
     is_v2 = "blocks.0.attn.rel_pos.h" in tensors
     # published cubes are twice as large as their stride, less one, or tile the clip
     patch = Patch(THW(*kernel), THW(*(k if k % 2 == 0 else (k + 1) // 2 for k in kernel)))
-    frames, crop, position = _input(tensors, patch, num_frames, crop_size)
+    is_plain = len(depths) == 1 and "blocks.0.peg.conv.weight" in tensors
+    if is_plain:
+        num_frames, crop_size = num_frames or 1, crop_size or PUBLISHED_CROP
+    frames, crop = _input(tensors, patch, num_frames, crop_size)
     head = tensors.get("head.projection.weight")
     pools = [tensor for key, tensor in tensors.items() if key.endswith(".pool.weight") and tensor.ndim == 5]
-    if not pools:
+    if pools:
+        pooling, notes = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
+    elif is_plain:
+        pooling, notes = Pooling(kernel=None, stride_kv=None), ["heads leave no trace; taken as published"]
+    else:
         raise _Unknown("there are no pooling weights, and max or average pooling leaves no trace")
-    pooling, notes = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
     arguments: dict[str, Any] = {
         "num_classes": 0 if head is None else head.shape[0],
         "num_frames": frames,
         "crop_size": crop,
         "depths": depths,
         "embed_dim": widths[0],
-        "num_heads": max(widths[0] // pools[0].shape[0], 1),
+        "num_heads": max(widths[0] // (pools[0].shape[0] if pools else PUBLISHED_HEAD_DIM), 1),
         "patch": patch,
         "pooling": pooling,
+        "position": position_found(tensors, list(accumulate(depths, initial=0))[:-1]),
+        "class_token": "class_token" in tensors,
     }
     if is_v2:
         wider = [_shape(tensors, f"blocks.{i}.norm1.weight", 1)[0] != widths[i] for i in range(num_blocks)]
         arguments["expand_in_attention"] = len(depths) == 1 or any(wider)
-        arguments["class_token"] = "class_token" in tensors
-    else:
-        arguments["position"] = position
     if frames == 1:
         arguments["dropout"] = 0.0
     return Architecture("mvitv2" if is_v2 else "mvit", arguments, notes)
@@ -145,31 +165,31 @@ def _inferred_pooling(
 
 def _input(
     tensors: Mapping[str, Tensor], patch: Patch, num_frames: int | None, crop_size: int | None
-) -> tuple[int, int, str]:
-    """Frames, crop size and kind of absolute positions."""
+) -> tuple[int, int]:
+    """Frames and crop size."""
     if "blocks.0.attn.rel_pos.h" in tensors:
         rows_h = _shape(tensors, "blocks.0.attn.rel_pos.h", 2)[0]
         time = tensors.get("blocks.0.attn.rel_pos.t")
         rows_t = 1 if time is None else time.shape[0]
-        return (rows_t + 1) // 2 * patch.stride[0], (rows_h + 1) // 2 * patch.stride[1], "relative"
+        return (rows_t + 1) // 2 * patch.stride[0], (rows_h + 1) // 2 * patch.stride[1]
     if "position.spatial" in tensors and "position.temporal" in tensors:
         side = square(_shape(tensors, "position.spatial", 3)[1])
         if side is None:
             raise _Unknown(f"position.spatial of {tensors['position.spatial'].shape[1]} rows is no square")
-        return _shape(tensors, "position.temporal", 3)[1] * patch.stride[0], side * patch.stride[1], "separable"
+        return _shape(tensors, "position.temporal", 3)[1] * patch.stride[0], side * patch.stride[1]
     if "position.table" in tensors:
-        cells = _shape(tensors, "position.table", 3)[1] - 1
+        cells = _shape(tensors, "position.table", 3)[1] - ("class_token" in tensors)
         if num_frames is None and crop_size is None and patch.kernel[0] == 1 and (side := square(cells)):
-            return 1, side * patch.stride[1], "joint"
+            return 1, side * patch.stride[1]
         crop = crop_size or 224
         if num_frames and (side := square(cells * patch.stride[0] // num_frames)):
-            return num_frames, side * patch.stride[1], "joint"
+            return num_frames, side * patch.stride[1]
         if cells % (crop // patch.stride[1]) ** 2 == 0:
-            return cells // (crop // patch.stride[1]) ** 2 * patch.stride[0], crop, "joint"
+            return cells // (crop // patch.stride[1]) ** 2 * patch.stride[0], crop
         raise _Unknown(f"a joint position table of {cells} cells fits no clip of {crop} pixels; give crop_size")
     if num_frames is None or crop_size is None:
         raise _Unknown("without position tables num_frames and crop_size are not told; give both")
-    return num_frames, crop_size, "none"
+    return num_frames, crop_size
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:

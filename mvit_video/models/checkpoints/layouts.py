@@ -1,7 +1,8 @@
 """State-dict layouts: what this project's tensors are called in the code bases that published MViT weights.
 
-A layout is a table of two columns, our names and theirs, read in both directions. `{n}` stands for a block, `{x}` for
-q, k or v, `{a}` for an axis, `{i}` for 1 or 2, `{p}` for weight or bias.
+A layout is a table of two columns, our names and theirs, read in both directions. `{n}` stands for a block, `{s}.{j}`
+for a stage and a block of it, `{x}` for q, k or v, `{a}` for an axis, `{i}` for 1 or 2, `{p}` for weight or bias, `{e}`
+and `{l}` for layers of a patch embedding and of a reduction.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import torch
 from torch import Tensor
 
 from mvit_video.models.checkpoints.files import StoredState
+from mvit_video.models.checkpoints.stages import STAGED, Rules, flat
 from mvit_video.types import CheckpointError
 
-Rules = tuple[tuple[str, str], ...]
 FOREIGN_FORMATS = ("slowfast", "pytorchvideo", "torchvision")
 
-_PLACEHOLDERS = {"n": r"\d+", "x": "[qkv]", "a": "[hwt]", "i": "[12]", "p": "weight|bias"}
+_PLACEHOLDERS = {
+    "n": r"\d+", "s": r"\d+", "j": r"\d+", "x": "[qkv]", "a": "[hwt]", "i": "[12]", "p": "weight|bias",
+    "e": "proj|norm", "l": "conv|norm",
+}  # fmt: skip
 
 _SHARED: Rules = tuple(
     (name, name)
@@ -39,7 +43,7 @@ _OURS: Rules = (
         (name, name)
         for name in (
             "class_token",
-            "patch_embed.proj.{p}",
+            "patch_embed.{e}.{p}",
             "position.spatial",
             "position.temporal",
             "position.class_token",
@@ -47,6 +51,18 @@ _OURS: Rules = (
             "blocks.{n}.attn.pool_{x}.pool.weight",
             "blocks.{n}.attn.pool_{x}.norm.{p}",
             "blocks.{n}.attn.rel_pos.{a}",
+            "blocks.{n}.attn.q.{p}",
+            "blocks.{n}.attn.kv.{p}",
+            "blocks.{n}.attn.reduction.{l}.{p}",
+            "blocks.{n}.mlp.conv.{p}",
+            "blocks.{n}.peg.conv.{p}",
+            "blocks.{n}.stage_norm.{p}",
+            "blocks.{n}.entry.class_token",
+            "blocks.{n}.entry.patch_embed.{e}.{p}",
+            "blocks.{n}.entry.position.spatial",
+            "blocks.{n}.entry.position.temporal",
+            "blocks.{n}.entry.position.class_token",
+            "blocks.{n}.entry.position.table",
             "head.projection.{p}",
         )
     ),
@@ -115,8 +131,15 @@ _READ: dict[str, Rules] = {
     "slowfast": _SLOWFAST + _SEPARATE_QKV,
     "pytorchvideo": _PYTORCHVIDEO + _POOL_ALIASES,
     "torchvision": _TORCHVISION,
+    **STAGED,
 }
-_STEMS = ("patch_embed.proj.weight", "patch_embed.patch_model.weight", "conv_proj.weight")
+_STEMS = (
+    "patch_embed.proj.weight",
+    "patch_embed.patch_model.weight",
+    "conv_proj.weight",
+    "patch_embed1.proj.weight",
+    "patch_embeds.0.proj.weight",
+)
 _PREFIXES = ("", "net.", "model.", "module.")  # which of several nets in a file is meant
 
 
@@ -162,6 +185,7 @@ def _renamed(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
 def _prefix(state: StoredState) -> str:
     """What a wrapper of the net left before the names of its tensors."""
     found = {key.removesuffix(stem) for key in state.tensors for stem in _STEMS if key.endswith(stem)}
+    found = {prefix for prefix in found if not prefix.endswith(".entry.")}
     if not found:
         raise _unknown(state)
     known = [prefix for prefix in _PREFIXES if prefix in found]
@@ -173,7 +197,7 @@ def _prefix(state: StoredState) -> str:
 def _unknown(state: StoredState) -> CheckpointError:
     first = next(iter(state.tensors))
     return CheckpointError(
-        f"{state.name}: not an MViT in a layout known here ({', '.join(_READ)}): {len(state.tensors)} tensors, "
+        f"{state.name}: not a model in a layout known here ({', '.join(_READ)}): {len(state.tensors)} tensors, "
         f"the first is {first}"
     )
 
@@ -197,6 +221,8 @@ def translate(state: StoredState) -> Translation:
     layout = max(known, key=lambda name: len(known[name]))
     if 2 * len(known[layout]) < len(inside):
         raise _unknown(state)
+    if layout in STAGED:
+        known[layout] = flat(known[layout])
     translation = Translation(
         state.name,
         "lightning" if state.is_lightning and layout == "mvit_video" else layout,
@@ -215,7 +241,8 @@ def translate(state: StoredState) -> Translation:
     num_duplicates = len(known[layout]) - len(translation.tensors)
     if num_duplicates:
         translation.notes.append(f"{num_duplicates} tensors are stored twice, with the same values")
-    _join_qkv(translation)
+    if layout not in ("mvit_video", *STAGED):
+        _join_qkv(translation)
     return translation
 
 
@@ -227,13 +254,17 @@ def _with_our_axes(key: str, tensor: Tensor, translation: Translation) -> Tensor
     """Adds the axes that a layout leaves out: batch of tables, time of kernels for images."""
     if key == "class_token" or key.startswith("position."):
         return tensor.reshape((1,) * (3 - tensor.ndim) + tensor.shape) if tensor.ndim < 3 else tensor
-    is_kernel = key == "patch_embed.proj.weight" or key.endswith(".pool.weight")
-    if is_kernel and tensor.ndim == 4:
+    if is_kernel(key) and tensor.ndim == 4:
         note = "kernels without a time axis got one of length 1"
         if note not in translation.notes:
             translation.notes.append(note)
         return tensor.unsqueeze(2)
     return tensor
+
+
+def is_kernel(key: str) -> bool:
+    """Whether our name is that of a convolution's kernel, whose last axes are time, height and width."""
+    return key.endswith(("patch_embed.proj.weight", ".pool.weight", ".conv.weight"))
 
 
 def _join_qkv(translation: Translation) -> None:

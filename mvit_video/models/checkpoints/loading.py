@@ -35,7 +35,7 @@ class LoadReport:
 
     Attributes:
         source: the file, or what stands for it.
-        format: slowfast, pytorchvideo, torchvision, lightning or mvit_video.
+        format: slowfast, pytorchvideo, torchvision, pvt, timm, twins, lightning or mvit_video.
         loaded: names of the model's tensors that the checkpoint filled.
         missing: names of the model's tensors that the checkpoint does not have; they keep their values.
         unexpected: names in the checkpoint that the model has no place for.
@@ -93,7 +93,7 @@ def load_checkpoint(
     inflate: str = "centre",
     new_head: bool = False,
 ) -> LoadReport:
-    """Fill a model with the weights of a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
+    """Fill a model with the weights of a checkpoint of any layout known here: see docs/checkpoints.md.
 
     Positions of another size are resized, and kernels of images are inflated for clips; the report lists each. A
     refused load leaves the model as it was.
@@ -134,7 +134,7 @@ def fill(
         report.notes.append(note)
     kept = _keep_head(tensors, own, report) if new_head else set()
     values = {}
-    thw = getattr(getattr(model, "position", None), "thw", None)
+    modules = dict(model.named_modules())
     for key, tensor in tensors.items():
         if key not in own:
             report.unexpected.append(checkpoint.names.get(key, key))
@@ -144,7 +144,7 @@ def fill(
             report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, f"{tensor.dtype}"))
         elif tensor.shape == expected:
             values[key] = tensor
-        elif fitted := fit(key, tensor, expected, thw, inflate):
+        elif fitted := fit(key, tensor, expected, modules.get(key.rpartition(".")[0]), inflate):
             values[key], how = fitted
             report.resized.append(ShapeChange(key, tuple(tensor.shape), expected, how))
         else:

@@ -11,11 +11,12 @@ from torch import Tensor
 from mvit_video.models.checkpoints.architecture import Architecture, describe
 from mvit_video.models.checkpoints.files import write_whole
 from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
-from mvit_video.models.mvit import MViT
+from mvit_video.models.net import VideoNet
+from mvit_video.models.position import kinds_of
 from mvit_video.types import THW, CheckpointError, ConfigError
 
 
-def save_checkpoint(model: MViT, path: str | PathLike[str]) -> None:
+def save_checkpoint(model: VideoNet, path: str | PathLike[str]) -> None:
     """Write weights and the builder's arguments to a safetensors file, from which `create_model` makes the model again.
 
     Raises:
@@ -26,12 +27,13 @@ def save_checkpoint(model: MViT, path: str | PathLike[str]) -> None:
     write_whole(path, lambda place: save_file(tensors, place, metadata))
 
 
-def export_checkpoint(model: MViT, path: str | PathLike[str], format: str) -> None:
+def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -> None:
     """Write weights to a file that another code base loads strictly into its net of the same numbers.
 
     A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
-    torchvision is the state dict. What the other code base does not have is refused: MViTv2 in pytorchvideo; in
-    torchvision joint positions, nets without class token or head, and pooling by maximum or average.
+    torchvision is the state dict. What the other code base does not have is refused: PVT, PEGs, and
+    spatial reduction of keys and values in all; MViTv2 in pytorchvideo; in torchvision joint positions, nets without
+    class token or head, and pooling by maximum or average.
 
     Raises:
         ConfigError: there is no such format.
@@ -44,7 +46,7 @@ def export_checkpoint(model: MViT, path: str | PathLike[str], format: str) -> No
     write_whole(path, lambda place: torch.save(content, place))
 
 
-def export_state(model: MViT, format: str) -> dict[str, Tensor]:
+def export_state(model: VideoNet, format: str) -> dict[str, Tensor]:
     """The state dict that `export_checkpoint` writes."""
     if format not in FOREIGN_FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FOREIGN_FORMATS)}, got {format!r}")
@@ -60,29 +62,41 @@ def export_state(model: MViT, format: str) -> dict[str, Tensor]:
     return to_layout(state, format, is_image=arguments["num_frames"] == 1)
 
 
-def _state(model: MViT) -> dict[str, Tensor]:
+def _state(model: VideoNet) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
 
 
 def _lack(architecture: Architecture, format: str) -> str | None:
     """What the other code base does not have of an architecture."""
     arguments = architecture.arguments
+    if architecture.builder.startswith("pvt"):
+        return "no PVT"
+    is_v2, pooling = architecture.builder == "mvitv2", arguments["pooling"]
+    kinds = kinds_of(arguments.get("position", "relative"))
+    if pooling.reduction != pooling.mode:
+        return f"no reduction of keys and values by {pooling.reduction} beside pooling of queries by {pooling.mode}"
+    if any(kind.startswith("peg") for kind in kinds):
+        return "no PEG"
+    if format == "slowfast":
+        return "no nets without a head" if arguments["num_classes"] == 0 else None
+    if not arguments.get("class_token", True) and not is_v2:
+        return "no nets without a class token"
     if format == "pytorchvideo":
-        return "no MViTv2" if architecture.builder == "mvitv2" else None
+        return "no MViTv2" if is_v2 else None
     if arguments["num_classes"] == 0:
         return "no nets without a head"
-    if format == "slowfast":
-        return None
-    if arguments.get("position") == "joint":
+    if is_v2 and kinds != ("relative",):
+        return "no MViTv2 with other positions than relative ones"
+    if "joint" in kinds:
         return "no joint positions"
     if not arguments.get("class_token", True):
         return "no nets without a class token"
-    if arguments["pooling"].mode != "conv":
-        return f"no {arguments['pooling'].mode} pooling"
+    if pooling.mode != "conv":
+        return f"no {pooling.mode} pooling"
     return None
 
 
-def _zero_positions(model: MViT) -> dict[str, Tensor]:
+def _zero_positions(model: VideoNet) -> dict[str, Tensor]:
     """Tables that change nothing, for code bases whose MViT always has some."""
     thw = model.patch_embed.thw(THW(model.num_frames, model.crop_size, model.crop_size))
     like = model.patch_embed.proj.bias

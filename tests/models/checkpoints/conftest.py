@@ -88,8 +88,7 @@ def peer_in_torchvision() -> Make:
     """torchvision's net of the same numbers, with weights of its own."""
 
     def make(net: MViT) -> nn.Module:
-        arguments = describe(net).arguments
-        is_v2 = "class_token" in arguments
+        arguments, is_v2 = describe(net).arguments, describe(net).builder == "mvitv2"
         expand = arguments.get("expand_in_attention", False)
         table = block_table(
             arguments["depths"], arguments["embed_dim"], 1, arguments["pooling"], expand_in_attention=expand

@@ -76,7 +76,7 @@ def test_strict_refuses_and_leaves_the_model_as_it_was(
 def test_another_architecture_is_named_as_such(make_v1: Make, make_v2: Make) -> None:
     with pytest.raises(mv.CheckpointError, match=r"does not fit the model of .* create_model\(checkpoint=...\)"):
         mv.load_checkpoint(make_v1(), make_v2().state_dict())
-    with pytest.raises(mv.CheckpointError, match=r"not an MViT in a layout known here .* the first is conv1\.weight"):
+    with pytest.raises(mv.CheckpointError, match=r"not a model in a layout known here .* the first is conv1\.weight"):
         mv.load_checkpoint(make_v1(), {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)})
 
 

@@ -1,0 +1,84 @@
+"""CPVT: Conditional Positional Encodings for Vision Transformers (arXiv:2102.10882), the variants.
+
+Plain vision transformers, which are an MViT of one stage that pools nothing, with PEGs in place of a table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mvit_video.models.architecture import Patch, Pooling
+from mvit_video.models.mvit import MViT, mvit
+from mvit_video.models.position import Position
+
+
+def cpvt(
+    *,
+    num_classes: int = 1000,
+    num_frames: int = 1,
+    depths: tuple[int, ...] = (12,),
+    embed_dim: int = 192,
+    num_heads: int = 3,
+    patch: Patch = Patch((1, 16, 16), (1, 16, 16)),
+    pooling: Pooling = Pooling(kernel=None, stride_kv=None),
+    position: Position = "peg",
+    drop_path_rate: float = 0.1,
+    dropout: float = 0.0,
+    **overrides: Any,
+) -> MViT:
+    """Any CPVT; as it stands, CPVT-Ti for images. The named builders below differ only in numbers.
+
+    Args:
+        position: one kind of position encoding or several, see `kinds_of`.
+        **overrides: other arguments of `mvit`.
+
+    Source: CPVT (arXiv:2102.10882) table 2; parameters in tests/models/test_pvt_tables.py.
+    """
+    return mvit(
+        num_classes=num_classes,
+        num_frames=num_frames,
+        depths=depths,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        patch=patch,
+        pooling=pooling,
+        position=position,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+        **overrides,
+    )
+
+
+def cpvt_ti(**overrides: Any) -> MViT:
+    """CPVT-Ti: ImageNet-1K 72.4 top1 (published)."""
+    return cpvt(**overrides)
+
+
+def cpvt_ti_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
+    """CPVT-Ti with five PEGs: ImageNet-1K 73.4 top1 (published)."""
+    return cpvt(position=position, **overrides)
+
+
+def cpvt_ti_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
+    """CPVT-Ti with five PEGs and without class token: ImageNet-1K 74.9 top1 (published)."""
+    return cpvt_ti_plus(class_token=class_token, **overrides)
+
+
+def cpvt_s(*, embed_dim: int = 384, num_heads: int = 6, **overrides: Any) -> MViT:
+    """CPVT-S: ImageNet-1K 79.9 top1 (published)."""
+    return cpvt(embed_dim=embed_dim, num_heads=num_heads, **overrides)
+
+
+def cpvt_s_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
+    """CPVT-S with five PEGs: ImageNet-1K 80.5 top1 (published)."""
+    return cpvt_s(position=position, **overrides)
+
+
+def cpvt_s_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
+    """CPVT-S with five PEGs and without class token: ImageNet-1K 81.5 top1 (published)."""
+    return cpvt_s_plus(class_token=class_token, **overrides)
+
+
+def cpvt_b(*, embed_dim: int = 768, num_heads: int = 12, **overrides: Any) -> MViT:
+    """CPVT-B: ImageNet-1K 81.9 top1 (published)."""
+    return cpvt(embed_dim=embed_dim, num_heads=num_heads, **overrides)

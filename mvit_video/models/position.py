@@ -1,0 +1,65 @@
+"""Position encodings by name: tables added to tokens, relative ones in attention, convolutions between blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, TypeAlias, get_args
+
+from mvit_video.nn import JointPosition, PositionEncodingGenerator, SeparablePosition
+from mvit_video.nn.position import Resize
+from mvit_video.types import THW, ConfigError
+
+PositionKind = Literal["separable", "joint", "relative", "peg", "peg_first_five", "peg_stages", "none"]
+Position: TypeAlias = PositionKind | tuple[PositionKind, ...]
+
+_TABLES = ("separable", "joint")
+_PEGS = ("peg", "peg_first_five", "peg_stages")
+
+
+def kinds_of(position: Position) -> tuple[PositionKind, ...]:
+    """The kinds of position encoding that a net has together; empty for none.
+
+    Args:
+        position: one kind, or several: at most one table, relative positions, and at most one way to place PEGs (after
+            the first block, after each of the first five, after the first of each stage).
+
+    Raises:
+        ConfigError: a name is unknown, or two exclude each other.
+    """
+    kinds = (position,) if isinstance(position, str) else tuple(position)
+    for kind in kinds:
+        if kind not in get_args(PositionKind):
+            raise ConfigError(f"position must be one or more of {', '.join(get_args(PositionKind))}, got {kind!r}")
+    for group in (_TABLES, _PEGS):
+        if sum(kind in group for kind in kinds) > 1:
+            raise ConfigError(f"position may have one of {', '.join(group)}, got {', '.join(kinds)}")
+    if "none" in kinds:
+        if len(kinds) > 1:
+            raise ConfigError(f"position none goes with no other, got {', '.join(kinds)}")
+        return ()
+    return kinds
+
+
+def table(
+    kinds: Collection[PositionKind], thw: THW, dim: int, *, class_token: bool, resize: Resize = "bicubic"
+) -> SeparablePosition | JointPosition | None:
+    """The table that is added to the tokens of a grid, None where there is none."""
+    if "separable" in kinds:
+        return SeparablePosition(thw, dim, class_token=class_token, resize=resize)
+    if "joint" in kinds:
+        return JointPosition(thw, dim, class_token=class_token)
+    return None
+
+
+def peg_blocks(kinds: Collection[PositionKind], stage_starts: Collection[int]) -> Collection[int]:
+    """Blocks that are followed by a PEG."""
+    if "peg" in kinds:
+        return range(1)
+    if "peg_first_five" in kinds:
+        return range(5)
+    return stage_starts if "peg_stages" in kinds else ()
+
+
+def peg(dim: int, *, temporal: bool) -> PositionEncodingGenerator:
+    """A PEG over three cells in each direction; over one frame in nets of images."""
+    return PositionEncodingGenerator(dim, THW(3 if temporal else 1, 3, 3))
