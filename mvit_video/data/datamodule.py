@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
 from mvit_video.data.transforms import RGB, Augment, Normalize
+from mvit_video.data.unlabelled import load_folder
 from mvit_video.data.views import RandomView, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
@@ -35,6 +36,7 @@ class VideoDataModule(L.LightningDataModule):
         train: annotations, such as a file with `path label` per line or a folder of class folders.
         val: as `train`.
         test: as `train`; None takes the videos of `val`.
+        predict: as `train`, or any folder with videos, which need no labels; None takes the videos of `test`.
         root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
             `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
             without `val` a fifth of each class is held out.
@@ -74,6 +76,7 @@ class VideoDataModule(L.LightningDataModule):
         train: str | None = None,
         val: str | None = None,
         test: str | None = None,
+        predict: str | None = None,
         root: str | None = None,
         allow_outside: bool = False,
         class_names: list[str] | str | None = None,
@@ -123,10 +126,12 @@ class VideoDataModule(L.LightningDataModule):
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
+        self.predict_loader: Callable[[], Iterable[Any]] | None = None
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
         self._holds_out = False
         if root is not None and train is val is test is None:
             self._divide(root)
+        self.sources["predict"] = predict or self.sources["test"]
         self.tables: dict[Split, VideoTable] = {}
         self._names_of_checkpoint: tuple[str, ...] | None = None
 
@@ -166,7 +171,7 @@ class VideoDataModule(L.LightningDataModule):
             AnnotationError: annotations cannot be read.
         """
         fit: list[Split] = ["train"] if self.sources["val"] is None else ["train", "val"]
-        needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"]}
+        needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"], "predict": ["predict"]}
         tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
         if stage == "fit":
             _check_same_kind(tables)
@@ -212,9 +217,10 @@ class VideoDataModule(L.LightningDataModule):
         """Every video once, all its views."""
         return self._loader("test", self.test_views, self.test_batch_size)
 
-    def predict_dataloader(self) -> VideoLoader:
-        """Every video once, all its views."""
-        return self.test_dataloader()
+    def predict_dataloader(self) -> Iterable[Any]:
+        """What `predict_loader` makes, where a callback has set it; else every video once, all its views of a test."""
+        own = self.predict_loader
+        return self._loader("predict", self.test_views, self.test_batch_size) if own is None else own()
 
     def _check_sizes(self) -> None:
         for key, pixels in [
@@ -240,9 +246,16 @@ class VideoDataModule(L.LightningDataModule):
         if not may_exist(source):
             raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
         names = self.given_names if class_names is None else class_names
+        if self._needs_no_labels(split):
+            return load_folder(source, names)
         table = load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
         is_divided = self._holds_out and source == self.sources["train"]
         return table.take(hold_out(table)[split != "train"]) if is_divided else table
+
+    def _needs_no_labels(self, split: Split) -> bool:
+        """Whether it is a folder to predict; one of a test has labels."""
+        source = self.sources[split]
+        return split == "predict" and source != self.sources["test"] and source is not None and os.path.isdir(source)
 
     def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
         """The classes in the order of their numbers, and where they come from: what is trained on leads."""
@@ -250,8 +263,8 @@ class VideoDataModule(L.LightningDataModule):
             source = self.sources[split]
             if split in tables:
                 return tables[split].class_names, f"data.{split}"
-            is_asked = self.given_names is None and any(table.class_names is not None for table in tables.values())
-            if is_asked and source is not None and may_exist(source):
+            has_names = "predict" in tables or any(table.class_names is not None for table in tables.values())
+            if self.given_names is None and has_names and source is not None and may_exist(source):
                 names = self._load(split).class_names
                 if names is not None:
                     return names, f"data.{split}"
@@ -259,6 +272,8 @@ class VideoDataModule(L.LightningDataModule):
 
     def _number_as(self, names: tuple[str, ...] | None, whose: str, split: Split, table: VideoTable) -> VideoTable:
         """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
+        if names is not None and self._needs_no_labels(split):
+            return self._load(split, names)
         if names is None or table.class_names is None or table.class_names == names:
             return table
         odd = sorted(set(table.class_names) - set(names))

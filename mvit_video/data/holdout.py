@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
 
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test", "predict"]
 
 _ONE_IN = 5
 _NAMES: Mapping[Split, tuple[str, ...]] = {

@@ -11,7 +11,13 @@ from mvit_video.types import ConfigError
 
 
 def make_head_for_data(data: Any, net: Any) -> None:
-    """Gives a net without a head one for the classes that the annotations speak of, and says which these are."""
+    """Gives a net without a head one for the classes that the annotations speak of, and says which these are.
+
+    Raises:
+        ConfigError: they speak of none.
+    """
+    if not data.num_classes:
+        raise ConfigError("model.net.num_classes=0 takes the classes of the data, which has none: set data.class_names")
     net.reset_classifier(data.num_classes)
     names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
     rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
@@ -32,7 +38,7 @@ def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: s
                 f"{key}={ours} but model.net.{name}={getattr(net, name)}: set both to the same value in the config"
             )
     has_many = getattr(data, "is_multilabel", False)
-    if has_many != multi_label:
+    if has_many != multi_label and stage != "predict":
         kind = "any number of labels" if has_many else "one label"
         raise ConfigError(
             f"model.multi_label={str(multi_label).lower()} but the annotations give {kind} per video: "

@@ -1,0 +1,30 @@
+"""Folders of videos that need no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data.annotations.classes import given_names
+from mvit_video.data.scanning import list_videos
+
+
+def load_folder(folder: str, class_names: Sequence[str] | str | None = None) -> VideoTable:
+    """Every video below a folder, labelled where it holds one folder per class, and all of these have a name.
+
+    Args:
+        class_names: name of each class, or a file that holds them; None takes any.
+
+    Raises:
+        AnnotationError: there is no video.
+    """
+    table, _ = list_videos(folder)
+    if class_names is None:
+        return table
+    known = given_names(class_names).names
+    if table.class_names is not None and set(table.class_names) <= set(known):
+        return load_annotations(folder, class_names=known)
+    return replace(table, labels=np.full(len(table), -1), multi_labels=None, class_names=known)
