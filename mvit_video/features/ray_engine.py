@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from mvit_video import __version__
 from mvit_video.data.jobs import Trouble
-from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.extraction import Outcome
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.ray_pool import Pool, Start
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.weights import TrainedModel
@@ -59,7 +59,9 @@ def plan_places(machines: Sequence[Machine], device: str, num_workers: int | Non
     Raises:
         ConfigError: the cluster has no room for so many.
     """
-    on_gpu = device.startswith("cuda") or (device == "auto" and any(machine.gpus >= 1 for machine in machines))
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device must be auto, cpu or cuda with --engine ray, got {device!r}")
+    on_gpu = device == "cuda" or (device == "auto" and any(machine.gpus >= 1 for machine in machines))
     has = f"the cluster has {sum(machine.cpus for machine in machines):g} CPUs"
     has += f" and {sum(machine.gpus for machine in machines):g} GPUs" if on_gpu else ""
     has += f" on {len(machines)} machine" + ("s" if len(machines) != 1 else "")
