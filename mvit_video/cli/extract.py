@@ -17,7 +17,9 @@ from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Pre
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.local import extract_locally
 from mvit_video.features.ray_engine import Cluster, extract_on_ray
+from mvit_video.features.ray_engine import Cluster, extract_on_ray
 from mvit_video.features.writers import Format
+from mvit_video.types import ConfigError
 from mvit_video.types import ConfigError
 
 
@@ -62,6 +64,16 @@ def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
     if args.engine == "ray":
         cluster = Cluster(args.address, args.device, args.workers, args.time_limit)
         return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
+    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
+    return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
+
+
+def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
+    if args.engine == "ray":
+        cluster = Cluster(args.address, args.workers, args.time_limit)
+        return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
+    if args.address is not None:
+        raise ConfigError(f"--address {args.address} is of a Ray cluster; add --engine ray")
     workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
     return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
 
