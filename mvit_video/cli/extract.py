@@ -12,7 +12,7 @@ from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, console_for_reports, count, positive
 from mvit_video.data.jobs import JobStopped
 from mvit_video.data.readers import Backend
-from mvit_video.features.extraction import Engine, Summary, extract_videos
+from mvit_video.features.extraction import Engine, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.local import extract_locally
@@ -55,7 +55,7 @@ def extract(words: list[str]) -> int:
     except JobStopped as stop:
         message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos done; the same command does the rest"
         raise Stopped(message, 130) from None
-    for line in _report(summary, out):
+    for line in describe(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if summary.num_failed else 0
 
@@ -76,17 +76,6 @@ def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
         raise ConfigError(f"--address {args.address} is of a Ray cluster; add --engine ray")
     workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
     return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
-
-
-def _report(summary: Summary, out: Path) -> list[str]:
-    before = f", {summary.num_before:,} had features already" if summary.num_before else ""
-    rate = f"{summary.num_windows:,} windows in {summary.seconds:,.1f} s"
-    lines = [f"{summary.num_extracted:,} of {summary.num_videos:,} videos extracted ({rate}){before}"]
-    if summary.num_failed:
-        lines.append(f"{summary.num_failed:,} failed; the same command tries them again")
-    lines.append(f"  {out / 'features'}  the features")
-    lines.append(f"  {summary.manifest}  what became of each video, and why")
-    return lines
 
 
 def _default_workers(*, on_gpu: bool) -> int:

@@ -105,6 +105,18 @@ def extract_videos(
     )
 
 
+def describe(summary: Summary) -> list[str]:
+    """What has become of the videos, in lines."""
+    before = f", {summary.num_before:,} had features already" if summary.num_before else ""
+    rate = f"{summary.num_windows:,} windows in {summary.seconds:,.1f} s"
+    lines = [f"{summary.num_extracted:,} of {summary.num_videos:,} videos extracted ({rate}){before}"]
+    if summary.num_failed:
+        lines.append(f"{summary.num_failed:,} failed; the same command tries them again")
+    lines.append(f"  {summary.manifest.parent / FEATURES}  the features")
+    lines.append(f"  {summary.manifest}  what became of each video, and why")
+    return lines
+
+
 class Results:
     """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much.
 

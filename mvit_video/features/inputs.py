@@ -68,7 +68,15 @@ def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
         ConfigError: a source names nothing, or two of them number their classes differently.
         AnnotationError: annotations cannot be read.
     """
-    tables = [table for source in sources for table in _tables(source, root)]
+    return join_tables([table for source in sources for table in _tables(source, root)])
+
+
+def join_tables(tables: Sequence[VideoTable]) -> Inputs:
+    """The videos of tables, each once.
+
+    Raises:
+        ConfigError: two tables number their classes differently.
+    """
     names = pa.concat_arrays([as_strings(_names(table)) for table in tables])
     _, first = np.unique(compute.dictionary_encode(names).indices.to_numpy(), return_index=True)
     kept = np.sort(first)
