@@ -15,7 +15,8 @@ from mvit_video.types import CheckpointError
 def decay_groups(net: nn.Module, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Groups of parameters for an optimiser, each with its `lr_scale`; norms and biases have no weight decay.
 
-    Position tables and the class token do decay, as in the published recipes.
+    Position tables and the class token do decay, as in the published recipes of MViT; a net's `no_weight_decay()` names
+    what its own recipe exempts beside norms and biases.
 
     Args:
         layer_decay: learning rate of a block over that of the block above it; the head, and what lies between it and
@@ -24,11 +25,12 @@ def decay_groups(net: nn.Module, layer_decay: float = 1.0) -> list[dict[str, Any
     Source: layer-wise decay of BEiT (arXiv:2106.08254), equal to timm's groups (tests/training/test_parameters.py).
     """
     depth = 1 + max((_block(name) for name, _ in net.named_parameters()), default=-1)
+    exempt: set[str] = getattr(net, "no_weight_decay", set)()
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             layer = _layer(name, depth) if layer_decay != 1 else depth + 1
-            is_free = parameter.ndim <= 1 or name.endswith(".bias")
+            is_free = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
             group = groups.setdefault(
                 (layer, is_free), {"params": [], "lr_scale": layer_decay ** (depth + 1 - layer)}
             )  # fmt: skip

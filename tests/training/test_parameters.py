@@ -77,3 +77,15 @@ def test_frozen_parameters_are_left_out(tiny_net: Make) -> None:
 def test_impossible_layer_decay(make_task: Make, layer_decay: float) -> None:
     with pytest.raises(ConfigError, match=f"model.layer_decay must be above 0 and at most 1, got {layer_decay}"):
         make_task(layer_decay=layer_decay, optimizer=partial(torch.optim.SGD, lr=0.1))
+
+
+def test_a_net_exempts_parameters_of_its_own_recipe() -> None:
+    with torch.device("meta"):
+        pyramid, plain = mv.create_model("pvt_tiny"), mv.create_model("cpvt_ti")
+    for net, free in (
+        (pyramid, {"blocks.6.entry.class_token"}),
+        (plain, {"blocks.0.peg.conv.weight"}),
+    ):
+        names = {id(parameter): name for name, parameter in net.named_parameters()}
+        _, undecayed = decay_groups(net)
+        assert {names[id(p)] for p in undecayed["params"] if p.ndim > 1} == free
