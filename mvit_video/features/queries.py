@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.features.extractor import Extractor, ExtractSettings
@@ -76,8 +77,8 @@ def query_video(text: str, table: FeatureTable) -> Queries:
         ConfigError: there is no such video or moment, or the model that the table was made with is not at hand.
         VideoDecodeError: the video cannot be read.
     """
-    path, seconds = _place(text, table)
-    number = int(table.numbers_of(pa.array([path], table.files.type))[0])
+    path, number, seconds = _place(text, table)
+    label = -1
     if number >= 0:
         own = np.flatnonzero(table.file == number)
         columns = (table.rows[name].to_numpy()[own] for name in _Windows._fields[1:])
@@ -85,9 +86,7 @@ def query_video(text: str, table: FeatureTable) -> Queries:
         labels = np.unique(table.label[own])
         label = int(labels[0]) if len(labels) == 1 else -1
     else:
-        features = extractor_of(table).extract(Video(path, Path(path)))
-        windows, label = _of_features(features), -1
-        number = _number_of_file(path, table)
+        windows = _of_features(extractor_of(table).extract(Video(path, Path(path))))
     vector, start, end = _chosen(windows, seconds, text)
     return Queries(vector[None], [path], np.array([start]), np.array([end]), np.array([label]), np.array([number]))
 
@@ -124,28 +123,32 @@ def settings_of(record: Mapping[str, Any]) -> ExtractSettings:
     )
 
 
-def _place(text: str, table: FeatureTable) -> tuple[str, float | None]:
-    """Path and moment; a colon may also belong to the path."""
+def _place(text: str, table: FeatureTable) -> tuple[str, int, float | None]:
+    """Path, its number among the files of the table or -1, and moment; a colon may also belong to the path."""
     split = re.fullmatch(r"(.+):(\d+(?:\.\d*)?)", text)
-    for path, seconds in ((text, None), (split[1], float(split[2])) if split else (text, None)):
-        is_stored = table.numbers_of(pa.array([path], table.files.type))[0] >= 0
-        if is_stored or Path(path).is_file():
-            return path, seconds
+    for path, seconds in [(text, None), *([(split[1], float(split[2]))] if split else [])]:
+        number = int(table.numbers_of(pa.array([path], table.files.type))[0])
+        if number < 0 and Path(path).is_file():
+            return path, _number_of_file(Path(path), table), seconds
+        if number >= 0:
+            return path, number, seconds
     raise ConfigError(f"--query {text}: neither a video of {table.source} nor a file; give PATH or PATH:SECONDS")
 
 
-def _number_of_file(path: str, table: FeatureTable) -> int:
-    """Number of a file that the table may know by another path."""
-    alike = compute.ends_with(table.files, os.path.basename(path)).to_numpy(zero_copy_only=False)
-    same = (i for i in np.flatnonzero(alike).tolist() if _is_same(path, table.files[i].as_py()))
-    return next(same, -1)
-
-
-def _is_same(path: str, other: str) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except OSError:
-        return False
+def _number_of_file(path: Path, table: FeatureTable) -> int:
+    """Number of a file that the table knows by a path from another folder; -1 where it does not."""
+    alike = compute.ends_with(table.files, path.name).to_numpy(zero_copy_only=False)
+    manifest = table.source / "manifest.parquet"
+    sizes = parquet.read_table(manifest, columns=["path", "size"]) if manifest.is_file() else None
+    for number in np.flatnonzero(alike).tolist():
+        stored = table.files[number].as_py()
+        if not os.path.abspath(path).endswith(os.sep + stored.lstrip(os.sep)):
+            continue
+        # another file may have the same name in another folder
+        known = [] if sizes is None else sizes.filter(compute.equal(sizes["path"], stored))["size"].to_pylist()
+        if known in ([], [None], [path.stat().st_size]):
+            return number
+    return -1
 
 
 def _of_features(features: VideoFeatures) -> _Windows:
