@@ -1,8 +1,8 @@
 """Feature maps at the residual sums of a net, whatever net it is.
 
 What counts is how a block is built, not what its class is called: `norm1`, `attn`, `norm2` and `mlp` make a
-transformer block with two residual sums; `conv1` and `conv2`, or `attn` alone, make a block with one. Between blocks, a
-change of grid or width is a pool, and any other change is a position encoding.
+transformer block with two residual sums, which a `peg` may follow; `conv1` and `conv2`, or `attn` alone, make a block
+with one. Between blocks, a change of grid or width is a pool, and any other change is a position encoding.
 
 Letters: B clips, L tokens, C channels, T H W grid.
 """
@@ -33,7 +33,7 @@ class Feature(NamedTuple):
     """What the residual stream holds at one place.
 
     Attributes:
-        name: path of the block, and `.attn`, `.mlp` or `.input` for the place in it.
+        name: path of the block, and `.input`, `.attn`, `.mlp` or `.peg` for the place in it.
         kind: what was added last: the stem, attention, an MLP, a convolution, a position encoding, or what changed the
             grid or the width.
     """
@@ -156,31 +156,37 @@ class _Stream:
         self.grids.append(tuple(output.shape[2:]))
 
     def watch_transformer(self, name: str, block: nn.Module) -> list[Any]:
-        """Hooks that add what enters the block, what stands after attention and what it passes on."""
-        entering: list[Tensor] = []
-        middle: list[Tensor] = []
+        """Hooks that add what enters the branches, what stands after each, and what a `peg` behind them makes of it."""
+        kept: dict[str, list[Tensor]] = {"norm1": [], "norm2": [], "peg": []}
+        told: list[Grid] = []
 
-        def keep(where: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-            return lambda module, args: where.append(args[0].detach().clone())
+        def keep(where: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+            return lambda module, args: kept[where].append(args[0].detach().clone())
+
+        def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            inside = _whole_numbers((args[1:], kwargs))
+            told[:] = [inside, _whole_numbers(output) or inside]
 
         def finish(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            out = _tensor_of(output)
-            told_in = _whole_numbers((args[1:], kwargs))
-            told_out = _whole_numbers(output) or told_in
-            self.enter(name, self._to_map(name, _joined(entering, args[0].shape[:-1]), told_in))
+            out = _tensor_of(output).detach().clone()
+            outside = _whole_numbers((args[1:], kwargs))
+            grid_in, grid_out = (one or outside for one in told)
+            self.enter(name, self._to_map(name, kept["norm1"][0], grid_in))
             before = self.features[-1].map
-            after = self._to_map(name, _joined(middle, out.shape[:-1]), told_out)
-            kind: Kind = "msa" if after.shape == before.shape else "pool"
-            self.features.append(Feature(f"{name}.attn", kind, after))
-            self.features.append(Feature(f"{name}.mlp", "mlp", self._to_map(name, out.detach().clone(), told_out)))
-            entering.clear()
-            middle.clear()
+            after = self._to_map(name, _joined(kept["norm2"], out.shape[:-1]), grid_out)
+            self.features.append(Feature(f"{name}.attn", "msa" if after.shape == before.shape else "pool", after))
+            made = kept["peg"][0] if kept["peg"] else out
+            self.features.append(Feature(f"{name}.mlp", "mlp", self._to_map(name, made, grid_out)))
+            if kept["peg"]:
+                self.features.append(Feature(f"{name}.peg", "peg", self._to_map(name, out, grid_out)))
+            for tensors in kept.values():
+                tensors.clear()
 
-        return [
-            _child(block, "norm1").register_forward_pre_hook(keep(entering)),
-            _child(block, "norm2").register_forward_pre_hook(keep(middle)),
-            block.register_forward_hook(finish, with_kwargs=True),
+        hooks = [
+            child.register_forward_pre_hook(keep(where)) for where, child in block.named_children() if where in kept
         ]
+        hooks.append(_child(block, "attn").register_forward_hook(hear, with_kwargs=True))
+        return [*hooks, block.register_forward_hook(finish, with_kwargs=True)]
 
     def watch_unit(self, name: str, block: nn.Module) -> list[Any]:
         """Hooks that add what enters the block and what it passes on."""

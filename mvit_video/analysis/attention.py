@@ -1,0 +1,168 @@
+"""What attention does inside a net that calls `scaled_dot_product_attention`: seen, and changed, from outside.
+
+Letters: B clips (or frames), N heads, Q queries, K keys, T H W grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise, product
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from mvit_video.analysis.adapter import evaluating, find_blocks, iter_features
+from mvit_video.types import THW, ConfigError
+
+
+class Attention(NamedTuple):
+    """One call of attention.
+
+    Attributes:
+        name: path of the attention module.
+        thw_q: grid of the queries, class tokens left out.
+        thw_k: grid of the keys.
+        scores: makes the scores `(B, N, Q, K)` before softmax, class tokens included.
+    """
+
+    name: str
+    thw_q: THW
+    thw_k: THW
+    num_queries: int
+    num_keys: int
+    scores: Callable[[], Tensor]
+
+    @property
+    def patch_weights(self) -> Float[Tensor, "B N Q K"]:
+        """How the patch queries share their attention out among the patch keys; sums to 1 over the keys."""
+        patches = self.scores()[..., -self.thw_q.volume :, -self.thw_k.volume :]
+        return patches.softmax(dim=-1)
+
+
+Change = Callable[[Attention], Bool[Tensor, "Q K"] | None]
+
+
+@contextmanager
+def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A function from clips to logits that shows every call of attention to `change` before it is done.
+
+    The net computes in eval mode. What `change` returns are the keys that each query may attend to, None for all.
+
+    Args:
+        clip: one of the size that the function will be given, which tells the grids.
+
+    Raises:
+        ConfigError: no attention of the net is seen.
+    """
+    grids = _grids(model, clip[:1])
+    mode = _Watch(grids, change)
+    # with gradients enabled every attention is one call, and without a parameter that asks for any there is no graph
+    values = {name: value.detach() for name, value in [*model.named_parameters(), *model.named_buffers()]}
+
+    def forward(clip: Tensor) -> Tensor:
+        with torch.enable_grad(), mode:
+            return functional_call(model, values, (clip,))
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for name in grids:
+            module = model.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(mode.enter(name)).remove)
+            stack.callback(module.register_forward_hook(mode.leave).remove)
+        yield forward
+    if not mode.seen:
+        raise ConfigError(
+            f"{type(model).__name__}: no attention is seen: its blocks do not call F.scaled_dot_product_attention"
+        )
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, grids: dict[str, tuple[THW, THW]], change: Change) -> None:
+        super().__init__()
+        self._grids, self._change = grids, change
+        self._name: str | None = None
+        self.seen = False
+
+    def enter(self, name: str) -> Callable[..., None]:
+        def remember(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._name = name
+
+        return remember
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._name = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is not F.scaled_dot_product_attention or self._name is None:
+            return func(*args, **kwargs)
+        self.seen = True
+        call = _attention(self._name, self._grids[self._name], args[0], args[1], kwargs)
+        with torch._C.DisableTorchFunction():
+            allowed = self._change(call)
+            if allowed is None:
+                return func(*args, **kwargs)
+            scores = call.scores().masked_fill(~allowed, -math.inf)
+            return scores.softmax(dim=-1) @ args[2]
+
+
+def _attention(name: str, grids: tuple[THW, THW], q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> Attention:
+    before, after = grids
+    thw_q = after if q.shape[2] >= after.volume else THW(1, after.h, after.w)  # frames one by one
+    thw_k = key_grid(
+        before if thw_q.t == after.t else THW(1, before.h, before.w), k.shape[2], q.shape[2] - thw_q.volume
+    )
+    scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+
+    def scores() -> Tensor:
+        found = (q * scale) @ k.mT
+        mask = kwargs.get("attn_mask")
+        if mask is None:
+            return found
+        return found.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else found + mask
+
+    return Attention(name, thw_q, thw_k, q.shape[2], k.shape[2], scores)
+
+
+def key_grid(thw: THW, num_keys: int, num_class_tokens: int) -> THW:
+    """Grid of keys that were pooled from the grid `thw`: the one whose cells are as nearly alike in shape as can be.
+
+    Time is pooled last, since nets pool space first.
+
+    Raises:
+        ConfigError: no grid has so many cells.
+    """
+    cells = num_keys - num_class_tokens
+    sizes = [
+        THW(t, h, cells // (t * h))
+        for t, h in product(range(1, thw.t + 1), range(1, thw.h + 1))
+        if cells % (t * h) == 0 and 1 <= cells // (t * h) <= thw.w
+    ]
+    if not sizes:
+        raise ConfigError(f"{cells} keys are no grid that can be pooled from {tuple(thw)}")
+    return min(sizes, key=lambda one: (abs(math.log(thw.h / one.h) - math.log(thw.w / one.w)), -one.t))
+
+
+def _grids(model: nn.Module, clip: Tensor) -> dict[str, tuple[THW, THW]]:
+    """Grid before and after each attention, by the path of its module."""
+    features = list(iter_features(model, clip))
+    grids: dict[str, tuple[THW, THW]] = {}
+    attentions = {f"{name}.attn" for name, block in find_blocks(model) if hasattr(block, "attn")}
+    for before, after in pairwise(features):
+        name = after.name if after.name in attentions else f"{after.name}.attn"
+        if name in attentions:
+            grids[name] = THW(*before.map.shape[2:]), THW(*after.map.shape[2:])
+    return grids
+
+
+def centres(thw: THW) -> Float[Tensor, "cells 3"]:
+    """Where the cells of a grid are, as shares of the clip's length, height and width."""
+    axes = [(torch.arange(size, dtype=torch.float64) + 0.5) / size for size in thw]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
