@@ -15,7 +15,7 @@ import torch
 
 from mvit_video.data.transforms import RGB, Normalize
 from mvit_video.data.views import published_short_side
-from mvit_video.models import MViT, create_model, list_models
+from mvit_video.models import VideoNet, create_model, list_models
 from mvit_video.types import CheckpointError, ClipSpec, ConfigError
 
 # frames of a clip, and the frames from one of them to the next, in the published models
@@ -50,7 +50,7 @@ class TrainedModel:
         notes: what the user should know, one line each.
     """
 
-    net: MViT
+    net: VideoNet
     name: str
     checkpoint: Path | None
     preprocessing: Preprocessing
@@ -126,7 +126,7 @@ def _run_config(file: Path) -> Mapping[str, Any]:
 
 
 def _preprocessing(
-    net: MViT, name: str | None, data: Mapping[str, Any], num_crops: int
+    net: VideoNet, name: str | None, data: Mapping[str, Any], num_crops: int
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     """As the config of the run says, else as published; and what had to be assumed."""
     notes: tuple[str, ...] = ()
