@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 from mvit_video.cli import Stopped
@@ -17,9 +16,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Pre
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.local import extract_locally
 from mvit_video.features.ray_engine import Cluster, extract_on_ray
-from mvit_video.features.ray_engine import Cluster, extract_on_ray
 from mvit_video.features.writers import Format
-from mvit_video.types import ConfigError
 from mvit_video.types import ConfigError
 
 
@@ -29,7 +26,7 @@ def extract(words: list[str]) -> int:
     Returns: exit code: 1 when some videos have none.
     """
     args = _parser().parse_args(words)
-    console, out = console_for_reports(), Path(args.out)
+    console = console_for_reports()
     settings = ExtractSettings(
         model=args.model,
         layer=args.layer,
@@ -51,7 +48,7 @@ def extract(words: list[str]) -> int:
     for note in extractor.trained.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     try:
-        summary = extract_videos(inputs, extractor, _engine(args, extractor), out, args.format, console)
+        summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     except JobStopped as stop:
         message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos done; the same command does the rest"
         raise Stopped(message, 130) from None
@@ -64,16 +61,6 @@ def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
     if args.engine == "ray":
         cluster = Cluster(args.address, args.device, args.workers, args.time_limit)
         return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
-    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
-    return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
-
-
-def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
-    if args.engine == "ray":
-        cluster = Cluster(args.address, args.workers, args.time_limit)
-        return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
-    if args.address is not None:
-        raise ConfigError(f"--address {args.address} is of a Ray cluster; add --engine ray")
     workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
     return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
 
@@ -99,7 +86,7 @@ def _parser() -> VerbParser:
     parser.add_argument(
         "--model", required=True, metavar="MODEL", help="a checkpoint, a run folder, or a name of `mvit-video models`"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this extraction alone")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this extraction alone, or its URL")
     parser.add_argument(
         "--format", choices=get_args(Format), default="parquet", help="of the features (default: %(default)s)"
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mvit_video.data.jobs import JobStopped, Trouble
+from mvit_video.data.jobs import Folder, JobStopped, Trouble
 from mvit_video.features.extractor import Extractor
 from mvit_video.features.inputs import Inputs
 from mvit_video.features.manifest import MANIFEST, Manifest, Stamp, claimed
@@ -37,7 +37,7 @@ class Summary(NamedTuple):
         num_before: had features already.
         num_failed: have none.
         seconds: wall clock.
-        manifest: file that tells of each.
+        out: with the features, and the manifest that tells of each.
     """
 
     num_videos: int
@@ -46,16 +46,16 @@ class Summary(NamedTuple):
     num_before: int
     num_failed: int
     seconds: float
-    manifest: Path
+    out: Folder
 
 
 def extract_videos(
-    inputs: Inputs, extractor: Extractor, engine: Engine, out: Path, format: str, console: Console
+    inputs: Inputs, extractor: Extractor, engine: Engine, out: str | os.PathLike[str], format: str, console: Console
 ) -> Summary:
     """Extracts features of every video that has none yet, and writes the manifest, also when it is stopped.
 
     Args:
-        out: folder of this extraction alone.
+        out: path or URL of the folder of this extraction alone.
         format: of the features.
         console: where progress is shown.
 
@@ -66,10 +66,11 @@ def extract_videos(
     names = inputs.class_names
     record = extractor.record | {"format": format}
     record["class_names"] = record["class_names"] or (None if names is None else list(names))
-    writer = writer_for(format, out / FEATURES, record)
-    with claimed(out, record):
+    folder = Folder(out)
+    writer = writer_for(format, folder / FEATURES, record)
+    with claimed(folder, record):
         began = time.monotonic()
-        manifest = Manifest(out, extractor.key)
+        manifest = Manifest(folder, extractor.key)
         done, todo = manifest.done(inputs)
         writer.keep_only(done)
         stamps: dict[str, Stamp] = {}
@@ -101,7 +102,7 @@ def extract_videos(
         num_before=len(inputs) - len(todo),
         num_failed=results.num_failed,
         seconds=time.monotonic() - began,
-        manifest=out / MANIFEST,
+        out=folder,
     )
 
 
@@ -112,8 +113,8 @@ def describe(summary: Summary) -> list[str]:
     lines = [f"{summary.num_extracted:,} of {summary.num_videos:,} videos extracted ({rate}){before}"]
     if summary.num_failed:
         lines.append(f"{summary.num_failed:,} failed; the same command tries them again")
-    lines.append(f"  {summary.manifest.parent / FEATURES}  the features")
-    lines.append(f"  {summary.manifest}  what became of each video, and why")
+    lines.append(f"  {summary.out / FEATURES}  the features")
+    lines.append(f"  {summary.out / MANIFEST}  what became of each video, and why")
     return lines
 
 

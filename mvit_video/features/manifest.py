@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import Ledger, written_whole
+from mvit_video.data.jobs import Folder, Ledger
 from mvit_video.data.scanning.checks import size_and_time
 from mvit_video.features.inputs import Inputs
 from mvit_video.types import ConfigError
@@ -39,13 +39,13 @@ class Manifest:
     """The ledger of an extraction: a row per video, its last result.
 
     Args:
-        folder: of the extraction.
+        folder: path or URL of the extraction.
         key: of the extractor.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self._file, self._key = folder / MANIFEST, key
-        self._ledger = Ledger(folder / LEDGER, _SCHEMA)
+    def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
+        self._folder, self._key = Folder(folder), key
+        self._ledger = Ledger(self._folder / LEDGER, _SCHEMA)
 
     def done(self, inputs: Inputs) -> tuple[pa.Array, NDArray[np.int64]]:
         """Names of the videos whose features are as they should be, and which of the inputs have none of these.
@@ -84,8 +84,7 @@ class Manifest:
         """Writes `manifest.parquet`, and returns it."""
         self.flush()
         rows = self._ledger.load()
-        with written_whole(self._file) as unfinished:
-            parquet.write_table(rows, unfinished)
+        self._folder.write_table(MANIFEST, rows)
         return rows
 
     def _add(self, name: str, status: str, num_windows: int, reason: str | None, stamp: Stamp) -> None:
@@ -96,27 +95,34 @@ class Manifest:
 
 
 @contextmanager
-def claimed(folder: Path, record: Mapping[str, Any]) -> Iterator[None]:
-    """Makes a folder the one of an extraction, alone, for the while.
+def claimed(place: str | os.PathLike[str], record: Mapping[str, Any]) -> Iterator[None]:
+    """Makes a folder the one of an extraction, for the while; at a path it is alone there.
 
     Args:
+        place: path or URL of the folder.
         record: what is extracted, written to `extract.json`.
 
     Raises:
         ConfigError: it cannot be written to, another program writes there, or it holds another extraction.
     """
+    folder = Folder(place)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as lock:
-            _lock(lock.fileno(), folder)
+        with nullcontext() if folder.path is None else _alone(folder.path):
             _check(folder, record)
-            with written_whole(folder / RECORD) as unfinished:
-                unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            folder.write(RECORD, (json.dumps(record, indent=1) + "\n").encode())
             yield
     except OSError as error:
         raise ConfigError(
             f"--out {error.filename or folder}: cannot be written to ({error.strerror or error})"
         ) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        _lock(lock.fileno(), folder)
+        yield
 
 
 def _lock(file: int, folder: Path) -> None:
@@ -132,16 +138,16 @@ def _lock(file: int, folder: Path) -> None:
         ) from None
 
 
-def _check(folder: Path, record: Mapping[str, Any]) -> None:
+def _check(folder: Folder, record: Mapping[str, Any]) -> None:
     """Refuses a folder with other features, and says in what they differ."""
-    file = folder / RECORD
-    if not file.exists():
+    content = folder.read(RECORD)
+    if content is None:
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(content)
         there = {name: found[name] for name in record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: not the record of an extraction; choose another --out") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / RECORD}: not the record of an extraction; choose another --out") from error
     if (there["key"], there["format"]) == (record["key"], record["format"]):
         return
     told = [name for name in record if name not in ("key", "feature_shape", "class_names", "checkpoint")]

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import Tensor, nn
 
-from mvit_video.data.jobs import Trouble
+from mvit_video.data.jobs import Folder, Trouble
 from mvit_video.data.readers import Backend
 from mvit_video.data.views import published_short_side
 from mvit_video.features.extraction import FEATURES, Results, Summary, describe, extraction_progress
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.inputs import Inputs, join_tables
 from mvit_video.features.local import Batches, Outcome, Waiting
-from mvit_video.features.manifest import MANIFEST, Manifest, Stamp, claimed
+from mvit_video.features.manifest import Manifest, Stamp, claimed
 from mvit_video.features.streams import read_in_processes
 from mvit_video.features.videos import Video
 from mvit_video.features.weights import Preprocessing, TrainedModel
@@ -110,9 +111,15 @@ class FeatureExtraction(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the features of the batch."""
+        """Keeps the features of the batch.
+
+        Raises:
+            SIGTERMException: the process was asked to end, which Lightning heeds in no other way here.
+        """
         assert self._share is not None
         self._share.fill(batch, outputs)
+        if trainer.received_sigterm:  # pyright: ignore[reportAttributeAccessIssue]
+            raise SIGTERMException
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the manifest when all processes are done, and prints what has become of the videos."""
@@ -233,7 +240,7 @@ class _Share:
         self._open.close()
         num_videos, seconds = len(self._inputs), time.monotonic() - self._began
         before = num_videos - self._num_todo
-        return Summary(num_videos, extracted, windows, before, failed, seconds, self._out / MANIFEST)
+        return Summary(num_videos, extracted, windows, before, failed, seconds, Folder(self._out))
 
     def leave(self) -> None:
         """Puts what is finished on disk, without the others."""

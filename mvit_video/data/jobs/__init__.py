@@ -2,7 +2,18 @@
 
 from mvit_video.data.jobs.driver import JobStopped, Workers, run_job
 from mvit_video.data.jobs.files import written_whole
+from mvit_video.data.jobs.folder import Folder
 from mvit_video.data.jobs.ledger import Ledger
 from mvit_video.data.jobs.pool import Alive, Trouble, run_in_processes
 
-__all__ = ["Alive", "JobStopped", "Ledger", "Trouble", "Workers", "run_in_processes", "run_job", "written_whole"]
+__all__ = [
+    "Alive",
+    "Folder",
+    "JobStopped",
+    "Ledger",
+    "Trouble",
+    "Workers",
+    "run_in_processes",
+    "run_job",
+    "written_whole",
+]

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from mvit_video.data.jobs.files import written_whole
+from mvit_video.data.jobs.folder import Folder
 
 _ROWS_PER_PART = 1000
 _SECONDS_PER_PART = 5.0
+_NUM_THREADS = 8  # at a URL a part takes long for its size
 
 
 class Ledger:
     """One row per path, in Parquet part files of which each appears whole.
 
     Args:
-        folder: where the part files lie.
+        folder: path or URL of where the part files lie.
         schema: columns; the first is `path`, and of rows with the same path the last one counts.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.folder, self.schema = folder, schema
+    def __init__(self, folder: str | os.PathLike[str], schema: pa.Schema) -> None:
+        self._folder, self.schema = Folder(folder), schema
         self._rows: list[dict[str, Any]] = []
         self._last_flush = time.monotonic()
 
     def load(self) -> pa.Table:
         """All rows; part files are merged into one, and files that are none of ours are left out."""
-        parts = sorted(self.folder.glob("part-*.parquet"))
-        tables = [table for part in parts if (table := self._read(part)) is not None]
+        parts = self._folder.names("part-*.parquet")
+        with ThreadPoolExecutor(_NUM_THREADS) as threads:
+            tables = [table for table in threads.map(self._read, parts) if table is not None]
         rows = pa.concat_tables([self.schema.empty_table(), *tables])
         numbered = rows.select(["path"]).append_column("row", pa.array(range(rows.num_rows), pa.int64()))
         last = numbered.group_by("path").aggregate([("row", "max")])["row_max"]
@@ -40,7 +42,7 @@ class Ledger:
         if len(parts) > 1:
             self._write(rows)
             for part in parts:
-                part.unlink()
+                self._folder.remove(part)
         return rows
 
     def add(self, row: dict[str, Any]) -> None:
@@ -55,15 +57,16 @@ class Ledger:
             self._write(pa.Table.from_pylist(self._rows, self.schema))
         self._rows, self._last_flush = [], time.monotonic()
 
-    def _read(self, part: Path) -> pa.Table | None:
+    def _read(self, part: str) -> pa.Table | None:
+        data = self._folder.read(part)  # whatever keeps it from being read is no reason to forget it
+        if data is None:
+            return None
         try:
-            with parquet.ParquetFile(part) as file:
-                table = file.read()
+            table = parquet.read_table(pa.BufferReader(data))
         except (pa.ArrowInvalid, OSError):
             return None
         return table if table.schema.equals(self.schema) else None
 
     def _write(self, rows: pa.Table) -> None:
         # the time orders parts, the process keeps two programs apart
-        with written_whole(self.folder / f"part-{time.time_ns():020d}-{os.getpid()}.parquet") as unfinished:
-            parquet.write_table(rows, unfinished)
+        self._folder.write_table(f"part-{time.time_ns():020d}-{os.getpid()}.parquet", rows)

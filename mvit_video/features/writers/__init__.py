@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import pyarrow as pa
 
+from mvit_video.data.jobs import Folder
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
@@ -35,26 +36,31 @@ class FeatureWriter(Protocol):
         ...
 
 
-def writer_for(format: str, folder: Path, record: Mapping[str, Any]) -> FeatureWriter:
+def writer_for(format: str, folder: str | os.PathLike[str], record: Mapping[str, Any]) -> FeatureWriter:
     """The writer of a format.
 
     Args:
-        folder: where the files go.
+        folder: path of where the files go, with Parquet also a URL.
         record: what is true of all features, as `Extractor.record` has it.
 
     Raises:
-        ConfigError: there is no such format, or a package that it needs is not installed.
+        ConfigError: there is no such format, it is not for URLs, or a package that it needs is not installed.
     """
     if format == "parquet":
         from mvit_video.features.writers.parquet import ParquetWriter
 
         return ParquetWriter(folder, record)
+    if format not in get_args(Format):
+        raise ConfigError(f"--format must be one of {', '.join(get_args(Format))}, got {format!r}")
+    path = Folder(folder).path
+    if path is None:
+        raise ConfigError(
+            f"--format {format} cannot be written to {os.fspath(folder)}; use parquet, or an --out on this machine"
+        )
     if format in ("npy", "video_features"):
         from mvit_video.features.writers.npy import NpyWriter, VideoFeaturesWriter
 
-        return (NpyWriter if format == "npy" else VideoFeaturesWriter)(folder, record)
-    if format == "hdf5":
-        from mvit_video.features.writers.hdf5 import Hdf5Writer
+        return (NpyWriter if format == "npy" else VideoFeaturesWriter)(path, record)
+    from mvit_video.features.writers.hdf5 import Hdf5Writer
 
-        return Hdf5Writer(folder, record)
-    raise ConfigError(f"--format must be one of {', '.join(get_args(Format))}, got {format!r}")
+    return Hdf5Writer(path, record)

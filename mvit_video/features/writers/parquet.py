@@ -7,16 +7,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import written_whole
+from mvit_video.data.jobs import Folder
 from mvit_video.features.writers.naming import group_name
 
 if TYPE_CHECKING:
@@ -34,12 +32,12 @@ class ParquetWriter:
     of the part that was asked for, if it was. The metadata have `feature_shape`, `layer`, `model` and `key`.
 
     Args:
-        folder: where the files go.
+        folder: path or URL of where the files go.
         record: what is true of all features, as `Extractor.record` has it.
     """
 
-    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+        self._folder = Folder(folder)
         value = pa.float32() if record["precision"] == "fp32" else pa.float16()
         self.schema = pa.schema(
             {
@@ -71,7 +69,7 @@ class ParquetWriter:
         """Writes anew the parts that hold other videos too, or older features of the same ones."""
         seen = pa.array([], pa.string())
         for part in self._parts()[::-1]:
-            found = parquet.read_table(part, columns=["video"])["video"].combine_chunks()
+            found = self._folder.read_table(part, columns=["video"])["video"].combine_chunks()
             is_kept = compute.and_(
                 compute.is_in(found, value_set=videos), compute.invert(compute.is_in(found, value_set=seen))
             )
@@ -81,12 +79,13 @@ class ParquetWriter:
 
     def finish(self) -> None:
         """Joins the parts of a few seconds each to larger ones."""
-        small = [part for part in self._parts() if part.stat().st_size < _PART_BYTES // 2]
-        group: list[Path] = []
+        sizes = {part: self._folder.size(part) for part in self._parts()}
+        small = [part for part in sizes if sizes[part] < _PART_BYTES // 2]
+        group: list[str] = []
         size = 0
         for part in small:
             group.append(part)
-            size += part.stat().st_size
+            size += sizes[part]
             if size >= _PART_BYTES or part == small[-1]:
                 self._join(group)
                 group, size = [], 0
@@ -113,25 +112,22 @@ class ParquetWriter:
         arrays = [pa.array(columns[field.name]).cast(field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("part-*.parquet"))
+    def _parts(self) -> list[str]:
+        return self._folder.names("part-*.parquet")
 
     def _write(self, rows: pa.Table) -> None:
         # the time orders parts, the process keeps two programs apart
-        with written_whole(self.folder / f"part-{time.time_ns():020d}-{os.getpid()}.parquet") as unfinished:
-            parquet.write_table(rows, unfinished)
+        self._folder.write_table(f"part-{time.time_ns():020d}-{os.getpid()}.parquet", rows)
 
-    def _filter(self, part: Path, is_kept: pa.BooleanArray) -> None:
+    def _filter(self, part: str, is_kept: pa.BooleanArray) -> None:
         if compute.any(is_kept).as_py():
-            rows = parquet.read_table(part).filter(is_kept)
-            with written_whole(part) as unfinished:
-                parquet.write_table(rows, unfinished)
+            self._folder.write_table(part, self._folder.read_table(part).filter(is_kept))
         else:
-            part.unlink()
+            self._folder.remove(part)
 
-    def _join(self, parts: Sequence[Path]) -> None:
+    def _join(self, parts: Sequence[str]) -> None:
         """A kill leaves rows twice at worst, of which the next run keeps the newer."""
         if len(parts) > 1:
-            self._write(pa.concat_tables([parquet.read_table(part) for part in parts]))
+            self._write(pa.concat_tables([self._folder.read_table(part) for part in parts]))
             for part in parts:
-                part.unlink()
+                self._folder.remove(part)
