@@ -99,7 +99,7 @@ def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seco
         stop = max(int(np.searchsorted(high, num_read + max_frames, side="right")), start + 1)
         kept = kept[max(len(kept) - (num_read - int(low[start])), 0) :]
         bounds = [*range(num_read, int(high[stop - 1]), max_frames), int(high[stop - 1])]
-        new = [_crops(reader.get_frames(wanted[first:last]), rule) for first, last in pairwise(bounds)]
+        new = [crop_frames(reader.get_frames(wanted[first:last]), rule) for first, last in pairwise(bounds)]
         kept = np.concatenate([kept, *new])
         num_read = int(high[stop - 1])
         rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
@@ -107,7 +107,7 @@ def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seco
         start = stop
 
 
-def _crops(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
+def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
     """Frames `(U, H, W, 3)` resized and cropped as `crop_views` does; `(U, K, 3, S, S)`."""
     resized = F.resize(
         frames.permute(0, 3, 1, 2), [rule.short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
