@@ -41,7 +41,8 @@ class Predictions:
     def probabilities(self) -> NDArray[np.float32]:
         """Of the scored videos alone, `(videos, classes)`."""
         values = self._probabilities.combine_chunks().drop_null()
-        return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+        flat = values.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(values), len(flat) // max(len(values), 1))
 
     @cached_property
     def class_names(self) -> list[str] | None:

@@ -36,7 +36,7 @@ def confusion_counts(videos: ScoredVideos) -> Counts:
     """`(N, 3)` label, first guess and number of videos of each pair of the two that occurs."""
     known = [i for i, own in enumerate(videos.labels) if own]
     label = np.array([videos.labels[i][0] for i in known], np.int64)
-    cells, number = np.unique(label * videos.num_classes + videos.guesses[known, 0], return_counts=True)
+    cells, number = np.unique(label * videos.num_classes + videos.first_guess[known], return_counts=True)
     return np.stack([*np.divmod(cells, videos.num_classes), number], axis=1)
 
 

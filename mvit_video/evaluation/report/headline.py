@@ -69,6 +69,8 @@ def facts(run: RunFiles, videos: ScoredVideos) -> list[tuple[str, str]]:
          f"side of {get('short_side', '?')}"),
         ("Classes", f"{videos.num_classes:,}" + (", several per video" if run.predictions.is_multilabel else "")),
     ]  # fmt: skip
+    if get("corruption", "none") != "none":
+        rows.append(("Corruption", get("corruption", "")))
     counts = video_counts(run)
     told = [f"{counts[key]:,} {name}" for key, name in _COUNTS.items() if counts.get(key) or key in _ALWAYS_TOLD]
     rows.append(("Videos", ", ".join(told)))

@@ -119,7 +119,7 @@ def _examples(pair: Pair, videos: ScoredVideos, place: dict[int, int]) -> tuple[
     for i in videos.most_confident.tolist():
         if i not in place or not videos.labels[i]:
             continue
-        cell = videos.labels[i][0], int(videos.guesses[i, 0])
+        cell = videos.labels[i][0], int(videos.first_guess[i])
         if mistaken is None and cell == (pair.first, pair.second):
             mistaken = place[i]
         if right is None and cell == (pair.second, pair.second):

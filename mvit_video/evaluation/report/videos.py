@@ -33,7 +33,7 @@ class ScoredVideos:
         guesses: `(V, G)` most probable classes, the first of several that are equal first.
         probability: `(V, G)` of the guesses.
         own: probability of each label of a video.
-        num_classes: of the model.
+        num_classes: of the model; those that have a name when no video has a score.
     """
 
     row: NDArray[np.int64]
@@ -59,19 +59,22 @@ class ScoredVideos:
             guesses=guesses,
             probability=np.take_along_axis(probabilities, guesses, axis=1).astype(np.float64),
             own=[[float(probabilities[i, label]) for label in own] for i, own in enumerate(labels)],
-            num_classes=probabilities.shape[1],
+            num_classes=probabilities.shape[1] or len(run.predictions.class_names or ()),
         )
 
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def first_guess(self) -> NDArray[np.int64]:
+        """`(V,)` most probable class."""
+        return self.guesses[:, :1].reshape(-1)  # there may be no video, and so no guess
+
     @cached_property
     def wrong(self) -> NDArray[np.bool_]:
         """`(V,)` whether the first guess is none of the labels; false where they are unknown."""
-        return np.array(
-            [bool(own) and guess not in own for own, guess in zip(self.labels, self.guesses[:, :1].flat, strict=True)],
-            dtype=bool,
-        )
+        pairs = zip(self.labels, self.first_guess.tolist(), strict=True)
+        return np.array([bool(own) and guess not in own for own, guess in pairs], dtype=bool)
 
     @cached_property
     def most_confident(self) -> NDArray[np.int64]:
