@@ -49,6 +49,10 @@ PUBLISHED = {
     "cpvt_s_plus": (80.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
     "cpvt_s_gap": (81.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
     "cpvt_b": (81.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    **dict.fromkeys(
+        [f"alternet_{depth}" for depth in (18, 34, 50, 101, 152)],
+        (None, "in figures only", _IMAGE_VIEW, "arXiv:2202.06709"),
+    ),
 }
 
 
@@ -73,7 +77,8 @@ def print_models(words: list[str]) -> int:
     for name in track(names, "counting", console=console, transient=True, disable=not console.is_terminal):
         size, num_parameters, gflops = _measure(name)
         top1, data, views, source = PUBLISHED[name]
-        table.add_row(name, size, f"{num_parameters / 1e6:.2f} M", f"{gflops:.1f}", f"{top1:.1f} {data}", views, source)
+        accuracy = data if top1 is None else f"{top1:.1f} {data}"
+        table.add_row(name, size, f"{num_parameters / 1e6:.2f} M", f"{gflops:.1f}", accuracy, views, source)
     console.print(table)
     return 0
 

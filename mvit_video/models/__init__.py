@@ -7,6 +7,15 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+from mvit_video.models.alternet import (
+    AlterNet,
+    alternet,
+    alternet_18,
+    alternet_34,
+    alternet_50,
+    alternet_101,
+    alternet_152,
+)
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.checkpoints import Source, architecture_of, fill, read_checkpoint, translate
 from mvit_video.models.cpvt import cpvt, cpvt_b, cpvt_s, cpvt_s_gap, cpvt_s_plus, cpvt_ti, cpvt_ti_gap, cpvt_ti_plus
@@ -92,6 +101,11 @@ _BUILDERS: dict[str, Callable[..., VideoNet]] = {
         cpvt_s_plus,
         cpvt_s_gap,
         cpvt_b,
+        alternet_18,
+        alternet_34,
+        alternet_50,
+        alternet_101,
+        alternet_152,
     )
 }
 
@@ -151,6 +165,7 @@ def create_model(
 
 __all__ = [
     "PVT",
+    "AlterNet",
     "BlockSpec",
     "Features",
     "MViT",
@@ -160,6 +175,12 @@ __all__ = [
     "PositionKind",
     "Pyramid",
     "VideoNet",
+    "alternet",
+    "alternet_18",
+    "alternet_34",
+    "alternet_50",
+    "alternet_101",
+    "alternet_152",
     "block_table",
     "cpvt",
     "cpvt_b",

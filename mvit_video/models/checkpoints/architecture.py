@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mvit_video.models.alternet import AlterNet, alternet
 from mvit_video.models.architecture import UNIT, BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.mvit import mvit
 from mvit_video.models.mvitv2 import mvitv2
@@ -20,7 +21,9 @@ from mvit_video.models.pvt_variants import pvt, pvt_v2
 from mvit_video.nn import LinearSpatialReduction, ReducedAttention
 from mvit_video.types import THW, CheckpointError
 
-_BUILDERS: dict[str, Callable[..., VideoNet]] = {"mvit": mvit, "mvitv2": mvitv2, "pvt": pvt, "pvt_v2": pvt_v2}
+_BUILDERS: dict[str, Callable[..., VideoNet]] = {
+    builder.__name__: builder for builder in (mvit, mvitv2, pvt, pvt_v2, alternet)
+}
 _GROUPS = {"patch": Patch, "pooling": Pooling, "pyramid": Pyramid}  # arguments that are several values
 _VERSION = "1"  # of the metadata
 
@@ -30,7 +33,7 @@ class Architecture:
     """A builder function and its arguments.
 
     Attributes:
-        builder: `mvit`, `mvitv2`, `pvt` or `pvt_v2`.
+        builder: `mvit`, `mvitv2`, `pvt`, `pvt_v2` or `alternet`.
         notes: arguments that were assumed because tensors do not show them.
     """
 
@@ -92,7 +95,8 @@ def describe(net: VideoNet) -> Architecture:
     Raises:
         CheckpointError: no arguments do, because the net was changed after it was built.
     """
-    architecture = _describe_pvt(net) if isinstance(net, PVT) else _describe_mvit(net)
+    describe_it = {PVT: _describe_pvt, AlterNet: _describe_alternet}.get(type(net), _describe_mvit)
+    architecture = describe_it(net)
     shapes = {key: value.shape for key, value in net.state_dict().items()}
     difference = architecture.first_difference(shapes) if architecture else "its pools follow no rule"
     if architecture is None or difference:
@@ -101,14 +105,17 @@ def describe(net: VideoNet) -> Architecture:
 
 
 def _input_and_head(net: VideoNet) -> dict[str, Any]:
-    blocks: list[Any] = list(net.blocks)
     return {
         "num_classes": net.num_classes,
         "num_frames": net.num_frames,
         "crop_size": net.crop_size,
-        "drop_path_rate": blocks[-1].drop_path.rate,
         "dropout": getattr(getattr(net.head, "dropout", None), "p", 0.0),
     }
+
+
+def _last_rate(net: VideoNet) -> float:
+    blocks: list[Any] = list(net.blocks)
+    return blocks[-1].drop_path.rate
 
 
 def joined(kinds: Sequence[str]) -> str | tuple[str, ...]:
@@ -118,6 +125,7 @@ def joined(kinds: Sequence[str]) -> str | tuple[str, ...]:
 
 def _describe_pvt(net: PVT) -> Architecture:
     arguments = _input_and_head(net) | {
+        "drop_path_rate": _last_rate(net),
         "depths": net.depths,
         "pyramid": net.pyramid,
         "patch": net.patch,
@@ -126,6 +134,17 @@ def _describe_pvt(net: PVT) -> Architecture:
     if net.convolutional:
         return Architecture("pvt_v2", arguments)
     return Architecture("pvt", arguments | {"class_token": any("class_token" in key for key in net.state_dict())})
+
+
+def _describe_alternet(net: AlterNet) -> Architecture:
+    arguments = _input_and_head(net) | {
+        "drop_path_rate": net.drop_path_rate,
+        "depths": net.depths,
+        "num_pairs": net.num_pairs,
+        "block": net.block_kind,
+        "stem_stride": net.stem_stride,
+    }
+    return Architecture("alternet", arguments | ({"window_size": net.window_size} if any(net.num_pairs) else {}))
 
 
 def _describe_mvit(net: Any) -> Architecture | None:
@@ -151,6 +170,7 @@ def _describe_mvit(net: Any) -> Architecture | None:
     if pooling is None:
         return None
     arguments = _input_and_head(net) | {
+        "drop_path_rate": _last_rate(net),
         "depths": depths,
         "embed_dim": net.patch_embed.proj.out_channels,
         "num_heads": heads[0],

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mvit_video.models.architecture import UNIT, Patch, Pooling
+from mvit_video.models.checkpoints.alternets import infer_alternet, is_alternet
 from mvit_video.models.checkpoints.architecture import Architecture, matching_pooling
 from mvit_video.models.checkpoints.fitting import square
 from mvit_video.models.checkpoints.layouts import Translation
@@ -63,7 +64,9 @@ def infer(
         CheckpointError: something is not told, or nothing with published strides has tensors of these shapes.
     """
     try:
-        if is_pyramid(tensors):
+        if is_alternet(tensors):
+            architecture = infer_alternet(tensors, num_frames, crop_size)
+        elif is_pyramid(tensors):
             architecture = _inferred_pyramid(tensors, num_frames, crop_size)
         else:
             architecture = _inferred(tensors, num_frames, crop_size)

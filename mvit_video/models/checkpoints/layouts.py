@@ -1,8 +1,9 @@
 """State-dict layouts: what this project's tensors are called in the code bases that published MViT weights.
 
 A layout is a table of two columns, our names and theirs, read in both directions. `{n}` stands for a block, `{s}.{j}`
-for a stage and a block of it, `{x}` for q, k or v, `{a}` for an axis, `{i}` for 1 or 2, `{p}` for weight or bias, `{e}`
-and `{l}` for layers of a patch embedding and of a reduction.
+for a stage and a block of it, `{x}` for q, k or v, `{a}` for an axis, `{i}` for 1 or 2, `{c}` for 1 to 3, `{p}` for
+weight or bias, `{b}` for these and the statistics of a norm, `{e}` and `{l}` for layers of a patch embedding and of a
+reduction.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ FOREIGN_FORMATS = ("slowfast", "pytorchvideo", "torchvision")
 
 _PLACEHOLDERS = {
     "n": r"\d+", "s": r"\d+", "j": r"\d+", "x": "[qkv]", "a": "[hwt]", "i": "[12]", "p": "weight|bias",
-    "e": "proj|norm", "l": "conv|norm",
+    "e": "proj|norm", "l": "conv|norm", "c": "[123]",
+    "b": "weight|bias|running_mean|running_var|num_batches_tracked",
 }  # fmt: skip
 
 _SHARED: Rules = tuple(
@@ -64,6 +66,12 @@ _OURS: Rules = (
             "blocks.{n}.entry.position.class_token",
             "blocks.{n}.entry.position.table",
             "head.projection.{p}",
+            "stem.0.weight",
+            "blocks.{n}.norm{c}.{b}",
+            "blocks.{n}.conv{c}.weight",
+            "blocks.{n}.shortcut.weight",
+            "blocks.{n}.attn.rel_pos",
+            "norm.{b}",
         )
     ),
 )
@@ -139,6 +147,8 @@ _STEMS = (
     "conv_proj.weight",
     "patch_embed1.proj.weight",
     "patch_embeds.0.proj.weight",
+    "stem.0.weight",
+    "layer0.layer0.0.weight",
 )
 _PREFIXES = ("", "net.", "model.", "module.")  # which of several nets in a file is meant
 

@@ -35,7 +35,7 @@ class LoadReport:
 
     Attributes:
         source: the file, or what stands for it.
-        format: slowfast, pytorchvideo, torchvision, pvt, timm, twins, lightning or mvit_video.
+        format: slowfast, pytorchvideo, torchvision, pvt, timm, twins, alternet, lightning or mvit_video.
         loaded: names of the model's tensors that the checkpoint filled.
         missing: names of the model's tensors that the checkpoint does not have; they keep their values.
         unexpected: names in the checkpoint that the model has no place for.
@@ -140,7 +140,7 @@ def fill(
             report.unexpected.append(checkpoint.names.get(key, key))
             continue
         expected = tuple(own[key].shape)
-        if not tensor.is_floating_point():
+        if tensor.is_floating_point() != own[key].is_floating_point():  # whose counts of batches are whole
             report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, f"{tensor.dtype}"))
         elif tensor.shape == expected:
             values[key] = tensor

@@ -31,9 +31,9 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     """Write weights to a file that another code base loads strictly into its net of the same numbers.
 
     A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
-    torchvision is the state dict. What the other code base does not have is refused: PVT, PEGs, and
-    spatial reduction of keys and values in all; MViTv2 in pytorchvideo; in torchvision joint positions, nets without
-    class token or head, and pooling by maximum or average.
+    torchvision is the state dict. What the other code base does not have is refused: PVT, AlterNet, PEGs, and spatial
+    reduction of keys and values in all; MViTv2 in pytorchvideo; in torchvision joint positions, nets without class
+    token or head, and pooling by maximum or average.
 
     Raises:
         ConfigError: there is no such format.
@@ -69,8 +69,9 @@ def _state(model: VideoNet) -> dict[str, Tensor]:
 def _lack(architecture: Architecture, format: str) -> str | None:
     """What the other code base does not have of an architecture."""
     arguments = architecture.arguments
-    if architecture.builder.startswith("pvt"):
-        return "no PVT"
+    for family, name in (("pvt", "PVT"), ("alternet", "AlterNet")):
+        if architecture.builder.startswith(family):
+            return f"no {name}"
     is_v2, pooling = architecture.builder == "mvitv2", arguments["pooling"]
     kinds = kinds_of(arguments.get("position", "relative"))
     if pooling.reduction != pooling.mode:

@@ -1,4 +1,4 @@
-"""Layouts of pyramids, whose blocks others number stage by stage, and this project one after the other."""
+"""Layouts of nets whose blocks others number stage by stage, and this project one after the other."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ STAGED: dict[str, Rules] = {
         ("stage.{s}.peg.conv.{p}", "pos_block.{s}.proj.0.{p}"),
         ("norm.{p}", "norm.{p}"),
         ("head.projection.{p}", "head.{p}"),
+    ),
+    "alternet": (
+        ("stem.0.weight", "layer0.layer0.0.weight"),
+        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.bn{c}.{b}"),
+        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.norm{c}.{b}"),
+        ("stage.{s}.{j}.conv{c}.weight", "layer{s}.{j}.conv{c}.weight"),
+        ("stage.{s}.{j}.conv1.weight", "layer{s}.{j}.conv.weight"),
+        ("stage.{s}.{j}.shortcut.weight", "layer{s}.{j}.shortcut.0.weight"),
+        ("stage.{s}.{j}.attn.q.weight", "layer{s}.{j}.attn.attn.to_q.weight"),
+        ("stage.{s}.{j}.attn.kv.weight", "layer{s}.{j}.attn.attn.to_kv.weight"),
+        ("stage.{s}.{j}.attn.proj.{p}", "layer{s}.{j}.attn.attn.to_out.0.{p}"),
+        ("stage.{s}.{j}.attn.rel_pos", "layer{s}.{j}.attn.pos_embedding"),
+        ("norm.{b}", "classifier.0.bn.{b}"),
+        ("head.projection.{p}", "classifier.0.dense.{p}"),
     ),
 }
 

@@ -37,7 +37,7 @@ def test_every_published_net_is_inferred_from_its_shapes(name: str) -> None:
     with torch.device("meta"):
         net = mv.create_model(name)
     stated, inferred = describe(net), infer(net.state_dict(), name)
-    family = {"mvitv2": "mvitv2", "pvt_v2": "pvt_v2", "pvt_": "pvt", "twins": "pvt"}
+    family = {"mvitv2": "mvitv2", "pvt_v2": "pvt_v2", "pvt_": "pvt", "twins": "pvt", "alternet": "alternet"}
     builder = next((builder for start, builder in family.items() if name.startswith(start)), "mvit")
     assert inferred.builder == stated.builder == builder
     seen = {key: value for key, value in inferred.arguments.items() if key not in UNSEEN}
