@@ -1,14 +1,17 @@
-"""Metrics over clips, as training and validation see them, in percent."""
+"""Metrics as training and validation see them, in percent: of clips in training, of videos in validation."""
 
 from __future__ import annotations
 
-import warnings
-from typing import cast
+from abc import abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePrecision
+from torchmetrics.classification import MulticlassAccuracy
+
+from mvit_video.metrics import class_precision, label_ranks, mean_known, share_within
+from mvit_video.processes import all_gather_objects
 
 
 class PercentCorrect(MulticlassAccuracy):
@@ -22,30 +25,85 @@ class PercentCorrect(MulticlassAccuracy):
         return 100 * super().compute()
 
 
-class PercentMeanPrecision(MultilabelAveragePrecision):
-    """Mean over the classes of the average precision, for clips with any number of labels."""
+class VideoMetric(Metric):
+    """Counts every video once, also one that several processes had because a sampler pads."""
 
-    num_shown: Tensor
+    full_state_update = False
+    videos: list[Tensor]
+    values: list[Tensor]
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, average=None, validate_args=False)
-        self.add_state("num_shown", torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+    def __init__(self) -> None:
+        super().__init__(sync_on_compute=False)  # torchmetrics cannot join what differs in type where one has nothing
+        self.add_state("videos", [])
+        self.add_state("values", [])
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Takes logits and labels, `(N, num_classes)`."""
-        super().update(preds.float().sigmoid(), target.long())
-        self.num_shown += target.long().sum(dim=0)
+    def keep(self, video: Tensor, values: Tensor) -> None:
+        """Adds videos: `(V,)` rows of the annotation table, `(V, ...)` something of each."""
+        self.videos.append(video.cpu())
+        self.values.append(values.cpu())
+
+    def once(self) -> Tensor | None:
+        """The values of all processes, in the order of the table; None where there are none."""
+        shares = all_gather_objects((self.videos, self.values))
+        videos = [video for share, _ in shares for video in share]
+        if not videos:
+            return None
+        _, first = np.unique(torch.cat(videos).numpy(), return_index=True)
+        return torch.cat([value for _, share in shares for value in share])[torch.from_numpy(first)]
 
     def compute(self) -> Tensor:
-        """Percent over all clips since the last reset; classes that none of them shows are left out."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "No positive samples found in target")
-            precision = cast(Tensor, super().compute())
-        return 100 * precision[self.num_shown > 0].mean()
+        """Of all videos since the last reset; NaN where there are none."""
+        values = self.once()
+        return torch.tensor(torch.nan) if values is None else self.result(values).to(self.device, torch.float32)
+
+    @abstractmethod
+    def result(self, values: Tensor) -> Tensor:
+        """The number that the values come to."""
 
 
-def validation_metrics(num_classes: int, multi_label: bool) -> dict[str, Metric]:
+class VideoMean(VideoMetric):
+    """Mean over the videos."""
+
+    def update(self, video: Tensor, values: Tensor) -> None:
+        """Adds one value for each video."""
+        self.keep(video, values)
+
+    def result(self, values: Tensor) -> Tensor:
+        """The mean."""
+        return values.double().mean()
+
+
+class PercentVideosWithin(VideoMetric):
+    """Videos whose label is among the `k` most probable classes."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def update(self, video: Tensor, probabilities: Tensor, label: Tensor) -> None:
+        """Adds videos: `(V, C)` probabilities and `(V,)` classes."""
+        self.keep(video, label_ranks(probabilities, label))
+
+    def result(self, values: Tensor) -> Tensor:
+        """The share of them."""
+        return share_within(values, self.k)
+
+
+class PercentMeanPrecision(VideoMetric):
+    """Mean over the classes of the average precision, for videos with any number of labels."""
+
+    def update(self, video: Tensor, probabilities: Tensor, label: Tensor) -> None:
+        """Adds videos: `(V, C)` probabilities, `(V, C)` with 1 at each class."""
+        self.keep(video, torch.stack([probabilities, label], dim=1))
+
+    def result(self, values: Tensor) -> Tensor:
+        """The mean; classes that no video shows are left out."""
+        probabilities, label = values.unbind(dim=1)
+        return mean_known(class_precision(probabilities, label))
+
+
+def validation_metrics(multi_label: bool) -> dict[str, Metric]:
     """Metrics by the name that they are logged under; the first one chooses the best checkpoint."""
     if multi_label:
-        return {"val/mAP": PercentMeanPrecision(num_classes)}
-    return {"val/top1": PercentCorrect(num_classes, top_k=1), "val/top5": PercentCorrect(num_classes, top_k=5)}
+        return {"val/mAP": PercentMeanPrecision()}
+    return {"val/top1": PercentVideosWithin(1), "val/top5": PercentVideosWithin(5)}

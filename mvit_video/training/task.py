@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 
 from mvit_video.data.mixing import Mixing
+from mvit_video.metrics import combine
 from mvit_video.models.layers import Layer, layer_of
 from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
-from mvit_video.training.metrics import PercentCorrect, validation_metrics
+from mvit_video.training.metrics import PercentCorrect, VideoMean, validation_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
 from mvit_video.training.schedule import RunSchedule, Schedule
 from mvit_video.training.speed import Speed, count_graphs
@@ -77,14 +78,14 @@ class Task(LightningModule):
         self.speed = speed
         self.init_from = init_from
         self.predict_layer: Layer = "pooled"
-        self.val_loss = MeanMetric()
+        self.val_loss = VideoMean()
+        self.val_metrics = nn.ModuleDict(validation_metrics(multi_label))
         self._run: RunSchedule | None = None
         self._count_classes()
 
     def _count_classes(self) -> None:
         self.num_classes = cast(int, self.net.num_classes)
         self.train_top1 = None if self.multi_label else PercentCorrect(self.num_classes, top_k=1)
-        self.val_metrics = nn.ModuleDict(validation_metrics(self.num_classes, self.multi_label))
 
     def setup(self, stage: str) -> None:
         """Compares what `data` yields with what `net` takes, and sets the net up to run.
@@ -147,15 +148,19 @@ class Task(LightningModule):
         return loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Scores clips, not videos: one clip of each video."""
+        """Scores videos, by the views that stand side by side in the batch; their loss is the mean over the views."""
         known = batch.label >= 0
         if self.multi_label:
             known = known.all(dim=1)
         if known.any():
-            logits, target = self._logits(batch.clip[known]), self._target(batch.label[known])
-            self.val_loss.update(self._loss(logits, target), len(target))
+            num_views = int(batch.view.max()) + 1
+            logits, target = self._logits(batch.clip[known]).float(), self._target(batch.label[known])
+            video, label = batch.video[known][::num_views], target[::num_views].cpu()
+            self.val_loss.update(video, self._losses(logits, target).view(-1, num_views).mean(dim=1))
+            scores = self._probabilities(logits).view(-1, num_views, self.num_classes).cpu()
+            joined = combine(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
             for metric in self.val_metrics.values():
-                cast(Metric, metric).update(logits, target if self.multi_label else target.argmax(dim=1))
+                cast(Metric, metric).update(video, joined, label if self.multi_label else label.argmax(dim=1))
         # Also after an empty batch: a process that logs nothing would not take part in the reduction.
         self.log("val/loss", self.val_loss)
         for name, metric in self.val_metrics.items():
@@ -167,7 +172,7 @@ class Task(LightningModule):
             logits = self._logits(batch.clip).float()
         else:
             logits = torch.zeros(0, self.num_classes, device=self.device)
-        return {"logits": logits, "probabilities": logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)}
+        return {"logits": logits, "probabilities": self._probabilities(logits)}
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Features of each clip, of the layer that `predict_layer` names."""
@@ -239,6 +244,9 @@ class Task(LightningModule):
     def _logits(self, clip: Tensor) -> Tensor:
         return self.net(self.speed.order(clip))
 
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
     def _target(self, label: Tensor) -> Tensor:
         """Share of each class, `(B, num_classes)`."""
         if self.multi_label:  # the annotations may not speak of the last classes
@@ -257,3 +265,9 @@ class Task(LightningModule):
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(logits, target * (1 - smoothing) + smoothing / 2)
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
+
+    def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of each clip."""
+        if self.multi_label:
+            return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
+        return F.cross_entropy(logits, target, reduction="none")

@@ -10,14 +10,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from sklearn.metrics import average_precision_score
 from torch.nn import functional as F
 
 import mvit_video as mv
 from mvit_video.data.mixing import Mixing
 from mvit_video.models.architecture import Patch
 from mvit_video.training import Schedule, Task
-from mvit_video.training.metrics import PercentMeanPrecision
 from mvit_video.training.speed import Speed
 from mvit_video.types import ConfigError
 
@@ -136,19 +134,6 @@ def test_kind_of_labels_must_agree(make_task: Make, make_trainer: Make, tiny_dat
     data.is_multilabel = not declared
     with pytest.raises(ConfigError, match=f"model.multi_label={str(declared).lower()} but the annotations give"):
         fit(make_trainer(), make_task(multi_label=declared), data)
-
-
-def test_mean_precision_is_sklearns() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(50, 6, generator=generator)
-    label = (torch.rand(50, 6, generator=generator) < 0.3).float()
-    label[:, 4] = 0  # a class that nothing shows is left out
-    metric = PercentMeanPrecision(6)
-    metric.update(logits[:20], label[:20])
-    metric.update(logits[20:], label[20:])
-    found = metric.compute()
-    shown = [0, 1, 2, 3, 5]
-    assert float(found) == pytest.approx(100 * average_precision_score(label[:, shown], logits[:, shown]), rel=1e-5)
 
 
 def test_memory_switches_change_no_number() -> None:
