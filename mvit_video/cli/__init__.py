@@ -27,8 +27,10 @@ class Verb(NamedTuple):
 TRAINER_VERBS = ("fit", "validate", "test")
 VERBS = {
     "fit": Verb("trainer", "run_trainer", "train a model and validate it after every epoch"),
-    "validate": Verb("trainer", "run_trainer", "score a checkpoint on the validation videos, one clip each"),
+    "validate": Verb("trainer", "run_trainer", "score a checkpoint on the validation videos"),
     "test": Verb("trainer", "run_trainer", "score a checkpoint on the test videos over all their views"),
+    "predict": Verb("predict", "run_predict", "write features of windows of videos, as extract does, by a config"),
+    "study": Verb("study", "run_study", "test a checkpoint with frames in other orders, and with corrupted clips"),
     "report": Verb("report", "report", "write a test as one page for a browser"),
     "compare": Verb("compare", "compare", "compare two tests of the same videos"),
     "scan": Verb("scan", "scan", "check every video of a data set and write a manifest that training reads"),
@@ -120,6 +122,6 @@ def _run(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
         raise ConfigError(f"there is no verb {words[0]!r}; {hint}")
     # Lightning's own verbs take their name along, and their configs are looked for before the slow import
-    words_of_verb = with_found_configs(words) if words[0] in TRAINER_VERBS else words[1:]
+    words_of_verb = with_found_configs(words) if words[0] in (*TRAINER_VERBS, "predict", "study") else words[1:]
     verb = VERBS[words[0]]
     return getattr(importlib.import_module(f"mvit_video.cli.{verb.module}"), verb.function)(words_of_verb)

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -50,28 +50,26 @@ from mvit_video.training import (
 )
 from mvit_video.types import CheckpointError, ConfigError, MVitVideoError, TrainingError
 
-DESCRIPTIONS = {
-    "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
-    "validate": "Score a checkpoint, one clip per video. Example: mvit-video validate -c configs/demo.yaml "
-    "--ckpt_path best",
-    "test": "Score a checkpoint over all views. Example: mvit-video test -c configs/demo.yaml --ckpt_path best "
-    "--data.views.num_crops 3",
-}
-
 
 def run_trainer(words: list[str]) -> int:
     """Runs the verb that `words` begin with."""
+    return run_cli(VideoCLI, Trainer, words)
+
+
+def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> int:
+    """Runs a verb of a command line."""
     _quiet()
     try:
-        VideoCLI(
+        cli(
             Task,
             VideoDataModule,
+            trainer_class=trainer,
             args=words,
             parser_class=Parser,
             parser_kwargs={
                 "prog": "mvit-video",
                 "allow_abbrev": False,
-                **{verb: {"description": DESCRIPTIONS[verb]} for verb in DESCRIPTIONS},
+                **{verb: {"description": text} for verb, text in cli.descriptions.items()},
             },
             trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 10},
             seed_everything_default=0,
@@ -130,6 +128,13 @@ class VideoCLI(LightningCLI):
     """One task, one data module, and a run folder `<root>/<config name>/version_<n>` for everything a run writes."""
 
     run_folder: Path
+    descriptions: ClassVar = {
+        "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
+        "validate": "Score a checkpoint over the views of validation. Example: mvit-video validate "
+        "-c configs/demo.yaml --ckpt_path best",
+        "test": "Score a checkpoint over all views. Example: mvit-video test -c configs/demo.yaml --ckpt_path best "
+        "--data.views.num_crops 3",
+    }
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -165,10 +170,8 @@ class VideoCLI(LightningCLI):
             config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root))
         elif self.subcommand != "fit" and config.model.init_from is None:
             warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
-        if config.trainer.fast_dev_run or rank_zero_only.rank != 0:  # pyright: ignore[reportFunctionMemberAccess]
-            self.run_folder = next_version(root)
-        else:
-            self.run_folder = claim_version(root)
+        is_writer = rank_zero_only.rank == 0 and not config.trainer.fast_dev_run  # pyright: ignore[reportFunctionMemberAccess]
+        self.run_folder = self._find_folder(root, make=is_writer)
         self._stopper = StopBetweenSteps(self._checkpoint("last"))
         # Ctrl-C and SIGTERM go to the whole process group: loader workers that hear them die before the run is saved
         multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
@@ -217,8 +220,7 @@ class VideoCLI(LightningCLI):
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
-            has_begun = self._checkpoint("last").exists()
-            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run and not has_begun:  # pyright: ignore
+            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run and not self._has_begun():  # pyright: ignore
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
             raise
@@ -239,9 +241,23 @@ class VideoCLI(LightningCLI):
             if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             message = "stopped" if self.trainer.is_global_zero else ""
-            if self._stopper.saved and self.trainer.is_global_zero:
-                message += f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
+            if self.trainer.is_global_zero:
+                message += self._how_to_go_on()
             raise Stopped(message, 143 if terminated else 130) from None
+
+    def _find_folder(self, root: Path, *, make: bool) -> Path:
+        """The run folder."""
+        return claim_version(root) if make else next_version(root)
+
+    def _has_begun(self) -> bool:
+        """Whether the run folder holds what a later run can use."""
+        return self._checkpoint("last").exists()
+
+    def _how_to_go_on(self) -> str:
+        """What to say of a run that was stopped."""
+        if not self._stopper.saved:
+            return ""
+        return f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
 
     @property
     def _settings(self) -> Namespace:

@@ -1,0 +1,110 @@
+"""A picture of the studies: accuracy against cost, bars of the frame orders, a curve of every corruption."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mvit_video.data.jobs import written_whole
+
+Row = dict[str, Any]
+
+_COLOURS = ("#2f6f9f", "#c8611a", "#4d9a6a", "#8a5fa8", "#7a6a3a")
+_MARKERS = "oDs^v"
+_GREY = "#55606b"
+
+
+def draw_studies(table: pa.Table) -> Figure:
+    """A panel of each study in the table, of its first metric."""
+    rows = table.to_pylist()
+    metric = rows[0]["metric"]
+    gigaflops = float(table.schema.metadata[b"gigaflops_per_view"])
+    drawn = {study: [row for row in rows if (row["study"], row["metric"]) == (study, metric)] for study in _PANELS}
+    drawn = {study: some for study, some in drawn.items() if some}
+    figure = Figure(figsize=(5.2 * len(drawn), 4.4), layout="constrained")
+    for axes, (study, some) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+        _PANELS[study](axes, some, gigaflops)
+        axes.set_ylabel(f"{metric}, % of videos" if metric == "top1" else f"{metric}, %")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e3e8ec")
+        axes.set_axisbelow(True)
+    band = "" if rows[0]["low"] is None else "; bars and bands are 95 % bootstrap intervals over videos"
+    figure.suptitle(f"{rows[0]['num_videos']} videos, the same in every setting{band}", fontsize=10, color=_GREY)
+    return figure
+
+
+def write_study_figure(path: Path, table: pa.Table) -> None:
+    """Writes PNG in one move."""
+    with written_whole(path) as unfinished:
+        draw_studies(table).savefig(unfinished, format="png", dpi=150)
+
+
+def _draw_views(axes: Axes, rows: list[Row], gigaflops: float) -> None:
+    """One line for each number of crops; a point says how many clips it has."""
+    axes.set_title("Views of each video")
+    shapes = [tuple(map(int, re.findall(r"\d+", row["setting"]))) for row in rows]
+    paired = sorted(zip(shapes, rows, strict=True), key=lambda pair: pair[0][::-1])
+    for i, (num_crops, some) in enumerate(groupby(paired, key=lambda pair: pair[0][1])):
+        points = list(some)
+        clips = [shape[0] for shape, _ in points]
+        cost = [gigaflops * number * num_crops for number in clips]
+        name = "1 crop, the centre" if num_crops == 1 else f"{num_crops} crops"
+        _draw_line(axes, cost, [row for _, row in points], name, i)
+        for x, number, (_, row) in zip(cost, clips, points, strict=True):
+            axes.annotate(str(number), (x, row["value"]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_xlabel(f"GFLOPs (multiply-adds) per video, {gigaflops:.3g} per view; numbers are clips")
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _draw_orders(axes: Axes, rows: list[Row], gigaflops: float) -> None:
+    axes.set_title("Order of the frames")
+    values = [row["value"] for row in rows]
+    axes.bar(range(len(rows)), values, color=[_COLOURS[0], *[_COLOURS[1]] * (len(rows) - 1)], width=0.7)
+    if rows[0]["low"] is not None:
+        gaps = [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
+        axes.errorbar(range(len(rows)), values, gaps, fmt="none", ecolor=_GREY, capsize=3)
+    for x, row in enumerate(rows):
+        top = row["value"] if row["high"] is None else row["high"]
+        axes.annotate(f"{row['value']:.1f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_xticks(range(len(rows)), [row["setting"] for row in rows])
+    axes.set_xlabel("frames of each clip, in testing alone")
+    axes.set_ylim(0, 109)
+
+
+def _draw_corruptions(axes: Axes, rows: list[Row], gigaflops: float) -> None:
+    """One curve for each kind, all of them from the plain test."""
+    axes.set_title("Corrupted clips")
+    plain = [row for row in rows if row["severity"] is None]
+    damaged = [row for row in rows if row["severity"] is not None]
+    for i, (kind, some) in enumerate(groupby(damaged, key=lambda row: row["setting"])):
+        points = [*plain, *some]
+        _draw_line(axes, [row["severity"] or 0 for row in points], points, kind.replace("_", " "), i)
+    severities = sorted({row["severity"] for row in damaged})
+    axes.set_xticks([0, *severities], ["none", *map(str, severities)])
+    axes.set_xlabel("severity of the corruption, 1 to 5")
+    axes.set_ylim(0, 104)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_line(axes: Axes, x: list[float], rows: list[Row], name: str, i: int) -> None:
+    colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+    axes.plot(x, [row["value"] for row in rows], color=colour, marker=marker, markersize=5, label=name)
+    if rows[0]["low"] is not None:
+        axes.fill_between(
+            x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.12, lw=0
+        )
+
+
+_PANELS: dict[str, Callable[[Axes, list[Row], float], None]] = {
+    "views": _draw_views,
+    "frame_order": _draw_orders,
+    "corruptions": _draw_corruptions,
+}
