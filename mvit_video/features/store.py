@@ -182,7 +182,9 @@ def _parts(path: Path) -> list[Path]:
 
 def _record(path: Path) -> dict[str, Any]:
     folder = path.parent if path.is_file() else path
-    file = (folder.parent if folder.name == "features" else folder) / "extract.json"
+    file = folder / "extract.json"
+    if folder.name == "features" and not file.is_file():
+        file = folder.parent / file.name
     if not file.is_file():
         return {}
     try:

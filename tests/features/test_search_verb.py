@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from sklearn.metrics.pairwise import cosine_similarity
 
 import mvit_video as mv
 from mvit_video.cli import main
 from mvit_video.data.digits import write_digits
 from mvit_video.evaluation import load_predictions
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.store import load_features
+from mvit_video.features.videos import Video
+from mvit_video.features.writers import writer_for
 from mvit_video.models import mvit
 
 Store = Callable[..., Path]
@@ -129,23 +134,33 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def extracted(digits: Path, checkpoint: Path, tmp_path: Path) -> Path:
+    """Each crop of each window of the four videos for validation, in a folder of a name that parts may have too."""
+    extractor = Extractor(ExtractSettings(str(checkpoint), window="16", num_crops=3, keep_crops=True))
+    folder, paths = tmp_path / "features", sorted(digits.glob("val/*/*.mp4"))
+    names = [str(path.relative_to(digits)) for path in paths]
+    videos = [extractor.extract(Video(name, path)) for name, path in zip(names, paths, strict=True)]
+    writer_for("parquet", folder / "features", extractor.record).write(videos)
+    (folder / "extract.json").write_text(json.dumps(extractor.record))
+    sizes = [path.stat().st_size for path in paths]
+    parquet.write_table(pa.table({"path": names, "size": sizes}), folder / "manifest.parquet")
+    return folder
+
+
 def test_any_video_is_looked_at_as_those_that_are_stored(
-    digits: Path, checkpoint: Path, tmp_path: Path, ask: Ask, capsys: pytest.CaptureFixture[str]
+    digits: Path, extracted: Path, tmp_path: Path, ask: Ask
 ) -> None:
-    folder = tmp_path / "features"
-    extract = ["--model", str(checkpoint), "--window", "16", "--crops", "3", "--keep-crops", "--workers", "1"]
-    assert main(["extract", str(digits / "val.csv"), *extract, "--out", str(folder)]) == 0
-    capsys.readouterr()
-    table = load_features(folder)
+    table = load_features(extracted)
     video = table.files[2].as_py()
     # a video of the table, by a path from another folder
-    (query,) = ask("search", folder, "--query", digits / video, "-k", 100)["queries"]
+    (query,) = ask("search", extracted, "--query", digits / video, "-k", 100)["queries"]
     assert len(query["hits"]) == 3 * 2 * 3
     assert video not in {hit["path"] for hit in query["hits"]}
     # the same video under another name is read, and has the very same features
     copied = tmp_path / "copied.mp4"
     copied.write_bytes((digits / video).read_bytes())
-    (copy,) = ask("search", folder, "--query", copied, "-k", 100)["queries"]
+    (copy,) = ask("search", extracted, "--query", copied, "-k", 100)["queries"]
     assert len(copy["hits"]) == 4 * 2 * 3
     others = [hit for hit in copy["hits"] if hit["path"] != video]
     assert [hit["cosine"] for hit in others] == pytest.approx([hit["cosine"] for hit in query["hits"]], abs=1e-6)
@@ -153,17 +168,14 @@ def test_any_video_is_looked_at_as_those_that_are_stored(
     other = tmp_path / video
     other.parent.mkdir(parents=True)
     other.write_bytes((digits / table.files[0].as_py()).read_bytes())
-    (query,) = ask("search", folder, "--query", f"{other}:0.3", "-k", 100, "--windows", "mean")["queries"]
+    (query,) = ask("search", extracted, "--query", f"{other}:0.3", "-k", 100, "--windows", "mean")["queries"]
     assert {hit["path"] for hit in query["hits"]} == set(table.files.to_pylist())
 
 
 def test_a_model_that_has_changed_since_is_refused(
-    digits: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    digits: Path, extracted: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = tmp_path / "net.safetensors"
-    net.write_bytes(checkpoint.read_bytes())
-    folder, video = tmp_path / "features", next(digits.glob("val/*/*.mp4"))
-    assert main(["extract", str(video), "--model", str(net), "--out", str(folder), "--workers", "1"]) == 0
-    mv.save_checkpoint(mvit(num_classes=4, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=16, num_heads=1), net)
-    assert main(["search", str(folder), "--query", str(next(digits.glob("train/*/*.mp4")))]) == 2
-    assert f"{net} is not what made {folder}: weights or preprocessing have changed" in capsys.readouterr().err
+    file = extracted / "extract.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"key": "another"}))
+    assert main(["search", str(extracted), "--query", str(next(digits.glob("train/*/*.mp4")))]) == 2
+    assert f"{checkpoint} is not what made {extracted}: weights or preprocessing have" in capsys.readouterr().err
