@@ -141,7 +141,7 @@ def block_table(
         raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
     starts = list(accumulate(depths, initial=0))
     num_blocks = starts.pop()
-    stride_kv = THW(*pooling.stride_kv) if pooling.stride_kv else None
+    stride_kv = THW(*pooling.stride_kv) if pooling.stride_kv and pooling.reduction != "linear_sra" else None
     table, stage = [], -1
     for index in range(num_blocks):
         stride_q = UNIT

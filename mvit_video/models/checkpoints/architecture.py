@@ -155,7 +155,8 @@ def _describe_mvit(net: Any) -> Architecture | None:
     seen = [(*_pool(attention.pool_q), *_reduction_of(attention)) for attention in attentions]
     start = depths[0] if len(depths) > 1 else None
     is_reduced = isinstance(attentions[0], ReducedAttention)
-    modes = [_mode(next(pools, None)) for pools in (_pools(attentions, "qk"), _pools(attentions, "k"))]
+    mode_kv = _mode(next(_pools(attentions, "k"), None))
+    mode = _mode(next(_pools(attentions, "q"), None)) or mode_kv or "conv"
     pooling = matching_pooling(
         depths,
         lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else UNIT),
@@ -163,9 +164,9 @@ def _describe_mvit(net: Any) -> Architecture | None:
         kernels={kernel for block in seen for kernel in (block[0], None if is_reduced else block[2]) if kernel},
         strides_q=[seen[start][1] if start else THW(1, 2, 2)],
         strides_kv=[seen[0][3] if seen[0][2] else None],
-        mode=modes[0],
+        mode=mode,
         residual=attentions[0].residual_pooling,
-        kv_reduction=_kind(attentions) if is_reduced else modes[1] if modes[1] != modes[0] else None,
+        kv_reduction=_kind(attentions) if is_reduced else mode_kv if mode_kv != mode else None,
     )
     if pooling is None:
         return None
@@ -185,11 +186,9 @@ def _describe_mvit(net: Any) -> Architecture | None:
     return Architecture("mvitv2", arguments | {"expand_in_attention": len(depths) == 1 or widens_in_attention})
 
 
-def _pools(attentions: Sequence[Any], letters: str) -> Iterator[nn.Module]:
-    """Pools of the queries, the keys or both, block by block."""
-    for attention, letter in product(attentions, letters):
-        if (pool := getattr(attention, f"pool_{letter}", None)) is not None:
-            yield pool
+def _pools(attentions: Sequence[Any], letter: str) -> Iterator[nn.Module]:
+    """Pools of the queries or of the keys, block by block."""
+    return (pool for attention in attentions if (pool := getattr(attention, f"pool_{letter}", None)) is not None)
 
 
 def _kind(attentions: Sequence[ReducedAttention]) -> str:
@@ -214,8 +213,10 @@ def _pool(pool: nn.Module | None) -> tuple[THW | None, THW]:
     return THW(*kernel), THW(*part.stride)
 
 
-def _mode(pool: nn.Module | None) -> str:
-    kinds = {type(module) for module in pool.modules()} if pool is not None else set()
+def _mode(pool: nn.Module | None) -> str | None:
+    if pool is None:
+        return None
+    kinds = {type(module) for module in pool.modules()}
     return "max" if nn.MaxPool3d in kinds else "avg" if nn.AvgPool3d in kinds else "conv"
 
 
