@@ -1,0 +1,297 @@
+"""Studies: what is tested, what is not tested again, and numbers over the videos that every setting could score."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from pyarrow import parquet
+from torch import Tensor, nn
+
+from mvit_video.data.corruptions import Corruption
+from mvit_video.data.dataset import ClipBatch
+from mvit_video.evaluation import ConfusionMatrix, MultiViewEvaluation, accuracy_by_views
+from mvit_video.evaluation.intervals import share_interval
+from mvit_video.evaluation.studies.figure import draw_studies, write_study_figure
+from mvit_video.evaluation.studies.running import find_study, gigaflops_per_view, run_settings, study_key
+from mvit_video.evaluation.studies.running import write_study_record as write_record
+from mvit_video.evaluation.studies.settings import PLAIN, StudySetting, settings_of
+from mvit_video.evaluation.studies.table import SCHEMA, study_table, write_study_table
+from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
+
+Make = Callable[..., Any]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+]
+SETTINGS = [
+    PLAIN,
+    StudySetting("frame_order", "reversed"),
+    StudySetting("corruptions", corruption=Corruption("blur", 5)),
+]
+
+
+class SmallNet(nn.Module):
+    num_classes, num_frames, crop_size = 4, 2, 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 2 * 32 * 32, 4)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(clip.flatten(1))
+
+
+@pytest.fixture
+def study(make_data: Make, oracle: Make, tmp_path: Path) -> Make:
+    """Runs settings; returns what was tested, clip by clip, in each call."""
+
+    class Spy(oracle):
+        """Right when frames go forward; has no answer about video 4 when they go backward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = SmallNet()
+            self.seen: list[tuple[str, Any]] = []
+
+        def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+            rule = self.trainer.datamodule.test_views  # type: ignore[union-attr]
+            self.seen.append((f"{rule.frame_order} {rule.corruption}", batch.clip))
+            outputs = super().test_step(batch, batch_idx)
+            if rule.frame_order == "reversed":
+                outputs["probabilities"] = outputs["probabilities"].roll(1, dims=1)
+                outputs["probabilities"][batch.video == 4] = torch.nan
+            return outputs
+
+    def run(settings: list[StudySetting] = SETTINGS, callbacks: Any = None, **changes: Any) -> dict[str, list[Tensor]]:
+        task = Spy()
+        trainer = Trainer(
+            accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, use_distributed_sampler=False, default_root_dir=tmp_path,
+            callbacks=callbacks or [MultiViewEvaluation()],
+        )  # fmt: skip
+        data = make_data(**changes)
+        assert run_settings(trainer, task, data, settings, tmp_path / "run", None) == pytest.approx(24576 / 1e9)
+        assert (data.test_views.frame_order, data.test_views.corruption) == ("forward", None)
+        found: dict[str, list[Tensor]] = {}
+        for name, clip in task.seen:
+            found.setdefault(name, []).append(clip)
+        return found
+
+    return run
+
+
+def test_settings_of_studies() -> None:
+    names = [str(setting) for setting in settings_of(["frame_order", "corruptions"], [5, 2])]
+    assert names[:6] == [
+        "plain",
+        "frames shuffled",
+        "frames reversed",
+        "frames frozen",
+        "gaussian_noise 2",
+        "gaussian_noise 5",
+    ]
+    assert len(names) == len(set(names)) == 4 + 5 * 2
+    assert settings_of(["views"]) == [PLAIN]
+    assert len({setting.mark(Path("run")) for setting in settings_of(["frame_order", "corruptions"])}) == 29
+
+
+@pytest.mark.parametrize(
+    ("studies", "severities", "message"),
+    [
+        (["order"], [1], r"--studies takes one or more of views, frame_order, corruptions, each once, got \['order'\]"),
+        (["views", "views"], [1], "--studies takes"),
+        (["views"], [0], r"--severities takes one or more of 1, 2, 3, 4, 5, each once, got \[0\]"),
+        ([], [1], "--studies takes"),
+    ],
+)
+def test_unknown_studies_are_refused(studies: Any, severities: list[int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_of(studies, severities)
+
+
+def test_every_setting_is_tested_once(study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = study()
+    assert list(seen) == ["forward None", "reversed None", "forward blur 5"]
+    plain, reverse, blurred = (torch.cat(clips) for clips in seen.values())
+    assert torch.equal(reverse, plain.flip(2))
+    assert (blurred - plain).abs().mean() > 0.1
+    printed = capsys.readouterr().out
+    assert "setting 3 of 3: blur 5" in printed
+    assert printed.count("Multi-view test") == 1  # of the plain one
+    names = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
+    assert names == [
+        "confusion.parquet", "metrics.json", "predictions.parquet", "studies/blur_5/predictions.parquet",
+        "studies/blur_5/setting.json", "studies/frames_reversed/failures.csv",
+        "studies/frames_reversed/predictions.parquet", "studies/frames_reversed/setting.json",
+        "studies/plain/setting.json",
+    ]  # fmt: skip
+    metadata = parquet.read_schema(tmp_path / "run" / "studies" / "blur_5" / "predictions.parquet").metadata
+    assert metadata[b"corruption"] == b"blur 5"
+
+
+def test_finished_settings_are_not_tested_again(study: Make, tmp_path: Path) -> None:
+    study(SETTINGS[:2])
+    before = (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns
+    assert list(study()) == ["forward blur 5"]
+    assert study() == {}
+    assert (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns == before
+
+
+def test_the_settings_of_the_callback_are_those_of_every_test(study: Make, tmp_path: Path) -> None:
+    study(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False), ConfusionMatrix(tmp_path / "own")])
+    folders = [setting.folder(tmp_path / "run") for setting in SETTINGS]
+    schemas = [parquet.read_schema(folder / "predictions.parquet") for folder in folders]
+    assert [schema.metadata[b"ensemble"] for schema in schemas] == [b"max"] * 3
+    assert ["view_scores" in schema.names for schema in schemas] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frame_order": "reversed"}, "data.frame_order=reversed: a study sets it itself"),
+        ({"corruption": Corruption("blur", 2)}, "data.corruption=blur 2: a study sets it itself"),
+    ],
+)
+def test_what_a_study_sets_is_not_set_beside(study: Make, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        study(**changes)
+
+
+def test_all_settings_count_the_same_videos(study: Make, tmp_path: Path) -> None:
+    """Video 4 has no score in one setting, so it counts in none."""
+    study()
+    table = study_table(tmp_path / "run", ["views", "frame_order", "corruptions"], SETTINGS, 1.5)
+    assert table.schema.equals(SCHEMA)
+    assert table.schema.metadata == {b"gigaflops_per_view": b"1.5"}
+    rows = table.to_pylist()
+    assert {row["num_videos"] for row in rows} == {7}
+    top1 = {(row["study"], row["setting"], row["severity"]): row for row in rows if row["metric"] == "top1"}
+    assert [*top1] == [
+        *(("views", f"{k} clip{'s' * (k > 1)} x {s} crop{'s' * (s > 1)}", None) for s in (1, 3) for k in (1, 2)),
+        ("frame_order", "forward", None), ("frame_order", "reversed", None), ("corruptions", "none", None),
+        ("corruptions", "blur", 5),
+    ]  # fmt: skip
+    assert [row["value"] for row in top1.values()] == [100] * 5 + [0] + [100] * 2
+    assert top1["frame_order", "reversed", None]["low"] == 0
+    marks = [json.loads(setting.mark(tmp_path / "run").read_text())["seconds"] for setting in SETTINGS]
+    assert [row["seconds"] for row in top1.values()] == [None] * 4 + [marks[0], marks[1], marks[0], marks[2]]
+    write_study_table(tmp_path / "studies.parquet", table)
+    assert parquet.read_table(tmp_path / "studies.parquet").equals(table, check_metadata=True)
+
+
+def test_views_are_those_of_accuracy_by_views(study: Make, oracle: Make, tmp_path: Path) -> None:
+    study([PLAIN])
+    file = tmp_path / "run" / "predictions.parquet"
+    stored = parquet.read_table(file)
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(4), (8, 6)).astype(np.float16)
+    column = pa.array([list(video) for video in scores], pa.list_(pa.list_(pa.float16())))
+    parquet.write_table(stored.set_column(stored.schema.get_field_index("view_scores"), "view_scores", column), file)
+    rows = study_table(tmp_path / "run", ["views"], [PLAIN], 1.0).to_pylist()
+    label = torch.tensor(stored["label"].to_pylist())
+    points = accuracy_by_views(torch.from_numpy(scores.astype(np.float32)), label, ViewSpec(2, 3))
+    for metric in ("top1", "top5"):
+        some = [row for row in rows if row["metric"] == metric]
+        assert [row["value"] for row in some] == [point[metric] for point in points]
+        for row in some:
+            assert (row["low"], row["high"]) == share_interval(round(row["value"] * 8 / 100), 8)
+
+
+def test_other_videos_are_refused(study: Make, tmp_path: Path, digits: Path) -> None:
+    study(SETTINGS[:1])
+    study(SETTINGS[:2], test=str(digits / "train.csv"))
+    with pytest.raises(
+        MVitVideoError, match=r"frames_reversed/predictions\.parquet: other videos than in .*begin anew"
+    ):
+        study_table(tmp_path / "run", ["frame_order"], SETTINGS[:2], 1.0)
+
+
+def test_gigaflops_are_counted_without_touching_the_net() -> None:
+    net = SmallNet().train()
+    weight = net.head.weight
+    assert gigaflops_per_view(net) == pytest.approx(3 * 2 * 32 * 32 * 4 / 1e9)
+    assert net.head.weight is weight
+    assert net.training
+
+
+def test_a_study_is_found_by_what_it_tests(tmp_path: Path) -> None:
+    config = {
+        "model": {"net": {"class_path": "a"}, "optimizer": 1}, "data": {"val": "a.csv", "num_workers": 2},
+        "trainer": {"precision": "32"},
+    }  # fmt: skip
+    checkpoint = tmp_path / "a.ckpt"
+    checkpoint.write_bytes(b"weights")
+    key = study_key(config, checkpoint)
+    assert key == study_key({**config, "data": {"val": "a.csv", "num_workers": 0}}, checkpoint)
+    assert key != study_key({**config, "data": {"val": "b.csv"}}, checkpoint)
+    assert key != study_key({**config, "trainer": {"precision": "bf16-mixed"}}, checkpoint)
+    assert key != study_key(config, None)
+    checkpoint.write_bytes(b"other weights")
+    assert key != study_key(config, checkpoint)
+    assert find_study(tmp_path, key) is None
+    for number, written in ((0, key), (1, "another")):
+        write_record(tmp_path / f"version_{number}", written)
+    (tmp_path / "version_2").mkdir()
+    (tmp_path / "version_2" / "study.json").write_text("{")
+    assert find_study(tmp_path, key) == tmp_path / "version_0"
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    made: list[dict[str, Any]] = []
+
+    def add(study: str, setting: str, severity: int | None, value: float) -> None:
+        row = {"study": study, "setting": setting, "severity": severity, "num_videos": 100, "seconds": 1.0}
+        made.append({**row, "metric": "top1", "value": value, "low": value - 5, "high": value + 5})
+        made.append({**row, "metric": "top5", "value": 99.0, "low": 98.0, "high": 100.0})
+
+    for clips in (1, 2, 3):
+        add("views", f"{clips} clips x 1 crop", None, 60 + clips)
+        add("views", f"{clips} clips x 3 crops", None, 62 + clips)
+    for order, value in (("forward", 63), ("shuffled", 55), ("reversed", 58), ("frozen", 40)):
+        add("frame_order", order, None, value)
+    add("corruptions", "none", None, 63)
+    for severity in (1, 3):
+        add("corruptions", "blur", severity, 60 - severity)
+    return pa.Table.from_pylist(made, SCHEMA.with_metadata({"gigaflops_per_view": "70.5"}))
+
+
+def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> None:
+    figure = draw_studies(rows)
+    views, orders, corruptions = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Views of each video",
+        "Order of the frames",
+        "Corrupted clips",
+    ]
+    assert {axes.get_ylabel() for axes in figure.axes} == {"top1, % of videos"}
+    assert "GFLOPs (multiply-adds) per video, 70.5 per view" in views.get_xlabel()
+    one, three = views.get_lines()
+    assert one.get_xdata().tolist() == [70.5, 141, 211.5]
+    assert three.get_xdata().tolist() == [211.5, 423, 634.5]
+    assert three.get_ydata().tolist() == [63, 64, 65]
+    assert [text.get_text() for text in orders.get_xticklabels()] == ["forward", "shuffled", "reversed", "frozen"]
+    assert [bar.get_height() for bar in orders.patches] == [63, 55, 58, 40]
+    assert corruptions.get_lines()[0].get_ydata().tolist() == [63, 59, 57]
+    assert [text.get_text() for text in corruptions.get_xticklabels()] == ["none", "1", "3"]
+    write_study_figure(tmp_path / "studies.png", rows)
+    assert (tmp_path / "studies.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_has_a_panel_for_each_study(rows: pa.Table) -> None:
+    some = rows.filter(pa.compute.equal(rows["study"], "frame_order"))
+    assert [axes.get_title() for axes in draw_studies(some).axes] == ["Order of the frames"]
+    without = [replace_bounds(row) for row in some.to_pylist()]
+    figure = draw_studies(pa.Table.from_pylist(without, some.schema))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mAP, %"]
+
+
+def replace_bounds(row: dict[str, Any]) -> dict[str, Any]:
+    """As of videos with several labels."""
+    return {**row, "metric": "mAP", "low": None, "high": None}
