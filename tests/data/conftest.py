@@ -275,6 +275,20 @@ def barcode_video(odd_videos: Callable[[str], Path]) -> Path:
     return odd_videos("closed_gop")
 
 
+@pytest.fixture
+def listed(tmp_path: Path, barcode_video: Path) -> Callable[..., str]:
+    """Writes an annotation file of videos with the given labels."""
+
+    def write(*labels: object, name: str = "list.txt") -> str:
+        for i in range(len(labels)):
+            if not (tmp_path / f"{i}.mp4").exists():
+                (tmp_path / f"{i}.mp4").symlink_to(barcode_video)
+        (tmp_path / name).write_text("".join(f"{i}.mp4 {label}\n" for i, label in enumerate(labels)))
+        return str(tmp_path / name)
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def barcodes() -> Callable[[torch.Tensor], list[int]]:
     """The numbers that frames `(T, H, W, 3)` carry."""

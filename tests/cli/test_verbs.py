@@ -1,0 +1,160 @@
+"""The command line as a user meets it: verbs, run folders, errors in one line."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pyarrow import parquet
+
+from mvit_video.cli import main
+from mvit_video.types import ConfigError
+
+Run = Callable[..., int]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    # Lightning calls what jsonargparse has renamed
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+
+def test_help_version_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["-h"]):
+        assert main(words) == 0
+        assert "mvit-video fit -c configs/demo.yaml" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mvit-video 0.")
+    assert main(["models", "mvit_b_16*"]) == 0
+    assert "36.61 M" in capsys.readouterr().out
+    for verb in ("fit", "validate", "test", "models"):
+        assert main([verb, "--help"]) == 0
+        printed = capsys.readouterr().out
+        assert f"mvit-video {verb}" in printed
+        assert printed.startswith("usage: mvit-video ")
+
+
+def test_help_is_quick_because_it_loads_neither_torch_nor_lightning() -> None:
+    code = (
+        "import sys; from mvit_video.cli import main; main(['--help']); "
+        "print(sorted({'torch', 'lightning', 'numpy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_module_is_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "mvit_video", "fot"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: there is no verb 'fot'; did you mean fit?\n")
+
+
+def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit") == 0
+    folder = tmp_path / "runs" / "tiny" / "version_0"
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert {"config.yaml", "metrics.csv", "run.json"} <= {path.name for path in folder.iterdir()}
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert json.loads((folder / "run.json").read_text())["seed"] == 3
+    with (folder / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    logged = {"lr", "train/loss", "train/top1", "train/clips_per_second", "val/loss", "val/top1", "val/top5"}
+    assert logged <= metrics[0].keys()
+    assert [float(row["val/top5"]) for row in metrics if row["val/top5"]] == [100.0, 100.0]
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+
+    assert run("test", "--ckpt_path", "best") == 0
+    printed = capsys.readouterr().out
+    assert "2 clips x 1 crop" in printed
+    assert "8 of 8" in printed
+    table = parquet.read_table(tmp_path / "runs" / "tiny" / "version_1" / "predictions.parquet")
+    assert table.num_rows == 8
+    assert json.loads((tmp_path / "runs/tiny/version_1/run.json").read_text())["checkpoint"] == str(
+        Path("runs/tiny/version_0/checkpoints/best.ckpt")
+    )
+    assert run("validate", "--ckpt_path", "last") == 0
+    assert "val/top1" in capsys.readouterr().out
+
+
+def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
+    assert run("fit", "--trainer.max_epochs", "1", "--trainer.default_root_dir", "elsewhere") == 0
+    saved = "elsewhere/tiny/version_0/config.yaml"
+    assert main(["fit", "-c", saved]) == 0
+    weights = [
+        torch.load(f"elsewhere/tiny/version_{i}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for i in range(2)
+    ]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--data.batch_size=many"], 2, "data.batch_size: Expected a <class 'int'>. Got value: many"),
+        (["--data.batchsize=1"], 2, "unrecognized arguments: --data.batchsize=1; did you mean data.batch_size.$"),
+        (["--model.schedule.warm=1"], 2, "unrecognized arguments: --model.schedule.warm=1"),
+        (["--model.net.widht=1"], 2, "model.net: .* Option 'widht' is not accepted"),
+        (["--model.net.embeddim=1"], 2, "model.net: .* Option 'embeddim' is not accepted; did you mean embed_dim.$"),
+        (["-c", "wrong.yaml"], 2, "data.batchsize: there is no such key; did you mean data.batch_size.$"),
+        (["-c", "nowhere.yaml"], 2, "-c nowhere.yaml: there is no such file"),
+        (["--data.clip.num_frames=3"], 2, "data.clip.num_frames=3 but model.net.num_frames=2: set both to the same"),
+        (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
+        (["--ckpt_path=nowhere.ckpt"], 2, "--ckpt_path nowhere.ckpt: there is no such file"),
+        (["--ckpt_path=last"], 2, r"--ckpt_path last: there is no version_\*/checkpoints/last.ckpt under runs/tiny"),
+        (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
+        (["--trainer.default_root_dir=wrong.yaml"], 2, "trainer.default_root_dir: .* wrong.yaml/tiny .Not a dir"),
+        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: truncated or not a checkpoint"),
+        (["--weights_only=false"], 2, "unrecognized arguments: --weights_only=false"),
+        (["--data.val=broken.csv"], 1, r"\S*broken.mp4: "),
+    ],
+)  # fmt: skip
+def test_user_mistake_is_one_line(
+    run: Run,
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    (tmp_path / "wrong.yaml").write_text("data: {batchsize: 3}")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    rows = [line.replace("val/", f"{digits}/val/", 1) for line in (digits / "val.csv").read_text().splitlines()]
+    (tmp_path / "broken.csv").write_text("\n".join([*rows, "broken.mp4," + rows[1].split(",")[1]]))
+    assert run("fit", *words) == code
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert re.match(f"error: {message}", errors[0])
+    if code == 2 or "--ckpt_path=wrong.yaml" in words:
+        assert not list(tmp_path.rglob("version_*"))
+
+
+def test_debug_shows_the_traceback(run: Run) -> None:
+    with pytest.raises(ConfigError, match="num_frames=3"):
+        run("fit", "--debug", "--data.clip.num_frames=3")
+
+
+def test_skipped_videos_are_listed(run: Run, digits: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
+    damaged = bytearray(Path(rows[1].split(",")[0]).read_bytes())
+    start = damaged.find(b"mdat") + 44
+    damaged[start : start + 1500 : 7] = bytes(255 - byte for byte in damaged[start : start + 1500 : 7])
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    label = rows[1].split(",")[1]
+    (tmp_path / "broken.csv").write_text("\n".join([*rows, f"broken.mp4,{label}", f"damaged.mp4,{label}"]))
+    data = ("--data.train=broken.csv", "--data.batch_size=1", "--data.on_error=skip", "--data.max_failure_rate=0.2")
+    assert run("fit", *data) == 0
+    with (tmp_path / "runs/tiny/version_0/failures.csv").open() as file:
+        failures = list(csv.DictReader(file))
+    assert {failure["path"] for failure in failures} == {"broken.mp4", "damaged.mp4"}
+    printed = capfd.readouterr()
+    assert printed.out.count("videos failed so far: ") == 1
+    assert "videos failed so far: 2, listed in runs/tiny/version_0/failures.csv" in printed.out
+    assert "[h264" not in printed.err
