@@ -104,6 +104,7 @@ def page_data(run: RunFiles, videos: ScoredVideos, listed: NDArray[np.int64], co
         "reliability": found.get("reliability") or [],
         "byViews": found.get("by_views") or [],
         "studies": run.studies or [],
+        "gigaflops": run.gigaflops,
     }
 
 

@@ -34,6 +34,7 @@ class RunFiles:
         config: the text of `config.yaml`.
         decoding: rows of `decoding.csv`.
         studies: rows of `studies.parquet`.
+        gigaflops: giga multiply-adds of one view, as the studies tell.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class RunFiles:
     config: str | None
     decoding: list[dict[str, str]] | None
     studies: list[dict[str, Any]] | None
+    gigaflops: float | None
     notes: tuple[str, ...]
 
 
@@ -78,7 +80,7 @@ def read_run(source: str | Path) -> RunFiles:
     record = read("run.json", _read_object)
     config = read("config.yaml", lambda path: path.read_text("utf-8", "replace"))
     decoding = read("decoding.csv", _read_csv)
-    studies = read("studies.parquet", _read_studies)
+    studies, gigaflops = read("studies.parquet", _read_studies) or (None, None)
     if absent := [name for name in lacking if name != "studies.parquet"]:  # a test does not leave that one
         notes.insert(0, f"Not in the folder, so that what they tell is lacking here: {', '.join(absent)}.")
     num_scored = int(predictions.scored.sum())
@@ -100,6 +102,7 @@ def read_run(source: str | Path) -> RunFiles:
         config=config,
         decoding=decoding,
         studies=studies,
+        gigaflops=gigaflops,
         notes=tuple(notes),
     )
 
@@ -111,14 +114,16 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_studies(path: Path) -> list[dict[str, Any]]:
-    rows = parquet.read_table(
-        path, columns=["study", "setting", "severity", "metric", "value", "low", "high"]
-    ).to_pylist()
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in rows
-    ]
+def _read_studies(path: Path) -> tuple[list[dict[str, Any]], float | None]:
+    columns = ["study", "setting", "severity", "metric", "value", "low", "high"]
+    table = parquet.read_table(path, columns=columns)
+    rows = [{key: _finite(value) for key, value in row.items()} for row in table.to_pylist()]
+    told = (table.schema.metadata or {}).get(b"gigaflops_per_view")
+    return rows, None if told is None else _finite(float(told))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

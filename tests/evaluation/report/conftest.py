@@ -26,8 +26,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 _JSON = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes what a test with the given probabilities leaves; a label of -1 is unknown."""
 
     def make(
@@ -42,12 +42,13 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         views: ViewSpec | None = None,
     ) -> Path:
         failures, views = failures or {}, views or ViewSpec(2)
+        folder = tmp_path_factory.mktemp("run")
         is_multilabel = any(isinstance(label, list) for label in labels)
         table = VideoTable(
             paths=pa.array(paths or [f"videos/{i}.mp4" for i in range(len(labels))]),
             labels=np.full(len(labels), -1) if is_multilabel else np.array(labels),
             class_names=None if names is None else tuple(names),
-            root=root or tmp_path / "nowhere",
+            root=root or folder / "nowhere",
             multi_labels=pa.array(labels, pa.list_(pa.int64())) if is_multilabel else None,
             spans=None if spans is None else np.array(spans, dtype=float),
         )
@@ -59,7 +60,6 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         )  # fmt: skip
         kept = VideoViews(video, scores[:, None].expand(-1, views.num_views, -1))
         evaluation = Evaluation(table, setting, kept, failures, decodings=decodings or {})
-        folder = tmp_path / "run"
         write_predictions(folder / "predictions.parquet", evaluation, with_views=False)
         write_record(folder / "metrics.json", record(evaluation))
         (folder / "config.yaml").write_text("seed_everything: 3\n")
@@ -71,19 +71,19 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def make_page(tmp_path: Path) -> Callable[[Path], str]:
+@pytest.fixture(scope="session")
+def make_page(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     """Writes the page of a run and returns its text."""
 
     def make(folder: Path) -> str:
-        page = tmp_path / "report.html"
+        page = tmp_path_factory.mktemp("page") / "report.html"
         write_report(folder, page, Console(quiet=True))
         return page.read_text("utf-8")
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_of() -> Callable[[str], dict[str, Any]]:
     """What the scripts of a page are given."""
 
@@ -102,14 +102,15 @@ class Seen(NamedTuple):
     complaints: list[str]
 
 
-@pytest.fixture
-def browse(tmp_path: Path) -> Callable[..., Seen]:
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
     """Opens a page without a window, runs a script that returns a value, and says what it returned."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium")
 
     def run(page: str, script: str, width: int = 1280) -> Seen:
-        file = tmp_path / "opened.html"
+        folder = tmp_path_factory.mktemp("browser")
+        file = folder / "opened.html"
         ask = (
             "<script>addEventListener('load', () => setTimeout(async () => { let answer; "
             f"try {{ answer = await (async () => {{ {script} }})(); }} "
@@ -123,7 +124,7 @@ def browse(tmp_path: Path) -> Callable[..., Seen]:
         done = subprocess.run(
             [
                 str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--enable-logging=stderr",
+                f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", "--enable-logging=stderr",
                 "--virtual-time-budget=8000", "--dump-dom", file.as_uri(),
             ],
             capture_output=True, text=True, timeout=120, check=True,

@@ -35,7 +35,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=12)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(make_run: Make, make_page: Make, digits: Path) -> str:
     videos = sorted((digits / "val").rglob("*.mp4"))[:8]
     paths = [str(path.relative_to(digits)) for path in videos] + ["val/gone.mp4"]
@@ -191,13 +191,19 @@ def test_studies_are_drawn(make_run: Make, make_page: Make, browse: Make) -> Non
     rows = [("order", setting, None, 60.0) for setting in ("forward", "shuffled")]
     rows += [("noise", "gaussian", float(severity), 60.0 - severity) for severity in range(1, 6)]
     rows += [("noise", "clean", None, 61.0), ("noise", "blur", 1.0, float("nan"))]
+    rows += [("views", f"{clips} clips x {crops} crops", None, 60.0 + clips) for crops in (3, 1) for clips in (2, 1)]
     columns = dict(zip(("study", "setting", "severity", "value"), map(list, zip(*rows, strict=True)), strict=True))
     columns |= {"metric": ["top1"] * len(rows), "low": [50.0] * len(rows), "high": [70.0] * len(rows)}
-    parquet.write_table(pa.table(columns), folder / "studies.parquet")
+    table = pa.table(columns, metadata={"gigaflops_per_view": "70.5"})
+    parquet.write_table(table, folder / "studies.parquet")
     script = """return [...document.querySelectorAll("#studies > div")].map(one => [one.querySelector("h3").textContent,
-      one.querySelector(".js-plotly-plot").data.map(trace => [trace.type ?? "scatter", trace.y.length])])"""
+      one.querySelector(".js-plotly-plot").data.map(trace => [trace.type ?? "scatter", trace.y])])"""
     seen = browse(make_page(folder), script)
-    assert seen.answer == [["order: top1", [["bar", 2]]], ["noise: top1", [["scatter", 5]]]]
+    assert seen.answer == [
+        ["order: top1", [["bar", [60, 60]]]],
+        ["noise: top1", [["scatter", [59, 58, 57, 56, 55]]]],
+        ["views: top1", [["scatter", [61, 62]]] * 2],
+    ]
     assert seen.complaints == []
 
 

@@ -56,7 +56,26 @@ function studyTrace(name, rows, x, i) {
   return { name: plain(short(name)), x: rows.map(x), y: rows.map(row => row.value), error_y: known ? error_y : undefined, line: { color: look }, marker: { size: 8, color: look, symbol } };
 }
 
+function viewsOf(row) {
+  const words = /^(\d+) clips? x (\d+) crops?$/.exec(row.setting);
+  return words ? [Number(words[1]), Number(words[2])] : null;
+}
+
+function drawCosts(element, rows) {
+  const cost = row => (data.gigaflops ?? 1) * viewsOf(row)[0] * viewsOf(row)[1];
+  const lines = [...groupBy(rows, row => viewsOf(row)[1])].sort(([one], [other]) => one - other).map(([crops, some], i) => {
+    const rising = some.sort((one, other) => cost(one) - cost(other));
+    return { ...studyTrace(counted(crops, "crop"), rising, cost, i), mode: "lines+markers", hovertext: rising.map(row => `${row.setting}: ${row.value.toFixed(2)} %`), hoverinfo: "text" };
+  });
+  const title = data.gigaflops === null ? "views of each video" : "GFLOPs (multiply-adds) per video";
+  return draw(element, lines, {
+    xaxis: { title: { text: title }, rangemode: "tozero", showgrid: false }, yaxis: { title: { text: `${rows[0].metric}, %` }, gridcolor: "#eef2f5" },
+    showlegend: true, legend: { x: 1, xanchor: "right", y: 0, yanchor: "bottom" },
+  }, 340);
+}
+
 function drawStudy(element, rows) {
+  if (rows.every(row => viewsOf(row) !== null)) return drawCosts(element, rows);
   const graded = rows.filter(row => row.severity !== null), single = rows.filter(row => row.severity === null);
   const yaxis = { title: { text: plain(String(rows[0].metric)) }, gridcolor: "#eef2f5", rangemode: "tozero" };
   const label = row => plain(short(String(row.setting)));
@@ -80,9 +99,9 @@ function showStudies() {
   const known = data.studies.filter(row => row.value !== null);
   if (!known.length) return;
   byId("studies-section").hidden = false;
-  const figures = [...groupBy(known, row => `${row.study}\u0000${row.metric}`).values()].map(rows => {
-    const figure = make("div");
-    byId("studies").append(make("div", {}, make("h3", {}, `${rows[0].study}: ${rows[0].metric}`), figure));
+  const figures = [...groupBy(known, row => row.study).values()].map(all => {
+    const rows = all.filter(row => row.metric === all[0].metric), figure = make("div"); // top-5 comes after top-1
+    byId("studies").append(make("div", {}, make("h3", {}, `${String(rows[0].study).replaceAll("_", " ")}: ${rows[0].metric}`), figure));
     return [figure, rows];
   });
   for (const [figure, rows] of figures) drawStudy(figure, rows); // a figure takes the width that all of them leave it

@@ -38,7 +38,8 @@ function showVideo(video) {
     return make("tr", {}, make("td", {}, link(nameOf(label), () => showClass(label)), isLabel ? "  ✓" : ""),
       make("td", {}, bar(share, percent(share), isLabel ? COLOURS.right : COLOURS.wrong)));
   });
-  openDrawer(nameOf(videos.guesses[video][0]),
+  const guessed = nameOf(videos.guesses[video][0]);
+  openDrawer(isWrong(video) ? `${namesOf(videos.labels[video])}, taken for ${guessed}` : guessed,
     make("p", { class: "path" }, videos.path[video]),
     image ? make("img", { class: "strip", src: image, alt: `${frames} frames of the video` }) : make("p", {}, note ?? NO_FRAMES),
     make("p", {}, verdict(video), ` Label: ${labelsWithChance(video)}.`),
