@@ -19,6 +19,9 @@ from mvit_video.training import Task
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")
 SMALL_NET = {"num_frames": 2, "crop_size": 16, "depths": "[1]", "embed_dim": 8}
+SMALL_PYRAMID = {
+    "pyramid.dims": "[8]", "pyramid.num_heads": "[1]", "pyramid.strides_kv": "[[1,2,2]]", "pyramid.mlp_ratios": "[2]",
+}  # fmt: skip
 SMALL_DATA = {
     "clip.num_frames": 2, "clip.sampling_rate": 2, "crop_size": 16, "views.short_side": 16, "batch_size": 2,
     "num_workers": 0,
@@ -38,7 +41,8 @@ def config(request: pytest.FixtureRequest) -> Path:
 def test_all_that_are_promised_are_there() -> None:
     assert {path.stem for path in CONFIGS} >= {
         "demo", "finetune", "mvit_b_k400", "mvit_b_32x3_k400", "mvit_b_k600", "mvitv2_s_k400", "mvitv2_b_k400",
-        "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet",
+        "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet", "demo_pvt", "demo_pvt_v2", "demo_twins", "demo_cpvt",
+        "pvt_small_k400", "cpvt_s_k400", "pvt_small_imagenet", "cpvt_s_imagenet",
     }  # fmt: skip
 
 
@@ -87,7 +91,7 @@ def test_takes_a_step_at_toy_size(
     net, data, source = SMALL_NET | {"num_classes": 4}, dict(SMALL_DATA), str((videos / "train.csv").resolve())
     if config.stem == "mvit_b_charades":
         source = str(videos / "several.jsonl")
-    elif config.stem == "mvit_b_16_imagenet":
+    elif config.stem.endswith("imagenet"):
         source = str(videos / "pictures")
         net["num_frames"] = data["clip.num_frames"] = 1
         net["num_classes"] = 2
@@ -97,6 +101,11 @@ def test_takes_a_step_at_toy_size(
         data |= {"train": source, "val": source, "root": "null"}
     if config.stem == "demo":
         net["patch.kernel"] = net["patch.stride"] = "[1,8,8]"
+    elif "cpvt" in config.stem:
+        net["num_heads"] = 2
+    elif "pvt" in config.stem or "twins" in config.stem:
+        del net["embed_dim"]
+        net |= SMALL_PYRAMID
     words = [f"--model.net.init_args.{key}={value}" for key, value in net.items()]
     words += [f"--data.{key}={value}" for key, value in data.items()]
     words += ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.fast_dev_run=1"]
