@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mvit_video.data.jobs import written_whole
+from mvit_video.data.readers import open_video
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.features.classify import Timeline, foremost
@@ -68,13 +69,16 @@ def write_overlay(
         raise ConfigError(f"--overlay {target}: an overlay is written as .mp4")
     if target.exists() and target.samefile(source):
         raise ConfigError(f"--overlay {target} is the video itself; give another file")
+    with open_video(source, "pyav") as reader:
+        times = iter(reader.timestamps.tolist())
     try:
         with written_whole(target) as unfinished, ExitStack() as stack:
             opened = stack.enter_context(OpenStream(Source(str(source)), conceal=True))
             output = stack.enter_context(
                 av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"})
             )
-            return _encode(opened, output, _Sound(source, output, stack), timeline, count, reached)
+            sound = _Sound(source, output, stack)
+            return _encode(opened, times, output, sound, lambda first: _Canvas(first, timeline, count), reached)
     except (OSError, FFmpegError) as error:
         raise ConfigError(
             f"--overlay {target}: cannot be written ({getattr(error, 'strerror', None) or error})"
@@ -83,19 +87,20 @@ def write_overlay(
 
 def _encode(
     opened: OpenStream,
+    times: Iterator[float],
     output: OutputContainer,
     sound: _Sound,
-    timeline: Timeline,
-    count: int,
+    canvas_of: Callable[[VideoFrame], _Canvas],
     reached: Callable[[float], None],
 ) -> Overlay:
     rate = opened.stream.average_rate or opened.stream.guessed_rate or Fraction(30)
     canvas, encoder, last, number = None, None, -1, 0
-    for seconds, frame in _timed(opened, 1 / rate):
+    for frame in _frames(opened):
         if canvas is None or encoder is None:
-            canvas = _Canvas(frame, timeline, count)
+            canvas = canvas_of(frame)
             encoder = _add_encoder(output, rate, canvas.width, canvas.height)
-            sound.start(output)
+            sound.start()
+        seconds = next(times, float(last * _TIME_BASE + 1 / rate))
         last = max(last + 1, round(seconds / _TIME_BASE))
         picture = canvas.draw(frame, seconds)
         picture.pts, picture.time_base = last, _TIME_BASE
@@ -110,19 +115,15 @@ def _encode(
     return Overlay(number, sound.is_copied)
 
 
-def _timed(opened: OpenStream, step: Fraction) -> Iterator[tuple[float, VideoFrame]]:
-    """Each frame and its seconds since the first; one without a time that rises comes a step after the one before."""
-    start, last, base = None, -float(step), opened.stream.time_base
+def _frames(opened: OpenStream) -> Iterator[VideoFrame]:
+    """The frames in presentation order; those that an edit list hides do not come."""
+    number = 0
     try:
         for frame in opened.frames(opened.packets()):
-            seconds = last + float(step)
-            if frame.pts is not None and base is not None:
-                start = frame.pts if start is None else start
-                seconds = max(float((frame.pts - start) * base), last)
-            last = seconds
-            yield seconds, frame
+            yield frame
+            number += 1
     except DecodeFailed as error:
-        raise VideoDecodeError(opened.source.name, f"decoding ends after {last:.2f} s ({error})") from error
+        raise VideoDecodeError(opened.source.name, f"decoding ends after {number} frames ({error})") from error
 
 
 def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: int) -> VideoStream:
@@ -231,10 +232,10 @@ class _Sound:
         begin = picture.start_time * picture.time_base if picture and picture.start_time and picture.time_base else 0
         self._packets = self._timed(container, self._stream, Fraction(begin))
 
-    def start(self, output: OutputContainer) -> None:
+    def start(self) -> None:
         """Adds the stream, after that of the pictures."""
         if self._stream is not None:
-            self._copy = output.add_stream_from_template(self._stream)
+            self._copy = self._output.add_stream_from_template(self._stream)
             self._waiting = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
@@ -252,6 +253,7 @@ class _Sound:
         base = stream.time_base or Fraction(1, stream.rate)
         shift = round(begin / base)
         for packet in container.demux(stream):
-            if packet.pts is not None and packet.dts is not None and packet.dts >= shift:
+            # codecs take a packet or two to swing in, which a player leaves out
+            if packet.pts is not None and packet.dts is not None and packet.dts + 2 * (packet.duration or 0) > shift:
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 yield float(packet.pts * base), packet

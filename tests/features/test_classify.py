@@ -1,0 +1,141 @@
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import mvit_video as mv
+from mvit_video.cli import main
+from mvit_video.data.digits import write_digits
+from mvit_video.features.classify import Timeline, classify_video, foremost
+from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.timeline_picture import draw_timeline
+from mvit_video.features.videos import Video
+from mvit_video.models import mvit
+from mvit_video.types import ConfigError, VideoDecodeError
+
+
+def make_timeline(best: list[int], num_classes: int = 4, *, names: tuple[str, ...] | None = None) -> Timeline:
+    """Windows of two seconds, one second apart; 70 percent for the best class of each."""
+    probabilities = np.full((len(best), num_classes), 0.3 / (num_classes - 1), np.float32)
+    probabilities[np.arange(len(best)), best] = 0.7
+    start = np.arange(len(best), dtype=np.float64)
+    return Timeline("video.mp4", probabilities, start, start + 2, start + 1, names)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
+    return next(root.glob("val/*/*.mp4"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    net = mvit(num_classes=6, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=16, num_heads=1)
+    torch.nn.init.normal_(net.head.projection.weight, std=3.0)
+    file = tmp_path_factory.mktemp("net") / "net.safetensors"
+    mv.save_checkpoint(net, file)
+    return file
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_segments_are_the_runs_of_the_most_probable_class(best: list[int]) -> None:
+    timeline = make_timeline(best)
+    segments = timeline.segments()
+    assert segments[0].start_seconds == 0
+    assert segments[-1].end_seconds == len(best) + 1
+    assert [one.end_seconds for one in segments[:-1]] == [one.start_seconds for one in segments[1:]]
+    classes = [int(one.probabilities.argmax()) for one in segments]
+    assert all(one != other for one, other in itertools.pairwise(classes))
+    for seconds in np.arange(0, len(best) + 1, 0.25):
+        (window,) = timeline.windows_at(np.array([seconds]))
+        # the nearest centre has its say, the later one half way between two
+        distances = np.abs(timeline.center_seconds - seconds)
+        assert window == np.flatnonzero(distances == distances.min())[-1]
+        (own,) = (one for one in segments if one.start_seconds <= seconds < one.end_seconds)
+        assert int(own.probabilities.argmax()) == best[window]
+
+
+def test_the_foremost_classes_are_those_that_last_longest() -> None:
+    assert foremost(make_timeline([2, 2, 1, 1, 1, 0, 2, 2]), 2) == [2, 1]
+    assert foremost(make_timeline([3]), 10)[0] == 3
+
+
+def test_probabilities_are_the_mean_softmax_of_the_crops_whatever_the_chunks(video: Path, checkpoint: Path) -> None:
+    extractor = Extractor(ExtractSettings(str(checkpoint), "logits", "8", "3", 3, keep_crops=True, batch_size=6))
+    asked = Video("digit", video)
+    expected = extractor.extract(asked)
+    reached: list[float] = []
+    timeline = classify_video(extractor, asked, reached.append)
+    probabilities = torch.from_numpy(expected.feature).softmax(dim=-1).mean(dim=1).numpy()
+    np.testing.assert_allclose(timeline.probabilities, probabilities, atol=1e-7)
+    assert len(np.unique(probabilities.argmax(axis=1))) > 1
+    for name in ("start_seconds", "end_seconds", "center_seconds"):
+        np.testing.assert_array_equal(getattr(timeline, name), getattr(expected, name))
+    assert reached[-1] == expected.end_seconds[-1]
+    assert len(reached) == -(-len(probabilities) // 2)
+    extractor.rule = replace(extractor.rule, max_bytes=1)
+    np.testing.assert_allclose(classify_video(extractor, asked, reached.append).probabilities, probabilities, atol=1e-6)
+
+
+def test_other_layers_and_logits_that_are_not_finite_are_refused(
+    video: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="classes follow from the layer logits, got pooled"):
+        classify_video(Extractor(ExtractSettings(str(checkpoint))), Video("a", video), lambda _: None)
+    extractor = Extractor(ExtractSettings(str(checkpoint), "logits"))
+    monkeypatch.setattr(extractor, "embed", lambda places: np.full((len(places), 1, 6), np.nan))
+    with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are not finite numbers; try another --prec"):
+        classify_video(extractor, Video("digit.mp4", video), lambda _: None)
+
+
+def test_the_record_names_the_most_probable_classes() -> None:
+    record = make_timeline([1, 1, 0], 3, names=("run", "sit", "jump")).record(2)
+    assert [(one["start_seconds"], one["end_seconds"], one["top"][0]["name"]) for one in record["segments"]] == [
+        (0, 2.5, "sit"), (2.5, 4, "run"),
+    ]  # fmt: skip
+    assert [one["class"] for one in record["overall"]] == [1, 0]
+    assert record["overall"][0]["probability"] == pytest.approx((0.7 + 0.7 + 0.15) / 3)
+    assert [one["center_seconds"] for one in record["windows"]] == [1, 2, 3]
+    assert make_timeline([2]).record(1)["overall"][0]["name"] == "class 2"
+
+
+def test_the_verb_prints_a_table_or_json_and_writes_pictures(
+    video: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["classify", str(video), "--model", str(checkpoint), "--window", "8", "--stride", "4", "-k", "2"]
+    overlay, picture = tmp_path / "new" / "shown.mp4", tmp_path / "shown.png"
+    assert main([*words, "--overlay", str(overlay), "--timeline", str(picture), "--rows", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "0:00:00.00" in text
+    assert f"{overlay}  32 frames, without sound" in text
+    assert f"{picture}" in text
+    assert "--rows or --json gives them" in text
+    with Image.open(picture) as image:
+        assert image.size[0] > 800
+    with mv.open_video(overlay) as reader:
+        assert reader.num_frames == 32
+    assert main([*words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert len(record["windows"]) == 7
+    assert {len(one["top"]) for one in record["windows"]} == {2}
+    assert record["segments"][-1]["end_seconds"] == pytest.approx(32 / 30)
+
+
+def test_the_picture_shows_the_classes_in_their_colours(tmp_path: Path) -> None:
+    file = tmp_path / "shown.png"
+    draw_timeline(make_timeline([0, 0, 0, 1, 1, 2], names=("run", "sit", "jump", "fall")), file)
+    with Image.open(file) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert list(tmp_path.iterdir()) == [file]
+    # a row through the band: the colours of the three classes in their order and share
+    row = next(row for row in pixels[::-1] if (row == (0, 0x72, 0xB2)).all(axis=1).sum() > 100)
+    widths = [(row == colour).all(axis=1).sum() for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0), (0, 0x9E, 0x73))]
+    assert np.array(widths) / sum(widths) == pytest.approx([3.5 / 7, 2 / 7, 1.5 / 7], abs=0.02)
