@@ -41,6 +41,7 @@ VERBS = {
     "probe": Verb("probe", "probe", "fit a linear probe on stored features"),
     "knn": Verb("knn", "knn", "classify stored features by their nearest neighbours"),
     "search": Verb("search", "search", "find what is most like a video among stored features"),
+    "analyse": Verb("analyse", "analyse", "study what the layers of a trained net do, and how its loss is curved"),
     "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }

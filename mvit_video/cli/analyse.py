@@ -1,0 +1,174 @@
+"""The verb `analyse`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.progress import track
+from torch import nn
+
+from mvit_video.analysis.batches import Batch
+from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
+from mvit_video.analysis.hessian import WeightDecay
+from mvit_video.analysis.report import study, write_page
+from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
+from mvit_video.cli import Stopped
+from mvit_video.cli.options import VerbParser, console_for_reports, count
+from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
+from mvit_video.data.erasing import Erasing
+from mvit_video.data.mixing import Mixing
+from mvit_video.data.transforms import Augment, Normalize
+from mvit_video.data.views import RandomView, UniformViews
+from mvit_video.features.weights import TrainedModel, load_trained
+from mvit_video.types import CheckpointError, ConfigError, ViewSpec
+
+
+class Training(NamedTuple):
+    """What the config of a run says of its training, as far as the loss depends on it."""
+
+    view: RandomView
+    target: TrainingTarget
+    weight_decay: float
+
+
+def analyse(words: list[str]) -> int:
+    """Makes studies of a trained net and writes their tables, figures and page."""
+    args = _parser().parse_args(words)
+    console, out = console_for_reports(), Path(args.out)
+    names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
+    if not may_exist(args.data):
+        raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
+    trained = load_trained(args.model, num_crops=1)
+    training, notes = _training(trained)
+    for note in (*trained.notes, *notes):
+        console.print(note, highlight=False, soft_wrap=True)
+    table = load_annotations(args.data, args.root, class_names=trained.class_names)
+    settings = StudySettings.of_seed(args.seed)
+    subject = _subject(trained, training, table, names, settings, args)
+    record = {
+        "model": str(args.model), "weights": trained.digest(), "data": str(args.data), "clips": args.clips,
+        "clips_per_batch": args.batch_size, "seed": args.seed,
+    }  # fmt: skip
+    num_done = 0
+    try:
+        for name in track(names, "studying", console=console, transient=True, disable=not console.is_terminal):
+            own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
+            decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
+            is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
+            num_done += 1
+            text = "made" if is_new else "there already"
+            console.print(f"  {out / name}.parquet, .png  {text}", highlight=False, markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        message = f"stopped with {num_done} of {len(names)} studies done; the same command does the rest"
+        raise Stopped(message, 130) from None
+    page = write_page(out, f"{args.model}")
+    console.print(f"  {page}  all of them, for a browser", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(
+        prog="mvit-video analyse",
+        description="Study what a trained net does: frequencies and spread of its feature maps, similarity of its "
+        "layers, worth of each branch, noise, reach of attention, curvature and landscape of its loss. Every study "
+        "leaves a table and a figure; those that are there already are not made again.",
+        example="mvit-video analyse runs/demo/version_0 --data data/demo/orbit/val.csv --out analysis/demo",
+    )
+    parser.add_argument("model", metavar="RUN|CHECKPOINT", help="run folder, checkpoint of any known format, or a name")
+    parser.add_argument(
+        "--data", required=True, metavar="ANNOTATIONS", help="videos to study the net with, as in docs/data.md"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables, figures and report.html")
+    parser.add_argument(
+        "--study", nargs="+", choices=STUDIES, metavar="NAME", help=f"some of {', '.join(STUDIES)} (default: all)"
+    )
+    parser.add_argument(
+        "--clips", type=count, default=64, metavar="N", help="videos, one clip each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=count, default=16, metavar="N", help="clips in a batch (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+    return parser
+
+
+def _subject(
+    trained: TrainedModel, training: Training, table: VideoTable, names: list[str], settings: StudySettings, args: Any
+) -> Subject:
+    seen = trained.preprocessing
+    tested = UniformViews(
+        seen.clip, seen.crop_size, ViewSpec(num_clips=1, short_side=seen.short_side), Normalize(seen.mean, seen.std),
+        sampling=training.view.sampling,
+    )  # fmt: skip
+    labelled = any(STUDIES[name].needs_labels for name in names)
+    rows = choose_rows(table, args.clips, args.seed, labelled=labelled)
+    num_classes = trained.net.num_classes
+
+    def read(view: UniformViews | RandomView, target: TrainingTarget) -> list[Batch]:
+        return read_batches(
+            table, view, rows, num_classes=num_classes, batch_size=args.batch_size, seed=args.seed, target=target
+        )
+
+    return Subject(
+        trained.net,
+        lambda: read(tested, TrainingTarget()),
+        lambda: read(training.view, training.target),
+        _weight_decay(trained.net, training.weight_decay),
+        settings,
+    )
+
+
+def _weight_decay(net: nn.Module, value: float) -> WeightDecay:
+    from mvit_video.training.parameters import decay_groups  # brings Lightning, which takes seconds
+
+    return [{"weight_decay": value, **group} for group in decay_groups(net)] if value else 0.0
+
+
+def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
+    """As the config of the run says; without one, published crops and flips, and no weight decay."""
+    seen, normalize = trained.preprocessing, Normalize(trained.preprocessing.mean, trained.preprocessing.std)
+    config = _config(trained.checkpoint)
+    model, data = config.get("model") or {}, config.get("data") or {}
+    notes = (
+        ()
+        if config
+        else ("there is no config.yaml of a run: its augmentation is taken for the default, its weight decay for 0",)
+    )
+    try:
+        augment: dict[str, Any] = dict(data.get("augment") or {})
+        if augment.get("erasing") is not None:
+            augment["erasing"] = Erasing(**{key: _tuple(value) for key, value in augment["erasing"].items()})
+        augment = {key: _tuple(value) for key, value in augment.items()} | {"repeats": 1}
+        sampling = data.get("sampling", "rate")
+        view = RandomView(seen.clip, seen.crop_size, Augment(**augment), normalize, sampling)
+        mixing = None if model.get("mixing") is None else Mixing(**model["mixing"])
+        target = TrainingTarget(mixing, float(model.get("label_smoothing", 0.0)))
+        decay = float(((model.get("optimizer") or {}).get("init_args") or {}).get("weight_decay", 0.0))
+    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"the config.yaml beside {trained.checkpoint} does not describe a training ({error})"
+        ) from error
+    return Training(view, target, decay), notes
+
+
+def _config(checkpoint: Path | None) -> Mapping[str, Any]:
+    if checkpoint is None or checkpoint.absolute().parent.name != "checkpoints":
+        return {}
+    file = checkpoint.absolute().parents[1] / "config.yaml"
+    if not file.is_file():
+        return {}
+    import yaml  # slow, and of no use to other checkpoints
+
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}  # load_trained has parsed it before
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
