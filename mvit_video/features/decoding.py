@@ -68,7 +68,7 @@ def read_chunks(video: Video, rule: ReadingRule) -> Iterator[Chunk]:
     Raises:
         VideoDecodeError: it cannot be read.
     """
-    with open_video(video.source, rule.backend, short_side=rule.decode_short_side or None) as whole:
+    with open_video(video.content(), rule.backend, short_side=rule.decode_short_side or None) as whole:
         if video.span is None:
             yield from _chunks(whole, rule, 0, 0.0)
             return

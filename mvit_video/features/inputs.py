@@ -17,7 +17,8 @@ from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotat
 from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
 from mvit_video.data.annotations.files import is_video
 from mvit_video.data.annotations.requirements import require_videos
-from mvit_video.features.videos import Video
+from mvit_video.features.remote import find_remote
+from mvit_video.features.videos import Stored, Video
 from mvit_video.features.writers.naming import group_name
 from mvit_video.types import AnnotationError, ConfigError
 
@@ -49,19 +50,22 @@ class Inputs:
         return None if table.archive is not None else table.locate(int(self.row[number]))
 
     def video(self, number: int) -> Video:
-        """A video; reads it where it lies in an archive."""
+        """A video, not read yet."""
         table, row = self.tables[self.table[number]], int(self.row[number])
         label = table.label_of(row)
         known = label if isinstance(label, int) and label >= 0 else None
-        return Video(table.path(row), table.source(row), known, table.span(row))
+        part = None if table.archive is None else table.archive.take(np.array([row]))
+        source = table.locate(row) if part is None else Stored(part)
+        return Video(table.path(row), source, known, table.span(row))
 
 
 def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
     """The videos that some sources name.
 
     Args:
-        sources: video files; folders, with all videos below them; patterns of these; annotations as `load_annotations`
-            takes them, whose labels and segments count. Folders of one folder per class give labels too.
+        sources: video files; folders, with all videos below them; patterns and URLs of these; annotations as
+            `load_annotations` takes them, whose labels and segments count. Folders of one folder per class give labels
+            too.
         root: folder that relative paths of annotations start from; None is that of the annotations.
 
     Raises:
@@ -103,6 +107,8 @@ def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
 
 
 def _table(source: str, root: str | None) -> VideoTable:
+    if "://" in source and (remote := find_remote(source)) is not None:
+        return remote
     if "://" in source or source.endswith(".tar"):
         return load_annotations(source, root)
     if not os.path.exists(source):

@@ -9,6 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mvit_video.data.annotations import Archive
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A video that is no file of this machine, read where it is decoded.
+
+    Attributes:
+        archive: of this video alone.
+    """
+
+    archive: Archive
+
 
 class Video(NamedTuple):
     """A video to extract features of.
@@ -21,9 +34,17 @@ class Video(NamedTuple):
     """
 
     path: str
-    source: Path | bytes
+    source: Path | bytes | Stored
     label: int | None = None
     span: tuple[float, float] | None = None
+
+    def content(self) -> Path | bytes:
+        """What to open.
+
+        Raises:
+            VideoDecodeError: it cannot be read from where it is stored.
+        """
+        return self.source.archive.read(0) if isinstance(self.source, Stored) else self.source
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,5 +44,12 @@ class TarArchive:
             ) from error
 
     def take(self, rows: NDArray[np.int64]) -> TarArchive:
-        """The archive of some of the videos."""
-        return replace(self, shard_of=self.shard_of[rows], offsets=self.offsets[rows], sizes=self.sizes[rows])
+        """The archive of some of the videos, with the shards that they lie in."""
+        kept, shard_of = np.unique(self.shard_of[rows], return_inverse=True)
+        return replace(
+            self,
+            shards=tuple(self.shards[shard] for shard in kept),
+            shard_of=shard_of.astype(np.int32),
+            offsets=self.offsets[rows],
+            sizes=self.sizes[rows],
+        )
