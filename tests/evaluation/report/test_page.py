@@ -157,4 +157,4 @@ def test_verb(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "pages" / "one.html").read_text() == page
     shutil.rmtree(folder)
     assert main(["report", str(folder)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {folder}: there is no run here")
+    assert capsys.readouterr().err.startswith(f"error: {folder}: there is no {folder.name} here")
