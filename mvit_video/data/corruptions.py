@@ -28,7 +28,7 @@ NUM_SEVERITIES = 5
 NOISE_STD = (0.08, 0.12, 0.18, 0.26, 0.38)  # of pixels between 0 and 1
 PHOTONS = (60, 25, 12, 5, 3)  # that a white pixel counts
 BLUR_SIGMA = (1, 2, 3, 4, 6)  # pixels
-DROPPED = (0.1, 0.2, 0.4, 0.6, 0.8)  # share of the frames behind the first
+DROPPED = (0.125, 0.25, 0.4, 0.6, 0.8)  # share of the frames behind the first
 CRF = (23, 30, 37, 44, 51)  # of x264
 
 

@@ -19,6 +19,7 @@ Row = dict[str, Any]
 _COLOURS = ("#2f6f9f", "#c8611a", "#4d9a6a", "#8a5fa8", "#7a6a3a")
 _MARKERS = "oDs^v"
 _GREY = "#55606b"
+_LEAST_SPAN = 5.0  # percent on the axis of views, where a tenth is not to look like much
 
 
 def draw_studies(table: pa.Table) -> Figure:
@@ -61,6 +62,9 @@ def _draw_views(axes: Axes, rows: list[Row], gigaflops: float) -> None:
             axes.annotate(str(number), (x, row["value"]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xlabel(f"GFLOPs (multiply-adds) per video, {gigaflops:.3g} per view; numbers are clips")
     axes.set_xlim(left=0)
+    low, high = axes.get_ylim()
+    room = max(0.0, _LEAST_SPAN - (high - low)) / 2
+    axes.set_ylim(low - room, high + room)
     axes.legend(frameon=False, loc="lower right")
 
 
@@ -69,8 +73,7 @@ def _draw_orders(axes: Axes, rows: list[Row], gigaflops: float) -> None:
     values = [row["value"] for row in rows]
     axes.bar(range(len(rows)), values, color=[_COLOURS[0], *[_COLOURS[1]] * (len(rows) - 1)], width=0.7)
     if rows[0]["low"] is not None:
-        gaps = [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
-        axes.errorbar(range(len(rows)), values, gaps, fmt="none", ecolor=_GREY, capsize=3)
+        axes.errorbar(range(len(rows)), values, _gaps(rows), fmt="none", ecolor=_GREY, capsize=3)
     for x, row in enumerate(rows):
         top = row["value"] if row["high"] is None else row["high"]
         axes.annotate(f"{row['value']:.1f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
@@ -96,11 +99,20 @@ def _draw_corruptions(axes: Axes, rows: list[Row], gigaflops: float) -> None:
 
 def _draw_line(axes: Axes, x: list[float], rows: list[Row], name: str, i: int) -> None:
     colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
-    axes.plot(x, [row["value"] for row in rows], color=colour, marker=marker, markersize=5, label=name)
-    if rows[0]["low"] is not None:
-        axes.fill_between(
-            x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.12, lw=0
-        )
+    values = [row["value"] for row in rows]
+    axes.plot(x, values, color=colour, marker=marker, markersize=5, label=name)
+    if rows[0]["low"] is None:
+        return
+    if len(rows) == 1:  # which a band does not show
+        axes.errorbar(x, values, _gaps(rows), fmt="none", ecolor=colour, capsize=3)
+        return
+    low, high = ([row[end] for row in rows] for end in ("low", "high"))
+    axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _gaps(rows: list[Row]) -> list[list[float]]:
+    """From each value down and up to the ends of its interval."""
+    return [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
 
 
 _PANELS: dict[str, Callable[[Axes, list[Row], float], None]] = {
