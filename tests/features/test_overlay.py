@@ -5,6 +5,7 @@ import av
 import numpy as np
 import pytest
 
+import mvit_video as mv
 from mvit_video.features.classify import Timeline
 from mvit_video.features.overlay import COLOURS, write_overlay
 from mvit_video.types import ConfigError, VideoDecodeError
@@ -12,12 +13,14 @@ from mvit_video.types import ConfigError, VideoDecodeError
 WIDTH, HEIGHT, FPS = 96, 64, 10
 
 
-def encode(file: Path, times: list[int], *, audio: str | None = None) -> Path:
+def encode(file: Path, times: list[int], *, audio: str | None = None, rotation: int = 0) -> Path:
     """Frames that grow brighter, at these times in hundredths of a second; with sound as long, if a codec is given."""
     with av.open(str(file), "w") as output:
         stream = output.add_stream("libx264", FPS, options={"crf": "1", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = stream.time_base = Fraction(1, 100)
+        if rotation:
+            stream.set_display_rotation(rotation)
         sound = None if audio is None else output.add_stream(audio, 48_000, layout="mono")
         for number, time in enumerate(times):
             shade = np.full((HEIGHT, WIDTH, 3), 40 + 10 * number, np.uint8)
@@ -90,6 +93,20 @@ def test_every_frame_keeps_its_time_above_a_panel_of_its_moment(tmp_path: Path, 
         panel = picture[364:-24].astype(int)
         is_first = (np.abs(panel - colour(COLOURS[int(time >= 100)])).max(axis=2) < 30).sum()
         assert is_first > 2 * (np.abs(panel - colour(COLOURS[int(time < 100)])).max(axis=2) < 30).sum()
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_pictures_are_turned_upright(tmp_path: Path, rotation: int) -> None:
+    source = encode(tmp_path / "in.mp4", [0, 10], rotation=rotation)
+    write_overlay(source, make_timeline([0], 0.2), tmp_path / "out.mp4", reached=lambda _: None)
+    with mv.open_video(source) as reader:
+        upright = reader.get_frames([0])[0].numpy()
+    picture = read(tmp_path / "out.mp4")[1][0]
+    scale = picture.shape[1] / upright.shape[1]
+    for row in range(8, len(upright), 16):
+        for column in range(8, upright.shape[1], 16):
+            shown = picture[round((row + 0.5) * scale), round((column + 0.5) * scale)]
+            assert shown == pytest.approx(upright[row, column], abs=6)
 
 
 @pytest.mark.parametrize(("name", "codec", "is_copied"), [("in.mp4", "aac", True), ("in.mkv", "pcm_s16le", False)])
