@@ -42,8 +42,8 @@ class FeatureExtraction(Callback):
     Each process takes its share of the videos that have none yet, and writes files of its own.
 
     Args:
-        folder: where they go; None is `features/<layer>-<key>` in `default_folder`, so that other weights or windows
-            have another one.
+        folder: path or URL of where they go; None is `features/<layer>-<key>` in `default_folder`, so that other
+            weights or windows have another one.
         format: of the features.
         layer: the embedding, the final tokens, the map of a stage, or the logits.
         window: such as "64" frames or "2.5s"; None is what a clip stands for.
@@ -144,12 +144,13 @@ class FeatureExtraction(Callback):
         extractor = Extractor(*self._model(trainer, data, task.net))
         task.net.train(was_training)  # the trainer puts it to rest, and wakes it afterwards
         folder = self.default_folder or Path(trainer.default_root_dir)
-        out = folder / FEATURES / f"{self.settings.layer}-{extractor.key[:8]}" if self.folder is None else self.folder
+        own = folder / FEATURES / f"{self.settings.layer}-{extractor.key[:8]}"
+        out = Folder(own if self.folder is None else self.folder)
         console = Console()
         if not trainer.is_global_zero:
             console = Console(quiet=True, force_terminal=False)
         inputs = join_tables([data.tables["predict"]])
-        self._share = _Share(inputs, extractor, Path(out), self.format, max(data.num_workers, 1), console)
+        self._share = _Share(inputs, extractor, out, self.format, max(data.num_workers, 1), console)
         return self._share
 
     def _model(self, trainer: Trainer, data: Any, net: nn.Module) -> tuple[ExtractSettings, TrainedModel]:
@@ -186,7 +187,7 @@ class _Share:
     """This process's share of an extraction; see `extract_videos`."""
 
     def __init__(
-        self, inputs: Inputs, extractor: Extractor, out: Path, format: str, num_workers: int, console: Console
+        self, inputs: Inputs, extractor: Extractor, out: Folder, format: str, num_workers: int, console: Console
     ) -> None:
         self._inputs, self._extractor, self._out, self._num_workers = inputs, extractor, out, num_workers
         self._began = time.monotonic()
@@ -240,7 +241,7 @@ class _Share:
         self._open.close()
         num_videos, seconds = len(self._inputs), time.monotonic() - self._began
         before = num_videos - self._num_todo
-        return Summary(num_videos, extracted, windows, before, failed, seconds, Folder(self._out))
+        return Summary(num_videos, extracted, windows, before, failed, seconds, self._out)
 
     def leave(self) -> None:
         """Puts what is finished on disk, without the others."""
