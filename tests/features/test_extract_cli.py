@@ -1,0 +1,149 @@
+"""The verb extract: what it is given, what it says, how it ends."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from mvit_video.cli import main
+from mvit_video.data.digits import write_digits
+from mvit_video.features.inputs import find_videos
+from mvit_video.types import AnnotationError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four videos in four folders, and val.csv beside them."""
+    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
+
+
+def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
+    tiny_checkpoint: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(digits / "val", videos)
+    (videos / "broken.mp4").write_bytes(b"no video " * 100)
+    words = ["extract", str(videos), "--model", str(tiny_checkpoint), "--out", str(tmp_path / "out"), "--stride", "16"]
+    assert main(words) == 1
+    printed = capsys.readouterr().out
+    assert "note: the checkpoint does not tell its clips: taken as 4x4; see --window\n" in printed
+    assert "4 of 5 videos extracted (8 windows in " in printed
+    assert "1 failed; the same command tries them again\n" in printed
+    rows = {row["path"]: row for row in parquet.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()}
+    assert len(rows) == 5
+    assert {row["status"] for path, row in rows.items() if "broken" not in path} == {"ok"}
+    broken = rows[str(videos / "broken.mp4")]
+    assert (broken["status"], broken["num_windows"]) == ("failed", 0)
+    assert broken["reason"].startswith("cannot be decoded")
+    (videos / "broken.mp4").unlink()
+    assert main(words) == 0
+    assert "0 of 4 videos extracted (0 windows in" in (printed := capsys.readouterr().out)
+    assert ", 4 had features already\n" in printed
+
+
+def test_mistakes_are_told_in_one_line(
+    tiny_checkpoint: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "text.txt").touch()
+    (tmp_path / "notes.mp4").mkdir()
+    model, out = ["--model", str(tiny_checkpoint)], ["--out", str(tmp_path / "out")]
+    (tmp_path / "file").touch()
+    for words, told in (
+        (["gone.mp4", *model, *out], "INPUT gone.mp4: no such file or folder"),
+        ([f"{tmp_path}/empty", *model, *out], f"INPUT {tmp_path}/empty: holds no videos (.avi "),
+        (["no/*.mp4", *model, *out], "INPUT no/*.mp4: no video and no folder fits the pattern"),
+        ([f"{tmp_path}/empty/*", *model, *out], "fits the pattern; of 1 others none ends in .avi "),
+        (
+            [str(digits), "--model", "mvit_c", *out],
+            "--model mvit_c: neither a file nor a name of a model; did you mean ",
+        ),
+        ([str(digits), *model, "--out", f"{tmp_path}/file/out"], f"--out {tmp_path}/file"),
+        ([str(digits), *model, *out, "--window", "1h"], "--window is a number of frames such as 64, or "),
+        (
+            [str(digits), *model, *out, "--address", "head:1"],
+            "--address head:1 is a cluster for --engine ray; add that",
+        ),
+        ([str(digits), *model, *out, "--strides", "1"], "--strides: there is no such option; did you mean --stride?"),
+    ):
+        assert main(["extract", *words]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert told in error
+
+
+def test_sources_name_each_video_once_with_what_is_known_of_it(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(digits)
+    annotated = find_videos(["val.csv"])
+    assert [annotated.video(i).label for i in range(4)] == [0, 1, 2, 3]
+    assert annotated.video(0).path == annotated.names[0].as_py() == "val/clockwise_1/val_00000.mp4"
+    labelled = find_videos(["val"])
+    assert sorted(labelled.names.to_pylist()) == sorted(annotated.names.to_pylist())
+    assert sorted(str(labelled.video(i).label) for i in range(4)) == list("0123")
+    assert labelled.class_names == annotated.class_names
+    assert len(find_videos(["val", "val/*/*.mp4", "val/clockwise_1"])) == 4
+    by_pattern = find_videos(["val/**/*.mp4"])
+    assert len(by_pattern) == 4
+    assert by_pattern.video(0).label is None
+    # a video outside of the folders of classes would be lost, so there are no labels then
+    shutil.copytree("val", tmp_path / "mixed")
+    shutil.copyfile(by_pattern.names[0].as_py(), tmp_path / "mixed" / "odd.mp4")
+    mixed = find_videos([str(tmp_path / "mixed")])
+    assert len(mixed) == 5
+    assert {mixed.video(i).label for i in range(5)} == {None}
+    (tmp_path / "other.csv").write_text(f"path,label\n{digits / by_pattern.names[0].as_py()},jump\n")
+    with pytest.raises(ConfigError, match="the INPUTs number their classes differently"):
+        find_videos(["val.csv", str(tmp_path / "other.csv")])
+    (tmp_path / "bad.csv").write_text("path,label\na.mp4,1\nb.mp4\n")
+    with pytest.raises(AnnotationError, match=r"bad\.csv:3: "):
+        find_videos([str(tmp_path / "bad.csv")])
+
+
+def test_videos_in_tar_shards_are_extracted_from_there(tiny_checkpoint: Path, digits: Path, tmp_path: Path) -> None:
+    assert main(["pack", str(digits / "val.csv"), "--out", str(tmp_path / "shards")]) == 0
+    words = ["--model", str(tiny_checkpoint), "--stride", "16", "--out"]
+    assert main(["extract", str(tmp_path / "shards"), *words, str(tmp_path / "packed")]) == 0
+    assert main(["extract", str(digits / "val.csv"), *words, str(tmp_path / "loose")]) == 0
+    tables = [parquet.read_table(tmp_path / name / "features").sort_by("path") for name in ("packed", "loose")]
+    assert tables[0]["label"].equals(tables[1]["label"])
+    assert tables[0]["path"].to_pylist() == tables[1]["path"].to_pylist()
+    assert parquet.read_table(tmp_path / "packed" / "manifest.parquet")["size"].to_pylist() == [None] * 4
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tiny_checkpoint: Path, digits: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        shutil.copyfile(next(digits.glob("val/*/*.mp4")), tmp_path / f"{number}.mp4")
+    words = [
+        f"{tmp_path}",
+        "--model",
+        str(tiny_checkpoint),
+        "--stride",
+        "1",
+        "--batch-size",
+        "1",
+        "--out",
+        f"{tmp_path}/out",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mvit_video", "extract", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not any((tmp_path / "out").glob("features/part-*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == 130
+    assert told.startswith("stopped with ")
+    assert told.endswith(" of 60 videos done; the same command does the rest\n")
+    assert 0 < len(parquet.read_table(tmp_path / "out" / "manifest.parquet")) < 60

@@ -1,0 +1,269 @@
+"""Extraction on one machine goes on after kills, tells of failures, and leaves each video's rows once."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from rich.console import Console
+
+from mvit_video.data.digits import write_digits
+from mvit_video.data.jobs import JobStopped, Trouble
+from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
+from mvit_video.features.decoding import Chunk
+from mvit_video.features.extraction import Outcome, Summary, extract_videos
+from mvit_video.features.inputs import find_videos
+from mvit_video.features.local import extract_locally
+from mvit_video.features.manifest import claimed
+from mvit_video.features.streams import Whole, read_in_processes
+from mvit_video.types import ConfigError
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from rich.console import Console
+from mvit_video.features import Extractor, ExtractSettings, extraction
+from mvit_video.features.inputs import find_videos
+from mvit_video.features.local import extract_locally
+
+extraction._WAITING_SECONDS = 0.2
+model, source, out = sys.argv[1:]
+extractor = Extractor(ExtractSettings(model, window="16", stride="8"))
+embed = extractor.embed
+extractor.embed = lambda places: time.sleep(0.05) or embed(places)
+engine = lambda videos, tell: extract_locally(videos, extractor, 1, 60, tell)
+extraction.extract_videos(find_videos([source]), extractor, engine, Path(out), "parquet", Console(quiet=True))
+"""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 videos in 4 folders."""
+    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=40) / "val"
+
+
+@pytest.fixture
+def folder(digits: Path, tmp_path: Path) -> Path:
+    """Five of them, which a test may change."""
+    for number, path in enumerate(sorted(digits.glob("*/*.mp4"))[:5]):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        shutil.copyfile(path, tmp_path / "videos" / f"{number}.mp4")
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Summary]:
+    """Extracts from a source to the folder `out`, a window per video."""
+
+    def extract(source: Path, stop_after: int | None = None, format: str = "parquet", **settings: str) -> Summary:
+        extractor = Extractor(ExtractSettings(str(tiny_checkpoint), **({"window": "32"} | settings)))
+
+        def engine(videos: Iterator[Video], tell: Callable[[int], None]) -> Iterator[Outcome]:
+            for number, outcome in enumerate(extract_locally(videos, extractor, 1, 60, tell)):
+                if number == stop_after:
+                    raise KeyboardInterrupt
+                yield outcome
+
+        inputs = find_videos([str(source)])
+        return extract_videos(inputs, extractor, engine, tmp_path / "out", format, Console(quiet=True))  # type: ignore[arg-type]
+
+    return extract
+
+
+def rows_of(out: Path) -> pa.Table:
+    table = parquet.read_table(out / "features")
+    return table.sort_by([("path", "ascending"), ("window", "ascending")])
+
+
+def manifest_of(out: Path) -> dict[str, dict]:
+    return {Path(row["path"]).name: row for row in parquet.read_table(out / "manifest.parquet").to_pylist()}
+
+
+@pytest.mark.slow
+def test_kills_cost_no_video_and_leave_no_row_twice(
+    run: Callable[..., Summary], tiny_checkpoint: Path, digits: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "out", tmp_path / "killed"
+    run(digits, window="16", stride="8")
+    schema, expected = parquet.read_schema(whole / "manifest.parquet"), rows_of(whole)
+    done = [0]
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(tiny_checkpoint), str(digits), str(killed)])
+        # at once when something new is in the ledger, while the next videos are on their way
+        while process.poll() is None and count_listed(killed, schema) <= done[-1]:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        done.append(count_listed(killed, schema))
+    assert 0 < done[1] < done[2] < done[3] < 40
+    shutil.rmtree(whole)
+    killed.rename(whole)
+    assert run(digits, window="16", stride="8").num_before == done[3]
+    found = rows_of(whole)
+    assert found.drop_columns(["feature"]).equals(expected.drop_columns(["feature"]))
+    vectors = [np.stack(table["feature"].to_numpy()) for table in (found, expected)]
+    np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-5)
+    assert len(manifest_of(whole)) == 40
+    assert {row["status"] for row in manifest_of(whole).values()} == {"ok"}
+
+
+def count_listed(out: Path, schema: pa.Schema) -> int:
+    """Videos in the ledger, without changing it."""
+    parts = sorted((out / "ledger").glob("part-*.parquet"))
+    return len({path for part in parts for path in parquet.read_table(part, schema=schema)["path"].to_pylist()})
+
+
+def test_what_a_kill_left_unlisted_is_removed(run: Callable[..., Summary], folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(folder)
+    expected = rows_of(out)
+    part = next((out / "features").glob("part-*.parquet"))
+    # a part whose videos the ledger does not know, and one that was joined from others which are still there
+    shutil.copyfile(part, out / "features" / "part-0.parquet")
+    shutil.rmtree(out / "ledger")
+    (folder / "4.mp4").unlink()
+    summary = run(folder)
+    assert (summary.num_extracted, summary.num_before) == (4, 0)
+    assert rows_of(out).equals(expected.filter(pa.compute.not_equal(expected["path"], str(folder / "4.mp4"))))
+    shutil.copyfile(next((out / "features").glob("part-*.parquet")), out / "features" / "part-0.parquet")
+    assert run(folder).num_before == 4
+    assert [Path(path).name for path in rows_of(out)["path"].to_pylist()] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+
+
+def test_a_second_run_does_what_is_new_changed_or_failed(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    good = (folder / "0.mp4").read_bytes()
+    (folder / "0.mp4").write_bytes(good[:200])
+    first = run(folder)
+    assert (first.num_extracted, first.num_failed, first.num_before) == (4, 1, 0)
+    told = manifest_of(out)["0.mp4"]
+    assert (told["status"], told["num_windows"]) == ("failed", 0)
+    assert "cannot be decoded" in told["reason"]
+    assert rows_of(out)["path"].to_pylist() == [str(folder / f"{number}.mp4") for number in range(1, 5)]
+    before = rows_of(out)
+    (folder / "0.mp4").write_bytes(good)
+    (folder / "1.mp4").write_bytes((folder / "2.mp4").read_bytes())
+    (folder / "new.mp4").write_bytes(good)
+    second = run(folder)
+    assert (second.num_extracted, second.num_failed, second.num_before) == (3, 0, 3)
+    after = rows_of(out)
+    assert [Path(path).name for path in after["path"].to_pylist()] == [*(f"{i}.mp4" for i in range(5)), "new.mp4"]
+    one, two = (after["feature"][row].as_py() for row in (1, 2))
+    assert one == two == before["feature"][1].as_py() != before["feature"][0].as_py()
+    (folder / "3.mp4").write_bytes(b"broken now")
+    third = run(folder)
+    assert (third.num_extracted, third.num_failed, third.num_before) == (0, 1, 5)
+    assert str(folder / "3.mp4") not in rows_of(out)["path"].to_pylist()
+    assert manifest_of(out)["3.mp4"]["status"] == "failed"
+
+
+def test_ctrl_c_leaves_a_manifest_and_the_same_call_goes_on(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobStopped) as stopped:
+        run(folder, stop_after=2)
+    assert (stopped.value.num_done, stopped.value.num_items) == (2, 5)
+    assert len(manifest_of(tmp_path / "out")) == 2
+    assert run(folder).num_before == 2
+    assert len(rows_of(tmp_path / "out")) == 5
+    assert active_children() == []
+
+
+def test_other_features_are_refused_in_the_same_folder(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    run(folder)
+    with pytest.raises(
+        ConfigError, match=r"^--out .*out holds other features \(window 32 there, 8 here; stride 32 there, 8 here\)"
+    ):
+        run(folder, window="8")
+    with pytest.raises(ConfigError, match=r"\(format parquet there, npy here\)"):
+        run(folder, format="npy")
+    with (
+        claimed(tmp_path / "out2", {"key": "a", "format": "npy"}),
+        pytest.raises(ConfigError, match="another program extracts to this folder"),
+        claimed(tmp_path / "out2", {"key": "a", "format": "npy"}),
+    ):
+        pass
+    (tmp_path / "out" / "extract.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"extract\.json: not the record of an extraction"):
+        run(folder)
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ConfigError, match="file: cannot be written to"),
+        claimed(tmp_path / "file", {"key": "a", "format": "npy"}),
+    ):
+        pass
+
+
+def test_parts_of_a_video_are_videos_of_their_own(run: Callable[..., Summary], folder: Path, tmp_path: Path) -> None:
+    annotations = folder / "parts.csv"
+    annotations.write_text("path,label,start,end\n0.mp4,1,0,0.5\n0.mp4,0,0.5,1\n1.mp4,2,,\n")
+    assert run(annotations).num_extracted == 3
+    rows = rows_of(tmp_path / "out").select(["path", "video", "label", "start_frame"]).to_pylist()
+    assert sorted(map(tuple, (row.values() for row in rows))) == [
+        ("0.mp4", "0.mp4#t=0,0.5", 1, 0), ("0.mp4", "0.mp4#t=0.5,1", 0, 15), ("1.mp4", "1.mp4", 2, 0),
+    ]  # fmt: skip
+    assert run(annotations).num_before == 3
+
+
+def test_short_videos_share_batches_and_keep_their_own_features(
+    tiny_checkpoint: Path, digits: Path, tmp_path: Path
+) -> None:
+    extractor = Extractor(ExtractSettings(str(tiny_checkpoint), window="8", batch_size=7))
+    sizes: list[int] = []
+    embed = extractor.embed
+    extractor.embed = lambda places: sizes.append(len(places)) or embed(places)  # type: ignore[method-assign]
+    videos = [Video(path.name, path) for path in sorted(digits.glob("*/*.mp4"))[:4]]
+    found = dict((video.path, outcome) for video, outcome in extract_locally(videos, extractor, 2, 60))
+    assert sizes == [7, 7, 2]
+    for video in videos:
+        outcome = found[video.path]
+        assert isinstance(outcome, VideoFeatures)
+        np.testing.assert_allclose(outcome.feature, extractor.extract(video).feature, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "reason"),
+    [
+        (signal.SIGKILL, "crash", "its process ended (SIGKILL, "),
+        (signal.SIGSTOP, "time-out", "no sign of life for 3 s"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_costs_its_video_alone(
+    tiny_checkpoint: Path, digits: Path, act: signal.Signals, kind: str, reason: str
+) -> None:
+    rule = Extractor(ExtractSettings(str(tiny_checkpoint))).rule
+    paths = sorted(digits.glob("*/*.mp4"))[:3]
+    pieces = []
+
+    def videos() -> Iterator[Video]:
+        yield Video("first", paths[0])
+        # the process is idle now, and gets the signal before its next video
+        (process,) = active_children()
+        assert process.pid is not None
+        os.kill(process.pid, act)
+        yield Video("second", paths[1])
+        yield Video("third", paths[2])
+
+    for piece in read_in_processes(videos(), rule, num_workers=1, limit_seconds=3):
+        pieces.append((piece.video.path, piece.content))
+    assert [path for path, _ in pieces] == ["first", "first", "second", "third", "third"]
+    contents = [content for _, content in pieces]
+    trouble = contents.pop(2)
+    assert isinstance(trouble, Trouble)
+    assert trouble.kind == kind
+    assert trouble.reason.startswith(reason)
+    assert [type(content) for content in contents] == [Chunk, Whole, Chunk, Whole]
+    assert active_children() == []
