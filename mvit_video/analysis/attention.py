@@ -6,7 +6,7 @@ Letters: B clips (or frames), N heads, Q queries, K keys, T H W grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise, product
 from typing import Any, NamedTuple
@@ -23,27 +23,45 @@ from mvit_video.types import THW, ConfigError
 
 
 class Attention(NamedTuple):
-    """One call of attention.
+    """One call of attention; grids leave class tokens out, tensors have them first.
 
     Attributes:
         name: path of the attention module.
-        thw_q: grid of the queries, class tokens left out.
+        tokens: `(B, L, C)` that entered the module.
+        thw: their grid.
+        thw_q: grid of the queries.
         thw_k: grid of the keys.
-        scores: makes the scores `(B, N, Q, K)` before softmax, class tokens included.
+        bias: added to the scores, or which of them count; None for none.
     """
 
     name: str
+    tokens: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    thw: THW
     thw_q: THW
     thw_k: THW
-    num_queries: int
-    num_keys: int
-    scores: Callable[[], Tensor]
+    scale: float
+    bias: Tensor | None
+
+    @property
+    def scores(self) -> Float[Tensor, "B N Q K"]:
+        """The scores before softmax."""
+        found = (self.query * self.scale) @ self.key.mT
+        if self.bias is None:
+            return found
+        return found.masked_fill(~self.bias, -math.inf) if self.bias.dtype == torch.bool else found + self.bias
 
     @property
     def patch_weights(self) -> Float[Tensor, "B N Q K"]:
         """How the patch queries share their attention out among the patch keys; sums to 1 over the keys."""
-        patches = self.scores()[..., -self.thw_q.volume :, -self.thw_k.volume :]
-        return patches.softmax(dim=-1)
+        return self.scores[..., -self.thw_q.volume :, -self.thw_k.volume :].softmax(dim=-1)
+
+    @property
+    def keys_and_values(self) -> Float[Tensor, "B K X"]:
+        """Key and value of every head, side by side."""
+        return torch.cat([self.key.transpose(1, 2).flatten(2), self.value.transpose(1, 2).flatten(2)], dim=-1)
 
 
 Change = Callable[[Attention], Bool[Tensor, "Q K"] | None]
@@ -83,52 +101,47 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
         )
 
 
+_ARGUMENTS = ("query", "key", "value", "attn_mask")
+
+
 class _Watch(TorchFunctionMode):
     def __init__(self, grids: dict[str, tuple[THW, THW]], change: Change) -> None:
         super().__init__()
         self._grids, self._change = grids, change
-        self._name: str | None = None
+        self._inside: tuple[str, Tensor] | None = None
         self.seen = False
 
     def enter(self, name: str) -> Callable[..., None]:
         def remember(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self._name = name
+            self._inside = (name, args[0])
 
         return remember
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._name = None
+        self._inside = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is not F.scaled_dot_product_attention or self._name is None:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention or self._inside is None:
             return func(*args, **kwargs)
         self.seen = True
-        call = _attention(self._name, self._grids[self._name], args[0], args[1], kwargs)
         with torch._C.DisableTorchFunction():
+            name, tokens = self._inside
+            call = _attention(name, tokens, self._grids[name], dict(zip(_ARGUMENTS, args, strict=False)) | kwargs)
             allowed = self._change(call)
             if allowed is None:
                 return func(*args, **kwargs)
-            scores = call.scores().masked_fill(~allowed, -math.inf)
-            return scores.softmax(dim=-1) @ args[2]
+            return call.scores.masked_fill(~allowed, -math.inf).softmax(dim=-1) @ call.value
 
 
-def _attention(name: str, grids: tuple[THW, THW], q: Tensor, k: Tensor, kwargs: dict[str, Any]) -> Attention:
-    before, after = grids
-    thw_q = after if q.shape[2] >= after.volume else THW(1, after.h, after.w)  # frames one by one
-    thw_k = key_grid(
-        before if thw_q.t == after.t else THW(1, before.h, before.w), k.shape[2], q.shape[2] - thw_q.volume
-    )
-    scale = kwargs.get("scale") or q.shape[-1] ** -0.5
-
-    def scores() -> Tensor:
-        found = (q * scale) @ k.mT
-        mask = kwargs.get("attn_mask")
-        if mask is None:
-            return found
-        return found.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else found + mask
-
-    return Attention(name, thw_q, thw_k, q.shape[2], k.shape[2], scores)
+def _attention(name: str, tokens: Tensor, grids: tuple[THW, THW], given: Mapping[str, Any]) -> Attention:
+    query, key, value = (given[argument] for argument in _ARGUMENTS[:3])
+    thw, thw_q = grids
+    if query.shape[2] < thw_q.volume:  # frames one by one
+        thw, thw_q = THW(1, thw.h, thw.w), THW(1, thw_q.h, thw_q.w)
+    thw_k = key_grid(thw, key.shape[2], query.shape[2] - thw_q.volume)
+    scale = given.get("scale") or query.shape[-1] ** -0.5
+    return Attention(name, tokens, query, key, value, thw, thw_q, thw_k, scale, given.get("attn_mask"))
 
 
 def key_grid(thw: THW, num_keys: int, num_class_tokens: int) -> THW:

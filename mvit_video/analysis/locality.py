@@ -74,7 +74,7 @@ def locality(model: nn.Module, batches: Sequence[Batch], settings: LocalitySetti
                 call: Attention, window: tuple[int | None, ...] = window, shares: list[float] = shares
             ) -> Tensor:
                 inside = window_mask(call.thw_q, call.thw_k, (window[0], window[1], window[2]))
-                allowed = torch.ones(call.num_queries, call.num_keys, dtype=torch.bool)
+                allowed = torch.ones(call.query.shape[2], call.key.shape[2], dtype=torch.bool)
                 allowed[-call.thw_q.volume :, -call.thw_k.volume :] = inside
                 shares.append(float(inside.float().mean()))
                 return allowed.to(fixed[0].clip.device)

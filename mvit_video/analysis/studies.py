@@ -20,6 +20,7 @@ from mvit_video.analysis.landscape import LandscapeSettings, draw_landscape, lan
 from mvit_video.analysis.lesion import draw_lesion, lesion
 from mvit_video.analysis.locality import LocalitySettings, draw_locality, locality
 from mvit_video.analysis.noise import NoiseSettings, draw_noise, noise
+from mvit_video.analysis.reduction import draw_reduction, reduction
 from mvit_video.analysis.variance import draw_variance, variance
 
 
@@ -138,6 +139,15 @@ STUDIES = {
         " line attends to everything alike; one far below it attends to what is near.",
         lambda subject: distance(subject.model, subject.tested),
         draw_distance,
+    ),
+    "reduction": Study(
+        "What keys and values keep of the tokens",
+        "Attention may have fewer keys and values than there are tokens. A linear map tries to reconstruct the tokens "
+        "that entered from the keys and values, on clips that it was not fitted to; beside it, the same from the plain "
+        "mean of the tokens that share a key. The residual stream keeps all tokens, so what is missing here is out of "
+        "reach for this attention only.",
+        lambda subject: reduction(subject.model, subject.tested),
+        draw_reduction,
     ),
     "hessian": Study(
         "Curvature of the training loss",

@@ -10,10 +10,11 @@ from torchvision.models import resnet18
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
+import mvit_video as mv
 from mvit_video.analysis.adapter import branches, iter_features
 from mvit_video.analysis.batches import Batch
 from mvit_video.models import MViT
-from mvit_video.types import ConfigError
+from mvit_video.types import THW, ConfigError
 
 Clips = Callable[..., list[Batch]]
 
@@ -152,3 +153,21 @@ def test_tokens_without_a_grid_are_refused() -> None:
 
     with pytest.raises(ConfigError, match="block: the grid of its 32 tokens is not known"):
         list(iter_features(Net(), torch.randn(1, 3, 2, 4, 4)))
+
+
+def test_position_encodings_and_entries_of_stages_inside_blocks() -> None:
+    net = mv.create_model("twins_pcpvt_small", depths=(2, 1, 1, 1), num_frames=2, crop_size=32, num_classes=3).eval()
+    clip = torch.randn(1, 3, 2, 32, 32)
+    features = list(iter_features(net, clip))
+    assert [(feature.name, feature.kind) for feature in features[:8]] == [
+        ("embed", "embed"), ("blocks.0.attn", "msa"), ("blocks.0.mlp", "mlp"), ("blocks.0.peg", "peg"),
+        ("blocks.1.attn", "msa"), ("blocks.1.mlp", "mlp"), ("blocks.2.input", "pool"), ("blocks.2.attn", "msa"),
+    ]  # fmt: skip
+    assert features[6].map.shape == (1, 128, 2, 4, 4)
+    with torch.no_grad():
+        stages = net.forward_features(clip, stages=True).stages
+    assert torch.equal(features[-1].map, stages[-1])
+    block = net.blocks[0]
+    with torch.no_grad():
+        encoded = block.peg(features[2].map.flatten(2).mT, THW(*features[2].map.shape[2:]))
+    torch.testing.assert_close(features[3].map.flatten(2).mT, encoded)

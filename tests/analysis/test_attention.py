@@ -28,7 +28,7 @@ def test_a_change_that_allows_everything_changes_nothing(
 
     def allow(call: Attention) -> torch.Tensor:
         seen.append(call)
-        return torch.ones(call.num_queries, call.num_keys, dtype=torch.bool)
+        return torch.ones(call.query.shape[2], call.key.shape[2], dtype=torch.bool)
 
     with watching(net, batch.clip, allow) as forward:
         found = forward(batch.clip)
