@@ -23,7 +23,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.ray_pool import Pool, Start
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.weights import TrainedModel
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 # some decode while another has the GPU
 _WORKERS_PER_GPU = 8
@@ -151,6 +151,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
     Raises:
         ConfigError: Ray is not installed, or no cluster is at the address.
+        MVitVideoError: none can be started.
     """
     try:
         import ray
@@ -162,8 +163,10 @@ def _connected(address: str | None) -> Iterator[Any]:
     own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones
         reason = str(error).partition("\n")[0]
+        if address is None:
+            raise MVitVideoError(f"--engine ray: Ray does not start on this machine ({reason})") from error
         raise ConfigError(f"--address {address}: no Ray cluster answers ({reason}); see `ray start --help`") from error
     try:
         yield ray

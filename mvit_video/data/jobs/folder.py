@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -81,15 +81,19 @@ class Folder:
         with file, parquet.ParquetFile(file) as source:
             return source.read(columns=None if columns is None else list(columns))
 
-    def write_table(self, name: str, rows: pa.Table) -> None:
-        """Writes a Parquet file; one for a URL is made in memory first."""
+    def write_table(self, name: str, rows: pa.Table, **options: Any) -> None:
+        """Writes a Parquet file; one for a URL is made in memory first.
+
+        Args:
+            options: of `pyarrow.parquet.write_table`.
+        """
         if self.path is None:
             buffer = pa.BufferOutputStream()
-            parquet.write_table(rows, buffer)
+            parquet.write_table(rows, buffer, **options)
             self.write(name, buffer.getvalue().to_pybytes())
             return
         with written_whole(self.path / name) as unfinished:
-            parquet.write_table(rows, unfinished)
+            parquet.write_table(rows, unfinished, **options)
 
     def _file(self, name: str) -> str:
         return posixpath.join(self._root, name)
