@@ -34,14 +34,12 @@ def main() -> None:
         print(f"{args.rows:,} rows of {args.channels} channels in half precision")
         for start in range(0, args.rows, _ROWS_PER_PART):
             write_part(folder, start, min(_ROWS_PER_PART, args.rows - start), args.channels)
-        before = own_mebibytes()
         timed("first reading", lambda: load_features(folder))
         table = timed("later readings", lambda: load_features(folder))
         timed("means of the videos", table.averaged)
         queries = np.random.default_rng(1).standard_normal((256, args.channels), dtype=np.float32)
         for number in (1, 16, 256):
             timed(f"{number} queries at once", lambda n=number: nearest_rows(queries[:n], table.vectors, 10))
-        print(f"memory of its own, at the end: {own_mebibytes() - before:.0f} MiB")
 
 
 def write_part(folder: Path, start: int, count: int, num_channels: int) -> None:
@@ -71,12 +69,6 @@ def timed(what: str, work: Callable[[], Any]) -> Any:
     result = work()
     print(f"{what}: {time.process_time() - cpu:.2f} s of CPU, {time.perf_counter() - start:.2f} s on the wall")
     return result
-
-
-def own_mebibytes() -> float:
-    """Memory of this process that is not mapped from files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 if __name__ == "__main__":
