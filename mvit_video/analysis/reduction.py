@@ -1,7 +1,7 @@
 """What is left of the tokens once keys and values are fewer than they: a linear reconstruction.
 
-Queries and the residual stream keep every cell, so that nothing is lost for good where keys and values are reduced; this
-tells how much of it attention can still reach.
+Queries and the residual stream keep every cell, so that nothing is lost for good where keys and values are reduced;
+this tells how much of it attention can still reach.
 
 Letters: B clips, N heads, K keys, C channels, R tokens of one key, X channels of keys and values.
 """
@@ -45,7 +45,7 @@ def cells_by_key(tokens: Float[Tensor, "B cells C"], thw: THW, thw_k: THW) -> Fl
 
 
 def explained(inputs: Float[Tensor, "n X"], targets: Float[Tensor, "n Y"], num_fitted: int) -> float:
-    """Share of the variance of the later targets that a ridge regression fitted to the first ones explains; at most 1."""
+    """Share of the variance of the later targets that a ridge regression explains, fitted to the first; at most 1."""
     mean_in, mean_out = inputs[:num_fitted].mean(dim=0), targets[:num_fitted].mean(dim=0)
     x, y = inputs - mean_in, targets - mean_out
     fitted, rest = x[:num_fitted], x[num_fitted:]
@@ -111,15 +111,11 @@ def draw_reduction(table: pa.Table) -> Figure:
     ):
         axes.plot(places, 100 * table[key].to_numpy(), color=colour, marker="o", markersize=4, label=what)
     axes.axhline(100, color=GREY, linewidth=0.8, linestyle="--")
-    ratios = [
-        f"{i}\n{t}x{h}x{w}" for i, t, h, w in zip(places, *(table[axis].to_pylist() for axis in "thw"), strict=True)
-    ]
-    axes.set_xticks(places, ratios, fontsize=8)
+    labels = ["{layer}\n{t}x{h}x{w}".format(**row) for row in table.to_pylist()]
+    axes.set_xticks(places, labels, fontsize=8)
     axes.set_xlabel("attention layer, and tokens (t x h x w) that share one key")
     axes.set_ylabel("percent of the tokens' variance")
     axes.set_title("What a linear map reconstructs of the tokens that enter attention", fontsize=10)
-    axes.set_ylim(
-        min(0.0, 100 * min(table["explained"].to_numpy().min(), table["explained_by_mean"].to_numpy().min())), 104
-    )
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 104)
     axes.legend(fontsize=9, framealpha=0.9)
     return figure
