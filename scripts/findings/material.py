@@ -1,0 +1,51 @@
+"""What the small nets are trained on: the clips of the demo, and the digits that they are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mvit_video.analysis.clips import read_batches
+from mvit_video.data.annotations import load_annotations
+from mvit_video.data.digits import LABEL_SETS, load_digit_pools, write_digits
+from mvit_video.data.views import UniformViews
+from mvit_video.types import ClipSpec, ViewSpec
+from scripts.findings.training import Examples, Split
+
+CLIP = ClipSpec(num_frames=8, sampling_rate=4)
+CLIP_CROP, _CLIP_SIDE = 32, 36
+NUM_ORDERS = len(LABEL_SETS["orbit"])
+
+
+def demo_clips(root: Path, num_train: int, num_val: int) -> Split:
+    """The videos of the demo, written if they are not there and decoded once; the four classes are orders in time."""
+    folder = write_digits(root, "orbit", num_train, num_val)
+    views = UniformViews(CLIP, _CLIP_SIDE, ViewSpec(num_clips=1, short_side=_CLIP_SIDE))
+
+    def read(file: str) -> Examples:
+        table = load_annotations(folder / file)
+        read = read_batches(table, views, np.arange(len(table)), num_classes=NUM_ORDERS, batch_size=64)
+        label = torch.cat([target for _, target in read]).argmax(dim=1)
+        return Examples(torch.cat([clip for clip, _ in read]), label, NUM_ORDERS, CLIP_CROP)
+
+    return Split(read("train.csv"), read("val.csv"))
+
+
+def digit_images(side: int) -> Split:
+    """The digits that the videos show, as clips of one frame; a margin of an eighth lets them move."""
+    from sklearn.datasets import load_digits
+
+    label = torch.from_numpy(load_digits(return_X_y=True)[1]).long()
+    margin = side // 8
+    parts, start = [], 0
+    for pool in load_digit_pools():
+        ink = torch.from_numpy(pool).float()[:, None]
+        ink = F.interpolate(ink, (side, side), mode="bilinear", antialias=True) if side != ink.shape[-1] else ink
+        clip = F.pad((ink - 0.3) / 0.38, [margin] * 4, value=-0.3 / 0.38)
+        clip = clip.expand(-1, 3, -1, -1)[:, :, None].contiguous()
+        parts.append(Examples(clip, label[start : start + len(pool)], 10, side))
+        start += len(pool)
+    return Split(*parts)

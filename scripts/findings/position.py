@@ -1,0 +1,107 @@
+"""Whether a net can tell the order of frames, by how it knows positions; and what shuffled frames leave of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from mvit_video.analysis.drawing import GREY, new_figure, where
+from mvit_video.models import mvit
+from mvit_video.models.architecture import Patch, Pooling
+from scripts.findings.material import CLIP, CLIP_CROP, NUM_ORDERS, demo_clips
+from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from scripts.findings.training import Recipe, Split, fit, top1_in_order
+
+# Pools that span no time: apart from its position encoding, the net treats frames as a set.
+_SPATIAL, _DEMO = Pooling(kernel=None, stride_kv=(1, 1, 1)), Pooling(kernel=(3, 3, 3), stride_kv=(1, 1, 1))
+VARIANTS: dict[str, dict[str, Any]] = {
+    "none": {"position": "none", "pooling": _SPATIAL},
+    "learned": {"position": "separable", "pooling": _SPATIAL},
+    "PEG": {"position": "peg", "pooling": _SPATIAL},
+    "relative": {"position": "relative", "pooling": _SPATIAL},
+    "none, 3x3x3 pools": {"position": "none", "pooling": _DEMO},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--data", type=Path, default=Path("data/demo"), help="folder of the videos")
+    parser.add_argument("--clips", type=int, nargs=2, default=[800, 240], metavar=("TRAIN", "VAL"), help="videos")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train each variant with each seed, print and save the outcome."""
+    runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
+    context = (demo_clips(args.data, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
+    table = train_all(_train, context, runs, args.workers, "position")
+    save(args.out, "position", table, draw(table, args.variants, args.seeds))
+    rows = []
+    for variant in args.variants:
+        last = where(table, variant=variant, epoch=args.epochs)
+        rows.append(
+            {
+                "position": variant,
+                "parameters": f"{last['num_parameters'][0]:,}",
+                **{name: spread(last[name]) for name in ("top1", "shuffled", "reversed")},
+                "CPU s per run": f"{last['cpu_seconds'].mean():.0f}",
+            }
+        )
+    title = f"Time order, top1 after {args.epochs} epochs, chance {100 / NUM_ORDERS:g}"
+    show(f"{title}: mean (range) over seeds {args.seeds}", rows)
+
+
+def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
+    """Accuracy over epochs, a curve per seed, and on the right what other orders of frames leave at the end."""
+    figure, (left, right) = new_figure(1, 2, height=4.2)
+    last = int(max(table["epoch"].to_numpy()))
+    for place, (variant, colour) in enumerate(zip(variants, COLOURS, strict=False)):
+        for i, seed in enumerate(seeds):
+            found = where(table, variant=variant, seed=seed)
+            left.plot(found["epoch"], found["top1"], color=colour, linewidth=1.4, label=None if i else variant)
+        final = where(table, variant=variant, epoch=last)
+        for offset, (name, marker) in enumerate({"top1": "o", "shuffled": "s", "reversed": "^"}.items()):
+            x = np.full(len(seeds), place + 0.22 * (offset - 1))
+            label = None if place else {"top1": "forward"}.get(name, name)
+            right.plot(x, final[name], marker, color=colour, markersize=6, alpha=0.8, label=label)
+    for axes in (left, right):
+        axes.axhline(100 / NUM_ORDERS, color=GREY, linestyle="--", linewidth=1)
+        axes.set_ylim(-3, 103)
+        axes.set_ylabel("top1 of validation clips, percent")
+    left.text(1, 100 / NUM_ORDERS + 1.5, "chance", color=GREY, fontsize=9)
+    left.set_xlabel("epoch")
+    left.set_title("Which way and how fast the digit circles, a curve per seed", fontsize=10)
+    left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
+    right.set_xticks(range(len(variants)), variants, fontsize=9)
+    right.set_title("The trained nets given frames in another order", fontsize=10)
+    right.legend(fontsize=9, framealpha=0.9)
+    return figure
+
+
+def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
+    split, recipe = context
+    net = mvit(
+        num_classes=NUM_ORDERS,
+        num_frames=CLIP.num_frames,
+        crop_size=CLIP_CROP,
+        depths=(2, 2),
+        embed_dim=32,
+        num_heads=1,
+        patch=Patch((1, 8, 8), (1, 8, 8)),
+        drop_path_rate=0.0,
+        dropout=0.0,
+        **VARIANTS[one.variant],
+    )
+    epochs = fit(net, split, recipe, one.seed, lambda epoch: alive())
+    rest = {order: top1_in_order(net, split.val, order, one.seed).top1 for order in ("shuffled", "reversed")}
+    num_parameters = sum(parameter.numel() for parameter in net.parameters())
+    unknown = dict.fromkeys(rest, float("nan"))
+    return [
+        {**epoch._asdict(), "num_parameters": num_parameters, **(rest if epoch is epochs[-1] else unknown)}
+        for epoch in epochs
+    ]

@@ -1,0 +1,88 @@
+"""What fewer keys and values cost and save: the ways of reducing them at equal width, on the clips of the demo."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mvit_video.analysis.drawing import new_figure, where
+from mvit_video.models import mvit
+from mvit_video.models.architecture import KVReduction, Patch, Pooling
+from mvit_video.models.mvit import MViT
+from scripts.findings.material import CLIP, CLIP_CROP, NUM_ORDERS, demo_clips
+from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from scripts.findings.training import Recipe, Split, fit
+
+VARIANTS: dict[str, KVReduction | None] = {
+    "none": None,
+    "conv": "conv",
+    "max": "max",
+    "sra": "sra",
+    "linear_sra": "linear_sra",
+}
+_STRIDE = (1, 4, 4)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--data", type=Path, default=Path("data/demo"), help="folder of the videos")
+    parser.add_argument("--clips", type=int, nargs=2, default=[800, 240], metavar=("TRAIN", "VAL"), help="videos")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train each variant with each seed, print and save the outcome."""
+    runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
+    context = (demo_clips(args.data, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
+    table = train_all(_train, context, runs, args.workers, "reduction")
+    figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
+    rows = []
+    for variant, colour in zip(args.variants, COLOURS, strict=False):
+        for i, seed in enumerate(args.seeds):
+            found = where(table, variant=variant, seed=seed)
+            axes.plot(found["cpu_seconds"], found["top1"], ".-", color=colour, label=None if i else variant)
+        last = where(table, variant=variant, epoch=args.epochs)
+        rows.append(
+            {"reduction": variant, "top1": spread(last["top1"]), "loss": spread(last["val_loss"], 3),
+             "MMACs": f"{last['mega_multiply_adds'][0]:.1f}", "parameters": f"{last['num_parameters'][0]:,}",
+             "CPU s per epoch": spread(last["cpu_seconds"] / args.epochs)}
+        )  # fmt: skip
+    axes.set_xlabel("CPU seconds of training, a point per epoch")
+    axes.set_ylabel("top1 of validation clips, percent")
+    axes.set_ylim(0, 103)
+    axes.legend(fontsize=9, title="keys and values", title_fontsize=9)
+    save(args.out, "reduction", table, figure)
+    show(f"Reductions by {_STRIDE} after {args.epochs} epochs: mean (range) over seeds {args.seeds}", rows)
+
+
+def build(kind: KVReduction | None) -> MViT:
+    """The net of all runs, a PEG for its positions, with one way of reducing keys and values."""
+    pooling = Pooling(kernel=None, stride_kv=_STRIDE if kind else None, kv_reduction=kind)
+    return mvit(
+        num_classes=NUM_ORDERS,
+        num_frames=CLIP.num_frames,
+        crop_size=CLIP_CROP,
+        depths=(2, 2),
+        embed_dim=32,
+        num_heads=1,
+        patch=Patch((1, 4, 4), (1, 4, 4)),
+        pooling=pooling,
+        position="peg",
+        drop_path_rate=0.0,
+        dropout=0.0,
+    )
+
+
+def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
+    split, recipe = context
+    net = build(VARIANTS[one.variant])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, CLIP.num_frames, CLIP_CROP, CLIP_CROP))
+    cost = {
+        "mega_multiply_adds": counter.get_total_flops() / 2e6,
+        "num_parameters": sum(parameter.numel() for parameter in net.parameters()),
+    }
+    return [{**epoch._asdict(), **cost} for epoch in fit(net, split, recipe, one.seed, lambda epoch: alive())]
