@@ -6,13 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mvit_video.features import Video, VideoFeatures, WindowSpec, windows_of, writer_for
+from mvit_video import save_checkpoint
+from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures, WindowSpec, windows_of, writer_for
+from mvit_video.models import mvit
+from mvit_video.models.architecture import Patch, Pooling
 from mvit_video.types import ClipSpec
 
 RECORD = {
@@ -113,6 +118,34 @@ def test_the_seconds_of_every_row_are_right(
     np.testing.assert_array_equal(
         ((rows >= first) & (rows <= last))[clearly], ((seconds >= 0.5) & (seconds <= 2.0))[clearly]
     )
+
+
+@pytest.mark.parametrize(("window", "stride"), [("8", "4"), ("0.4s", "0.2s")])
+def test_what_is_seen_in_a_row_is_when_the_reader_says(window: str, stride: str, tmp_path: Path) -> None:
+    """A net's features of a video that turns white after 2 seconds, at 25 frames per second."""
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        for i in range(100):
+            picture = np.full((32, 32, 3), 255 if i >= 50 else 0, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    torch.manual_seed(0)
+    patch, pooling = Patch((1, 8, 8), (1, 8, 8)), Pooling(stride_kv=(1, 1, 1))
+    net = mvit(num_classes=2, num_frames=4, crop_size=16, depths=(1, 1), embed_dim=8, patch=patch, pooling=pooling)
+    save_checkpoint(net, tmp_path / "tiny.safetensors")
+    settings = ExtractSettings(str(tmp_path / "tiny.safetensors"), window=window, stride=stride, device="cpu")
+    extractor = Extractor(settings)
+    features = extractor.extract(Video("x.mp4", tmp_path / "x.mp4"))
+    writer_for("npy", tmp_path / "features", extractor.record).write([features])
+    reader, _ = read(tmp_path / "features", {"x": [[2.0, 4.0]]})
+    found, ((first, _),) = reader["x"]
+    black, white = found[:, 0], found[:, -1]
+    closer_to_white = np.abs(found - white[:, None]).sum(axis=0) < np.abs(found - black[:, None]).sum(axis=0)
+    rows = np.arange(found.shape[1])
+    is_clear = np.abs(reader.seconds("x", rows) - 2.0) > 0.2  # the window is 0.32 or 0.4 s long
+    np.testing.assert_array_equal(closer_to_white[is_clear], (rows >= first)[is_clear])
+    assert is_clear.sum() > 15
 
 
 @pytest.mark.parametrize(("window", "stride"), [("64", "16"), ("2s", "0.5s")])
