@@ -166,7 +166,8 @@ def draw_hessian(table: pa.Table) -> Figure:
     """Density of all eigenvalues, those below 0 set off, and the spectrum of each batch."""
     values, summary = table["eigenvalue"].to_numpy(), summary_of(table)
     figure, (left, right) = new_figure(1, 2)
-    edges = np.histogram_bin_edges(values, bins=min(40, max(10, len(values) // 2)))
+    step = max(float(np.ptp(values)), 1e-12) / min(40, max(10, len(values) // 2))
+    edges = step * np.arange(np.floor(values.min() / step), np.ceil(values.max() / step) + 1)  # 0 is one of them
     left.hist(values, bins=edges.tolist(), density=True, color=BLUE, alpha=0.85)
     left.plot(values, np.zeros(len(values)), "|", color="black", markersize=9, clip_on=False)
     if (values < 0).any():
