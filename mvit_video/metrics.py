@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision, multiclass_confusion_matrix
 
 Ensemble = Literal["sum", "logit_mean", "max"]
 
@@ -62,6 +61,9 @@ def share_within(ranks: Tensor, k: int) -> Tensor:
 
 def confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     """Number of videos of each label and each prediction, `(C, C)`."""
+    # slow to import: verbs that score nothing need not wait for it
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
     return multiclass_confusion_matrix(prediction, label, num_classes, validate_args=False)
 
 
@@ -80,6 +82,8 @@ def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
     Args:
         labels: `(V, C)`, 1 at each class of a video.
     """
+    from torchmetrics.functional.classification import binary_average_precision  # slow to import
+
     precision = torch.full((probabilities.shape[1],), torch.nan, dtype=torch.float64)
     for c in labels.any(dim=0).nonzero()[:, 0].tolist():
         precision[c] = binary_average_precision(probabilities[:, c], labels[:, c].long(), validate_args=False)

@@ -65,7 +65,8 @@ def extract_videos(
     """
     names = inputs.class_names
     record = extractor.record | {"format": format}
-    record["class_names"] = record["class_names"] or (None if names is None else list(names))
+    if names is not None and (record["class_names"] is None or extractor.settings.layer != "logits"):
+        record["class_names"] = list(names)  # which number the labels
     folder = Folder(out)
     writer = writer_for(format, folder / FEATURES, record)
     with claimed(folder, record):
