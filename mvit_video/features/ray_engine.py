@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import faulthandler
 import logging
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 # some decode while another has the GPU
 _WORKERS_PER_GPU = 8
+_SECONDS_TO_ANSWER = 10.0
 
 
 class Machine(NamedTuple):
@@ -161,6 +163,8 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    if address is not None:
+        _require_answer(address)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # Ray raises bare ones
@@ -172,6 +176,18 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself waits for ever where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise ConfigError(f"--address must be HOST:PORT of the head of a Ray cluster, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"--address {address}: no Ray cluster answers ({reason}); see `ray start --help`") from error
 
 
 class _Actor:

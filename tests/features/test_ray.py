@@ -1,5 +1,6 @@
 """Extraction on a cluster: machines that end, workers that die, clusters without room."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -23,6 +24,7 @@ from mvit_video.models import Patch, mvit
 from mvit_video.types import ConfigError, MVitVideoError
 
 Machines: TypeAlias = tuple[ModuleType, Callable[[], None]]
+NO_RAY = "Ray is not installed: pip install 'mvit-video[ray]'"
 OBJECT_STORE_BYTES = 80 * 2**20
 # Ray's own
 RAY_WARNS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
@@ -55,10 +57,26 @@ def test_a_cluster_without_room_is_refused(
         plan_places(machines, device, num_workers)
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "--address 127.0.0.1:1: no Ray cluster answers (Connection refused); see"),
+        ("ray://head:10001", "--address must be HOST:PORT of the head of a Ray cluster, got 'ray://head:10001'"),
+        ("head", "--address must be HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(
+    address: str, words: str, extractor: Extractor, files: list[Path]
+) -> None:
+    pytest.importorskip("ray", reason=NO_RAY)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        next(extract_on_ray([Video("a", files[0])], extractor, Cluster(address)))
+
+
 @pytest.fixture(scope="module")
 def two_machines() -> Iterator[Machines]:
     """Ray on a cluster of two local nodes with one CPU each, and what ends the second without a word."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mvit-video[ray]'")
+    ray = pytest.importorskip("ray", reason=NO_RAY)
     from ray.cluster_utils import Cluster as LocalCluster
 
     size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
@@ -115,6 +133,13 @@ def as_rows(outcomes: Iterable[tuple[Video, VideoFeatures | Trouble]]) -> dict[s
             arrays = (outcome.feature, outcome.start_seconds, outcome.end_frame, outcome.num_padded)
             rows[video.path] = [(array.dtype, array.shape, array.tobytes()) for array in arrays]
     return rows
+
+
+@pytest.mark.slow
+@RAY_WARNS
+def test_too_few_cpus_are_told_at_once(two_machines: Machines, extractor: Extractor, files: list[Path]) -> None:
+    with pytest.raises(ConfigError, match="--workers 3 needs 3 CPUs, the cluster has 2 CPUs on 2 machines"):
+        next(extract_on_ray([Video("a", files[0])], extractor, Cluster(num_workers=3)))
 
 
 @pytest.mark.slow
