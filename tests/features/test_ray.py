@@ -1,6 +1,7 @@
 """Extraction on a cluster: machines that end, workers that die, clusters without room."""
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -73,6 +74,29 @@ def test_an_address_without_a_cluster_is_refused_at_once(
         next(extract_on_ray([Video("a", files[0])], extractor, Cluster(address)))
 
 
+HANGING = """
+import sys, time, types
+from mvit_video.features.ray_engine import _Actor
+
+actor = _Actor.__new__(_Actor)
+actor._limit_seconds = 0.5
+actor._extractor = types.SimpleNamespace(extract=lambda video, alive: [alive() or time.sleep(0.3) for _ in range(5)])
+actor.work(None)
+time.sleep(1)
+print("slow, but alive", flush=True)
+actor._extractor = types.SimpleNamespace(extract=lambda video, alive: time.sleep(600))
+actor.work(None)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_ends_itself_and_one_that_is_slow_does_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=300)
+    assert ended.stdout == "slow, but alive\n"
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+
+
 @pytest.fixture(scope="module")
 def two_machines() -> Iterator[Machines]:
     """Ray on a cluster of two local nodes with one CPU each, and what ends the second without a word."""
@@ -80,7 +104,9 @@ def two_machines() -> Iterator[Machines]:
     from ray.cluster_utils import Cluster as LocalCluster
 
     size: dict[str, Any] = {"num_cpus": 1, "object_store_memory": OBJECT_STORE_BYTES}
-    local = LocalCluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_raylet_start_wait_time_s", "120")  # a machine that others use too
+        local = LocalCluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
     try:
         second = local.add_node(**size)
         ray.init(address=local.address, log_to_driver=False, logging_level="ERROR")
