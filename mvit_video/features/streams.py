@@ -197,7 +197,8 @@ def _context() -> Any:
 
 def _serve(connection: Connection, rule: ReadingRule) -> None:
     """Reads one video after the other; sends their chunks, and at last `Whole` or `Trouble`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     connection.send(_READY)
