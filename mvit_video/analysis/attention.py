@@ -22,6 +22,10 @@ from mvit_video.analysis.adapter import evaluating, find_blocks, iter_features
 from mvit_video.types import THW, ConfigError
 
 
+class NoSuchAttention(ConfigError):
+    """A study of attention does not suit the net."""
+
+
 class Attention(NamedTuple):
     """One call of attention; grids leave class tokens out, tensors have them first.
 
@@ -77,7 +81,7 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
         clip: one of the size that the function will be given, which tells the grids.
 
     Raises:
-        ConfigError: no attention of the net is seen.
+        NoSuchAttention: no attention of the net is seen, or it is within windows.
     """
     grids = _grids(model, clip[:1])
     mode = _Watch(grids, change)
@@ -96,7 +100,7 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
             stack.callback(module.register_forward_hook(mode.leave).remove)
         yield forward
     if not mode.seen:
-        raise ConfigError(
+        raise NoSuchAttention(
             f"{type(model).__name__}: no attention is seen: its blocks do not call F.scaled_dot_product_attention"
         )
 
@@ -139,6 +143,8 @@ def _attention(name: str, tokens: Tensor, grids: tuple[THW, THW], given: Mapping
     thw, thw_q = grids
     if query.shape[2] < thw_q.volume:  # frames one by one
         thw, thw_q = THW(1, thw.h, thw.w), THW(1, thw_q.h, thw_q.w)
+    if query.shape[2] < thw_q.volume:
+        raise NoSuchAttention(f"{name}: attends within windows of {query.shape[2]} cells, not over a whole map")
     thw_k = key_grid(thw, key.shape[2], query.shape[2] - thw_q.volume)
     scale = given.get("scale") or query.shape[-1] ** -0.5
     return Attention(name, tokens, query, key, value, thw, thw_q, thw_k, scale, given.get("attn_mask"))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.progress import track
 from torch import nn
 
+from mvit_video.analysis.attention import NoSuchAttention
 from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
 from mvit_video.analysis.hessian import WeightDecay
@@ -57,7 +58,13 @@ def analyse(words: list[str]) -> int:
         for name in track(names, "studying", console=console, transient=True, disable=not console.is_terminal):
             own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
             decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
-            is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
+            try:
+                is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
+            except NoSuchAttention as error:
+                if args.study:
+                    raise
+                console.print(f"  {name} is left out: {error}", highlight=False, markup=False, soft_wrap=True)
+                continue
             num_done += 1
             text = "made" if is_new else "there already"
             console.print(f"  {out / name}.parquet, .png  {text}", highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mvit_video.analysis.attention import Attention, key_grid, watching
+import mvit_video as mv
+from mvit_video.analysis.attention import Attention, NoSuchAttention, key_grid, watching
 from mvit_video.analysis.batches import Batch, score
 from mvit_video.analysis.distance import distance, draw_distance
 from mvit_video.analysis.layers import summary_of
@@ -116,5 +117,11 @@ def test_uniform_attention_looks_as_far_as_cells_are_apart(tiny_v1: MViT, make_b
 
 
 def test_a_net_without_attention_is_refused(tiny_cnn: nn.Module, make_batches: Clips) -> None:
-    with pytest.raises(ConfigError, match="TinyCnn: no attention is seen"):
+    with pytest.raises(NoSuchAttention, match="TinyCnn: no attention is seen"):
         distance(tiny_cnn, make_batches(2))
+
+
+def test_attention_within_windows_is_refused(make_batches: Clips) -> None:
+    net = mv.create_model("alternet_18", num_classes=3, num_frames=4, crop_size=16, stem_stride=1, window_size=2)
+    with pytest.raises(NoSuchAttention, match=r"blocks\.3\.attn: attends within windows of 4 cells"):
+        distance(net.double(), make_batches(1))

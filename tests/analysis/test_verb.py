@@ -120,6 +120,18 @@ def test_mistakes_are_told_in_one_line(
     assert said.count("\n") == 1
 
 
+def test_studies_that_do_not_suit_the_net_are_left_out_unless_they_are_named(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvit_video.cli.analyse.STUDIES", {name: STUDIES[name] for name in ("variance", "distance")})
+    net = mv.create_model("alternet_18", num_classes=4, num_frames=2, crop_size=32, stem_stride=1)
+    mv.save_checkpoint(net, tmp_path / "net.safetensors")
+    words = [str(tmp_path / "net.safetensors"), "--data", str(digits / "val.csv"), "--out", str(tmp_path / "out")]
+    assert main(["analyse", *words, "--clips", "2"]) == 0
+    assert "distance is left out: blocks.3.attn: attends within windows" in capsys.readouterr().out
+    assert main(["analyse", *words, "--clips", "2", "--study", "distance"]) == 2
+
+
 def test_a_config_of_something_else_is_told_of(
     checkpoint: Path, analyse: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
