@@ -1,4 +1,4 @@
-"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, and a picture of some videos.
+"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, a picture of some videos, a page.
 
 python scripts/demo_summary.py runs/demo
 """
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mvit_video.evaluation.gallery import write_gallery
+from mvit_video.evaluation.report import write_report
 from mvit_video.types import MVitVideoError
 
 MEANING = {
@@ -47,13 +48,15 @@ def main() -> None:
     table = Table("frames", "top1", "", title="Embedded videos, video level", title_justify="left")
     for order, meaning in MEANING.items():
         table.add_row(order, f"{top1(predictions[order]):.2f}", meaning)
-    Console().print(table)
-    picture = predictions["forward"].with_name("gallery.png")
+    console = Console()
+    console.print(table)
+    picture, page = (predictions["forward"].with_name(name) for name in ("gallery.png", "report.html"))
     try:
         write_gallery(predictions["forward"], picture)
+        write_report(page.parent, page, console)
     except MVitVideoError as error:
         sys.exit(f"error: {error}")
-    print(f"Results: {predictions['forward'].parent}\nPicture: {picture}")
+    print(f"Results: {page.parent}\nPicture: {picture}\nPage: {page}")
 
 
 if __name__ == "__main__":
