@@ -119,7 +119,7 @@ def _study(one: Run, alive: Alive, context: tuple[Split, Recipe, int, int]) -> R
     return rows
 
 
-def _row(quantity: str, value: float, layer: int = -1, kind: str = "") -> dict[str, Any]:
+def _row(quantity: str, value: float | np.floating[Any], layer: int = -1, kind: str = "") -> dict[str, Any]:
     return {"quantity": quantity, "layer": layer, "kind": kind, "value": float(value)}
 
 

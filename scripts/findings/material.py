@@ -17,19 +17,26 @@ from scripts.findings.training import Examples, Split
 
 CLIP = ClipSpec(num_frames=8, sampling_rate=4)
 CLIP_CROP, _CLIP_SIDE = 32, 36
-NUM_ORDERS = len(LABEL_SETS["orbit"])
 
 
-def demo_clips(root: Path, num_train: int, num_val: int) -> Split:
-    """The videos of the demo, written if they are not there and decoded once; the four classes are orders in time."""
-    folder = write_digits(root, "orbit", num_train, num_val)
+def demo_clips(root: Path, labels: str, num_train: int, num_val: int) -> Split:
+    """Videos of the demo, written if they are not there and decoded once.
+
+    The class is what only the order of frames tells: in `orbit` the four there are, in `pairs`, whose classes are four
+    movements and the same four backwards, which of the two it is.
+    """
+    folder = write_digits(root, labels, num_train, num_val)
+    motions = [motion for _, motion in sorted(LABEL_SETS[labels].items())]
+    classes = torch.arange(len(motions))
+    if labels == "pairs":  # a movement and its reverse are one sign apart
+        classes = torch.tensor([sum((*one.travel, one.growth, one.spin)) < 0 for one in motions]).long()
     views = UniformViews(CLIP, _CLIP_SIDE, ViewSpec(num_clips=1, short_side=_CLIP_SIDE))
 
     def read(file: str) -> Examples:
         table = load_annotations(folder / file)
-        read = read_batches(table, views, np.arange(len(table)), num_classes=NUM_ORDERS, batch_size=64)
-        label = torch.cat([target for _, target in read]).argmax(dim=1)
-        return Examples(torch.cat([clip for clip, _ in read]), label, NUM_ORDERS, CLIP_CROP)
+        read = read_batches(table, views, np.arange(len(table)), num_classes=len(motions), batch_size=64)
+        label = classes[torch.cat([target for _, target in read]).argmax(dim=1)]
+        return Examples(torch.cat([clip for clip, _ in read]), label, int(classes.max()) + 1, CLIP_CROP)
 
     return Split(read("train.csv"), read("val.csv"))
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from mvit_video.analysis.drawing import GREY, new_figure, where
+from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
-from scripts.findings.material import CLIP, CLIP_CROP, NUM_ORDERS, demo_clips
+from scripts.findings.material import CLIP, CLIP_CROP, demo_clips
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
 from scripts.findings.training import Recipe, Split, fit, top1_in_order
 
@@ -31,16 +32,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--data", type=Path, default=Path("data/demo"), help="folder of the videos")
+    parser.add_argument("--labels", choices=list(LABEL_SETS), default="pairs", help="which videos")
     parser.add_argument("--clips", type=int, nargs=2, default=[800, 240], metavar=("TRAIN", "VAL"), help="videos")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train each variant with each seed, print and save the outcome."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
-    context = (demo_clips(args.data, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
-    table = train_all(_train, context, runs, args.workers, "position")
-    save(args.out, "position", table, draw(table, args.variants, args.seeds))
+    split, recipe = demo_clips(args.data, args.labels, *args.clips), Recipe(args.epochs, args.rate)
+    chance = 100 / split.val.num_classes
+    table = train_all(_train, (split, recipe), runs, args.workers, "position")
+    save(args.out, f"position_{args.labels}", table, draw(table, args.variants, args.seeds, chance))
     rows = []
     for variant in args.variants:
         last = where(table, variant=variant, epoch=args.epochs)
@@ -52,11 +56,11 @@ def run(args: argparse.Namespace) -> None:
                 "CPU s per run": f"{last['cpu_seconds'].mean():.0f}",
             }
         )
-    title = f"Time order, top1 after {args.epochs} epochs, chance {100 / NUM_ORDERS:g}"
-    show(f"{title}: mean (range) over seeds {args.seeds}", rows)
+    title = f"Order of frames in {args.labels}: top1 after {args.epochs} epochs, chance {chance:g}"
+    show(f"{title}, mean (range) over seeds {args.seeds}", rows)
 
 
-def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
+def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) -> Figure:
     """Accuracy over epochs, a curve per seed, and on the right what other orders of frames leave at the end."""
     figure, (left, right) = new_figure(1, 2, height=4.2)
     last = int(max(table["epoch"].to_numpy()))
@@ -70,12 +74,12 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
             label = None if place else {"top1": "forward"}.get(name, name)
             right.plot(x, final[name], marker, color=colour, markersize=6, alpha=0.8, label=label)
     for axes in (left, right):
-        axes.axhline(100 / NUM_ORDERS, color=GREY, linestyle="--", linewidth=1)
+        axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
         axes.set_ylim(-3, 103)
         axes.set_ylabel("top1 of validation clips, percent")
-    left.text(1, 100 / NUM_ORDERS + 1.5, "chance", color=GREY, fontsize=9)
+    left.text(1, chance + 1.5, "chance", color=GREY, fontsize=9)
     left.set_xlabel("epoch")
-    left.set_title("Which way and how fast the digit circles, a curve per seed", fontsize=10)
+    left.set_title("Which way time runs, a curve per seed", fontsize=10)
     left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
     right.set_xticks(range(len(variants)), variants, fontsize=9)
     right.set_title("The trained nets given frames in another order", fontsize=10)
@@ -86,7 +90,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
     net = mvit(
-        num_classes=NUM_ORDERS,
+        num_classes=split.val.num_classes,
         num_frames=CLIP.num_frames,
         crop_size=CLIP_CROP,
         depths=(2, 2),

@@ -9,10 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvit_video.analysis.drawing import new_figure, where
+from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import KVReduction, Patch, Pooling
 from mvit_video.models.mvit import MViT
-from scripts.findings.material import CLIP, CLIP_CROP, NUM_ORDERS, demo_clips
+from scripts.findings.material import CLIP, CLIP_CROP, demo_clips
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
 from scripts.findings.training import Recipe, Split, fit
 
@@ -30,13 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path("data/demo"), help="folder of the videos")
+    parser.add_argument("--labels", choices=list(LABEL_SETS), default="pairs", help="which videos")
     parser.add_argument("--clips", type=int, nargs=2, default=[800, 240], metavar=("TRAIN", "VAL"), help="videos")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train each variant with each seed, print and save the outcome."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
-    context = (demo_clips(args.data, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
+    context = (demo_clips(args.data, args.labels, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
     table = train_all(_train, context, runs, args.workers, "reduction")
     figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
     rows = []
@@ -58,11 +60,11 @@ def run(args: argparse.Namespace) -> None:
     show(f"Reductions by {_STRIDE} after {args.epochs} epochs: mean (range) over seeds {args.seeds}", rows)
 
 
-def build(kind: KVReduction | None) -> MViT:
+def build(kind: KVReduction | None, num_classes: int) -> MViT:
     """The net of all runs, a PEG for its positions, with one way of reducing keys and values."""
     pooling = Pooling(kernel=None, stride_kv=_STRIDE if kind else None, kv_reduction=kind)
     return mvit(
-        num_classes=NUM_ORDERS,
+        num_classes=num_classes,
         num_frames=CLIP.num_frames,
         crop_size=CLIP_CROP,
         depths=(2, 2),
@@ -78,7 +80,7 @@ def build(kind: KVReduction | None) -> MViT:
 
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
-    net = build(VARIANTS[one.variant])
+    net = build(VARIANTS[one.variant], split.val.num_classes)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 3, CLIP.num_frames, CLIP_CROP, CLIP_CROP))
     cost = {

@@ -1,0 +1,34 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_position_writes_a_table_and_a_figure_and_nets_without_positions_see_no_order(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.findings", "position", "--variants", "none", "PEG", "--seeds", "3"]
+    sizes = ["--epochs", "2", "--clips", "8", "8", "--workers", "1"]
+    places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, *sizes, *places], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "chance 50" in done.stdout
+    assert (tmp_path / "out" / "position_pairs.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "out" / "position_pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["seed"], row["epoch"]) for row in rows] == [
+        (variant, "3", epoch) for variant in ("none", "PEG") for epoch in ("1", "2")
+    ]
+    assert {"train_loss", "val_loss", "top1", "shuffled", "reversed", "cpu_seconds"} <= rows[0].keys()
+    blind = rows[1]
+    assert blind["top1"] == blind["shuffled"] == blind["reversed"]
+
+
+def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.findings", "position", "--clips", "8", "2", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: num_train=8, num_val=2: 'pairs' needs 8 videos or more in each"]
