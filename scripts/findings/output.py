@@ -49,11 +49,13 @@ def train_all(
     results = run_in_processes(
         partial(_on_one_thread, work, context), runs, min(num_workers, len(runs)), _SILENCE_SECONDS
     )
-    with progress_bar(Console(stderr=True), title, len(runs)) as advance:
+    console = Console(stderr=True)
+    with progress_bar(console, title, len(runs)) as advance:
         for run, rows in results:
             if isinstance(rows, Trouble):
                 raise MVitVideoError(f"{title}, {run.variant}, seed {run.seed}: {rows.reason}")
             found[run] = [{**run._asdict(), **row} for row in rows]
+            console.print(f"{title}: {run.variant}, seed {run.seed} done, {len(found)} of {len(runs)}", highlight=False)
             advance()
     return pa.Table.from_pylist([row for run in runs for row in found[run]])
 

@@ -64,15 +64,18 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) 
     """Accuracy over epochs, a curve per seed, and on the right what other orders of frames leave at the end."""
     figure, (left, right) = new_figure(1, 2, height=4.2)
     last = int(max(table["epoch"].to_numpy()))
-    for place, (variant, colour) in enumerate(zip(variants, COLOURS, strict=False)):
+    colours = dict(zip(VARIANTS, COLOURS, strict=True))
+    for place, variant in enumerate(variants):
         for i, seed in enumerate(seeds):
             found = where(table, variant=variant, seed=seed)
-            left.plot(found["epoch"], found["top1"], color=colour, linewidth=1.4, label=None if i else variant)
+            left.plot(
+                found["epoch"], found["top1"], color=colours[variant], linewidth=1.4, label=None if i else variant
+            )
         final = where(table, variant=variant, epoch=last)
         for offset, (name, marker) in enumerate({"top1": "o", "shuffled": "s", "reversed": "^"}.items()):
             x = np.full(len(seeds), place + 0.22 * (offset - 1))
             label = None if place else {"top1": "forward"}.get(name, name)
-            right.plot(x, final[name], marker, color=colour, markersize=6, alpha=0.8, label=label)
+            right.plot(x, final[name], marker, color=colours[variant], markersize=6, alpha=0.8, label=label)
     for axes in (left, right):
         axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
         axes.set_ylim(-3, 103)
