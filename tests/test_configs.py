@@ -43,6 +43,7 @@ def test_all_that_are_promised_are_there() -> None:
         "demo", "finetune", "mvit_b_k400", "mvit_b_32x3_k400", "mvit_b_k600", "mvitv2_s_k400", "mvitv2_b_k400",
         "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet", "demo_pvt", "demo_pvt_v2", "demo_twins", "demo_cpvt",
         "pvt_small_k400", "cpvt_s_k400", "pvt_small_imagenet", "cpvt_s_imagenet",
+        "demo_alternet", "alternet_50_k400",
     }  # fmt: skip
 
 
@@ -103,6 +104,9 @@ def test_takes_a_step_at_toy_size(
         net["patch.kernel"] = net["patch.stride"] = "[1,8,8]"
     elif "cpvt" in config.stem:
         net["num_heads"] = 2
+    elif "alternet" in config.stem:
+        net = {key: net[key] for key in ("num_classes", "num_frames", "crop_size")}
+        net |= {"depths": "[1,2,1,1]", "num_pairs": "[0,1,0,0]"}
     elif "pvt" in config.stem or "twins" in config.stem:
         del net["embed_dim"]
         net |= SMALL_PYRAMID
