@@ -94,7 +94,7 @@ class Nowhere:
 
 def bench_ray(num_videos: int) -> None:
     """Prints what the caller does for a video that workers take and give back."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     feature = features_of(0)

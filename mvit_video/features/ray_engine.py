@@ -156,7 +156,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         MVitVideoError: none can be started.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("--engine ray needs Ray: pip install 'mvit-video[ray]'") from error
     if ray.is_initialized():
@@ -203,7 +203,7 @@ class _Actor:
             self._trouble = f"{type(error).__name__}: {error}"
 
     def begin(self) -> Start:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         context = ray.get_runtime_context()
         key = self._extractor.key if self._extractor else ""
