@@ -33,17 +33,17 @@ class Rate(NamedTuple):
 
 
 RATES = {
-    "decode": Rate("decode a video of 10 s, 340x256 H.264", 0.19, "core-s a video", True, "bench_extract.py"),
-    "transform": Rate("resize, crop, stack 9 windows of it", 0.06, "core-s a video", True, "bench_extract.py"),
+    "decode": Rate("decode a video of 10 s, 340x256 H.264", 0.16, "core-s a video", True, "bench_extract.py"),
+    "transform": Rate("resize, crop, stack 9 windows of it", 0.05, "core-s a video", True, "bench_extract.py"),
     "cpu": Rate("MViT-B 16x4 on a core, bfloat16", 0.91, "core-s a window", True, "benchmarks/model.md"),
     "gpu": Rate(
         "MViT-B 16x4 on a GPU, half precision", 100, "windows/s", False,
         "a guess, below the 134 clips/s of Hiera-B on an A100 (Hiera's README)",
     ),
     "give": Rate("caller: give a video, take its features", 0.76e-3, "core-s a video", True, "bench_cluster.py"),
-    "write": Rate("caller: write features and ledger", 0.40e-3, "core-s a video", True, "bench_cluster.py"),
+    "write": Rate("caller: write features and ledger", 0.37e-3, "core-s a video", True, "bench_cluster.py"),
     "resume": Rate("caller: find out what is done", 4.6e-6, "core-s a video", True, "bench_cluster.py"),
-    "start": Rate("worker: import, build MViT-B", 12, "core-s", True, "see above"),
+    "start": Rate("worker: import, build MViT-B", 11, "core-s", True, "see above"),
     "window_bytes": Rate("features of a window, float16", 1540, "bytes", True, "bench_cluster.py"),
     "video_bytes": Rate("ledger and manifest of a video", 58, "bytes", True, "bench_cluster.py"),
     "broken": Rate("videos that cannot be decoded", 0.01, "of all", False, "`mvit-video scan` of a sample tells"),
