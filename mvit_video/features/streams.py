@@ -158,8 +158,11 @@ class _Reader(threading.Thread):
     def _start(self) -> Connection:
         context = _context()
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._rule), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs, self._rule), daemon=True)
+        process.start()
+        self._process = process  # not before: one that has not started can be neither killed nor joined
+        if self._is_ending.is_set():
+            process.kill()
         theirs.close()
         with suppress(EOFError, OSError):
             if ours.poll(_SECONDS_TO_START) and ours.recv() == _READY:
