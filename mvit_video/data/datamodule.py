@@ -71,6 +71,10 @@ class VideoDataModule(L.LightningDataModule):
             nothing was seeded.
     """
 
+    backend: Backend
+    on_error: OnError
+    _holds_out = False
+
     def __init__(
         self,
         train: str | None = None,
@@ -118,17 +122,15 @@ class VideoDataModule(L.LightningDataModule):
         self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
-        self.backend: Backend = backend
+        self.backend, self.on_error = backend, on_error
         self.decode_short_side, self.index_cache = decode_short_side, index_cache
         self._check_sizes()
-        self.on_error: OnError = on_error
         self.seed = _seed_of_run() if seed is None else seed
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
         self.predict_loader: Callable[[], Iterable[Any]] | None = None
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
-        self._holds_out = False
         if root is not None and train is val is test is None:
             self._divide(root)
         self.sources["predict"] = predict or self.sources["test"]

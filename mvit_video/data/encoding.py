@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.jobs import written_whole
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.data.readers.stream import OpenStream
 from mvit_video.types import ConfigError, VideoDecodeError
 
 _FRAMES_PER_SIGN = 16
@@ -107,7 +107,7 @@ def _encode(
         written_whole(target) as unfinished,
         av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"}) as output,
     ):
-        frames = _frames(opened)
+        frames = opened.all_frames()
         first = next(frames, None)
         if first is None:
             raise VideoDecodeError(source, "no frame can be decoded")
@@ -127,17 +127,6 @@ def _encode(
         num_packets += _mux(output, encoder, None)
     assert num_packets == rank + 1, f"{source}: {rank + 1} frames became {num_packets} packets"
     return Encoded(num_packets, conceal)
-
-
-def _frames(opened: OpenStream) -> Iterator[VideoFrame]:
-    """The frames in presentation order; those that an edit list hides do not come."""
-    num_frames = 0
-    try:
-        for frame in opened.frames(opened.packets()):
-            yield frame
-            num_frames += 1
-    except DecodeFailed as error:
-        raise VideoDecodeError(opened.source.name, f"decoding ends after {num_frames} frames ({error})") from error
 
 
 def _add_encoder(

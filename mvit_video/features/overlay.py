@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mvit_video.data.jobs import written_whole
 from mvit_video.data.readers import open_video
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.data.readers.stream import OpenStream
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -95,7 +95,7 @@ def _encode(
 ) -> Overlay:
     rate = opened.stream.average_rate or opened.stream.guessed_rate or Fraction(30)
     canvas, encoder, last, number = None, None, -1, 0
-    for frame in _frames(opened):
+    for frame in opened.all_frames():
         if canvas is None or encoder is None:
             canvas = canvas_of(frame)
             encoder = _add_encoder(output, rate, canvas.width, canvas.height)
@@ -113,17 +113,6 @@ def _encode(
     output.mux(encoder.encode(None))
     sound.copy_until(float(last * _TIME_BASE + 1 / rate))
     return Overlay(number, sound.is_copied)
-
-
-def _frames(opened: OpenStream) -> Iterator[VideoFrame]:
-    """The frames in presentation order; those that an edit list hides do not come."""
-    number = 0
-    try:
-        for frame in opened.frames(opened.packets()):
-            yield frame
-            number += 1
-    except DecodeFailed as error:
-        raise VideoDecodeError(opened.source.name, f"decoding ends after {number} frames ({error})") from error
 
 
 def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: int) -> VideoStream:

@@ -146,6 +146,20 @@ class OpenStream:
             elif time.thread_time() > deadline:
                 raise VideoDecodeError(self.source.name, f"no frame came within {_STALL_SECONDS:.0f} s of decoding")
 
+    def all_frames(self) -> Iterator[VideoFrame]:
+        """Every frame in presentation order; those that an edit list hides do not come.
+
+        Raises:
+            VideoDecodeError: the decoder meets data that it does not accept.
+        """
+        num_frames = 0
+        try:
+            for frame in self.frames(self.packets()):
+                yield frame
+                num_frames += 1
+        except DecodeFailed as error:
+            raise VideoDecodeError(self.source.name, f"decoding ends after {num_frames} frames ({error})") from error
+
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         """Frames that a packet sets free; None sets free those that are held back.
 
