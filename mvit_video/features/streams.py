@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import queue
 import signal
 import threading
@@ -18,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mvit_video.data.jobs import Trouble
+from mvit_video.data.jobs.children import cause_of_end, child_context, end_with_parent
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video
 from mvit_video.types import VideoDecodeError
@@ -142,7 +141,7 @@ class _Reader(threading.Thread):
             except (EOFError, OSError):
                 code = self._stop()
                 if not self._is_ending.is_set():
-                    yield Trouble("crash", f"its process ended ({_cause(code)})")
+                    yield Trouble("crash", f"its process ended ({cause_of_end(code)})")
                 return
             yield content
             if not isinstance(content, Chunk):
@@ -156,7 +155,7 @@ class _Reader(threading.Thread):
                 return
 
     def _start(self) -> Connection:
-        context = _context()
+        context = child_context(preload=__name__)
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self._rule), daemon=True)
         process.start()
@@ -168,7 +167,7 @@ class _Reader(threading.Thread):
             if ours.poll(_SECONDS_TO_START) and ours.recv() == _READY:
                 return ours
         ours.close()
-        raise RuntimeError(f"a decoding process ended before it could begin ({_cause(self._stop())})")
+        raise RuntimeError(f"a decoding process ended before it could begin ({cause_of_end(self._stop())})")
 
     def _stop(self, seconds_to_end: float = _SECONDS_TO_END) -> int:
         """Waits for the end of the process, and then brings it about; its exit code."""
@@ -184,25 +183,11 @@ class _Reader(threading.Thread):
         return process.exitcode or 0
 
 
-def _cause(exit_code: int) -> str:
-    name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"exit code {exit_code}"
-    return f"{name}, perhaps for lack of memory" if -exit_code == signal.SIGKILL else name
-
-
-def _context() -> Any:
-    """A way to start processes that inherit nothing of this one, and are quick to replace where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mvit_video.features.streams"])
-    return context
-
-
 def _serve(connection: Connection, rule: ReadingRule) -> None:
     """Reads one video after the other; sends their chunks, and at last `Whole` or `Trouble`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     connection.send(_READY)
     with suppress(EOFError):  # the parent has no more videos
@@ -216,11 +201,3 @@ def _serve(connection: Connection, rule: ReadingRule) -> None:
                 connection.send(Trouble("error", error.reason))
             except Exception as error:  # whatever one video does to the code, the others go on
                 connection.send(Trouble("error", f"{type(error).__name__}: {error}"))
-
-
-def _end_with_parent() -> None:
-    """Ends a process that is lost in native code too, when the parent is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, TypeVar
+
+from mvit_video.data.jobs.children import cause_of_end, child_context, end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,7 +78,7 @@ class _Worker:
     """A process, its end of a pipe, and what it works on."""
 
     def __init__(self, work: Callable[[Any, Alive], Any]) -> None:
-        context = _context()
+        context = child_context(preload="mvit_video.data.readers")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.process.start()
@@ -127,23 +126,12 @@ class _Worker:
             raise RuntimeError(f"a worker process ended before it could begin (exit code {code})")
         if not self.is_busy:
             return _NOTHING
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
-        hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
-        return Trouble("crash", f"its process ended ({name}{hint})")
-
-
-def _context() -> Any:
-    """A way to start processes that inherit nothing of this one, and are quick to replace where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mvit_video.data.readers"])
-    return context
+        return Trouble("crash", f"its process ended ({cause_of_end(code)})")
 
 
 def _serve(connection: Connection, work: Callable[[Any, Alive], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     last = time.monotonic()
 
     def alive() -> None:
@@ -159,11 +147,3 @@ def _serve(connection: Connection, work: Callable[[Any, Alive], Any]) -> None:
         except Exception as error:  # whatever one item does to the code, the others go on
             answer = (_RAISED, f"{type(error).__name__}: {error}")
         connection.send(answer)
-
-
-def _end_with_parent() -> None:
-    """Ends a worker that is lost in native code too, when the parent is killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
