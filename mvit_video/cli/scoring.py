@@ -18,7 +18,7 @@ from rich.table import Table
 from mvit_video import metrics
 from mvit_video.cli.options import VerbParser, console_for_reports
 from mvit_video.data.jobs import written_whole
-from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, Interval, share_interval
+from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, mean_class_interval, share_interval
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -72,20 +72,6 @@ def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, 
     about = {"level": LEVEL, "resamples": NUM_RESAMPLES, "seed": SEED}
     intervals = {name: one._asdict() for name, one in bounds.items()}
     return {"num_videos": len(known), "metrics": numbers, "intervals": about | intervals}
-
-
-def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
-    """Percentile bootstrap interval of the mean class accuracy, videos drawn anew from each class on its own.
-
-    Args:
-        confused: `(K, K)` number of videos of each label and prediction.
-    """
-    totals = confused.sum(axis=1)
-    totals, hits = totals[totals > 0], confused.diagonal()[totals > 0]
-    rng = np.random.default_rng(SEED)
-    drawn = sum(rng.binomial(n, h / n, NUM_RESAMPLES) / n for n, h in zip(totals, hits, strict=True))
-    low, high = np.quantile(100 * np.asarray(drawn) / len(totals), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
 
 
 def report(

@@ -27,6 +27,19 @@ def share_interval(num_hits: int, num_videos: int, *, level: float = LEVEL, seed
     return _percentiles(100 * hits / num_videos, level)
 
 
+def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
+    """Percentile bootstrap interval of the mean class accuracy, videos drawn anew from each class on its own.
+
+    Args:
+        confused: `(C, C)` number of videos of each label and prediction.
+    """
+    totals = confused.sum(axis=1)
+    totals, hits = totals[totals > 0], confused.diagonal()[totals > 0]
+    rng = np.random.default_rng(SEED)
+    drawn = sum(rng.binomial(n, h / n, NUM_RESAMPLES) / n for n, h in zip(totals, hits, strict=True))
+    return _percentiles(100 * np.asarray(drawn) / len(totals), LEVEL)
+
+
 def paired_interval(
     only_first: int, only_second: int, num_videos: int, *, level: float = LEVEL, seed: int = SEED
 ) -> Interval:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.evaluation.intervals import mcnemar_exact, paired_interval, share_interval
+from mvit_video.evaluation.intervals import mcnemar_exact, mean_class_interval, paired_interval, share_interval
 
 
 def resample(values: np.ndarray, num_resamples: int = 4000) -> np.ndarray:
@@ -19,6 +19,14 @@ def test_share_equals_a_loop_over_videos(num_hits: int, num_videos: int) -> None
     values = np.repeat([100.0, 0.0], [num_hits, num_videos - num_hits])
     expected = np.quantile(resample(values), [0.025, 0.975])
     assert share_interval(num_hits, num_videos) == pytest.approx(expected, abs=1.5 * 100 / num_videos)
+
+
+def test_the_interval_of_the_mean_class_is_that_of_the_share_where_there_is_one_class() -> None:
+    assert mean_class_interval(np.array([[17, 3], [0, 0]])) == share_interval(17, 20)
+    low, high = mean_class_interval(np.array([[30, 10], [5, 5]]))
+    # variance of the mean of two independent shares, of which the rarer class has nearly all
+    spread = 100 * np.sqrt(0.75 * 0.25 / 40 + 0.5 * 0.5 / 10) / 2
+    assert (low, high) == pytest.approx((62.5 - 1.96 * spread, 62.5 + 1.96 * spread), abs=1.5)
 
 
 def test_pairs_equal_a_loop_over_videos() -> None:

@@ -10,9 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mvit_video.cli import main
-from mvit_video.cli.scoring import mean_class_interval
 from mvit_video.evaluation import load_predictions
-from mvit_video.evaluation.intervals import share_interval
 from mvit_video.features.probe import ProbeSettings, _folds, cross_validate, fit_probe
 from mvit_video.features.store import load_features
 from mvit_video.types import ConfigError
@@ -171,11 +169,3 @@ def test_without_scikit_learn_one_line_says_what_to_install(
     assert main(["probe", str(store_features(*clusters(6, 1, seed=1)))]) == 2
     expected = "error: probe needs scikit-learn, which is not installed; pip install 'mvit-video[probe]'\n"
     assert capsys.readouterr().err == expected
-
-
-def test_the_interval_of_the_mean_class_is_that_of_the_share_where_there_is_one_class() -> None:
-    assert mean_class_interval(np.array([[17, 3], [0, 0]])) == share_interval(17, 20)
-    low, high = mean_class_interval(np.array([[30, 10], [5, 5]]))
-    # variance of the mean of two independent shares, of which the rarer class has nearly all
-    spread = 100 * np.sqrt(0.75 * 0.25 / 40 + 0.5 * 0.5 / 10) / 2
-    assert (low, high) == pytest.approx((62.5 - 1.96 * spread, 62.5 + 1.96 * spread), abs=1.5)
