@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,8 @@ from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.features.weights import TrainedModel, load_trained
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
+_MODEL = "RUN|CHECKPOINT"
+
 
 class Training(NamedTuple):
     """What the config of a run says of its training, as far as the loss depends on it."""
@@ -42,7 +43,7 @@ def analyse(words: list[str]) -> int:
     names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
     if not may_exist(args.data):
         raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
-    trained = load_trained(args.model, num_crops=1)
+    trained = load_trained(args.model, num_crops=1, argument=_MODEL)
     training, notes = _training(trained)
     for note in (*trained.notes, *notes):
         console.print(note, highlight=False, soft_wrap=True)
@@ -84,7 +85,7 @@ def _parser() -> VerbParser:
         "leaves a table and a figure; those that are there already are not made again.",
         example="mvit-video analyse runs/demo/version_0 --data data/demo/orbit/val.csv --out analysis/demo",
     )
-    parser.add_argument("model", metavar="RUN|CHECKPOINT", help="run folder, checkpoint of any known format, or a name")
+    parser.add_argument("model", metavar=_MODEL, help="run folder, checkpoint of any known format, or a name")
     parser.add_argument(
         "--data", required=True, metavar="ANNOTATIONS", help="videos to study the net with, as in docs/data.md"
     )
@@ -138,11 +139,10 @@ def _weight_decay(net: nn.Module, value: float) -> WeightDecay:
 def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
     """As the config of the run says; without one, published crops and flips, and no weight decay."""
     seen, normalize = trained.preprocessing, Normalize(trained.preprocessing.mean, trained.preprocessing.std)
-    config = _config(trained.checkpoint)
-    model, data = config.get("model") or {}, config.get("data") or {}
+    model, data = trained.config.get("model") or {}, trained.config.get("data") or {}
     notes = (
         ()
-        if config
+        if trained.config
         else ("there is no config.yaml of a run: its augmentation is taken for the default, its weight decay for 0",)
     )
     try:
@@ -160,17 +160,6 @@ def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
             f"the config.yaml beside {trained.checkpoint} does not describe a training ({error})"
         ) from error
     return Training(view, target, decay), notes
-
-
-def _config(checkpoint: Path | None) -> Mapping[str, Any]:
-    if checkpoint is None or checkpoint.absolute().parent.name != "checkpoints":
-        return {}
-    file = checkpoint.absolute().parents[1] / "config.yaml"
-    if not file.is_file():
-        return {}
-    import yaml  # slow, and of no use to other checkpoints
-
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}  # load_trained has parsed it before
 
 
 def _tuple(value: Any) -> Any:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class TrainedModel:
         checkpoint: file of the weights; None where they are random.
         class_names: name of each class, where the checkpoint tells.
         notes: what the user should know, one line each.
+        config: of its run, where there is one.
     """
 
     net: VideoNet
@@ -56,6 +57,7 @@ class TrainedModel:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Hash of the weights and their names."""
@@ -66,8 +68,11 @@ class TrainedModel:
         return digest.hexdigest()
 
 
-def load_trained(model: str, num_crops: int) -> TrainedModel:
+def load_trained(model: str, num_crops: int, argument: str = "--model") -> TrainedModel:
     """A model by name, with random weights, or of a checkpoint or a run folder, with what its run says of clips.
+
+    Args:
+        argument: where the user gave `model`, for messages.
 
     Raises:
         ConfigError: there is no such model.
@@ -79,27 +84,27 @@ def load_trained(model: str, num_crops: int) -> TrainedModel:
             net = create_model(model)
         notes = (f"{model} has random weights: give a checkpoint, unless you try things out",)
         return TrainedModel(net, model, None, _preprocessing(net, model, {}, num_crops)[0], None, notes)
-    file = _checkpoint(model)
+    file = _checkpoint(model, argument)
     net = create_model(checkpoint=file)
     content = _lightning_content(file)
     config = _run_config(file)
     preprocessing, notes = _preprocessing(net, None, config.get("data") or {}, num_crops)
     names = (content.get("VideoDataModule") or {}).get("class_names")
-    return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes)
+    return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes, config)
 
 
-def _checkpoint(model: str) -> Path:
+def _checkpoint(model: str, argument: str) -> Path:
     path = Path(model)
     if path.is_dir():
         found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
         existing = next((file for file in found if file.is_file()), None)
         if existing is None:
-            raise ConfigError(f"--model {model}: a folder without checkpoints/best.ckpt or last.ckpt is no run's")
+            raise ConfigError(f"{argument} {model}: a folder without checkpoints/best.ckpt or last.ckpt is no run's")
         return existing
     if not path.exists():
         near = difflib.get_close_matches(model, list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
-        raise ConfigError(f"--model {model}: neither a file nor a name of a model; {hint}")
+        raise ConfigError(f"{argument} {model}: neither a file nor a name of a model; {hint}")
     return path
 
 
@@ -138,7 +143,8 @@ def _preprocessing(
             rate = int(told[2]) if told else _PUBLISHED_RATES.get(net.num_frames, ClipSpec.sampling_rate)
             clip = ClipSpec(net.num_frames, rate)
             if name is None:
-                notes = (f"the checkpoint does not tell its clips: taken as {clip.num_frames}x{rate}; see --window",)
+                assumed = f"taken as {clip.num_frames}x{rate}; the config.yaml of its run would tell"
+                notes = (f"the checkpoint does not tell its clips: {assumed}",)
         if clip.num_frames != net.num_frames:
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
         normalize = Normalize(**{key: tuple(data[key]) for key in ("mean", "std") if key in data})

@@ -120,6 +120,16 @@ def test_mistakes_are_told_in_one_line(
     assert said.count("\n") == 1
 
 
+def test_a_model_that_is_not_there_is_told_by_its_argument(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(digits / "val.csv"), "--out", str(tmp_path / "out")]
+    assert main(["analyse", "mvit_c", *words]) == 2
+    assert "error: RUN|CHECKPOINT mvit_c: neither a file nor a name of a model; did you" in capsys.readouterr().err
+    assert main(["analyse", str(tmp_path), *words]) == 2
+    assert f"error: RUN|CHECKPOINT {tmp_path}: a folder without checkpoints/" in capsys.readouterr().err
+
+
 def test_studies_that_do_not_suit_the_net_are_left_out_unless_they_are_named(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
