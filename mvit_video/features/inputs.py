@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
 from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
-from mvit_video.data.annotations.files import is_video
+from mvit_video.data.annotations.files import is_video, videos_below
 from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.features.remote import find_remote
 from mvit_video.features.videos import Stored, Video
@@ -70,7 +69,7 @@ def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
 
     Raises:
         ConfigError: a source names nothing, or two of them number their classes differently.
-        AnnotationError: annotations cannot be read.
+        AnnotationError: annotations cannot be read, or a folder not be listed.
     """
     return join_tables([table for source in sources for table in _tables(source, root)])
 
@@ -126,10 +125,7 @@ def _folder(folder: str, root: str | None) -> VideoTable:
     """The videos below a folder, labelled where it holds one folder per class, and nothing else."""
     if next(glob.iglob(f"{glob.escape(folder)}/*.tar"), None) is not None:
         return load_annotations(folder, root)
-    videos: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        videos += [os.path.join(parent, name) for name in sorted(files) if is_video(name) and not name.startswith(".")]
+    videos = videos_below(folder)
     if not videos:
         raise ConfigError(f"INPUT {folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
     try:
@@ -140,10 +136,6 @@ def _folder(folder: str, root: str | None) -> VideoTable:
         return _unlabelled(videos)
     paths = [os.path.join(folder, path) for path in labelled.paths.to_pylist()]
     return replace(labelled, paths=as_strings(paths), root=Path())
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise ConfigError(f"INPUT {error.filename}: cannot be listed ({error.strerror})") from error
 
 
 def _unlabelled(paths: Sequence[str]) -> VideoTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,29 @@ MAX_DEPTH = 3
 def is_video(path: str) -> bool:
     """Whether a path ends like that of a video."""
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def videos_below(folder: str | os.PathLike[str]) -> list[str]:
+    """Paths of the videos in a folder and in those below it, without what is hidden.
+
+    Raises:
+        AnnotationError: one of them cannot be listed.
+    """
+    videos: list[str] = []
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        videos += [os.path.join(parent, name) for name in sorted(files) if is_video(name) and not name.startswith(".")]
+    return videos
+
+
+def unlistable(error: OSError) -> AnnotationError:
+    """What to tell of a folder that cannot be listed."""
+    reason = f"the folder cannot be listed ({error.strerror}); make it readable, or give other folders"
+    return AnnotationError(error.filename, 0, reason)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise unlistable(error) from error
 
 
 FoldersOf = Callable[[int], set[str]]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_video
+from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_video, unlistable
 from mvit_video.data.annotations.rows import Rows
 from mvit_video.data.readers.picture import is_picture
 from mvit_video.types import AnnotationError
@@ -24,7 +24,7 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
         need_all: whether a folder without videos is an error.
 
     Raises:
-        AnnotationError: a folder holds no videos.
+        AnnotationError: a folder holds no videos, or cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -33,7 +33,7 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
         if not any(map(len, videos)):
             videos = [_files_in(folder / name, is_picture) for name in names]
     except OSError as error:
-        raise AnnotationError(error.filename, 0, f"cannot be listed ({error.strerror})") from None
+        raise unlistable(error) from None
     if not any(map(len, videos)):
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")

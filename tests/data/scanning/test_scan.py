@@ -1,6 +1,7 @@
 """A scan names what is wrong with every video, keeps what it has found, and leaves what training can read."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 from pyarrow import parquet
 from rich.console import Console
 
+from mvit_video.cli import main
 from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.jobs import Workers
 from mvit_video.data.readers import open_video
@@ -252,6 +255,36 @@ def test_folders_of_classes_have_labels_and_others_have_not(barcode_video: Path,
     (tmp_path / "nothing").mkdir()
     with pytest.raises(AnnotationError, match="nothing: holds no videos"):
         list_videos(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("place", ["", "cooking", "cooking/more"])
+def test_a_folder_that_cannot_be_listed_is_told_in_one_line(
+    place: str, barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "videos"
+    (videos / "cooking" / "more").mkdir(parents=True)
+    (videos / "shown.mp4").write_bytes(barcode_video.read_bytes())
+    forbid_listing(str(videos / place), monkeypatch)
+    assert main(["scan", str(videos), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {videos / place}: the folder cannot be listed (Permission denied); make it readable, or give other "
+        "folders\n"
+    )
+
+
+def forbid_listing(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `chmod 000` does, for the superuser too."""
+
+    def forbidding(list_folder: Callable[..., Any]) -> Callable[..., Any]:
+        def listed(path: Any = ".") -> Any:
+            if os.path.abspath(path) == folder:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return list_folder(path)
+
+        return listed
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, forbidding(getattr(os, name)))
 
 
 def test_videos_in_shards_are_refused(barcode_video: Path, tmp_path: Path) -> None:
