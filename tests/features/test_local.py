@@ -98,11 +98,12 @@ def test_kills_cost_no_video_and_leave_no_row_twice(
     done = [0]
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(tiny_checkpoint), str(digits), str(killed)])
-        # at once when something new is in the ledger, while the next videos are on their way
-        while process.poll() is None and count_listed(killed, schema) <= done[-1]:
-            time.sleep(0.01)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
+        try:  # at once when something new is in the ledger, while the next videos are on their way
+            while process.poll() is None and count_listed(killed, schema) <= done[-1]:
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
         done.append(count_listed(killed, schema))
     assert 0 < done[1] < done[2] < done[3] < 40
     shutil.rmtree(whole)
@@ -118,8 +119,12 @@ def test_kills_cost_no_video_and_leave_no_row_twice(
 
 def count_listed(out: Path, schema: pa.Schema) -> int:
     """Videos in the ledger, without changing it."""
-    parts = sorted((out / "ledger").glob("part-*.parquet"))
-    return len({path for part in parts for path in parquet.read_table(part, schema=schema)["path"].to_pylist()})
+    while True:
+        parts = sorted((out / "ledger").glob("part-*.parquet"))
+        try:
+            return len({path for part in parts for path in parquet.read_table(part, schema=schema)["path"].to_pylist()})
+        except FileNotFoundError:  # the run has just joined its parts into one
+            continue
 
 
 def test_what_a_kill_left_unlisted_is_removed(run: Callable[..., Summary], folder: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def start_two(start: Start, words: list[str]) -> list[BaseProcess]:
 
 def exit_codes(processes: list[BaseProcess]) -> list[int | None]:
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=600)
         process.kill()  # one that hangs
     return [process.exitcode for process in processes]
 
