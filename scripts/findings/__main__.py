@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from mvit_video.types import MVitVideoError
-from scripts.findings import alternating, digits, layers, position, reduction
+from scripts.findings import alternating, design, digits, layers, position, reduction
 
 EXPERIMENTS = {
     "position": position,
     "reduction": reduction,
     "digits": digits,
+    "design": design,
     "layers": layers,
     "alternating": alternating,
 }

@@ -3,25 +3,79 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import cast
 
 import pyarrow as pa
+import torch.nn.functional as F
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
+from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.models.architecture import Patch
 from mvit_video.models.cpvt import cpvt
-from scripts.findings.material import digit_images
+from mvit_video.models.mvit import MViT
+from mvit_video.models.position import Position
+from mvit_video.nn import PositionEncodingGenerator
+from mvit_video.nn.block import MultiscaleBlock
+from mvit_video.types import THW
+from scripts.findings.material import PAPER, digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, fit
+from scripts.findings.training import Examples, Recipe, Split, fit
 
-SIDE, CHANCE = 8, 10
-VARIANTS: dict[str, dict[str, Any]] = {
-    "none, class token": {"position": "none"},
-    "learned, class token": {"position": "joint"},
-    "learned, mean": {"position": "joint", "class_token": False},
-    "PEG, class token": {"position": "peg"},
-    "PEG, mean": {"position": "peg", "class_token": False},
+SIDE, CANVAS, CHANCE = 8, 12, 10
+_DIM = 32
+
+
+class _AfterPEG(nn.Module):
+    """A block whose tokens meet a PEG before it: place -1 of CPVT."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.peg = PositionEncodingGenerator(_DIM, THW(1, 3, 3))
+        self.block = block
+
+    def forward(self, x: Tensor, thw: THW) -> tuple[Tensor, THW]:
+        return self.block(self.peg(x, thw), thw)
+
+
+def _vit(position: Position, *, class_token: bool = True) -> MViT:
+    return cpvt(
+        num_classes=10, crop_size=SIDE, depths=(4,), embed_dim=_DIM, num_heads=4, patch=Patch((1, 1, 1), (1, 1, 1)),
+        position=position, class_token=class_token, drop_path_rate=0.0,
+    )  # fmt: skip
+
+
+def _peg_first() -> MViT:
+    net = _vit("none")
+    net.blocks[0] = _AfterPEG(net.blocks[0])
+    return net
+
+
+def _peg_without_border() -> MViT:
+    net = _vit("peg")
+    cast(MultiscaleBlock, net.blocks[0]).peg = PositionEncodingGenerator(_DIM, THW(1, 3, 3), borders="circular")
+    return net
+
+
+def _peg_frozen() -> MViT:
+    net = _vit("peg")
+    net.blocks[0].get_submodule("peg").requires_grad_(False)
+    return net
+
+
+VARIANTS: dict[str, Callable[[], MViT]] = {
+    "none": lambda: _vit("none"),
+    "learned": lambda: _vit("joint"),
+    "learned, mean": lambda: _vit("joint", class_token=False),
+    "PEG": lambda: _vit("peg"),
+    "PEG, mean": lambda: _vit("peg", class_token=False),
+    "PEG after every block": lambda: _vit("peg_first_five"),
+    "PEG after every block, mean": lambda: _vit("peg_first_five", class_token=False),
+    "PEG before block 0": _peg_first,
+    "PEG, circular borders": _peg_without_border,
+    "PEG as drawn, not trained": _peg_frozen,
 }
 
 
@@ -40,36 +94,54 @@ def run(args: argparse.Namespace) -> None:
     for variant in args.variants:
         last = where(table, variant=variant, epoch=args.epochs)
         per_seed = ", ".join(f"{value:.1f}" for value in last["top1"])
-        rows.append({"position, head": variant, "top1": spread(last["top1"]), "of each seed": per_seed})
-    show(f"Digits after {args.epochs} epochs: mean (range) over seeds {args.seeds}", rows)
+        cells = {name: spread(last[name]) for name in ("top1", "on a larger canvas", "enlarged")}
+        rows.append({"position": variant, **cells, "top1 of each seed": per_seed})
+    title = f"Digits of {SIDE}x{SIDE} after {args.epochs} epochs, and the same nets at {CANVAS}x{CANVAS}"
+    show(f"{title}: mean (range) over seeds {args.seeds}", rows)
 
 
 def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
-    """Accuracy over epochs, a curve per seed."""
-    figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
-    for variant, colour in zip(variants, COLOURS, strict=False):
+    """Accuracy over epochs, a curve per seed, and on the right what the trained nets make of larger pictures."""
+    figure, (left, right) = new_figure(1, 2, width=13, height=5)
+    last = int(max(table["epoch"].to_numpy()))
+    for place, variant in enumerate(variants):
+        colour, style = COLOURS[place % len(COLOURS)], "-" if place < len(COLOURS) else ":"
         for i, seed in enumerate(seeds):
             found = where(table, variant=variant, seed=seed)
-            axes.plot(found["epoch"], found["top1"], color=colour, linewidth=1.4, label=None if i else variant)
-    axes.axhline(CHANCE, color=GREY, linestyle="--", linewidth=1, label="chance")
-    axes.set_ylim(0, 102)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("top1 of validation digits, percent")
-    axes.set_title("A curve per seed", fontsize=10)
-    axes.legend(fontsize=9, framealpha=0.9)
+            left.plot(found["epoch"], found["top1"], style, color=colour, linewidth=1.4, label=None if i else variant)
+        final = where(table, variant=variant, epoch=last)
+        for offset, (name, marker) in enumerate({"top1": "o", "on a larger canvas": "s", "enlarged": "^"}.items()):
+            x = [place + 0.22 * (offset - 1)] * len(seeds)
+            label = None if place else {"top1": f"{SIDE}x{SIDE}"}.get(name, f"{CANVAS}x{CANVAS}, {name}")
+            right.plot(x, final[name], marker, color=colour, markersize=5, alpha=0.8, label=label)
+    for axes in (left, right):
+        axes.axhline(CHANCE, color=GREY, linestyle="--", linewidth=1)
+        axes.set_ylim(0, 102)
+        axes.set_ylabel("top1 of validation digits, percent")
+    left.set_xlabel("epoch")
+    left.set_title("A curve per seed; dashed: chance", fontsize=10)
+    left.legend(fontsize=8, framealpha=0.9)
+    right.set_xticks(range(len(variants)), variants, fontsize=8, rotation=30, ha="right")
+    right.set_title("The trained nets given larger pictures", fontsize=10)
+    right.legend(fontsize=8, framealpha=0.9)
     return figure
 
 
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
-    net = cpvt(
-        num_classes=10,
-        crop_size=SIDE,
-        depths=(4,),
-        embed_dim=32,
-        num_heads=4,
-        patch=Patch((1, 1, 1), (1, 1, 1)),
-        drop_path_rate=0.0,
-        **VARIANTS[one.variant],
-    )
-    return [epoch._asdict() for epoch in fit(net, split, recipe, one.seed, lambda epoch: alive())]
+    net = VARIANTS[one.variant]()
+    epochs = fit(net, split, recipe, one.seed, lambda epoch: alive())
+    larger = {
+        "on a larger canvas": _on_canvas(split.val),
+        "enlarged": digit_images(CANVAS).val,
+    }
+    found = {name: score(net, examples.batches()).top1 for name, examples in larger.items()}
+    unknown = dict.fromkeys(found, float("nan"))
+    return [{**epoch._asdict(), **(found if epoch is epochs[-1] else unknown)} for epoch in epochs]
+
+
+def _on_canvas(examples: Examples) -> Examples:
+    """The same digits, as large as they are, on more paper."""
+    room = CANVAS - examples.clip.shape[-1]
+    clip = F.pad(examples.clip, [room // 2, room - room // 2] * 2, value=PAPER)
+    return examples._replace(clip=clip, crop_size=CANVAS)

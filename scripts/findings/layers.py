@@ -108,7 +108,7 @@ def _study(one: Run, alive: Alive, context: tuple[Split, Recipe, int, int]) -> R
     def after_epoch(epoch: int) -> None:
         alive()
         if epoch in (EARLY_EPOCH, recipe.num_epochs):
-            rows.extend(_curvature(net, drawn, f"epoch {epoch}", one.seed))
+            rows.extend(curvature(net, drawn, f"epoch {epoch}", one.seed))
 
     epochs = fit(net, split, recipe, one.seed, after_epoch)
     rows += [_row("top1", epochs[-1].top1), _row("training loss", epochs[-1].train_loss)]
@@ -123,7 +123,7 @@ def _row(quantity: str, value: float | np.floating[Any], layer: int = -1, kind: 
     return {"quantity": quantity, "layer": layer, "kind": kind, "value": float(value)}
 
 
-def _curvature(net: nn.Module, batches: list[Batch], when: str, seed: int) -> Rows:
+def curvature(net: nn.Module, batches: list[Batch], when: str, seed: int) -> Rows:
     values = hessian(net, batches, _HESSIAN)
     summary = summary_of(values)
     largest = np.abs(values["eigenvalue"].to_numpy()).max()

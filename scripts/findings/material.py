@@ -17,6 +17,8 @@ from scripts.findings.training import Examples, Split
 
 CLIP = ClipSpec(num_frames=8, sampling_rate=4)
 CLIP_CROP, _CLIP_SIDE = 32, 36
+_MEAN_INK, _STD_INK = 0.3, 0.38
+PAPER = -_MEAN_INK / _STD_INK  # what a pixel without ink is to a net
 
 
 def demo_clips(root: Path, labels: str, num_train: int, num_val: int) -> Split:
@@ -51,7 +53,7 @@ def digit_images(side: int) -> Split:
     for pool in load_digit_pools():
         ink = torch.from_numpy(pool).float()[:, None]
         ink = F.interpolate(ink, (side, side), mode="bilinear", antialias=True) if side != ink.shape[-1] else ink
-        clip = F.pad((ink - 0.3) / 0.38, [margin] * 4, value=-0.3 / 0.38)
+        clip = F.pad((ink - _MEAN_INK) / _STD_INK, [margin] * 4, value=PAPER)
         clip = clip.expand(-1, 3, -1, -1)[:, :, None].contiguous()
         parts.append(Examples(clip, label[start : start + len(pool)], 10, side))
         start += len(pool)

@@ -20,7 +20,7 @@ from mvit_video.data.jobs.progress import progress_bar
 from mvit_video.types import MVitVideoError
 
 _SILENCE_SECONDS = 1800
-COLOURS = ("#6e7781", "#2f6f9f", "#b4562c", "#3f8f5b", "#8a5fa8")
+COLOURS = ("#6e7781", "#2f6f9f", "#b4562c", "#3f8f5b", "#8a5fa8", "#c79a2b")
 Rows = list[dict[str, Any]]
 Alive = Callable[[], object]
 Context = TypeVar("Context")
