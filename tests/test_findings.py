@@ -27,6 +27,29 @@ def test_position_writes_a_table_and_a_figure_and_nets_without_positions_see_no_
     assert blind["top1"] == blind["shuffled"] == blind["reversed"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "variant", "columns"),
+    [
+        ("digits", "PEG before block 0", {"top1", "on a larger canvas", "enlarged"}),
+        ("digits", "PEG, circular borders", {"top1", "on a larger canvas", "enlarged"}),
+        ("design", "window of 3x3", {"quantity", "value"}),
+    ],
+)
+def test_an_experiment_on_still_digits_writes_a_table_and_a_figure(
+    tmp_path: Path, experiment: str, variant: str, columns: set[str]
+) -> None:
+    command = [sys.executable, "-m", "scripts.findings", experiment, "--variants", variant, "--seeds", "0"]
+    sizes = ["--epochs", "1", "--workers", "1", "--out", str(tmp_path)]
+    done = subprocess.run([*command, *sizes], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{experiment}.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / f"{experiment}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert columns <= rows[0].keys()
+    assert {row["variant"] for row in rows} == {variant}
+
+
 def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.findings", "position", "--clips", "8", "2", "--data", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

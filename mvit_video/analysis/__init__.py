@@ -2,6 +2,7 @@
 
 from mvit_video.analysis.adapter import Feature, branches, iter_features
 from mvit_video.analysis.batches import Batch
+from mvit_video.analysis.calibration import calibration, draw_calibration
 from mvit_video.analysis.cka import cka, draw_cka
 from mvit_video.analysis.distance import distance, draw_distance
 from mvit_video.analysis.fourier import draw_fourier, fourier
@@ -21,8 +22,10 @@ __all__ = [
     "LocalitySettings",
     "NoiseSettings",
     "branches",
+    "calibration",
     "cka",
     "distance",
+    "draw_calibration",
     "draw_cka",
     "draw_distance",
     "draw_fourier",

@@ -93,6 +93,13 @@ def _numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = {
         "loss": "loss of the net as it is",
         "top1": "top1 of the net as it is, percent",
+        "nll": "negative log-likelihood",
+        "brier": "Brier score",
+        "ece": "expected calibration error, percent",
+        "signed_ece": "confidence less accuracy, percent",
+        "sure": "clips with a confidence above 0.9, percent",
+        "top1_of_sure": "of these right, percent",
+        "unsure_of_wrong": "wrong predictions with a lower confidence, percent",
         "nep": "share of negative eigenvalues",
         "ape": "mean of the positive eigenvalues",
     }

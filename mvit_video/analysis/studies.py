@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from mvit_video.analysis.batches import Batch
+from mvit_video.analysis.calibration import calibration, draw_calibration
 from mvit_video.analysis.cka import cka, draw_cka
 from mvit_video.analysis.distance import distance, draw_distance
 from mvit_video.analysis.fourier import draw_fourier, fourier
@@ -148,6 +149,15 @@ STUDIES = {
         "reach for this attention only.",
         lambda subject: reduction(subject.model, subject.tested),
         draw_reduction,
+    ),
+    "calibration": Study(
+        "Whether the net is right as often as it says",
+        "Single clips are sorted by how probable the net calls its prediction. Bars on the dashed line would be a net "
+        "that is right as often as it says; below it, one that is too sure. A bar of few clips, see the right panel, "
+        "tells little.",
+        lambda subject: calibration(subject.model, subject.tested),
+        draw_calibration,
+        needs_labels=True,
     ),
     "hessian": Study(
         "Curvature of the training loss",

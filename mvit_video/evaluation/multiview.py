@@ -15,9 +15,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from mvit_video.calibration import fit_temperature
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.evaluation.calibration import fit_temperature
 from mvit_video.evaluation.loading import load_predictions
 from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature, record, scalars

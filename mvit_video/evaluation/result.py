@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mvit_video import metrics
+from mvit_video.calibration import apply_temperature, calibration_error, reliability
 from mvit_video.data.annotations import VideoTable
-from mvit_video.evaluation.calibration import apply_temperature, calibration_error, reliability
 from mvit_video.evaluation.curves import accuracy_by_views
 from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, share_interval
 from mvit_video.evaluation.scores import VideoViews, describe

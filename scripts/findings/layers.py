@@ -70,10 +70,7 @@ def run(args: argparse.Namespace) -> None:
     quantities = list(dict.fromkeys(table["quantity"].to_pylist()))
     rows = []
     for quantity in [name for name in quantities if name not in ("fourier at", "variance at")]:
-        cells: dict[str, str] = {}
-        for variant in args.variants:
-            found = where(table, variant=variant, quantity=quantity)
-            cells[variant] = spread(found["value"], 3) if len(found["value"]) else "–"
+        cells = {name: spread(where(table, variant=name, quantity=quantity)["value"], 3) for name in args.variants}
         rows.append({"quantity": quantity, **cells})
     show(f"Layers after {args.epochs} epochs: mean (range) over seeds {args.seeds}", rows)
 

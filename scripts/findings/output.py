@@ -83,8 +83,10 @@ def show(title: str, rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def spread(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
-    """Mean and range over seeds."""
+    """Mean and range over seeds; a dash for no values."""
     values = np.asarray(values, dtype=float)
+    if not len(values):
+        return "–"
     low, high = values.min(), values.max()
     return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

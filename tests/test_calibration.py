@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mvit_video.evaluation.calibration import apply_temperature, calibration_error, fit_temperature, reliability
+from mvit_video.calibration import apply_temperature, calibration_error, fit_temperature, reliability
 from mvit_video.metrics import negative_log_likelihood
 
 
