@@ -32,6 +32,7 @@ PUBLISHED = {
     "pvt_small": (79.8, "ImageNet-1K", _IMAGE_VIEW, _PVT),
     "pvt_medium": (81.2, "ImageNet-1K", _IMAGE_VIEW, _PVT),
     "pvt_large": (81.7, "ImageNet-1K", _IMAGE_VIEW, _PVT),
+    "pvt_huge": (None, "none", _IMAGE_VIEW, _PVT),
     "pvt_v2_b0": (70.5, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
     "pvt_v2_b1": (78.7, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
     "pvt_v2_b2": (82.0, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2),
@@ -49,6 +50,8 @@ PUBLISHED = {
     "cpvt_s_plus": (80.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
     "cpvt_s_gap": (81.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
     "cpvt_b": (81.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT),
+    "cpvt_b_plus": (None, "not looked up", _IMAGE_VIEW, _CPVT),
+    "cpvt_b_gap": (None, "not looked up", _IMAGE_VIEW, _CPVT),
     **dict.fromkeys(
         [f"alternet_{depth}" for depth in (18, 34, 50, 101, 152)],
         (None, "in figures only", _IMAGE_VIEW, "arXiv:2202.06709"),

@@ -18,7 +18,18 @@ from mvit_video.models.alternet import (
 )
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.checkpoints import Source, architecture_of, fill, read_checkpoint, translate
-from mvit_video.models.cpvt import cpvt, cpvt_b, cpvt_s, cpvt_s_gap, cpvt_s_plus, cpvt_ti, cpvt_ti_gap, cpvt_ti_plus
+from mvit_video.models.cpvt import (
+    cpvt,
+    cpvt_b,
+    cpvt_b_gap,
+    cpvt_b_plus,
+    cpvt_s,
+    cpvt_s_gap,
+    cpvt_s_plus,
+    cpvt_ti,
+    cpvt_ti_gap,
+    cpvt_ti_plus,
+)
 from mvit_video.models.mvit import (
     MViT,
     mvit,
@@ -44,6 +55,7 @@ from mvit_video.models.position import Position, PositionKind
 from mvit_video.models.pvt import PVT, Pyramid
 from mvit_video.models.pvt_variants import (
     pvt,
+    pvt_huge,
     pvt_large,
     pvt_medium,
     pvt_small,
@@ -84,6 +96,7 @@ _BUILDERS: dict[str, Callable[..., VideoNet]] = {
         pvt_small,
         pvt_medium,
         pvt_large,
+        pvt_huge,
         pvt_v2_b0,
         pvt_v2_b1,
         pvt_v2_b2,
@@ -101,6 +114,8 @@ _BUILDERS: dict[str, Callable[..., VideoNet]] = {
         cpvt_s_plus,
         cpvt_s_gap,
         cpvt_b,
+        cpvt_b_plus,
+        cpvt_b_gap,
         alternet_18,
         alternet_34,
         alternet_50,
@@ -184,6 +199,8 @@ __all__ = [
     "block_table",
     "cpvt",
     "cpvt_b",
+    "cpvt_b_gap",
+    "cpvt_b_plus",
     "cpvt_s",
     "cpvt_s_gap",
     "cpvt_s_plus",
@@ -208,6 +225,7 @@ __all__ = [
     "mvitv2_s_16x4",
     "mvitv2_t",
     "pvt",
+    "pvt_huge",
     "pvt_large",
     "pvt_medium",
     "pvt_small",

@@ -20,6 +20,7 @@ BlockKind = Literal["basic", "bottleneck"]
 NUM_HEADS = (3, 6, 12, 24)
 _WIDTHS = (64, 128, 256, 512)
 _LARGEST_WINDOW = 8
+_SMALLEST_CROP_OF_STRIDE_4 = 64  # below it the last maps would have a single cell
 
 
 class AlterNet(VideoNet):
@@ -35,16 +36,17 @@ class AlterNet(VideoNet):
         num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
         num_frames: frames of a clip; 1 for an image.
         crop_size: height and width of a clip in pixels, which `window_size` is fitted to.
-        stem_stride: 4 is a 7x7 convolution and a maximum, 1 a 3x3 convolution for pictures of some 32 pixels.
+        stem_stride: 4 is a 7x7 convolution and a maximum, 1 a 3x3 convolution for small pictures; None is 1 where
+            `crop_size` is below 64, and else 4.
         window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
-        drop_path_rate: stochastic depth of the last attention block; it grows linearly from 0 over all blocks.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Raises:
         ConfigError: no window tiles the stages.
         ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or maps that windows do not tile.
 
-    Source: parameters of every variant in tests/models/test_alternet.py.
+    Source: equal to the published code given the same weights (tests/models/test_published_logits.py).
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class AlterNet(VideoNet):
         num_classes: int,
         num_frames: int,
         crop_size: int,
-        stem_stride: int = 4,
+        stem_stride: int | None = None,
         window_size: int | None = None,
         drop_path_rate: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(num_classes=num_classes, num_frames=num_frames, crop_size=crop_size, dropout=dropout)
+        if stem_stride is None:
+            stem_stride = 1 if crop_size < _SMALLEST_CROP_OF_STRIDE_4 else 4
         _check(depths, num_pairs, block, stem_stride)
         self.depths, self.num_pairs, self.block_kind = tuple(depths), tuple(num_pairs), block
         self.stem_stride, self.drop_path_rate = stem_stride, drop_path_rate
@@ -74,13 +78,11 @@ class AlterNet(VideoNet):
         for stage, width in enumerate(_WIDTHS):
             for place, is_attention in enumerate(alternation(depths[stage], num_pairs[stage])):
                 stride = 2 if stage and not place else 1
-                dim_out = width * expansion
+                dim_out, rate = width * expansion, rates[len(self.blocks)]
                 self.blocks.append(
-                    WindowBlock(
-                        dim, dim_out, dim // expansion, NUM_HEADS[stage], self.window_size, rates[len(self.blocks)]
-                    )
+                    WindowBlock(dim, dim_out, dim // expansion, NUM_HEADS[stage], self.window_size, rate)
                     if is_attention
-                    else (Bottleneck if block == "bottleneck" else BasicBlock)(dim, dim_out, stride)
+                    else (Bottleneck if block == "bottleneck" else BasicBlock)(dim, dim_out, stride, rate)
                 )
                 dim = dim_out
         self._stage_ends = {end - 1 for end in accumulate(depths)}
@@ -164,7 +166,7 @@ def alternet(
     depths: tuple[int, ...] = (3, 4, 6, 4),
     num_pairs: tuple[int, ...] = (0, 1, 3, 2),
     block: BlockKind = "bottleneck",
-    stem_stride: int = 4,
+    stem_stride: int | None = None,
     window_size: int | None = None,
     drop_path_rate: float = 0.1,
     dropout: float = 0.0,
@@ -176,9 +178,9 @@ def alternet(
         num_pairs: pairs of convolution and attention that each stage ends with; (0, 0, 0, 0) is a ResNet, and
             (0, 1, 1, 2) has the four attention blocks that the paper speaks of.
         block: kind of the convolution blocks.
-        stem_stride: 4, or 1 for pictures of some 32 pixels.
+        stem_stride: 4, or 1 for small pictures; None is 1 where `crop_size` is below 64, and else 4.
         window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
-        drop_path_rate: stochastic depth of the last attention block; it grows linearly from 0 over all blocks.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5; parameters in tests/models/test_alternet.py.

@@ -82,3 +82,13 @@ def cpvt_s_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
 def cpvt_b(*, embed_dim: int = 768, num_heads: int = 12, **overrides: Any) -> MViT:
     """CPVT-B: ImageNet-1K 81.9 top1 (published)."""
     return cpvt(embed_dim=embed_dim, num_heads=num_heads, **overrides)
+
+
+def cpvt_b_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
+    """CPVT-B with five PEGs."""
+    return cpvt_b(position=position, **overrides)
+
+
+def cpvt_b_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
+    """CPVT-B with five PEGs and without class token."""
+    return cpvt_b_plus(class_token=class_token, **overrides)

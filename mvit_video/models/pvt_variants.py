@@ -14,6 +14,7 @@ _OVERLAPPING = Patch((1, 7, 7), (1, 4, 4))
 _PYRAMID = Pyramid()
 _NARROW = Pyramid(dims=(32, 64, 160, 256))
 _SLIM = Pyramid(mlp_ratios=(4, 4, 4, 4))
+_WIDE = Pyramid(dims=(128, 256, 512, 768), num_heads=(2, 4, 8, 12))
 
 
 def pvt(
@@ -75,6 +76,11 @@ def pvt_medium(*, depths: tuple[int, ...] = (3, 4, 18, 3), drop_path_rate: float
 def pvt_large(*, depths: tuple[int, ...] = (3, 8, 27, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """PVT-Large: ImageNet-1K 81.7 top1 (published)."""
     return pvt(depths=depths, drop_path_rate=drop_path_rate, **overrides)
+
+
+def pvt_huge(*, depths: tuple[int, ...] = (3, 10, 60, 3), pyramid: Pyramid = _WIDE, **overrides: Any) -> PVT:
+    """The `pvt_huge_v2` of the published code, which gives no accuracy."""
+    return pvt(depths=depths, pyramid=pyramid, **overrides)
 
 
 def twins_pcpvt_small(

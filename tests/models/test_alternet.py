@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,14 @@ def count(**arguments: object) -> int:
 )
 def test_parameters_on_small_pictures(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        net = mv.create_model(name, num_classes=100, crop_size=32, stem_stride=1)
+        net = mv.create_model(name, num_classes=100, crop_size=32)
     assert isinstance(net, AlterNet)
     assert net.window_size == 4
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
 def test_parameters_of_the_other_published_numbers() -> None:
-    small = {"num_classes": 100, "crop_size": 32, "stem_stride": 1}
+    small = {"num_classes": 100, "crop_size": 32}
     assert count(**small, num_pairs=(0, 1, 1, 2)) == 33_012_840  # with four attention blocks
     assert count() == 35_915_038  # for ImageNet
     resnet = {"num_pairs": (0, 0, 0, 0), "depths": (3, 4, 6, 3)}
@@ -52,12 +51,10 @@ def test_attention_stands_at_the_ends_of_stages() -> None:
     assert kinds == ["CCC", "CCCM", "CMCMCM", "CMCM"]
 
 
-@pytest.mark.parametrize(
-    ("crop_size", "stem_stride", "window"), [(224, 4, 7), (256, 4, 8), (32, 1, 4), (384, 4, 6), (448, 4, 7)]
-)
-def test_windows_fit_the_input(crop_size: int, stem_stride: int, window: int) -> None:
+@pytest.mark.parametrize(("crop_size", "window"), [(224, 7), (256, 8), (32, 4), (384, 6), (448, 7)])
+def test_windows_fit_the_input(crop_size: int, window: int) -> None:
     with torch.device("meta"):
-        assert alternet(crop_size=crop_size, stem_stride=stem_stride).window_size == window
+        assert alternet(crop_size=crop_size).window_size == window
 
 
 def test_an_input_that_no_window_tiles_is_refused_with_its_maps() -> None:
@@ -144,37 +141,18 @@ def test_a_new_head_and_no_head() -> None:
     assert net(torch.zeros(1, 3, 64, 64)).shape == (1, net.embed_dim)
 
 
-def official(net: AlterNet) -> dict[str, Tensor]:
-    """Its tensors under the names that the published code gives them."""
-    starts = [0, *torch.tensor(net.depths).cumsum(0).tolist()]
-    state = {}
-    for key, tensor in net.state_dict().items():
-        if match := re.match(r"blocks\.(\d+)\.(.*)", key):
-            index, rest = int(match[1]), match[2]
-            stage = max(stage for stage in range(4) if starts[stage] <= index)
-            is_attention = hasattr(net.blocks[index], "attn")
-            rest = rest.replace("shortcut.", "shortcut.0.").replace("attn.proj", "attn.attn.to_out.0")
-            rest = re.sub(r"attn\.(q|kv)\.", r"attn.attn.to_\1.", rest).replace("rel_pos", "pos_embedding")
-            rest = rest.replace("conv1", "conv") if is_attention else rest.replace("norm", "bn")
-            key = f"layer{stage + 1}.{index - starts[stage]}.{rest}"
-        key = key.replace("stem.0", "layer0.layer0.0").replace("head.projection", "classifier.0.dense")
-        state[re.sub(r"^norm", "classifier.0.bn", key)] = tensor.clone()
-    return state
-
-
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-def test_the_published_layout_loads_and_tells_the_net(block: str) -> None:
-    torch.manual_seed(0)
-    theirs = alternet(**SMALL, block=block)  # type: ignore[arg-type]
-    theirs.norm.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
-    state = official(theirs)
-    assert "layer2.1.attn.attn.to_q.weight" in state
-    net = alternet(**SMALL, block=block)  # type: ignore[arg-type]
-    report = mv.load_checkpoint(net, state)
-    assert report.format == "alternet"
-    assert not report.missing + report.unexpected
-    for built in (net, mv.create_model(checkpoint=state)):
-        assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in built.state_dict().items())
+def test_stochastic_depth_grows_over_all_blocks(block: str) -> None:
+    """Of convolutions as of attention, as in the published code."""
+    net = alternet(**SMALL, block=block, drop_path_rate=0.3)  # type: ignore[arg-type]
+    assert [module.drop_path.rate for module in net.blocks] == pytest.approx([0.05 * n for n in range(7)])
+
+
+def test_small_pictures_keep_their_size_in_the_stem() -> None:
+    with torch.device("meta"):
+        stems = [alternet(crop_size=side).stem_stride for side in (32, 48, 64, 224)]
+        assert stems == [1, 1, 4, 4]
+        assert alternet(crop_size=32, stem_stride=4, num_pairs=(0, 1, 0, 0)).stem_stride == 4
 
 
 def test_what_is_saved_is_built_again(tmp_path: Path) -> None:

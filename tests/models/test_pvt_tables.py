@@ -19,6 +19,7 @@ IMAGES = [
     ("pvt_small", 24_485_864, 3.816),
     ("pvt_medium", 44_208_104, 6.659),
     ("pvt_large", 61_369_320, 9.814),
+    ("pvt_huge", 304_945_512, 50.49),
     ("twins_pcpvt_small", 24_106_216, 3.81),
     ("twins_pcpvt_base", 43_828_456, 6.65),
     ("twins_pcpvt_large", 60_989_672, 9.81),
@@ -29,6 +30,8 @@ IMAGES = [
     ("cpvt_s_plus", 21_994_216, None),
     ("cpvt_s_gap", 21_993_832, None),
     ("cpvt_b", 86_424_040, None),
+    ("cpvt_b_plus", 86_454_760, None),
+    ("cpvt_b_gap", 86_453_992, None),
 ]
 
 
@@ -65,18 +68,8 @@ def test_pvt_v2(name: str, millions: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parameters"),
-    [
-        ({"position": "peg_first_five"}, 86_454_760),
-        ({"position": "peg_first_five", "class_token": False}, 86_453_992),
-        ({"position": "joint"}, 86_567_656),  # DeiT-B
-    ],
+    ("name", "parameters"), [("cpvt_ti", 5_717_416), ("cpvt_s", 22_050_664), ("cpvt_b", 86_567_656)]
 )
-def test_variants_of_cpvt_b_without_names(overrides: dict, parameters: int) -> None:
-    assert count(build("cpvt_b", **overrides)) == parameters
-
-
-@pytest.mark.parametrize(("name", "parameters"), [("cpvt_ti", 5_717_416), ("cpvt_s", 22_050_664)])
 def test_with_a_learned_table_cpvt_is_deit(name: str, parameters: int) -> None:
     assert count(build(name, position="joint")) == parameters
 

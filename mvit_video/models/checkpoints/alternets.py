@@ -10,7 +10,7 @@ from torch import Tensor
 from mvit_video.models.checkpoints.architecture import Architecture
 
 _STEM = "stem.0.weight"
-_CROPS = {4: 224, 1: 32}  # published, by the stride of the stem
+_CROPS = {4: 224, 1: 32}  # published, by the stride of the stem, of nets without windows
 
 
 def is_alternet(tensors: Mapping[str, Tensor]) -> bool:
@@ -25,7 +25,7 @@ def infer_alternet(
 
     Args:
         num_frames: frames of a clip, which tensors do not tell; one if not given.
-        crop_size: height and width in pixels, likewise; as published if not given.
+        crop_size: height and width in pixels, likewise; if not given, those whose last map is one window, as published.
     """
     num_blocks = sum(f"blocks.{n}.norm1.weight" in tensors for n in range(len(tensors)))
     starts = [n for n in range(num_blocks) if n == 0 or f"blocks.{n}.shortcut.weight" in tensors]
@@ -42,5 +42,10 @@ def infer_alternet(
         "stem_stride": stem_stride,
     }
     if attention:
-        arguments["window_size"] = (tensors[f"blocks.{attention[0]}.attn.rel_pos"].shape[0] + 1) // 2
-    return Architecture("alternet", arguments, ["frames and size of clips leave no trace; taken as published"])
+        window = (tensors[f"blocks.{attention[0]}.attn.rel_pos"].shape[0] + 1) // 2
+        arguments |= {"window_size": window, "crop_size": crop_size or 8 * stem_stride * window}
+    return Architecture(
+        "alternet",
+        arguments,
+        ["frames and size of clips leave no trace; taken as one frame whose last map is one window"],
+    )

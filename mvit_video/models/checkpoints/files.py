@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import re
@@ -119,10 +120,11 @@ def _is_plain_archive(path: Path) -> bool:
 
 def _read_pickle(path: Path, mmap: bool) -> Any:
     try:
-        if path.suffix == ".safetensors":  # by whose name torch would be misled
-            with path.open("rb") as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values, which training scripts leave
+            if path.suffix == ".safetensors":  # by whose name torch would be misled
+                with path.open("rb") as file:
+                    return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (?P<name>[\w.]+)", str(error))
         if wanted or "Can only build" in str(error):

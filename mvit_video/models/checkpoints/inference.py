@@ -13,10 +13,14 @@ from mvit_video.models.checkpoints.alternets import infer_alternet, is_alternet
 from mvit_video.models.checkpoints.architecture import Architecture, matching_pooling
 from mvit_video.models.checkpoints.fitting import square
 from mvit_video.models.checkpoints.layouts import Translation
-from mvit_video.models.checkpoints.pyramids import PUBLISHED_CROP, infer_pyramid, is_pyramid, position_found
+from mvit_video.models.checkpoints.pyramids import (
+    PUBLISHED_CROP,
+    PUBLISHED_HEAD_DIM,
+    infer_pyramid,
+    is_pyramid,
+    position_found,
+)
 from mvit_video.types import THW, CheckpointError, ConfigError
-
-PUBLISHED_HEAD_DIM = 64  # of nets that pool nothing
 
 
 class _Unknown(Exception):

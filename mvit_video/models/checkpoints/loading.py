@@ -206,6 +206,9 @@ def _copy(own: dict[str, Tensor], values: dict[str, Tensor], report: LoadReport)
 def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
     text = f"{report.source} ({report.format}) does not fit the model of {len(own)} tensors: "
     hint = "strict=False loads the rest, create_model(checkpoint=...) without a name builds the model that it holds"
+    key, found, expected, _ = report.mismatched[0] if report.mismatched else ShapeChange("", (), (), "")
+    if key.startswith(_HEAD) and found[1:] == expected[1:] and len(report.faults) == 1:
+        hint = f"num_classes={found[0]} builds the model with this head, new_head=True keeps the model's own"
     if report.non_finite and len(report.faults) == 1:
         text, hint = f"{report.source} ({report.format}) is spoilt: ", "strict=False loads it all the same"
     return CheckpointError(f"{text}{', '.join(report.faults)}; {hint}")

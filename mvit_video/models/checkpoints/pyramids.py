@@ -15,6 +15,7 @@ from mvit_video.models.pvt import Pyramid
 from mvit_video.types import THW
 
 PUBLISHED_CROP = 224
+PUBLISHED_HEAD_DIM = 64
 
 
 def is_pyramid(tensors: Mapping[str, Tensor]) -> bool:
@@ -59,7 +60,7 @@ def infer_pyramid(
         num_frames = num_frames or 1
         if side := square(tensors["position.table"].shape[1] * patch.stride[0] // num_frames):
             arguments["crop_size"] = side * patch.stride[1]
-    notes = ["heads leave no trace; taken as published, in proportion to the channels of the first stage"]
+    notes = ["heads leave no trace; taken as published, of 64 channels where all stages divide, or else of the first's"]
     return Architecture("pvt_v2" if is_convolutional else "pvt", arguments, notes)
 
 
@@ -78,10 +79,11 @@ def _pyramid(tensors: Mapping[str, Tensor], starts: Sequence[int]) -> Pyramid:
     dims = tuple(tensors[f"blocks.{n}.norm1.weight"].shape[0] for n in starts)
     kernels = [tensors.get(f"blocks.{n}.attn.reduction.conv.weight") for n in starts]
     strides = tuple(THW(1, 1, 1) if kernel is None else THW(*kernel.shape[2:]) for kernel in kernels)
+    head_dim = PUBLISHED_HEAD_DIM if all(dim % PUBLISHED_HEAD_DIM == 0 for dim in dims) else dims[0]
     is_linear = kernels[-1] is not None and strides[-1] == (1, 1, 1)
     return Pyramid(
         dims=dims,
-        num_heads=tuple(dim // dims[0] for dim in dims),
+        num_heads=tuple(dim // head_dim for dim in dims),
         strides_kv=Pyramid.strides_kv[: len(dims)] if is_linear else strides,
         mlp_ratios=tuple(len(tensors[f"blocks.{n}.mlp.fc1.bias"]) // dim for n, dim in zip(starts, dims, strict=True)),
         kv_reduction="linear_sra" if is_linear else "sra",

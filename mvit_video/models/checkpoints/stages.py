@@ -52,8 +52,10 @@ STAGED: dict[str, Rules] = {
     ),
     "alternet": (
         ("stem.0.weight", "layer0.layer0.0.weight"),
-        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.bn{c}.{b}"),
+        ("stage.{s}.{j}.norm1.{b}", "layer{s}.{j}.bn.{b}"),
+        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.conv{c}.0.{b}"),
         ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.norm{c}.{b}"),
+        ("stage.{s}.{j}.conv{c}.weight", "layer{s}.{j}.conv{c}.2.weight"),
         ("stage.{s}.{j}.conv{c}.weight", "layer{s}.{j}.conv{c}.weight"),
         ("stage.{s}.{j}.conv1.weight", "layer{s}.{j}.conv.weight"),
         ("stage.{s}.{j}.shortcut.weight", "layer{s}.{j}.shortcut.0.weight"),

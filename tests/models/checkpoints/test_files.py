@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import zipfile
@@ -99,6 +100,8 @@ def test_every_kind_of_file_is_read(make_v1: Make, tmp_path: Path) -> None:
     _legacy(path, net.state_dict())
     assert mv.load_checkpoint(net, path).format == "mvit_video"
     mv.save_checkpoint(net, path)
+    assert mv.load_checkpoint(net, path).format == "mvit_video"
+    torch.save({"model": net.state_dict(), "args": argparse.Namespace(lr=0.1), "epoch": 3}, path)
     assert mv.load_checkpoint(net, path).format == "mvit_video"
     torch.save(
         {"pytorch-lightning_version": "2.6", "state_dict": {f"net.{k}": v for k, v in net.state_dict().items()}}, path

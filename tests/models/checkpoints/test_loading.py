@@ -183,6 +183,14 @@ def test_inflation_of_another_name_is_refused(make_v1: Make) -> None:
         mv.load_checkpoint(make_v1(), make_v1().state_dict(), inflate="middle")
 
 
+def test_a_head_of_other_classes_is_told_as_such(make_v1: Make) -> None:
+    classes = (
+        r"model has \(5, 48\)\); num_classes=7 builds the model with this head, new_head=True keeps the model's own"
+    )
+    with pytest.raises(mv.CheckpointError, match=f"{classes}$"):
+        mv.load_checkpoint(make_v1(num_classes=5), make_v1(num_classes=7).state_dict())
+
+
 def test_new_head_for_other_classes(make_v1: Make) -> None:
     net = make_v1(num_classes=9)
     head = net.head.projection.weight.clone()
