@@ -25,7 +25,7 @@ MAX_FILE_BYTES = 16 << 30  # four times the largest published net with its optim
 MAX_INDEX_BYTES = 64 << 20  # the part of a file that names and describes tensors
 MAX_TENSORS = 100_000
 ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
-_WRAPPERS = ("model_state", "state_dict", "model", "net")
+_WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StoredState:
 
 
 def read_checkpoint(source: Source) -> StoredState:
-    """The model's tensors in a file or mapping, on the CPU, taken out of `model_state`, `state_dict` or `model`.
+    """The model's tensors in a file or mapping, on the CPU, taken out of `model_state`, `state_dict`, `model` or their like.
 
     The kind of a file is known by its first bytes. Pickles are read with `weights_only=True`.
 

@@ -95,8 +95,9 @@ def test_a_cut_off_file_is_told(kind: str, share: float, make_v1: Make, tmp_path
 
 def test_every_kind_of_file_is_read(make_v1: Make, tmp_path: Path) -> None:
     net, path = make_v1(), tmp_path / "net.anything"
-    torch.save({"state_dict": net.state_dict()}, path)
-    assert mv.load_checkpoint(net, str(path)).source == str(path)
+    for key in ("state_dict", "model_state_dict"):
+        torch.save({key: net.state_dict(), "epoch": 3}, path)
+        assert mv.load_checkpoint(net, str(path)).source == str(path)
     _legacy(path, net.state_dict())
     assert mv.load_checkpoint(net, path).format == "mvit_video"
     mv.save_checkpoint(net, path)
