@@ -48,7 +48,7 @@ class StoredState:
 
 
 def read_checkpoint(source: Source) -> StoredState:
-    """The model's tensors in a file or mapping, on the CPU, taken out of `model_state`, `state_dict`, `model` or the like.
+    """The tensors of a model in a file or mapping, on the CPU; taken out of `model_state`, `state_dict` and their like.
 
     The kind of a file is known by its first bytes. Pickles are read with `weights_only=True`.
 
