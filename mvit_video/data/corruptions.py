@@ -18,7 +18,6 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import pad
-from torchvision.transforms.v2 import functional as F
 
 from mvit_video.types import ConfigError
 
@@ -78,13 +77,15 @@ def _shot_noise(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
 
 
 def _blur(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
+    from torchvision.transforms.v2.functional import gaussian_blur  # slow, and of use to this alone
+
     sigma = float(BLUR_SIGMA[level])
     reach = 2 * round(4 * sigma) + 1
     picture = frames.permute(0, 3, 1, 2)
     height, width = picture.shape[2:]
     # one axis after the other is quicker than both at once; a kernel may not reach beyond what the edges reflect
-    picture = F.gaussian_blur(picture, [min(reach, 2 * width - 1), 1], [sigma, sigma])
-    picture = F.gaussian_blur(picture, [1, min(reach, 2 * height - 1)], [sigma, sigma])
+    picture = gaussian_blur(picture, [min(reach, 2 * width - 1), 1], [sigma, sigma])
+    picture = gaussian_blur(picture, [1, min(reach, 2 * height - 1)], [sigma, sigma])
     return picture.permute(0, 2, 3, 1).contiguous()
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from mvit_video.data.erasing import Erasing
 from mvit_video.data.randaugment import check_policy, randaugment_clip
@@ -104,10 +103,7 @@ def augment_clip(
     if augment.randaugment is not None:
         frames = randaugment_clip(frames, augment.randaugment, rng)
     top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
-    crop = F.resized_crop(
-        frames.permute(0, 3, 1, 2), top, left, height, width, [crop_size, crop_size],
-        interpolation=InterpolationMode.BILINEAR, antialias=True,
-    )  # fmt: skip
+    crop = _resize(frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2), (crop_size, crop_size))
     if rng.random() < augment.flip:
         crop = crop.flip(-1)
     clip = torch.empty((3, *crop.shape[:1], crop_size, crop_size), dtype=torch.float32)
@@ -116,11 +112,21 @@ def augment_clip(
 
 
 def resize_frames(frames: Tensor, short_side: int) -> Tensor:
-    """The same frames `(U, H, W, 3)` with a shorter edge of so many pixels."""
-    resized = F.resize(
-        frames.permute(0, 3, 1, 2), [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
-    )
-    return resized.permute(0, 2, 3, 1)
+    """The same frames `(U, H, W, 3)` with a shorter edge of so many pixels.
+
+    Source: equals torchvision's `resize` (tests/data/test_transforms.py), which takes longer to import than torch does;
+    every process that decodes would wait for it.
+    """
+    height, width = frames.shape[1:3]
+    long_side = int(short_side * max(height, width) / min(height, width))
+    size = (short_side, long_side) if height <= width else (long_side, short_side)
+    return _resize(frames.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
+
+def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    if frames.shape[2:] == size:
+        return frames
+    return interpolate(frames, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def crop_views(

@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from mvit_video.data.readers import Backend, VideoReader, open_video
 from mvit_video.data.sampling import frames_within, spatial_crops
+from mvit_video.data.transforms import resize_frames
 from mvit_video.data.trimming import trim
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows, WindowSpec, windows_of
@@ -109,9 +108,7 @@ def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seco
 
 def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
     """Frames `(U, H, W, 3)` resized and cropped as `crop_views` does; `(U, K, 3, S, S)`."""
-    resized = F.resize(
-        frames.permute(0, 3, 1, 2), [rule.short_side], interpolation=InterpolationMode.BILINEAR, antialias=True
-    )
+    resized = resize_frames(frames, rule.short_side).permute(0, 3, 1, 2)
     size = rule.crop_size
     places = spatial_crops(resized.shape[2], resized.shape[3], size, rule.num_crops).tolist()
     return np.stack([resized[:, :, top : top + size, left : left + size].numpy() for top, left in places], axis=1)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as F
 
 from mvit_video.data.erasing import Erasing
-from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views, random_crop_box
+from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views, random_crop_box, resize_frames
 from mvit_video.types import ConfigError
 
 PLAIN = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -90,6 +91,23 @@ def test_views_are_clips_times_crops_of_the_resized_frames() -> None:
     for view, (clip, left) in enumerate((clip, left) for clip in clips for left in (0, 8, 16)):
         expected = frames[clip][:, :, left : left + 32].permute(3, 0, 1, 2).float()
         torch.testing.assert_close(views[view], expected)
+
+
+@given(st.integers(1, 3), st.integers(4, 90), st.integers(4, 90), st.integers(4, 70))
+def test_resized_frames_are_those_of_torchvision(num_frames: int, height: int, width: int, short_side: int) -> None:
+    frames = random_frames(num_frames, height, width)
+    expected = F.resize(frames.permute(0, 3, 1, 2), [short_side], antialias=True)
+    assert torch.equal(resize_frames(frames, short_side), expected.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_a_random_crop_is_that_of_torchvision(num_frames: int) -> None:
+    frames = random_frames(num_frames, 70, 90)
+    for seed in range(20):
+        box = random_crop_box(70, 90, Augment(), np.random.default_rng(seed))
+        expected = F.resized_crop(frames.permute(0, 3, 1, 2), *box, [32, 32], antialias=True)
+        clip = augment_clip(frames, 32, Augment(flip=0.0), PLAIN, np.random.default_rng(seed))
+        assert torch.equal(clip, expected.transpose(0, 1).float())
 
 
 def test_short_side_is_resized_before_the_centre_crop() -> None:
