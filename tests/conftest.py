@@ -1,5 +1,11 @@
 """Fixtures that every test may use."""
 
+import multiprocessing
+import runpy
+import socket
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -24,3 +30,45 @@ def real_videos() -> Path:
     if not REAL_VIDEOS.is_dir():
         pytest.skip("the folder of real videos (../shared/videos) is not present")
     return REAL_VIDEOS
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., BaseProcess]:
+    """Starts `mvit-video` in a process that has it loaded already; what it prints is added to `log.txt`.
+
+    `before` is code that the process runs first.
+    """
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one that began for others has less loaded
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        # pandas is not ours, but pyarrow loads it where it is
+        ["mvit_video.cli.trainer", "mvit_video.features.prediction", "torch.utils.tensorboard", "pandas"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        forkserver.ensure_running()
+
+    def start(*words: str, before: str = "", **environment: str) -> BaseProcess:
+        given = {"WORDS": words, "BEFORE": before, "ENVIRONMENT": environment}
+        process = context.Process(target=runpy.run_path, args=(str(Path(__file__).with_name("child.py")), given))
+        process.start()
+        return process
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_two(start: Callable[..., BaseProcess]) -> Callable[..., list[BaseProcess]]:
+    """Starts it in two processes that work together, as `torchrun --nproc-per-node 2` does."""
+
+    def start_two(*words: str) -> list[BaseProcess]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = {
+            "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        return [start(*words, "--trainer.devices=2", **shared, RANK=str(i), LOCAL_RANK=str(i)) for i in range(2)]
+
+    return start_two

@@ -3,6 +3,8 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,42 @@ from pyarrow import parquet
 
 from mvit_video.models import Patch, create_model, mvit
 from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, save_checkpoint
+
+# features are on disk as soon as they are there, and there is time to stop what computes them
+SLOWLY = """
+import time
+from mvit_video.features import extraction
+from mvit_video.features.local import Batches
+
+extraction._WAITING_SECONDS = 0.2
+fill = Batches.fill
+Batches.fill = lambda *given: time.sleep(0.05) or fill(*given)
+"""
+
+
+@pytest.fixture(scope="session")
+def slowly() -> str:
+    """What `start_slowly` runs first, for other processes."""
+    return SLOWLY
+
+
+@pytest.fixture(scope="session")
+def start_slowly(start: Callable[..., BaseProcess]) -> Callable[..., BaseProcess]:
+    """As `start`, with time to stop what computes features."""
+    return lambda *words: start(*words, before=SLOWLY)
+
+
+@pytest.fixture(scope="session")
+def num_listed() -> Callable[[Path], int]:
+    """Counts the videos in the ledger of an extraction, which another process may be writing."""
+
+    def count(out: Path) -> int:
+        while True:
+            with suppress(FileNotFoundError):  # parts that have just been joined
+                parts = sorted((out / "ledger").glob("part-*.parquet"))
+                return len({path for part in parts for path in parquet.ParquetFile(part).read()["path"].to_pylist()})
+
+    return count
 
 
 def features_table(

@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -26,23 +25,6 @@ from mvit_video.features.local import extract_locally
 from mvit_video.features.manifest import claimed
 from mvit_video.features.streams import Whole, read_in_processes
 from mvit_video.types import ConfigError
-
-SLOWLY = """
-import sys, time
-from pathlib import Path
-from rich.console import Console
-from mvit_video.features import Extractor, ExtractSettings, extraction
-from mvit_video.features.inputs import find_videos
-from mvit_video.features.local import extract_locally
-
-extraction._WAITING_SECONDS = 0.2
-model, source, out = sys.argv[1:]
-extractor = Extractor(ExtractSettings(model, window="16", stride="8"))
-embed = extractor.embed
-extractor.embed = lambda places: time.sleep(0.05) or embed(places)
-engine = lambda videos, tell: extract_locally(videos, extractor, 1, 60, tell)
-extraction.extract_videos(find_videos([source]), extractor, engine, Path(out), "parquet", Console(quiet=True))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -90,41 +72,34 @@ def manifest_of(out: Path) -> dict[str, dict]:
 
 @pytest.mark.slow
 def test_kills_cost_no_video_and_leave_no_row_twice(
-    run: Callable[..., Summary], tiny_checkpoint: Path, digits: Path, tmp_path: Path
-) -> None:
+    run: Callable[..., Summary], start_slowly: Callable[..., BaseProcess], num_listed: Callable[[Path], int],
+    tiny_checkpoint: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     whole, killed = tmp_path / "out", tmp_path / "killed"
+    words = ["extract", f"{digits}", "--model", f"{tiny_checkpoint}", "--window", "16", "--stride", "8"]
     run(digits, window="16", stride="8")
-    schema, expected = parquet.read_schema(whole / "manifest.parquet"), rows_of(whole)
+    expected = rows_of(whole)
     done = [0]
-    for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", SLOWLY, str(tiny_checkpoint), str(digits), str(killed)])
-        try:  # at once when something new is in the ledger, while the next videos are on their way
-            while process.poll() is None and count_listed(killed, schema) <= done[-1]:
-                time.sleep(0.01)
-        finally:
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
-        done.append(count_listed(killed, schema))
-    assert 0 < done[1] < done[2] < done[3] < 40
+    for _ in range(2):
+        process = start_slowly(*words, "--workers", "1", "--out", f"{killed}")
+        # at once when something new is in the ledger, while the next videos are on their way
+        while process.is_alive() and num_listed(killed) <= done[-1]:
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        done.append(num_listed(killed))
+    assert 0 < done[1] < done[2] < 40
     shutil.rmtree(whole)
     killed.rename(whole)
-    assert run(digits, window="16", stride="8").num_before == done[3]
+    assert run(digits, window="16", stride="8").num_before == done[2]
     found = rows_of(whole)
     assert found.drop_columns(["feature"]).equals(expected.drop_columns(["feature"]))
     vectors = [np.stack(table["feature"].to_numpy()) for table in (found, expected)]
     np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-5)
     assert len(manifest_of(whole)) == 40
     assert {row["status"] for row in manifest_of(whole).values()} == {"ok"}
-
-
-def count_listed(out: Path, schema: pa.Schema) -> int:
-    """Videos in the ledger, without changing it."""
-    while True:
-        parts = sorted((out / "ledger").glob("part-*.parquet"))
-        try:
-            return len({path for part in parts for path in parquet.read_table(part, schema=schema)["path"].to_pylist()})
-        except FileNotFoundError:  # the run has just joined its parts into one
-            continue
 
 
 def test_what_a_kill_left_unlisted_is_removed(run: Callable[..., Summary], folder: Path, tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,9 @@ from mvit_video.data.digits import write_digits
 from mvit_video.features.store import load_features
 
 Run = Callable[..., int]
+Start = Callable[..., BaseProcess]
 Output = pytest.CaptureFixture[str]
+PREDICT = ("predict", "-c", "tiny.yaml", "--ckpt_path", "last")
 WINDOWS = ("--features.window", "8", "--features.stride", "3")
 
 # Lightning calls what jsonargparse has renamed
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.Jsonar
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a config, its videos, and a run of it."""
     folder = tmp_path_factory.mktemp("trained")
     digits = write_digits(folder / "digits", num_train=8, num_val=4)
@@ -51,10 +52,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        subprocess.run(
-            [sys.executable, "-m", "mvit_video", "fit", "-c", "tiny.yaml"], check=True, capture_output=True, timeout=300
-        )
+        fit = start("fit", "-c", "tiny.yaml")
+        fit.join(300)
+    assert fit.exitcode == 0
     return folder
 
 
@@ -67,7 +67,7 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     version.mkdir(parents=True)
     (version / "checkpoints").symlink_to(trained / "runs" / "tiny" / "version_0" / "checkpoints")
     (version / "config.yaml").symlink_to(trained / "runs" / "tiny" / "version_0" / "config.yaml")
-    return lambda *words: main(["predict", "-c", "tiny.yaml", "--ckpt_path", "last", *words])
+    return lambda *words: main([*PREDICT, *words])
 
 
 def only_folder() -> Path:
@@ -148,21 +148,19 @@ def test_npy_for_tools_of_temporal_localisation(run: Run) -> None:
     }  # fmt: skip
 
 
-def launch(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mvit_video", "predict", "-c", "tiny.yaml", "--ckpt_path", "last", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.mark.slow
-def test_several_processes_share_the_videos_and_repeat_none(trained: Path, run: Run) -> None:
+def test_several_processes_share_the_videos_and_repeat_none(
+    trained: Path, run: Run, start_two: Callable[..., list[BaseProcess]]
+) -> None:
     words = ("--data.predict", str(trained / "digits" / "orbit" / "train.csv"), *WINDOWS)
     assert run(*words) == 0
     alone = rows_of(only_folder())
-    several = launch(*words, "--features.folder", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp")
-    out, err = several.communicate(timeout=600)
-    assert several.returncode == 0, err
-    assert out.count("8 of 8 videos extracted") == 1
+    processes = start_two(*PREDICT, *words, "--features.folder", "two")
+    for process in processes:
+        process.join(600)
+    told = Path("log.txt").read_text()
+    assert [process.exitcode for process in processes] == [0, 0], told
+    assert told.count("8 of 8 videos extracted") == 1
     rows = rows_of(Path("two"))
     assert rows.equals(alone)
     manifest = parquet.read_table("two/manifest.parquet")
@@ -171,32 +169,49 @@ def test_several_processes_share_the_videos_and_repeat_none(trained: Path, run: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_stopped_goes_on(trained: Path, run: Run, tmp_path: Path, by: signal.Signals) -> None:
+def test_a_run_that_is_stopped_goes_on(
+    trained: Path, run: Run, start_slowly: Start, num_listed: Callable[[Path], int], tmp_path: Path, capsys: Output
+) -> None:
     lines = (trained / "digits" / "orbit" / "train.csv").read_text().splitlines()
     video = trained / "digits" / "orbit" / lines[1].split(",")[0]
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(200):
-        (folder / f"{number}.mp4").symlink_to(video)
-    words = ("--data.predict", str(folder), "--features.window", "8", "--features.stride", "1")
-    words += ("--features.folder", "out")
-    stopped = launch(*words)
-    end = time.monotonic() + 400
-    while not Path("out/extract.json").exists() and time.monotonic() < end and stopped.poll() is None:
-        time.sleep(0.02)
-    time.sleep(1)  # some videos are done, and however quick the machine, not all
-    stopped.send_signal(by)
-    _, err = stopped.communicate(timeout=200)
-    assert stopped.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[by], err
-    if by != signal.SIGKILL:
-        assert "; the same command does the rest" in err
+    (tmp_path / "many").mkdir()
+    for number in range(40):
+        (tmp_path / "many" / f"{number}.mp4").symlink_to(video)
+    words = ("--data.predict", "many", "--features.window", "8", "--features.stride", "2", "--features.folder", "out")
+    out = Path("out")
+
+    def stop(by: signal.Signals, is_time: Callable[[int], bool]) -> str:
+        """Stops a run when it is time; what the run said."""
+        process = start_slowly(*PREDICT, *words)
+        assert process.pid is not None
+        while process.is_alive() and not is_time(process.pid):
+            time.sleep(0.01)
+        os.kill(process.pid, by)
+        process.join(200)
+        told = Path("log.txt").read_text()
+        Path("log.txt").unlink()
+        assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[by], told
+        return told
+
+    assert "; the same command does the rest" in stop(signal.SIGINT, starts_processes)
+    done = [num_listed(out)]
+    assert "; the same command does the rest" in stop(signal.SIGTERM, lambda _: num_listed(out) > done[0])
+    done.append(num_listed(out))
+    stop(signal.SIGKILL, lambda _: num_listed(out) > done[1])
+    done.append(num_listed(out))
+    assert done[0] < done[1] < done[2] < 40
     assert run(*words) == 0
-    rows = rows_of(Path("out"))
-    assert len(compute.unique(rows["path"])) == 200
+    assert f"{40 - done[2]} of 40 videos extracted" in capsys.readouterr().out
+    rows = rows_of(out)
+    assert len(compute.unique(rows["path"])) == 40
     pairs = pa.table({"path": rows["path"], "window": rows["window"]})
     assert pairs.group_by(["path", "window"]).aggregate([]).num_rows == rows.num_rows
-    assert rows.num_rows % 200 == 0
+    assert rows.num_rows % 40 == 0
+
+
+def starts_processes(pid: int) -> bool:
+    """Whether a process has started others."""
+    return any(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
 
 
 @pytest.mark.parametrize(

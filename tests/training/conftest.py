@@ -1,11 +1,7 @@
 """A net and a datamodule small enough that a fit takes a second."""
 
-import multiprocessing
-import runpy
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -157,21 +153,3 @@ def words(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     monkeypatch.chdir(tmp_path)
     return ["fit", "-c", "tiny.yaml"]
-
-
-@pytest.fixture(scope="session")
-def start() -> Callable[..., BaseProcess]:
-    """Starts `mvit-video` in a process that has it loaded already; what it prints is added to `log.txt`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mvit_video.cli.trainer"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        forkserver.ensure_running()
-
-    def start(*words: str, **environment: str) -> BaseProcess:
-        given = {"WORDS": words, "ENVIRONMENT": environment}
-        process = context.Process(target=runpy.run_path, args=(str(Path(__file__).with_name("child.py")), given))
-        process.start()
-        return process
-
-    return start

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 import yaml
 
 Start = Callable[..., BaseProcess]
+StartTwo = Callable[..., list[BaseProcess]]
 
 # what the processes import from the folder that they run in
 CALLBACKS = '''
@@ -73,18 +73,6 @@ def command(config: dict[str, Any], name: str, *words: str) -> list[str]:
     return ["fit", "-c", f"{name}.yaml", *words]
 
 
-def start_two(start: Start, words: list[str]) -> list[BaseProcess]:
-    """As `torchrun --nproc-per-node 2` starts them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {
-        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
-    return [start(*words, "--trainer.devices=2", **shared, RANK=str(i), LOCAL_RANK=str(i)) for i in range(2)]
-
-
 def exit_codes(processes: list[BaseProcess]) -> list[int | None]:
     for process in processes:
         process.join(timeout=600)
@@ -100,10 +88,10 @@ def errors() -> list[str]:
     return [line for line in Path("log.txt").read_text().splitlines() if line.startswith("error: ")]
 
 
-def test_two_processes_take_the_same_steps_as_one(start: Start, config: dict[str, Any]) -> None:
+def test_two_processes_take_the_same_steps_as_one(start: Start, start_two: StartTwo, config: dict[str, Any]) -> None:
     record = "--trainer.callbacks=callbacks.Record"
     one = start(*command(plain(config, 4), "one", record))
-    two = start_two(start, command(plain(config, 2), "two", record))
+    two = start_two(*command(plain(config, 2), "two", record))
     assert exit_codes([one, *two]) == [0, 0, 0]
 
     whole, *shares = (json.loads(Path(f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
@@ -118,7 +106,7 @@ def test_two_processes_take_the_same_steps_as_one(start: Start, config: dict[str
 
 
 def test_process_whose_videos_all_failed_keeps_step_with_the_other(
-    start: Start, config: dict[str, Any], digits: Path
+    start_two: StartTwo, config: dict[str, Any], digits: Path
 ) -> None:
     rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
     Path("broken.mp4").write_bytes(b"no video")
@@ -127,19 +115,19 @@ def test_process_whose_videos_all_failed_keeps_step_with_the_other(
     config["data"] |= {"train": "broken.csv", "batch_size": 1, "on_error": "skip", "val": None}
     config["data"]["max_failure_rate"] = 0.2
     config["trainer"]["max_epochs"] = 1
-    assert exit_codes(start_two(start, command(config, "skip"))) == [0, 0]
+    assert exit_codes(start_two(*command(config, "skip"))) == [0, 0]
     checkpoint = last("skip")
     assert checkpoint["global_step"] == 4
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
     assert "broken.mp4" in Path("runs/skip/version_0/failures.csv").read_text()
 
-    assert exit_codes(start_two(start, command(config, "strict", "--trainer.callbacks=callbacks.Strict"))) == [1, 1]
+    assert exit_codes(start_two(*command(config, "strict", "--trainer.callbacks=callbacks.Strict"))) == [1, 1]
     (line,) = errors()
     assert line.startswith("error: 1 of 8 videos of data.train could not be read in epoch 1")
 
 
-def test_number_that_is_none_in_one_process_stops_both(start: Start, config: dict[str, Any]) -> None:
-    processes = start_two(start, command(config, "poison", "--trainer.callbacks=callbacks.Poison"))
+def test_number_that_is_none_in_one_process_stops_both(start_two: StartTwo, config: dict[str, Any]) -> None:
+    processes = start_two(*command(config, "poison", "--trainer.callbacks=callbacks.Poison"))
     assert exit_codes(processes) == [1, 1]
     (line,) = errors()
     assert line.startswith("error: epoch 1, step 3: the loss is nan; videos: train/")
@@ -148,25 +136,27 @@ def test_number_that_is_none_in_one_process_stops_both(start: Start, config: dic
     assert good["global_step"] == 2
 
 
-def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(start: Start, config: dict[str, Any]) -> None:
+def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(
+    start_two: StartTwo, config: dict[str, Any]
+) -> None:
     config["trainer"]["max_epochs"] = 12
     config["data"]["val"] = None
-    assert exit_codes(start_two(start, command(config, "whole"))) == [0, 0]
+    assert exit_codes(start_two(*command(config, "whole"))) == [0, 0]
     words = command(config, "runs")
-    processes = start_two(start, words)
+    processes = start_two(*words)
     path = Path("runs/runs/version_0/checkpoints/previous.ckpt")
     while not path.exists() and processes[0].is_alive():
         time.sleep(0.001)
     os.kill(processes[1].pid or 0, signal.SIGTERM)
     assert exit_codes(processes) == [143, 143]
     assert last("runs")["global_step"] < 48
-    assert exit_codes(start_two(start, [*words, "--ckpt_path=last"])) == [0, 0]
+    assert exit_codes(start_two(*words, "--ckpt_path=last")) == [0, 0]
     continued = torch.load("runs/runs/version_1/checkpoints/last.ckpt", weights_only=True)
     for key in ("state_dict", "optimizer_states"):
         torch.testing.assert_close(continued[key], last("whole")[key], rtol=0, atol=0)
 
 
-def test_net_that_is_sharded_takes_the_same_steps(start: Start, config: dict[str, Any]) -> None:
+def test_net_that_is_sharded_takes_the_same_steps(start: Start, start_two: StartTwo, config: dict[str, Any]) -> None:
     one = start(*command(plain(config, 4), "one"))
     config = plain(config, 2)
     config["trainer"]["strategy"] = {
@@ -174,19 +164,19 @@ def test_net_that_is_sharded_takes_the_same_steps(start: Start, config: dict[str
         "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1, "save_distributed_checkpoint": False},
     }
     words = command(config, "shards")
-    assert exit_codes(start_two(start, [*words, "--trainer.callbacks=callbacks.Poison"])) == [1, 1]
+    assert exit_codes(start_two(*words, "--trainer.callbacks=callbacks.Poison")) == [1, 1]
     assert len(errors()) == 1
     good = "--ckpt_path=runs/shards/version_0/checkpoints/last_good.ckpt"
-    assert exit_codes([one, *start_two(start, [*words, good])]) == [0, 0, 0]
+    assert exit_codes([one, *start_two(*words, good)]) == [0, 0, 0]
     sharded = torch.load("runs/shards/version_1/checkpoints/last.ckpt", weights_only=True)
     torch.testing.assert_close(sharded["state_dict"], last("one")["state_dict"], rtol=1e-4, atol=1e-6)
 
     begin = "--model.init_from.path=runs/one/version_0/checkpoints/best.ckpt"
-    assert exit_codes(start_two(start, [*words, begin, "--trainer.max_epochs=1"])) == [0, 0]
+    assert exit_codes(start_two(*words, begin, "--trainer.max_epochs=1")) == [0, 0]
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_same_run(start: Start, config: dict[str, Any]) -> None:
+def test_torchrun_starts_the_same_run(start_two: StartTwo, config: dict[str, Any]) -> None:
     config["trainer"] |= {"max_epochs": 1, "strategy": "ddp"}
     words = command(config, "torchrun", "--trainer.devices=2")
     done = subprocess.run(
@@ -195,5 +185,5 @@ def test_torchrun_starts_the_same_run(start: Start, config: dict[str, Any]) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1") == 1
-    assert exit_codes(start_two(start, command(config, "two"))) == [0, 0]
+    assert exit_codes(start_two(*command(config, "two"))) == [0, 0]
     torch.testing.assert_close(last("torchrun")["state_dict"], last("two")["state_dict"], rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""What a process that a test starts does: `mvit-video` with the WORDS and the ENVIRONMENT that it is given."""
+"""What a process that a test starts does: `mvit-video` with what it is given: WORDS, ENVIRONMENT, BEFORE."""
 
 import multiprocessing
 import os
@@ -17,4 +17,5 @@ sys.path.insert(0, os.getcwd())
 # Lightning was imported before it could learn the rank
 multiprocessing.set_start_method("fork", force=True)
 rank_zero_only.rank = int(os.environ.get("RANK", "0"))
+exec(globals()["BEFORE"], {})
 sys.exit(main(words))
