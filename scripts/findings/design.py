@@ -21,7 +21,7 @@ from mvit_video.types import THW
 from scripts.findings.layers import EARLY_EPOCH, curvature
 from scripts.findings.material import digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, fit
+from scripts.findings.training import Recipe, Split, drawn_for_width, fit
 
 SIDE, _PATCH, _HEADS = 16, 2, 3
 
@@ -50,10 +50,11 @@ class _Masked(TorchFunctionMode):
 
 
 def _vit(patch: int = _PATCH, num_heads: int = _HEADS) -> nn.Module:
-    return cpvt(
+    net = cpvt(
         num_classes=10, crop_size=SIDE, depths=(6,), embed_dim=48, num_heads=num_heads,
         patch=Patch((1, patch, patch), (1, patch, patch)), position="joint", class_token=False, drop_path_rate=0.0,
     )  # fmt: skip
+    return drawn_for_width(net)
 
 
 VARIANTS: dict[str, Callable[[], nn.Module]] = {

@@ -22,7 +22,7 @@ from mvit_video.nn.block import MultiscaleBlock
 from mvit_video.types import THW
 from scripts.findings.material import PAPER, digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Examples, Recipe, Split, fit
+from scripts.findings.training import Examples, Recipe, Split, drawn_for_width, fit
 
 SIDE, CANVAS, CHANCE = 8, 12, 10
 _DIM = 32
@@ -41,10 +41,11 @@ class _AfterPEG(nn.Module):
 
 
 def _vit(position: Position, *, class_token: bool = True) -> MViT:
-    return cpvt(
+    net = cpvt(
         num_classes=10, crop_size=SIDE, depths=(4,), embed_dim=_DIM, num_heads=4, patch=Patch((1, 1, 1), (1, 1, 1)),
         position=position, class_token=class_token, drop_path_rate=0.0,
     )  # fmt: skip
+    return drawn_for_width(net)
 
 
 def _peg_first() -> MViT:

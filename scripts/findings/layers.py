@@ -33,17 +33,18 @@ from mvit_video.models.cpvt import cpvt
 from scripts.findings.compact import CompactNet
 from scripts.findings.material import digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, fit
+from scripts.findings.training import Recipe, Split, drawn_for_width, fit
 
 SIDE, EARLY_EPOCH = 16, 3
 _HESSIAN = HessianSettings(num_values=5, max_steps=30)
 
 
 def _vit(*, class_token: bool) -> nn.Module:
-    return cpvt(
+    net = cpvt(
         num_classes=10, crop_size=SIDE, depths=(6,), embed_dim=48, num_heads=3, patch=Patch((1, 2, 2), (1, 2, 2)),
         position="joint", class_token=class_token, drop_path_rate=0.0,
     )  # fmt: skip
+    return drawn_for_width(net)
 
 
 VARIANTS: dict[str, Callable[[], nn.Module]] = {

@@ -16,7 +16,7 @@ from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
 from scripts.findings.material import CLIP, CLIP_CROP, demo_clips
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, draw_for_width, fit, top1_in_order
+from scripts.findings.training import Recipe, Split, drawn_for_width, fit, top1_in_order
 
 # Pools that span no time: apart from its position encoding, the net treats frames as a set.
 _SPATIAL, _DEMO = Pooling(kernel=None, stride_kv=(1, 1, 1)), Pooling(kernel=(3, 3, 3), stride_kv=(1, 1, 1))
@@ -104,7 +104,7 @@ def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
         dropout=0.0,
         **VARIANTS[one.variant],
     )
-    draw_for_width(net)
+    drawn_for_width(net)
     epochs = fit(net, split, recipe, one.seed, lambda epoch: alive())
     rest = {order: top1_in_order(net, split.val, order, one.seed).top1 for order in ("shuffled", "reversed")}
     num_parameters = sum(parameter.numel() for parameter in net.parameters())

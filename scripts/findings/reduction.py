@@ -15,7 +15,7 @@ from mvit_video.models.architecture import KVReduction, Patch, Pooling
 from mvit_video.models.mvit import MViT
 from scripts.findings.material import CLIP, CLIP_CROP, demo_clips
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, fit
+from scripts.findings.training import Recipe, Split, drawn_for_width, fit
 
 VARIANTS: dict[str, KVReduction | None] = {
     "none": None,
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 def build(kind: KVReduction | None, num_classes: int) -> MViT:
     """The net of all runs, a PEG for its positions, with one way of reducing keys and values."""
     pooling = Pooling(kernel=None, stride_kv=_STRIDE if kind else None, kv_reduction=kind)
-    return mvit(
+    net = mvit(
         num_classes=num_classes,
         num_frames=CLIP.num_frames,
         crop_size=CLIP_CROP,
@@ -76,6 +76,7 @@ def build(kind: KVReduction | None, num_classes: int) -> MViT:
         drop_path_rate=0.0,
         dropout=0.0,
     )
+    return drawn_for_width(net)
 
 
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:

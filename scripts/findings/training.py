@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mvit_video.training.parameters import decay_groups
 from mvit_video.training.schedule import Schedule
 
 _EVALUATION_BATCH = 80
+Net = TypeVar("Net", bound=nn.Module)
 
 
 class Examples(NamedTuple):
@@ -115,8 +116,8 @@ def fit(
 
 
 @torch.no_grad()
-def draw_for_width(net: nn.Module) -> None:
-    """Draw the weights of a narrow net anew: linear layers by their number of inputs, tables of positions by 0.5.
+def drawn_for_width(net: Net) -> Net:
+    """The net with weights drawn anew for few channels: linear layers by their inputs, tables of positions by 0.5.
 
     The published 0.02 is for 768 channels. At 32 it leaves attention and MLPs with next to nothing, and tables far
     below the tokens: nets with a table alone then stayed at chance on the order of frames for 60 epochs.
@@ -127,6 +128,7 @@ def draw_for_width(net: nn.Module) -> None:
         elif isinstance(module, (SeparablePosition, JointPosition, RelativePosition)):
             for rows in module.parameters():
                 nn.init.normal_(rows, std=0.5)
+    return net
 
 
 def top1_in_order(net: nn.Module, examples: Examples, order: str, seed: int) -> Score:
