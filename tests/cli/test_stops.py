@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +107,23 @@ def test_stop_is_saved_although_workers_hear_the_signal_too(run: Run, tmp_path: 
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_score_as_one(run: Run, digits: Path, tmp_path: Path) -> None:
+def test_two_processes_train_together_and_score_as_one(
+    run: Run, start_two: Callable[..., list[BaseProcess]], digits: Path
+) -> None:
     rows = (digits / "val.csv").read_text().replace("val/", f"{digits}/val/").splitlines()
     Path("uneven.csv").write_text("\n".join(rows[:-1]))  # 7 videos: 2 batches and 1
     config = yaml.safe_load(Path("tiny.yaml").read_text())
     config["data"] |= {"val": "uneven.csv", "batch_size": 3}
     Path("tiny.yaml").write_text(yaml.safe_dump(config))
-
-    def in_two_processes(*words: str) -> None:
-        command = [sys.executable, "-m", "mvit_video", *words, "-c", "tiny.yaml", "--trainer.devices=2"]
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert "Grad strides" not in done.stderr
-
-    in_two_processes("fit", "--trainer.max_epochs=1")
-    in_two_processes("test", "--ckpt_path=last")
+    # one that starts the other
+    command = [sys.executable, "-m", "mvit_video", "fit", "-c", "tiny.yaml", "--trainer.devices=2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--trainer.max_epochs=1"], capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Grad strides" not in done.stderr
+    for process in (two := start_two("test", "-c", "tiny.yaml", "--ckpt_path=last")):
+        process.join(600)
+    assert [process.exitcode for process in two] == [0, 0], Path("log.txt").read_text()
     assert run("test", "--ckpt_path=last") == 0
     pair, one = (parquet.read_table(f"runs/tiny/version_{i}/predictions.parquet") for i in (1, 2))
     assert pair.equals(one)
