@@ -17,14 +17,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def share_interval(num_hits: int, num_videos: int, *, level: float = LEVEL, seed: int = SEED) -> Interval:
+def share_interval(num_hits: int, num_videos: int) -> Interval:
     """Percentile bootstrap interval of the percentage of hits.
 
     To draw n videos anew, with replacement, of which h are hits is to draw the number of hits from a binomial
     distribution with n trials of probability h / n: no video has to be touched.
     """
-    hits = np.random.default_rng(seed).binomial(num_videos, num_hits / num_videos, NUM_RESAMPLES)
-    return _percentiles(100 * hits / num_videos, level)
+    hits = np.random.default_rng(SEED).binomial(num_videos, num_hits / num_videos, NUM_RESAMPLES)
+    return _percentiles(100 * hits / num_videos)
 
 
 def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
@@ -37,12 +37,10 @@ def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
     totals, hits = totals[totals > 0], confused.diagonal()[totals > 0]
     rng = np.random.default_rng(SEED)
     drawn = sum(rng.binomial(n, h / n, NUM_RESAMPLES) / n for n, h in zip(totals, hits, strict=True))
-    return _percentiles(100 * np.asarray(drawn) / len(totals), LEVEL)
+    return _percentiles(100 * np.asarray(drawn) / len(totals))
 
 
-def paired_interval(
-    only_first: int, only_second: int, num_videos: int, *, level: float = LEVEL, seed: int = SEED
-) -> Interval:
+def paired_interval(only_first: int, only_second: int, num_videos: int) -> Interval:
     """Percentile bootstrap interval of the second run's percentage minus the first's, videos drawn in pairs.
 
     Args:
@@ -50,8 +48,8 @@ def paired_interval(
         only_second: videos that only the second run has right.
     """
     shares = np.array([only_first, only_second, num_videos - only_first - only_second]) / num_videos
-    counts = np.random.default_rng(seed).multinomial(num_videos, shares, NUM_RESAMPLES)
-    return _percentiles(100 * (counts[:, 1] - counts[:, 0]) / num_videos, level)
+    counts = np.random.default_rng(SEED).multinomial(num_videos, shares, NUM_RESAMPLES)
+    return _percentiles(100 * (counts[:, 1] - counts[:, 0]) / num_videos)
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
@@ -64,6 +62,6 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * ways / 2**num_discordant)
 
 
-def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _percentiles(values: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))

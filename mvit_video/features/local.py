@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from mvit_video.data.jobs import Trouble
 from mvit_video.features.decoding import Chunk
+from mvit_video.features.extraction import Outcome
 from mvit_video.features.extractor import Extractor, Place, join_features
 from mvit_video.features.streams import Piece, read_in_processes
-from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows
 from mvit_video.types import VideoDecodeError
-
-Outcome = tuple[Video, VideoFeatures | Trouble]
 
 
 @dataclass

@@ -124,9 +124,7 @@ def _merged(
     return Neighbours(rows[chosen], similarities[chosen])
 
 
-def vote(
-    neighbours: Neighbours, label: NDArray[np.int64], num_classes: int, temperature: float = TEMPERATURE
-) -> NDArray[np.float64]:
+def vote(neighbours: Neighbours, label: NDArray[np.int64], num_classes: int, temperature: float) -> NDArray[np.float64]:
     """Share of each class among the neighbours, weighted by exp(cosine / temperature), `(Q, num_classes)`.
 
     Neighbours without a label have no vote; a query without a neighbour gives every class the same share.
