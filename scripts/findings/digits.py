@@ -9,6 +9,7 @@ from typing import cast
 import pyarrow as pa
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from mvit_video.analysis.batches import score
@@ -120,6 +121,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
         axes.set_ylim(0, 102)
         axes.set_ylabel("top1 of validation digits, percent")
     left.set_xlabel("epoch")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_title("A curve per seed; dashed: chance", fontsize=10)
     left.legend(fontsize=8, framealpha=0.9)
     right.set_xticks(range(len(variants)), variants, fontsize=8, rotation=30, ha="right")

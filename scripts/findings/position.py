@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.data.digits import LABEL_SETS
@@ -82,6 +83,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) 
         axes.set_ylim(-3, 103)
         axes.set_ylabel("top1 of validation clips, percent")
     left.set_xlabel("epoch")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_title("Told by the order of frames alone; a curve per seed, dashed: chance", fontsize=10)
     left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
     right.set_xticks(range(len(variants)), variants, fontsize=9)
