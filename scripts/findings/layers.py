@@ -89,8 +89,8 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
             for layer, kind in zip(found["layer"], found["kind"], strict=True):
                 if layer:
                     place.axvspan(layer - 1, layer, color=SHADES[kind][0], zorder=0, linewidth=0)
-            place.set_title(f"{variant} (grey: attention, blue: grid changes)", fontsize=10)
-            place.set_xlabel("layer: 0 is the stem")
+            place.set_title(variant, fontsize=10)
+            place.set_xlabel("layer: 0 is the stem; grey: attention, blue: the grid changes", fontsize=9)
             place.set_ylabel(label, fontsize=9)
             place.legend(fontsize=8)
     return figure
