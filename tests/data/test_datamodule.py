@@ -60,7 +60,10 @@ def test_loaders_of_each_stage(listed: Callable[..., str]) -> None:
     assert (data.num_classes, data.class_names) == (3, None)
 
 
-def test_missing_data_is_one_line_that_helps(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_missing_data_is_one_line_that_helps(
+    listed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the demo's data may lie in the folder that the tests are run in
     data = VideoDataModule(**SMALL)
     with pytest.raises(
         ConfigError, match=r"data\.train is not set.*docs/data\.md.*configs/demo\.yaml needs none.*digits`"
