@@ -15,6 +15,7 @@ from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
 from mvit_video.analysis.hessian import WeightDecay
 from mvit_video.analysis.report import study, write_page
 from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
+from mvit_video.analysis.threads import one_thread_if_small
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, console_for_reports, count
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
@@ -54,21 +55,23 @@ def analyse(words: list[str]) -> int:
         "model": str(args.model), "weights": trained.digest(), "data": str(args.data), "clips": args.clips,
         "clips_per_batch": args.batch_size, "seed": args.seed,
     }  # fmt: skip
-    num_done = 0
+    num_done, size = 0, (trained.net.num_frames, trained.net.crop_size, trained.net.crop_size)
+    shown = track(names, "studying", console=console, transient=True, disable=not console.is_terminal)
     try:
-        for name in track(names, "studying", console=console, transient=True, disable=not console.is_terminal):
-            own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
-            decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
-            try:
-                is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
-            except NoSuchAttention as error:
-                if args.study:
-                    raise
-                console.print(f"  {name} is left out: {error}", highlight=False, markup=False, soft_wrap=True)
-                continue
-            num_done += 1
-            text = "made" if is_new else "there already"
-            console.print(f"  {out / name}.parquet, .png  {text}", highlight=False, markup=False, soft_wrap=True)
+        with one_thread_if_small(trained.net, size):
+            for name in shown:
+                own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
+                decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
+                try:
+                    is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
+                except NoSuchAttention as error:
+                    if args.study:
+                        raise
+                    console.print(f"  {name} is left out: {error}", highlight=False, markup=False, soft_wrap=True)
+                    continue
+                num_done += 1
+                text = "made" if is_new else "there already"
+                console.print(f"  {out / name}.parquet, .png  {text}", highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         message = f"stopped with {num_done} of {len(names)} studies done; the same command does the rest"
         raise Stopped(message, 130) from None
