@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -93,13 +94,24 @@ def load_trained(model: str, num_crops: int, argument: str = "--model") -> Train
     return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes, config)
 
 
+def _tested_checkpoint(run: Path) -> str | None:
+    """What the run of a test names as its checkpoint."""
+    try:
+        return json.loads((run / "run.json").read_bytes())["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _checkpoint(model: str, argument: str) -> Path:
     path = Path(model)
     if path.is_dir():
         found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
         existing = next((file for file in found if file.is_file()), None)
         if existing is None:
-            raise ConfigError(f"{argument} {model}: a folder without checkpoints/best.ckpt or last.ckpt is no run's")
+            tested = _tested_checkpoint(path)
+            hint = f"; it tested {tested}: give that" if tested else ""
+            text = f"{argument} {model}: a folder without checkpoints/best.ckpt or last.ckpt is of no training{hint}"
+            raise ConfigError(text)
         return existing
     if not path.exists():
         near = difflib.get_close_matches(model, list_models(), n=1)

@@ -203,6 +203,9 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
         load_trained(str(run), num_crops=1)
     with pytest.raises(ConfigError, match=r"a folder without checkpoints/best\.ckpt or last\.ckpt"):
         load_trained(str(tmp_path), num_crops=1)
+    (tmp_path / "run.json").write_text('{"checkpoint": "runs/demo/version_0/checkpoints/last.ckpt"}')
+    with pytest.raises(ConfigError, match=r"it tested runs/demo/version_0/checkpoints/last\.ckpt: give that"):
+        load_trained(str(tmp_path), num_crops=1)
 
 
 def test_names_tell_their_clips_and_have_the_same_weights_every_time() -> None:
