@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,22 +85,22 @@ def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
     shared = counts.filter(compute.greater(counts["path_count"], 1))["size"]
     is_asked = compute.and_(compute.is_in(checks["size"], value_set=shared), compute.is_null(checks["sha256"]))
     ledger = Ledger(folder, _HASH_SCHEMA)
-    todo = _not_yet(checks.filter(is_asked)["path"].combine_chunks(), ledger.load())
-    run_job("comparing files of equal size", _hash, todo, _hash_row, ledger, workers)
+    asked = checks.filter(is_asked)["path"].combine_chunks()
+    run_job("comparing files of equal size", hash_file, _not_hashed(asked, ledger), _hash_row, ledger, workers)
+    if left := len(_not_hashed(asked, ledger)):
+        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries them again")
     hashed = ledger.load()
     found = hashed["sha256"].take(compute.index_in(checks["path"], value_set=hashed["path"]))
     at = checks.schema.get_field_index("sha256")
     return checks.set_column(at, "sha256", compute.coalesce(checks["sha256"], compute.if_else(is_asked, found, None)))
 
 
-def _hash(path: str, alive: Callable[[], None]) -> str | None:
-    try:
-        return hash_file(path, alive)
-    except OSError:
-        return None  # the check has told
+def _not_hashed(paths: pa.Array, ledger: Ledger) -> list[str]:
+    rows = ledger.load()
+    return _not_yet(paths, rows.filter(compute.is_valid(rows["sha256"])))
 
 
-def _hash_row(path: str, outcome: str | Trouble | None) -> dict[str, Any]:
+def _hash_row(path: str, outcome: str | Trouble) -> dict[str, Any]:
     size, mtime_ns = size_and_time(path)
     digest = None if isinstance(outcome, Trouble) else outcome
     return {"path": path, "size": size, "mtime_ns": mtime_ns, "sha256": digest}

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from mvit_video.cli import main
 from mvit_video.data.annotations import VideoTable, load_annotations
-from mvit_video.data.jobs import Workers
+from mvit_video.data.jobs import Ledger, Trouble, Workers
 from mvit_video.data.readers import open_video
 from mvit_video.data.scanning import (
     ScanSettings,
@@ -176,6 +177,29 @@ def test_a_second_scan_does_the_rest_only(
         assert len(done[4]) == len(table)
     settings = ScanSettings(min_seconds=0.01)
     assert rows_of(scan_videos(table, out, settings, WORKERS))["one.mp4"]["status"] == "ok"
+
+
+def test_a_comparison_that_failed_is_told_of_and_tried_again(
+    odd_videos: OddVideos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one.mp4", "same.mp4"):
+        (tmp_path / name).write_bytes(odd_videos("index_first").read_bytes())
+    table, _ = list_videos(str(tmp_path))
+    said = StringIO()
+    workers = Workers(2, 60, Console(file=said))
+
+    def run_job(text: str, work: Any, items: list[str], row_of: Any, ledger: Ledger, _: Workers) -> None:
+        for item in items:
+            is_hash = text.startswith("comparing")
+            ledger.add(row_of(item, Trouble("time-out", "silent") if is_hash else work(item, lambda: None)))
+        ledger.flush()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scan, "run_job", run_job)
+        assert set(scan_videos(table, tmp_path / "out", ScanSettings(), workers)["sha256"].to_pylist()) == {None}
+    assert "2 files of equal size could not be compared" in said.getvalue()
+    digests = scan_videos(table, tmp_path / "out", ScanSettings(), WORKERS)["sha256"].to_pylist()
+    assert digests == 2 * [sha256((tmp_path / "one.mp4").read_bytes()).hexdigest()]
 
 
 def test_a_full_scan_finds_damage_between_the_frames_that_a_quick_one_decodes(
