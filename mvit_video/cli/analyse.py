@@ -55,10 +55,10 @@ def analyse(words: list[str]) -> int:
         "model": str(args.model), "weights": trained.digest(), "data": str(args.data), "clips": args.clips,
         "clips_per_batch": args.batch_size, "seed": args.seed,
     }  # fmt: skip
-    num_done, size = 0, (trained.net.num_frames, trained.net.crop_size, trained.net.crop_size)
+    num_done = 0
     shown = track(names, "studying", console=console, transient=True, disable=not console.is_terminal)
     try:
-        with one_thread_if_small(trained.net, size):
+        with one_thread_if_small(trained.net):
             for name in shown:
                 own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
                 decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}

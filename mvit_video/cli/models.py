@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from rich.progress import track
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 from mvit_video.cli.options import VerbParser, console_for_reports
 from mvit_video.models import create_model, list_models
+from mvit_video.models.net import multiply_adds
 
 _PAPER_1, _PAPER_2 = "arXiv:2104.11227", "arXiv:2112.01526"
 _PVT, _PVT_V2, _CPVT, _TWINS = "arXiv:2102.12122", "arXiv:2106.13797", "arXiv:2102.10882", "arXiv:2104.13840"
@@ -89,9 +89,6 @@ def print_models(words: list[str]) -> int:
 def _measure(name: str) -> tuple[str, int, float]:
     """Input, parameters and giga multiply-adds of one view, from shapes alone."""
     with torch.device("meta"):
-        net = create_model(name).eval()
-        clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(clip)
+        net = create_model(name)
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    return f"{net.num_frames} x {net.crop_size} x {net.crop_size}", num_parameters, counter.get_total_flops() / 2e9
+    return f"{net.num_frames} x {net.crop_size} x {net.crop_size}", num_parameters, multiply_adds(net) / 1e9

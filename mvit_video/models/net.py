@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +113,17 @@ class VideoNet(nn.Module):
     def _new_head(self, num_classes: int) -> nn.Module:
         self.num_classes = num_classes
         return ClassificationHead(self.embed_dim, num_classes, self._dropout) if num_classes else nn.Identity()
+
+
+def multiply_adds(net: VideoNet) -> float:
+    """Multiply-adds of one clip of the size that a net is built for, from shapes alone."""
+    from torch.utils.flop_counter import FlopCounterMode  # as slow to import as all models
+
+    shapes = copy.deepcopy(net).to("meta", torch.float32).eval()
+    clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes(clip)
+    return counter.get_total_flops() / 2
 
 
 def drop_path_rates(last: float, num_blocks: int) -> list[float]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from mvit_video.analysis.drawing import new_figure, where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import KVReduction, Patch, Pooling
 from mvit_video.models.mvit import MViT
+from mvit_video.models.net import multiply_adds
 from scripts.findings.material import CLIP, CLIP_CROP, demo_clips
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
 from scripts.findings.training import Recipe, Split, drawn_for_width, fit
@@ -82,10 +80,8 @@ def build(kind: KVReduction | None, num_classes: int) -> MViT:
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
     net = build(VARIANTS[one.variant], split.val.num_classes)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, 3, CLIP.num_frames, CLIP_CROP, CLIP_CROP))
     cost = {
-        "mega_multiply_adds": counter.get_total_flops() / 2e6,
+        "mega_multiply_adds": multiply_adds(net) / 1e6,
         "num_parameters": sum(parameter.numel() for parameter in net.parameters()),
     }
     return [{**epoch._asdict(), **cost} for epoch in fit(net, split, recipe, one.seed, lambda epoch: alive())]

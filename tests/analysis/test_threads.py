@@ -2,9 +2,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
 
 from mvit_video.analysis.threads import one_thread_if_small
+from mvit_video.models import MViT, create_model
 
 
 @pytest.fixture(autouse=True)
@@ -15,16 +15,18 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("channels", "expected"), [(4, 1), (2048, 2)])
-def test_a_small_net_computes_with_one_thread_and_leaves_the_number_as_it_was(channels: int, expected: int) -> None:
-    # 3 * channels multiply-adds for each of 8 * 224 * 224 cells: 5 million, and 2.5 billion
-    net = nn.Conv3d(3, channels, 1)
-    with one_thread_if_small(net, (8, 224, 224)):
+@pytest.mark.parametrize(("model", "expected"), [("mvit_b_16x4", 2), ("tiny_v1", 1)])
+def test_a_small_net_computes_with_one_thread_and_leaves_the_number_as_it_was(
+    tiny_v1: MViT, model: str, expected: int
+) -> None:
+    with torch.device("meta"):
+        net = tiny_v1 if model == "tiny_v1" else create_model(model)
+    with one_thread_if_small(net):
         assert torch.get_num_threads() == expected
     assert torch.get_num_threads() == 2
 
 
-def test_the_number_of_threads_comes_back_after_an_error() -> None:
-    with pytest.raises(RuntimeError, match="stop"), one_thread_if_small(nn.Conv3d(3, 4, 1), (2, 8, 8)):
+def test_the_number_of_threads_comes_back_after_an_error(tiny_v1: MViT) -> None:
+    with pytest.raises(RuntimeError, match="stop"), one_thread_if_small(tiny_v1):
         raise RuntimeError("stop")
     assert torch.get_num_threads() == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import time
@@ -11,13 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.multiview import MultiViewEvaluation, PredictionWriter, VideoScoring
 from mvit_video.evaluation.studies.settings import StudySetting
+from mvit_video.models.net import multiply_adds
 from mvit_video.types import ConfigError
 
 RECORD = "study.json"
@@ -79,7 +75,7 @@ def run_settings(
     for key, value, plain in (("frame_order", rule.frame_order, "forward"), ("corruption", rule.corruption, None)):
         if value != plain:
             raise ConfigError(f"data.{key}={value}: a study sets it itself, setting by setting; remove it")
-    gigaflops = gigaflops_per_view(task.net)
+    gigaflops = multiply_adds(task.net) / 1e9
     callbacks = trainer.callbacks
     evaluation = next(one for one in callbacks if isinstance(one, MultiViewEvaluation))
     evaluation.folder, evaluation.with_views = folder, True
@@ -104,15 +100,6 @@ def run_settings(
 def seconds_of(setting: StudySetting, folder: Path) -> float | None:
     """How long the test took; None where it was not finished."""
     return _read(setting.mark(folder)).get("seconds")
-
-
-def gigaflops_per_view(net: Any) -> float:
-    """Giga multiply-adds, from shapes alone."""
-    shapes: nn.Module = copy.deepcopy(net).to("meta").eval()
-    clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shapes(clip)
-    return counter.get_total_flops() / 2e9
 
 
 def _read(file: Path) -> dict[str, Any]:
