@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -18,10 +17,10 @@ from mvit_video.analysis.locality import window_mask
 from mvit_video.models.architecture import Patch
 from mvit_video.models.cpvt import cpvt
 from mvit_video.types import THW
-from scripts.findings.layers import EARLY_EPOCH, curvature
+from scripts.findings.curvature import EARLY_EPOCH, fit_and_measure
 from scripts.findings.material import digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, drawn_for_width, fit
+from scripts.findings.training import Recipe, Split, drawn_for_width
 
 SIDE, _PATCH, _HEADS = 16, 2, 3
 
@@ -106,19 +105,4 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
 def _train(one: Run, alive: Alive, context: tuple[Split, Recipe, int]) -> Rows:
     split, recipe, num_batches = context
     net = VARIANTS[one.variant]()
-    rng = np.random.default_rng(one.seed)
-    drawn = [split.train.drawn(rng.integers(len(split.train.clip), size=16), rng) for _ in range(num_batches)]
-    rows: Rows = []
-
-    def after_epoch(epoch: int) -> None:
-        alive()
-        if epoch == EARLY_EPOCH:
-            rows.extend(curvature(net, drawn, f"epoch {epoch}", one.seed))
-
-    last = fit(net, split, recipe, one.seed, after_epoch)[-1]
-    values = [
-        *((row["quantity"], row["value"]) for row in rows),
-        ("top1", last.top1),
-        ("training loss", last.train_loss),
-    ]
-    return [{"quantity": quantity, "value": value} for quantity, value in values]
+    return [row._asdict() for row in fit_and_measure(net, split, recipe, one.seed, alive, num_batches, {EARLY_EPOCH})]

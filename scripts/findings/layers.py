@@ -17,11 +17,9 @@ from torch import nn
 
 from mvit_video.analysis import (
     Batch,
-    HessianSettings,
     NoiseSettings,
     cka,
     fourier,
-    hessian,
     lesion,
     noise,
     variance,
@@ -31,12 +29,12 @@ from mvit_video.analysis.layers import summary_of
 from mvit_video.models.architecture import Patch
 from mvit_video.models.cpvt import cpvt
 from scripts.findings.compact import CompactNet
+from scripts.findings.curvature import EARLY_EPOCH, fit_and_measure
 from scripts.findings.material import digit_images
 from scripts.findings.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
-from scripts.findings.training import Recipe, Split, drawn_for_width, fit
+from scripts.findings.training import Recipe, Split, drawn_for_width
 
-SIDE, EARLY_EPOCH = 16, 3
-_HESSIAN = HessianSettings(num_values=5, max_steps=30)
+SIDE = 16
 
 
 def _vit(*, class_token: bool) -> nn.Module:
@@ -99,17 +97,9 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
 def _study(one: Run, alive: Alive, context: tuple[Split, Recipe, int, int]) -> Rows:
     split, recipe, num_batches, num_analysed = context
     net = VARIANTS[one.variant]()
-    rng = np.random.default_rng(one.seed)
-    drawn = [split.train.drawn(rng.integers(len(split.train.clip), size=16), rng) for _ in range(num_batches)]
-    rows: Rows = []
-
-    def after_epoch(epoch: int) -> None:
-        alive()
-        if epoch in (EARLY_EPOCH, recipe.num_epochs):
-            rows.extend(curvature(net, drawn, f"epoch {epoch}", one.seed))
-
-    epochs = fit(net, split, recipe, one.seed, after_epoch)
-    rows += [_row("top1", epochs[-1].top1), _row("training loss", epochs[-1].train_loss)]
+    epochs = {EARLY_EPOCH, recipe.num_epochs}
+    measured = fit_and_measure(net, split, recipe, one.seed, alive, num_batches, epochs)
+    rows: Rows = [_row(*row) for row in measured]
     some = split.val._replace(clip=split.val.clip[:num_analysed], label=split.val.label[:num_analysed])
     for study in (_frequencies, _variances, _stages, _lesions, _noise):
         rows += study(net, some.batches())
@@ -119,17 +109,6 @@ def _study(one: Run, alive: Alive, context: tuple[Split, Recipe, int, int]) -> R
 
 def _row(quantity: str, value: float | np.floating[Any], layer: int = -1, kind: str = "") -> dict[str, Any]:
     return {"quantity": quantity, "layer": layer, "kind": kind, "value": float(value)}
-
-
-def curvature(net: nn.Module, batches: list[Batch], when: str, seed: int) -> Rows:
-    values = hessian(net, batches, _HESSIAN)
-    summary = summary_of(values)
-    largest = np.abs(values["eigenvalue"].to_numpy()).max()
-    return [
-        _row(f"{when}: share of negative eigenvalues", summary["nep"]["value"]),
-        _row(f"{when}: mean positive eigenvalue", summary["ape"]["value"]),
-        _row(f"{when}: largest magnitude", largest),
-    ]
 
 
 def _frequencies(net: nn.Module, batches: list[Batch]) -> Rows:
