@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from typing import get_args
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, console_for_reports, count, positive
-from mvit_video.data.jobs import JobStopped
+from mvit_video.data.jobs import JobStopped, num_cores
 from mvit_video.data.readers import Backend
 from mvit_video.features.extraction import Engine, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
@@ -67,8 +66,7 @@ def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
 
 def _default_workers(*, on_gpu: bool) -> int:
     """A GPU takes all that the cores can decode; on a CPU the model needs nearly all of them itself."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if on_gpu else max(1, cores // 8)
+    return num_cores() if on_gpu else max(1, num_cores() // 8)
 
 
 def _parser() -> VerbParser:

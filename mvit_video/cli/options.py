@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -84,10 +83,11 @@ def count(text: str) -> int:
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a job that many processes share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from mvit_video.data.jobs import num_cores  # brings torch, for which other verbs need not wait
+
     parser.add_argument(
-        "--workers", type=count, default=cores, metavar="N", help="processes, one thread each (default: %(default)s, "
-        "the cores)",
+        "--workers", type=count, default=num_cores(), metavar="N",
+        help="processes, one thread each (default: %(default)s, the cores)",
     )  # fmt: skip
     parser.add_argument(
         "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a process is taken "

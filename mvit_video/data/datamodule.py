@@ -18,6 +18,7 @@ from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import Split, hold_out, split_folders
+from mvit_video.data.jobs import num_cores
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
@@ -121,7 +122,7 @@ class VideoDataModule(L.LightningDataModule):
             self.val_views = UniformViews(clip, crop_size, val_views, scale, sampling=sampling)
         self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
-        self.num_workers = min(_num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
+        self.num_workers = min(num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
         self.backend, self.on_error = backend, on_error
         self.decode_short_side, self.index_cache = decode_short_side, index_cache
         self._check_sizes()
@@ -332,10 +333,6 @@ def _check_at_least(least: int, **values: int) -> None:
 def _seed_of_run() -> int:
     """That of `seed_everything`, from where Lightning keeps it, also for the processes that it starts."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_same_kind(tables: dict[Split, VideoTable]) -> None:

@@ -1,5 +1,6 @@
 """Long work on many videos: processes that may crash or hang, results that survive a kill."""
 
+from mvit_video.data.jobs.children import num_cores
 from mvit_video.data.jobs.driver import JobStopped, Workers, run_job
 from mvit_video.data.jobs.files import written_whole
 from mvit_video.data.jobs.folder import Folder
@@ -13,6 +14,7 @@ __all__ = [
     "Ledger",
     "Trouble",
     "Workers",
+    "num_cores",
     "run_in_processes",
     "run_job",
     "written_whole",

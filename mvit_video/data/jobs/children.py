@@ -1,4 +1,4 @@
-"""Processes that do another's work: how they start, and how they end."""
+"""Processes that do another's work: how many, how they start, and how they end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 import signal
 import threading
 from typing import Any
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def child_context(preload: str) -> Any:

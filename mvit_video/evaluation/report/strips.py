@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from rich.console import Console
 
-from mvit_video.data.jobs import Alive, Trouble, run_in_processes
+from mvit_video.data.jobs import Alive, Trouble, num_cores, run_in_processes
 from mvit_video.data.jobs.progress import progress_bar
 from mvit_video.evaluation.loading import Key
 from mvit_video.types import MVitVideoError, VideoDecodeError
@@ -65,8 +64,7 @@ def read_strips(keys: Mapping[int, Key], root: Path, console: Console) -> dict[i
     ]
     if not wanted:
         return strips
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    outcomes = run_in_processes(_read, wanted, min(cores, _MOST_WORKERS, len(wanted)), _LIMIT_SECONDS)
+    outcomes = run_in_processes(_read, wanted, min(num_cores(), _MOST_WORKERS, len(wanted)), _LIMIT_SECONDS)
     with closing(outcomes), progress_bar(console, "reading frames", len(wanted)) as advance:
         for item, outcome in outcomes:
             strips[item.number] = Strip(note=outcome.reason) if isinstance(outcome, Trouble) else outcome
