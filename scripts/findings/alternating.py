@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+import pyarrow as pa
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mvit_video.analysis.batches import score
 from mvit_video.analysis.build_up import NumPairs, build_up
@@ -27,17 +30,8 @@ def run(args: argparse.Namespace) -> None:
     """Search with each seed, print and save the outcome; the digits of the score are not those of the search."""
     context = (digit_images(SIDE), Recipe(args.epochs, 2e-3, label_smoothing=0.1), args.train)
     table = train_all(_search, context, [Run(_NAME, seed) for seed in args.seeds], args.workers, "alternating")
-    figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
+    save(args.out, "alternating", table, draw(table, args.seeds))
     rows = table.to_pylist()
-    for seed, colour in zip(args.seeds, COLOURS[1:], strict=False):
-        mine = [row for row in rows if row["seed"] == seed]
-        axes.plot([row["step"] for row in mine], [row["held_out_top1"] for row in mine], ".-", color=colour)
-        for row in mine:
-            text = row["num_pairs"] + ("" if row["is_kept"] else " ✗")
-            axes.annotate(text, (row["step"], row["held_out_top1"]), color=colour, fontsize=8)
-    axes.set_xlabel("net tried; beside it the pairs of each stage, ✗ where the search went back")
-    axes.set_ylabel("top1 of held-out digits, percent")
-    save(args.out, "alternating", table, figure)
     shown = [
         {"seed": str(row["seed"]), "pairs": row["num_pairs"], "top1 of the search": f"{row['search_top1']:.1f}",
          "top1 held out": f"{row['held_out_top1']:.1f}", "kept": "yes" if row["is_kept"] else "no",
@@ -50,6 +44,24 @@ def run(args: argparse.Namespace) -> None:
         kept = [row["held_out_top1"] for row in rows if row["seed"] == seed and row["is_kept"]]
         gains.append(kept[-1] - kept[0])
     show("The last net kept less the ResNet, held out", [{"": "top1", "mean (range)": spread(np.array(gains))}])
+
+
+def draw(table: pa.Table, seeds: list[int]) -> Figure:
+    """The nets that the search of each seed tried, and what they have on digits that it did not see."""
+    figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
+    for i, (seed, colour) in enumerate(zip(seeds, COLOURS[1:], strict=False)):
+        mine = [row for row in table.to_pylist() if row["seed"] == seed]
+        steps, top1 = [row["step"] for row in mine], [row["held_out_top1"] for row in mine]
+        axes.plot(steps, top1, ".-", color=colour, label=f"seed {seed}")
+        for row in mine:
+            text, at = row["num_pairs"] + ("" if row["is_kept"] else " ✗"), (row["step"], row["held_out_top1"])
+            axes.annotate(text, at, (4, 5 + 9 * i), textcoords="offset points", color=colour, fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.1)
+    axes.legend(fontsize=9)
+    axes.set_xlabel("net tried; beside it the pairs of each stage, ✗ where the search went back")
+    axes.set_ylabel("top1 of held-out digits, percent")
+    return figure
 
 
 def _search(one: Run, alive: Alive, context: tuple[Split, Recipe, int]) -> Rows:

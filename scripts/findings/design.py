@@ -1,4 +1,4 @@
-"""How far attention looks, how large patches are and how many heads there are: vision transformers on still digits."""
+"""How far attention looks; patches, heads, stages and size: vision transformers on still digits."""
 
 from __future__ import annotations
 
@@ -48,22 +48,26 @@ class _Masked(TorchFunctionMode):
         return func(*args, **kwargs, **({"attn_mask": self._mask} if func is F.scaled_dot_product_attention else {}))
 
 
-def _vit(patch: int = _PATCH, num_heads: int = _HEADS) -> nn.Module:
+def _vit(
+    patch: int = _PATCH, num_heads: int = _HEADS, embed_dim: int = 48, depths: tuple[int, ...] = (6,)
+) -> nn.Module:
     net = cpvt(
-        num_classes=10, crop_size=SIDE, depths=(6,), embed_dim=48, num_heads=num_heads,
+        num_classes=10, crop_size=SIDE, depths=depths, embed_dim=embed_dim, num_heads=num_heads,
         patch=Patch((1, patch, patch), (1, patch, patch)), position="joint", class_token=False, drop_path_rate=0.0,
     )  # fmt: skip
     return drawn_for_width(net)
 
 
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
-    "patches of 2, global, 3 heads": _vit,
+    "patches of 2, global, 3 heads": _vit,  # 48 channels
     "window of 3x3": lambda: _Windowed(_vit(), 3),
     "window of 5x5": lambda: _Windowed(_vit(), 5),
     "patches of 4": lambda: _vit(patch=4),
     "patches of 1": lambda: _vit(patch=1),
     "1 head": lambda: _vit(num_heads=1),
     "6 heads": lambda: _vit(num_heads=6),
+    "two stages of 32 and 64 channels": lambda: _vit(num_heads=2, embed_dim=32, depths=(3, 3)),
+    "96 channels, 6 heads": lambda: _vit(num_heads=6, embed_dim=96),
 }
 _SHOWN = ("top1", "training loss", f"epoch {EARLY_EPOCH}: share of negative eigenvalues",
           f"epoch {EARLY_EPOCH}: mean positive eigenvalue")  # fmt: skip
@@ -76,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train each variant with each seed, print and save the outcome; all but the first differ from it in one thing."""
+    """Train each variant with each seed, print and save the outcome."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     recipe = Recipe(args.epochs, learning_rate=2e-3, batch_size=32, label_smoothing=0.1)
     table = train_all(_train, (digit_images(SIDE), recipe, args.hessian_batches), runs, args.workers, "design")
@@ -90,12 +94,12 @@ def run(args: argparse.Namespace) -> None:
 
 def draw(table: pa.Table, variants: list[str]) -> Figure:
     """Each quantity of the table, a point per seed."""
-    figure, axes = new_figure(2, 2, width=12, height=7)
+    figure, axes = new_figure(1, len(_SHOWN), width=14, height=3.8)
     for place, quantity in zip(axes, _SHOWN, strict=True):
-        for row, (variant, colour) in enumerate(zip(variants, [*COLOURS, "black"], strict=False)):
+        for row, variant in enumerate(variants):
             values = where(table, variant=variant, quantity=quantity)["value"]
-            place.plot(values, [row] * len(values), "o", color=colour, alpha=0.8)
-        place.set_yticks(range(len(variants)), variants, fontsize=8)
+            place.plot(values, [row] * len(values), "o", color=COLOURS[1], alpha=0.8)
+        place.set_yticks(range(len(variants)), variants if place is axes[0] else [], fontsize=9)
         place.invert_yaxis()
         place.grid(axis="x", alpha=0.3)
         place.set_xlabel(quantity + (", percent" if quantity == "top1" else ""))
