@@ -28,5 +28,7 @@ def test_sixteen_videos_are_learnt_by_heart(tmp_path: Path, monkeypatch: pytest.
     }  # fmt: skip
     assert main(["fit", "-c", str(CONFIG), *(f"--{key}={value}" for key, value in settings.items())]) == 0
     with (tmp_path / "runs" / "demo" / "version_0" / "metrics.csv").open() as file:
-        scores = [float(row["val/top1"]) for row in csv.DictReader(file) if row["val/top1"]]
-    assert scores[-1] == 100
+        rows = list(csv.DictReader(file))
+    last = {name: [float(row[name]) for row in rows if row[name]][-1] for name in ("train/top1", "val/top1")}
+    assert last["train/top1"] == 100
+    assert last["val/top1"] >= 85  # the views of validation lie elsewhere in the same videos

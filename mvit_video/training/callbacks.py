@@ -83,7 +83,7 @@ class EpochLine(Callback):
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self._losses: list[Tensor] = []
-        self._is_first = True
+        self._is_first, self._is_validated = True, False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Prints, once, what is trained, where, and where its files go."""
@@ -105,9 +105,16 @@ class EpochLine(Callback):
         if len(batch.label):
             self._losses.append(outputs["loss"].detach())
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps that this epoch has been validated."""
+        self._is_validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the epoch's mean loss of this process, and the metrics."""
+        """Prints the epoch's mean loss of this process, and the metrics, not those of an earlier validation."""
         values = dict(trainer.callback_metrics)
+        if not self._is_validated:
+            values = {name: value for name, value in values.items() if not name.startswith("val/")}
+        self._is_validated = False
         if self._losses:
             values["train/loss"] = torch.stack(self._losses).mean()
             self._losses = []

@@ -162,7 +162,10 @@ def test_several_processes_share_the_videos_and_repeat_none(
     assert [process.exitcode for process in processes] == [0, 0], told
     assert told.count("8 of 8 videos extracted") == 1
     rows = rows_of(Path("two"))
-    assert rows.equals(alone)
+    assert rows.drop_columns(["feature"]).equals(alone.drop_columns(["feature"]))
+    found, expected = (np.array(table["feature"].to_pylist()) for table in (rows, alone))
+    # other windows share a batch, and kernels are chosen by its size
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     manifest = parquet.read_table("two/manifest.parquet")
     assert sorted(manifest["path"].to_pylist()) == sorted(set(alone["path"].to_pylist()))
     assert set(manifest["status"].to_pylist()) == {"ok"}

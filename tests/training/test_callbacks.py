@@ -86,3 +86,14 @@ def test_what_the_user_sees(
             "epoch", "loss", "top1", "val", "loss", "top1", "top5", "clips/s"
         ]  # fmt: skip
     assert list(bar.get_metrics(trainer, task)) == ["loss", "val top1", "clips/s"]
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_an_epoch_without_validation_shows_none(
+    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make_trainer(EpochLine(), max_epochs=3, check_val_every_n_epoch=2)
+    trainer.fit(make_task(), datamodule=tiny_data())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False]
