@@ -1,7 +1,9 @@
 """Generated videos whose frames carry their own number as a barcode."""
 
+import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def write_video(
 ) -> Path:
     """Encode barcode frames; `pts` counts in milliseconds and makes the frame rate variable."""
     width, height = size
-    with av.open(str(path), "w", options=muxer_options or {}) as container:
+    with keeping_its_scheduling(), av.open(str(path), "w", options=muxer_options or {}) as container:
         audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         stream = container.add_stream(codec, rate=fps if pts is None else 1000, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
@@ -63,6 +65,23 @@ def write_video(
         if audio is not None:
             container.mux(audio.encode())
     return path
+
+
+@contextmanager
+def keeping_its_scheduling() -> Iterator[None]:
+    """Has this thread scheduled as before.
+
+    Run by root, SVT-AV1 makes a thread that encodes a real-time one for good, and so every process that it starts
+    afterwards; they keep the cores from everything else.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def write_silence(container: av.container.OutputContainer, stream: av.AudioStream, number: int) -> None:

@@ -54,6 +54,13 @@ def decode_sequentially(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.stack(frames))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such policies")
+@pytest.mark.parametrize("name", ["av1", "av1_matroska", "hevc", "closed_gop"])
+def test_videos_for_tests_leave_the_scheduling_as_it_was(name: str, odd_videos: Callable[[str], Path]) -> None:
+    assert odd_videos(name).stat().st_size
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.mark.parametrize("hidden", [[1], [1, 3]])
 def test_hidden_pictures_are_refused_in_one_text(hidden: list[int]) -> None:
     numbers, none = np.arange(5), np.zeros(5, dtype=bool)
