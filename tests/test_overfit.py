@@ -25,10 +25,9 @@ def test_sixteen_videos_are_learnt_by_heart(tmp_path: Path, monkeypatch: pytest.
         "data.augment.scale": "[1,1]", "data.augment.aspect": "[1,1]", "trainer.max_epochs": 30,
         "trainer.check_val_every_n_epoch": 30, "trainer.enable_checkpointing": "false",
         "model.schedule.warmup_epochs": 3,
+        "data.val_views": '{"num_clips": 1, "short_side": 32}',  # whole frames, as in training
     }  # fmt: skip
     assert main(["fit", "-c", str(CONFIG), *(f"--{key}={value}" for key, value in settings.items())]) == 0
     with (tmp_path / "runs" / "demo" / "version_0" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    last = {name: [float(row[name]) for row in rows if row[name]][-1] for name in ("train/top1", "val/top1")}
-    assert last["train/top1"] == 100
-    assert last["val/top1"] >= 85  # the views of validation lie elsewhere in the same videos
+        scores = [float(row["val/top1"]) for row in csv.DictReader(file) if row["val/top1"]]
+    assert scores[-1] == 100
