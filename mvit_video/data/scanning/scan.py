@@ -85,19 +85,16 @@ def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
     shared = counts.filter(compute.greater(counts["path_count"], 1))["size"]
     is_asked = compute.and_(compute.is_in(checks["size"], value_set=shared), compute.is_null(checks["sha256"]))
     ledger = Ledger(folder, _HASH_SCHEMA)
-    asked = checks.filter(is_asked)["path"].combine_chunks()
-    run_job("comparing files of equal size", hash_file, _not_hashed(asked, ledger), _hash_row, ledger, workers)
-    if left := len(_not_hashed(asked, ledger)):
-        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries them again")
+    known = ledger.load()
+    known = known.filter(compute.is_valid(known["sha256"]))
+    todo = _not_yet(checks.filter(is_asked)["path"].combine_chunks(), known)
+    run_job("comparing files of equal size", hash_file, todo, _hash_row, ledger, workers)
     hashed = ledger.load()
     found = hashed["sha256"].take(compute.index_in(checks["path"], value_set=hashed["path"]))
+    if left := compute.sum(compute.and_(is_asked, compute.is_null(found))).as_py():
+        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries them again")
     at = checks.schema.get_field_index("sha256")
     return checks.set_column(at, "sha256", compute.coalesce(checks["sha256"], compute.if_else(is_asked, found, None)))
-
-
-def _not_hashed(paths: pa.Array, ledger: Ledger) -> list[str]:
-    rows = ledger.load()
-    return _not_yet(paths, rows.filter(compute.is_valid(rows["sha256"])))
 
 
 def _hash_row(path: str, outcome: str | Trouble) -> dict[str, Any]:
