@@ -41,7 +41,8 @@ function matrixTraces() {
 
 function numbersIn() {
   const shown = data.counts.filter(([label, guessed]) => matrix.place.has(label) && matrix.place.has(guessed));
-  const most = Math.max(0.1, ...shown.filter(([label, guessed]) => label !== guessed).map(([label, , number]) => number / classes.videos[label]));
+  // the square of where the colours end in matrixTraces
+  const most = Math.max(0.01, ...shown.filter(([label, guessed]) => label !== guessed).map(([label, , number]) => number / classes.videos[label]));
   return shown.map(([label, guessed, number]) => {
     const isDark = label !== guessed && number / classes.videos[label] > 0.4 * most;
     return { x: matrix.place.get(guessed), y: matrix.place.get(label), text: count(number), showarrow: false, font: { size: 12, color: isDark ? "white" : "#1d2733" } };
