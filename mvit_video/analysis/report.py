@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from mvit_video.analysis.layers import summary_of
 from mvit_video.analysis.studies import STUDIES, Subject
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError
 
 _RECORD = b"record"
@@ -49,11 +49,11 @@ def study(name: str, subject: Subject, record: Record, folder: Path) -> bool:
         made = STUDIES[name].compute(subject)
         metadata = {**(made.schema.metadata or {}), _RECORD: json.dumps(record)}
         table = made.replace_schema_metadata(metadata)
-        with written_whole(file) as unfinished:
+        with atomic_write(file) as unfinished:
             parquet.write_table(table, unfinished)
     if found is None or not picture.exists():
         figure = STUDIES[name].draw(table)
-        with written_whole(picture) as unfinished:
+        with atomic_write(picture) as unfinished:
             figure.savefig(unfinished, format="png")
     return found is None
 
@@ -84,7 +84,7 @@ def write_page(folder: Path, title: str) -> Path:
     environment = Environment(loader=PackageLoader("mvit_video.analysis", "."), autoescape=True)
     page = environment.get_template("report.html.j2").render(title=title, sections=sections)
     path = folder / "report.html"
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return path
 

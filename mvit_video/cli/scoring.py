@@ -17,9 +17,9 @@ from rich.table import Table
 
 from mvit_video import metrics
 from mvit_video.cli.options import VerbParser, console_for_reports
-from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, mean_class_interval, share_interval
 from mvit_video.features.store import FeatureTable, load_features, require_alike
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError
 
 Probabilities = NDArray[np.float64]
@@ -151,9 +151,9 @@ def _write(
     if table.class_names is not None:
         metadata["class_names"] = json.dumps(table.class_names)
     files = [folder / f"{verb}.json", folder / "predictions.parquet"]
-    with written_whole(files[0]) as unfinished:
+    with atomic_write(files[0]) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    with written_whole(files[1]) as unfinished:
+    with atomic_write(files[1]) as unfinished:
         parquet.write_table(pa.table(columns, metadata=metadata), unfinished)
     return files
 

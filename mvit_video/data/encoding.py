@@ -17,9 +17,9 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
 
 _FRAMES_PER_SIGN = 16
@@ -104,7 +104,7 @@ def _encode(
     num_packets = 0
     with (
         OpenStream(Source(source), conceal=conceal) as opened,
-        written_whole(target) as unfinished,
+        atomic_write(target) as unfinished,
         av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"}) as output,
     ):
         frames = opened.all_frames()

@@ -18,9 +18,10 @@ from pyarrow import parquet
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.encoding import EncodeSettings, encode_video
-from mvit_video.data.jobs import Alive, Ledger, Trouble, Workers, run_job, written_whole
+from mvit_video.data.jobs import Alive, Ledger, Trouble, Workers, run_job
 from mvit_video.data.scanning.checks import TRIED_AGAIN, Check, inspect, size_and_time, undecodable
 from mvit_video.data.scanning.manifest import write_failures
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _SCHEMA = pa.schema(
@@ -205,5 +206,5 @@ def _write_annotations(table: VideoTable, videos: list[Prepared], path: Path) ->
     rows = pa.table(columns).filter(pa.array([video.is_usable for video in videos], pa.bool_()))
     if table.class_names is not None:
         rows = rows.replace_schema_metadata({"class_names": json.dumps(table.class_names)})
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         parquet.write_table(rows, unfinished)

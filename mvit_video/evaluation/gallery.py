@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pyarrow import parquet
 
 from mvit_video.evaluation.frames import read_frames
+from mvit_video.jobs import atomic_write
 from mvit_video.types import MVitVideoError, VideoDecodeError
 
 FRAME_SIZE, GAP, MARGIN, LINE_HEIGHT = (512, 128), 4, 24, 26
@@ -52,10 +52,8 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
     for strip in strips:
         picture.paste(strip, (MARGIN, top))
         top += strip.height + MARGIN
-    output = Path(output)
-    unfinished = output.with_name(f".{output.name}")
-    picture.save(unfinished, format="PNG")
-    os.replace(unfinished, output)
+    with atomic_write(Path(output)) as unfinished:
+        picture.save(unfinished, format="PNG")
 
 
 def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:

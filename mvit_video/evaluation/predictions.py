@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.result import Evaluation
+from mvit_video.jobs import atomic_write
 from mvit_video.metrics import confusion
 
 _ROWS_PER_GROUP = 1024
@@ -44,7 +44,7 @@ def write_predictions(path: Path, evaluation: Evaluation, *, with_views: bool = 
     if table.class_names is not None:
         metadata["class_names"] = json.dumps(table.class_names)
 
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         writer = None
         for start in range(0, max(len(table), 1), _ROWS_PER_GROUP):
             rows = slice(start, min(start + _ROWS_PER_GROUP, len(table)))
@@ -107,7 +107,7 @@ def _lists(values: NDArray[Any], is_there: NDArray[np.bool_]) -> pa.ListArray:
 
 def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -> None:
     """Writes `path,reason` of each video that has no score, in the order of the table."""
-    with written_whole(path) as unfinished, unfinished.open("w", newline="") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason"])
         writer.writerows([table.path(row), failures[row]] for row in sorted(failures))
@@ -123,11 +123,11 @@ def write_confusion(path: Path, evaluation: Evaluation) -> None:
     if evaluation.table.class_names is not None:
         metadata["class_names"] = json.dumps(evaluation.table.class_names)
     table = pa.table(columns, metadata=metadata)
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         parquet.write_table(table, unfinished)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Writes JSON."""
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")

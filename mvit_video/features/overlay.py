@@ -20,11 +20,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.data.readers import open_video
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.features.classify import Timeline, foremost
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
 
 # told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
@@ -72,7 +72,7 @@ def write_overlay(
     with open_video(source, "pyav") as reader:
         times = iter(reader.timestamps.tolist())
     try:
-        with written_whole(target) as unfinished, ExitStack() as stack:
+        with atomic_write(target) as unfinished, ExitStack() as stack:
             opened = stack.enter_context(OpenStream(Source(str(source)), conceal=True))
             output = stack.enter_context(
                 av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"})

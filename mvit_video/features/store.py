@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import compute, joined
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError
 
 COLUMNS = (
@@ -30,7 +31,7 @@ COLUMNS = (
     "num_padded",
 )  # fmt: skip
 _ROWS_PER_BATCH = 4096
-_ABANDONED_SECONDS = 3600.0
+_ARRAY_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}\.npy")
 _STORED = {pa.float16(): np.dtype(np.float16), pa.float32(): np.dtype(np.float32)}
 
 
@@ -260,24 +261,18 @@ class _Cache:
         self, file: Path, shape: tuple[int, int], kind: np.dtype[Any], blocks: Callable[[], Iterator[NDArray[Any]]]
     ) -> NDArray[Any]:
         self.folder.mkdir(exist_ok=True)
-        # another program may be writing the same array: a file that it has mapped must not be cut short
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            with unfinished.open("wb") as out:
-                header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(out, header)
-                for block in blocks():
-                    out.write(np.ascontiguousarray(block, kind).data)
-            os.replace(unfinished, file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        # a file that another program has mapped must not be cut short
+        with atomic_write(file) as unfinished, unfinished.open("wb") as out:
+            header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(out, header)
+            for block in blocks():
+                out.write(np.ascontiguousarray(block, kind).data)
         self._sweep()
         return np.load(file, mmap_mode="r")
 
     def _sweep(self) -> None:
-        """Removes arrays of earlier part files, and what a kill has left."""
+        """Remove the arrays of earlier part files."""
         for old in self.folder.iterdir():
-            with suppress(OSError):
-                is_abandoned = old.name.startswith(".") and time.time() - old.stat().st_mtime > _ABANDONED_SECONDS
-                if is_abandoned or (old.suffix == ".npy" and not old.stem.endswith(self.key)):
+            if _ARRAY_NAME.fullmatch(old.name) and not old.stem.endswith(self.key):
+                with suppress(OSError):
                     old.unlink()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.features.overlay import COLOURS, OTHER
+from mvit_video.jobs import atomic_write
 
 
 def draw_timeline(timeline: Timeline, picture: Path) -> None:
@@ -36,5 +36,5 @@ def draw_timeline(timeline: Timeline, picture: Path) -> None:
         colour = colours.get(int(one.probabilities.argmax()), OTHER)
         band.axvspan(one.start_seconds, one.end_seconds, color=colour, linewidth=0)
     band.set(yticks=[], ylabel="top1", xlabel=f"seconds of {Path(timeline.path).name}", xlim=(edges[0], edges[-1]))
-    with written_whole(picture) as unfinished:
+    with atomic_write(picture) as unfinished:
         FigureCanvasAgg(figure).print_figure(unfinished, format="png")

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import Tensor
 
 import mvit_video
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 
 
 class StepSeed(Callback):
@@ -174,7 +174,7 @@ class RunRecord(Callback):
                 **{name: version(name) for name in ("mvit-video", "torch", "torchvision", "lightning", "av")},
             },
         }
-        with written_whole(self.folder / "run.json") as unfinished:
+        with atomic_write(self.folder / "run.json") as unfinished:
             unfinished.write_text(json.dumps(record, indent=2) + "\n")
 
 

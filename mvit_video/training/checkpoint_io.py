@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
+from mvit_video.jobs import atomic_write
 from mvit_video.types import CheckpointError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -40,16 +39,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         process writes, and the others wait for it.
         """
         path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with (
+                atomic_write(path, backup=path.with_name(PREVIOUS) if path.name == LAST else None) as unfinished,
+                unfinished.open("wb") as file,
+            ):
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())  # or a crash of the machine leaves an empty file under the final name
-            if path.name == LAST and path.exists():
-                os.replace(path, path.with_name(PREVIOUS))
-            os.replace(unfinished, path)
             self.unwritten.pop(path, None)
         except Exception as error:
             reason = _system_error(error)
@@ -60,9 +55,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             step = checkpoint.get("global_step")
             text = f"{path} of step {step} could not be written ({reason}): {kept}, the run goes on; free some space"
             warnings.warn(text, stacklevel=2)
-        finally:
-            with suppress(OSError):
-                unfinished.unlink()
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 from mvit_video.training.checkpoint_io import why_unwritten
 from mvit_video.types import ConfigError, TrainingError
 
@@ -97,5 +97,5 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def _copy_whole(source: Path, path: Path) -> None:
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         shutil.copyfile(source, unfinished)

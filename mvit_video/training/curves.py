@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 
 
 class Curves(Callback):
@@ -66,5 +66,5 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     rows_of_axes[-1].set_xlabel("optimiser step")
-    with written_whole(picture) as unfinished:
+    with atomic_write(picture) as unfinished:
         FigureCanvasAgg(figure).print_figure(unfinished, format="png")

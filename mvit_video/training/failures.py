@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 from mvit_video.processes import all_gather_objects
 from mvit_video.types import TrainingError
 
@@ -192,5 +192,5 @@ def _table(trainer: Trainer, split: str) -> VideoTable:
 
 
 def _write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    with written_whole(path) as unfinished, unfinished.open("w", newline="") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file).writerows(rows)

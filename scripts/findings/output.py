@@ -15,8 +15,9 @@ from pyarrow import csv
 from rich.console import Console
 from rich.table import Table
 
-from mvit_video.data.jobs import Trouble, run_in_processes, written_whole
+from mvit_video.data.jobs import Trouble, run_in_processes
 from mvit_video.data.jobs.progress import progress_bar
+from mvit_video.jobs import atomic_write
 from mvit_video.types import MVitVideoError
 
 _SILENCE_SECONDS = 1800
@@ -63,10 +64,10 @@ def train_all(
 def save(out: Path, name: str, table: pa.Table, figure: Figure | None = None) -> None:
     """Write a table as CSV and a figure beside it."""
     out.mkdir(parents=True, exist_ok=True)
-    with written_whole(out / f"{name}.csv") as path:
+    with atomic_write(out / f"{name}.csv") as path:
         csv.write_csv(table, path)
     if figure is not None:
-        with written_whole(out / f"{name}.png") as path:
+        with atomic_write(out / f"{name}.png") as path:
             figure.savefig(path, format="png")
     Console().print(f"{out / name}.csv" + (" and .png" if figure is not None else ""), highlight=False)
 

@@ -164,7 +164,7 @@ def test_a_write_that_breaks_off_leaves_nothing_that_counts(
             raise OSError(28, "No space left on device")
         move(*names)
 
-    monkeypatch.setattr("mvit_video.data.jobs.files.os.replace", fail_at_the_last)
+    monkeypatch.setattr("mvit_video.jobs.files.os.replace", fail_at_the_last)
     writer = writer_for(form, tmp_path, RECORD)
     with pytest.raises(OSError, match="No space left"):
         writer.write([features_of("a/x.mp4")])

@@ -58,16 +58,17 @@ def test_a_damaged_copy_is_made_anew(store_features: Store) -> None:
     np.testing.assert_array_equal(load_features(folder).vectors, random_vectors(4))
 
 
-def test_a_copy_that_a_kill_left_is_removed_after_an_hour(store_features: Store) -> None:
+def test_a_copy_that_a_kill_left_is_removed_and_foreign_files_stay(store_features: Store) -> None:
     folder = store_features(random_vectors(4), [*"aabb"])
     (folder / "mapped").mkdir()
-    old, new = (folder / "mapped" / name for name in (".vectors-0.npy.1", ".vectors-0.npy.2"))
-    for file in (old, new):
+    left = folder / "mapped" / ".vectors-0.npy.1.unfinished"
+    others = [folder / "mapped" / name for name in ("mine.npy", ".hidden")]
+    for file in (left, *others):
         file.write_bytes(b"half")
-    os.utime(old, (0, 0))
+        os.utime(file, (0, 0))
     load_features(folder)
-    assert not old.exists()
-    assert new.exists()
+    assert not left.exists()
+    assert all(file.exists() for file in others)
 
 
 def test_without_a_place_for_the_copy_vectors_are_in_memory(store_features: Store) -> None:

@@ -2,7 +2,6 @@
 
 from mvit_video.data.jobs.children import num_cores
 from mvit_video.data.jobs.driver import JobStopped, Workers, run_job
-from mvit_video.data.jobs.files import written_whole
 from mvit_video.data.jobs.folder import Folder
 from mvit_video.data.jobs.ledger import Ledger
 from mvit_video.data.jobs.pool import Alive, Trouble, run_in_processes
@@ -17,5 +16,4 @@ __all__ = [
     "num_cores",
     "run_in_processes",
     "run_job",
-    "written_whole",
 ]

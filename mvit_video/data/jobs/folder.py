@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 from pyarrow import parquet
 
-from mvit_video.data.jobs.files import written_whole
 from mvit_video.data.shards.storage import file_system, is_url, local_path
+from mvit_video.jobs import atomic_write
 from mvit_video.types import AnnotationError, ConfigError
 
 
@@ -63,12 +63,12 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
         """Writes a file anew, or in place of an older one."""
         if self.path is None:
-            self._system.pipe_file(self._file(name), data)
+            self._system.pipe_file(self._file(name), bytes(data))
             return
-        with written_whole(self.path / name) as unfinished:
+        with atomic_write(self.path / name) as unfinished:
             unfinished.write_bytes(data)
 
     def remove(self, name: str) -> None:
@@ -82,18 +82,14 @@ class Folder:
             return source.read(columns=None if columns is None else list(columns))
 
     def write_table(self, name: str, rows: pa.Table, **options: Any) -> None:
-        """Writes a Parquet file; one for a URL is made in memory first.
+        """Writes a Parquet file, made in memory first.
 
         Args:
             options: of `pyarrow.parquet.write_table`.
         """
-        if self.path is None:
-            buffer = pa.BufferOutputStream()
-            parquet.write_table(rows, buffer, **options)
-            self.write(name, buffer.getvalue().to_pybytes())
-            return
-        with written_whole(self.path / name) as unfinished:
-            parquet.write_table(rows, unfinished, **options)
+        buffer = pa.BufferOutputStream()
+        parquet.write_table(rows, buffer, **options)
+        self.write(name, buffer.getvalue())
 
     def _file(self, name: str) -> str:
         return posixpath.join(self._root, name)

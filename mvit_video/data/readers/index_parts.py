@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.readers.packet_index import PacketIndex
+from mvit_video.jobs import atomic_write, remove_unfinished
 
 Key = tuple[int, int]
 Row = tuple[Any, ...]
@@ -25,7 +25,6 @@ Row = tuple[Any, ...]
 _PREFIX, _SUFFIX = "index-1-", ".arrow"
 _MERGE_PARTS = 8
 _MERGE_ROWS = 2**20
-_ABANDONED_SECONDS = 3600.0
 
 _VALUES = [
     ("num_frames", pa.int64()),
@@ -202,7 +201,7 @@ def merge_parts(folder: Path) -> None:
         _write(folder, batch, None)
         for name in small:
             (folder / name).unlink(missing_ok=True)
-    _remove_abandoned(folder)
+    remove_unfinished(folder)
 
 
 def _names(folder: Path) -> list[str]:
@@ -225,19 +224,10 @@ def _load(path: Path) -> Part | None:
 
 def _write(folder: Path, batch: pa.RecordBatch, name: str | None) -> str:
     name = name or f"{_PREFIX}{uuid.uuid4().hex}{_SUFFIX}"
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
-    try:
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-            writer.write_batch(batch)
-        os.replace(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_write(folder / name) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as file,
+        pa.ipc.new_file(file, _SCHEMA) as writer,
+    ):
+        writer.write_batch(batch)
     return name
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes left that were killed while they wrote."""
-    for path in folder.glob(f".{_PREFIX}*.tmp"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 
 _FROM_CHECK = (
     "num_frames", "fps", "duration_seconds", "height", "width", "codec", "container", "backend", "backend_reason",
@@ -60,14 +60,14 @@ def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min
 
 def write_manifest(manifest: pa.Table, path: Path) -> None:
     """Write the manifest as Parquet."""
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         parquet.write_table(manifest, unfinished)
 
 
 def write_failures(videos: pa.Table, path: Path) -> None:
     """Write `path,kind,reason` of every video with something wrong."""
     rows = wrong_rows(videos)
-    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
 
 

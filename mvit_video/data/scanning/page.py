@@ -13,9 +13,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.data.scanning.manifest import wrong_rows
 from mvit_video.data.scanning.summary import Summary, histogram
+from mvit_video.jobs import atomic_write
 
 # a browser is to open the page of any data set; the files beside it list everything
 _ROWS_SHOWN = 2000
@@ -44,7 +44,7 @@ def write_page(manifest: pa.Table, summary: Summary, path: Path, *, title: str, 
         balance=_class_balance(summary.classes),
         plotly=Markup(get_plotlyjs()),
     )
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
 

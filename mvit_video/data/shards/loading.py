@@ -7,7 +7,6 @@ import json
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from mvit_video.data.shards.labels import as_numbers, find_names, join_labels
 from mvit_video.data.shards.packed_index import read_packed
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.shards.storage import Shard, find_shard, is_folder, is_url, list_shards, local_path
+from mvit_video.jobs import atomic_write
 from mvit_video.types import AnnotationError
 
 _CACHE_NAME = ".mvit_video_index"
@@ -107,16 +107,12 @@ def _cached_samples(shard: Shard) -> pa.Table:
             return table
     table = read_samples(shard).replace_schema_metadata(key)
     for file in files:
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            parquet.write_table(table, unfinished)
-            os.replace(unfinished, file)
+            with atomic_write(file) as unfinished:
+                parquet.write_table(table, unfinished)
         except OSError:  # read-only, or full
-            with suppress(OSError):
-                unfinished.unlink()
-        else:
-            break
+            continue
+        break
     return table
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.loading import in_words
 from mvit_video.evaluation.report.confusions import (
     Counts,
@@ -28,6 +27,7 @@ from mvit_video.evaluation.report.headline import cards, facts
 from mvit_video.evaluation.report.run_files import RunFiles, read_run
 from mvit_video.evaluation.report.strips import read_strips
 from mvit_video.evaluation.report.videos import ScoredVideos, as_columns, listed_videos
+from mvit_video.jobs import atomic_write
 
 _SCRIPTS = ("page", "tables", "videos", "confusion", "charts", "main")
 _NUM_MISTAKES = 24
@@ -72,7 +72,7 @@ def write_report(source: str | Path, path: Path, console: Console) -> None:
         scripts=Markup(scripts),
         plotly=Markup(get_plotlyjs()),
     )
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
 

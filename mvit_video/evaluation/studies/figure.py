@@ -12,7 +12,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mvit_video.data.jobs import written_whole
+from mvit_video.jobs import atomic_write
 
 Row = dict[str, Any]
 
@@ -43,7 +43,7 @@ def draw_studies(table: pa.Table) -> Figure:
 
 def write_study_figure(path: Path, table: pa.Table) -> None:
     """Writes PNG in one move."""
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         draw_studies(table).savefig(unfinished, format="png", dpi=150)
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.multiview import MultiViewEvaluation, PredictionWriter, VideoScoring
 from mvit_video.evaluation.studies.settings import StudySetting
+from mvit_video.jobs import atomic_write
 from mvit_video.models.net import multiply_adds
 from mvit_video.types import ConfigError
 
@@ -55,7 +55,7 @@ def find_study(root: Path, key: str) -> Path | None:
 
 def write_study_record(folder: Path, key: str) -> None:
     """Makes a run folder one that `find_study` finds."""
-    with written_whole(folder / RECORD) as unfinished:
+    with atomic_write(folder / RECORD) as unfinished:
         unfinished.write_text(json.dumps({"key": key}, indent=2) + "\n")
 
 
@@ -90,7 +90,7 @@ def run_settings(
         ckpt_path = None  # the weights are there
         seconds = time.perf_counter() - start
         if trainer.is_global_zero:
-            with written_whole(setting.mark(folder)) as unfinished:
+            with atomic_write(setting.mark(folder)) as unfinished:
                 unfinished.write_text(json.dumps({"seconds": seconds}) + "\n")
             print(f"setting {number} of {len(missing)}: {setting}, {seconds:.1f} s", flush=True)
     trainer.callbacks, data.test_views = callbacks, rule

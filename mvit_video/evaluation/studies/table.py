@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from torch import Tensor
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.evaluation.curves import chosen_views, fewer_views
 from mvit_video.evaluation.intervals import share_interval
 from mvit_video.evaluation.loading import Predictions, load_predictions
 from mvit_video.evaluation.scores import describe
 from mvit_video.evaluation.studies.running import seconds_of
 from mvit_video.evaluation.studies.settings import PLAIN, Study, StudySetting
+from mvit_video.jobs import atomic_write
 from mvit_video.metrics import Ensemble, class_precision, combine, label_ranks, mean_known
 from mvit_video.types import MVitVideoError, ViewSpec
 
@@ -77,7 +77,7 @@ def study_table(folder: Path, studies: Sequence[Study], settings: Sequence[Study
 
 def write_study_table(path: Path, table: pa.Table) -> None:
     """Writes Parquet in one move."""
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         parquet.write_table(table, unfinished)
 
 

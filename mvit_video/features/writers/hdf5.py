@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.features.writers.naming import group_name
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Hdf5Writer:
         """Writes some videos in a file of their own."""
         # the time orders parts, the process keeps two programs apart
         part = self.folder / f"part-{time.time_ns():020d}-{os.getpid()}.h5"
-        with written_whole(part) as unfinished, self._h5py.File(unfinished, "w") as file:
+        with self._new_file(part) as file:
             file.attrs.update({key: _attribute(value) for key, value in self.record.items() if value is not None})
             for features in batch:
                 video = features.video
@@ -67,12 +68,22 @@ class Hdf5Writer:
                 kept = wanted & groups.keys()
                 wanted -= kept
                 if kept and len(kept) < len(groups):
-                    with written_whole(part) as unfinished, self._h5py.File(unfinished, "w") as copy:
+                    with self._new_file(part) as copy:
                         copy.attrs.update(file.attrs)
                         for video in sorted(kept):
                             file.copy(groups[video], copy, groups[video])
             if not kept:
                 part.unlink()
+
+    @contextmanager
+    def _new_file(self, part: Path) -> Iterator[Any]:
+        """A file to fill; it is in memory, since HDF5 may end the process when it cannot write to a disk."""
+        with self._h5py.File(part.name, "w", driver="core", backing_store=False) as file:
+            yield file
+            file.flush()
+            image = file.id.get_file_image()
+        with atomic_write(part) as unfinished:
+            unfinished.write_bytes(image)
 
     def finish(self) -> None:
         """Does nothing: each file is as it stays."""

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.jobs import written_whole
 from mvit_video.features.windows import Length
 from mvit_video.features.writers.naming import file_name, group_name
+from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class NpyWriter:
             self._refuse_foreign(sidecar, features)
             arrays = {f"{name}{suffix}.npy": array for suffix, array in self._arrays(features).items()}
             for file_of_array, array in arrays.items():
-                with written_whole(self.folder / file_of_array) as unfinished, unfinished.open("wb") as file:
+                with atomic_write(self.folder / file_of_array) as unfinished, unfinished.open("wb") as file:
                     np.save(file, array)
-            with written_whole(sidecar) as unfinished:
+            with atomic_write(sidecar) as unfinished:
                 text = json.dumps({"files": list(arrays), **self._describe(features)}, indent=1, allow_nan=False)
                 unfinished.write_text(text + "\n", encoding="utf-8")
 

@@ -1,9 +1,8 @@
-"""Checkpoint files: read without running anything that they contain, written whole or not at all."""
+"""Checkpoint files: read without running anything that they contain, written complete or not at all."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import re
 import zipfile
@@ -17,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mvit_video.jobs import atomic_write
 from mvit_video.types import CheckpointError
 
 Source: TypeAlias = str | PathLike[str] | Mapping[str, Any]
@@ -172,22 +172,20 @@ def _checked(state: StoredState) -> StoredState:
     return state
 
 
-def write_whole(path: str | PathLike[str], write: Callable[[Path], None]) -> None:
-    """Lets `write` make a file beside `path` and then puts it in place, so that nobody ever meets half of it.
+def write_checkpoint(path: str | PathLike[str], write: Callable[[Path], None]) -> None:
+    """Have `write` make a temporary file, and put it at `path` once it is complete.
 
     Raises:
-        CheckpointError: the folder does not exist or cannot be written to.
+        CheckpointError: the folder does not exist, or the file cannot be written.
     """
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    if not Path(path).absolute().parent.is_dir():
+        raise CheckpointError(f"{path}: cannot be written (no such folder)")
     try:
-        write(unfinished)
-        os.replace(unfinished, path)
+        with atomic_write(Path(path)) as unfinished:
+            write(unfinished)
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or _one_line(error)
         raise CheckpointError(f"{path}: cannot be written ({reason})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _one_line(error: Exception) -> str:

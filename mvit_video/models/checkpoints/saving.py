@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mvit_video.models.checkpoints.architecture import Architecture, describe
-from mvit_video.models.checkpoints.files import write_whole
+from mvit_video.models.checkpoints.files import write_checkpoint
 from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
 from mvit_video.models.net import VideoNet
 from mvit_video.models.position import kinds_of
@@ -24,7 +25,7 @@ def save_checkpoint(model: VideoNet, path: str | PathLike[str]) -> None:
     """
     metadata = {"format": "mvit_video"} | describe(model).to_metadata()
     tensors = _state(model)
-    write_whole(path, lambda place: save_file(tensors, place, metadata))
+    write_checkpoint(path, lambda place: save_file(tensors, place, metadata))
 
 
 def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -> None:
@@ -43,7 +44,12 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     """
     state = export_state(model, format)
     content = state if format == "torchvision" else {"model_state": state}
-    write_whole(path, lambda place: torch.save(content, place))
+
+    def write(place: Path) -> None:
+        with place.open("wb") as file:  # torch writes the name of a path into the file
+            torch.save(content, file)
+
+    write_checkpoint(path, write)
 
 
 def export_state(model: VideoNet, format: str) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from mvit_video.data.jobs import Ledger, Trouble, Workers, run_in_processes, run_job, written_whole
+from mvit_video.data.jobs import Ledger, Trouble, Workers, run_in_processes, run_job
 
 WORK = """
 import os, signal, time
@@ -124,20 +124,6 @@ def test_torn_and_foreign_files_are_left_out(tmp_path: Path) -> None:
     other.flush()
     next((tmp_path / "other").iterdir()).rename(tmp_path / "part-4.parquet")
     assert ledger.load().to_pylist() == [{"path": "one", "value": "a"}]
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    def write_and_fail(path: Path) -> None:
-        with written_whole(path) as unfinished:
-            unfinished.write_text("half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_and_fail(tmp_path / "folder" / "file")
-    assert list((tmp_path / "folder").iterdir()) == []
-    with written_whole(tmp_path / "folder" / "file") as unfinished:
-        unfinished.write_text("whole")
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]
 
 
 def _is_running(pid: int) -> bool:

@@ -1,0 +1,122 @@
+"""Files that are there complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_UNFINISHED = re.compile(r"\..+\.unfinished", re.DOTALL)
+# readable in a listing, and short enough for every file system however long the name of the file is
+_STEM_BYTES = 100
+_ABANDONED_SECONDS = 3600.0
+_NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+@contextmanager
+def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
+    """Give a temporary file beside `path`; when the block ends without an error it replaces `path`.
+
+    File and folder are flushed to the disk, so that after a crash of the machine the file is the old one or the
+    complete new one. Temporary files of processes that were killed are removed the first time that a process writes to
+    a folder.
+
+    Args:
+        backup: where the file that is replaced goes; it is removed if None.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished_once(path.parent, os.getpid())
+    unfinished, descriptor = _create(path)
+    try:
+        yield unfinished
+        _flush(unfinished)
+        if backup is not None:
+            with suppress(FileNotFoundError):
+                os.replace(path, backup)
+        os.replace(unfinished, path)
+        with suppress(PermissionError):  # of a folder that may be written but not read
+            _flush(path.parent)
+    finally:
+        with suppress(OSError):  # it is there no more, or the disk fails, which the block has met too
+            unfinished.unlink()
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed processes left; those that are being written stay."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_abandoned(entry.path)
+
+
+@lru_cache
+def _remove_unfinished_once(folder: Path, process: int) -> None:
+    """A folder may hold very many files, so that a process lists it once."""
+    del process  # part of the key
+    remove_unfinished(folder)
+
+
+def _create(path: Path) -> tuple[Path, int]:
+    """A new empty file, and its descriptor, whose lock says that the file is being written."""
+    stem = os.fsencode(path.name)[:_STEM_BYTES].decode(errors="ignore")
+    while True:
+        unfinished = path.with_name(f".{stem}.{secrets.token_hex(4)}.unfinished")
+        with suppress(FileExistsError):
+            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            is_locked = lock(descriptor)
+            if is_locked is not False and os.fstat(descriptor).st_nlink:
+                return unfinished, descriptor
+            os.close(descriptor)  # another process took it for abandoned before it was locked
+
+
+def _remove_abandoned(path: str) -> None:
+    """Remove a temporary file that no process has locked; where there are no locks, one that is old."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        is_abandoned = lock(descriptor)
+        if is_abandoned is None:
+            is_abandoned = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
+        if is_abandoned:
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Whether this process now holds the lock of an open file; None where the file system has no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk, where the file system can."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
+    finally:
+        os.close(descriptor)
