@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 from os import PathLike, fspath
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class THW(NamedTuple):
@@ -54,11 +56,13 @@ class ViewSpec:
         num_crops: 1 for the centre crop, 3 for left/centre/right (top/centre/bottom of a tall video).
         short_side: pixels of the short side before cropping; None is SlowFast's rule: 8/7 of the crop size
             (256 for 224) with one crop, the crop size itself with three.
+        interpolation: of resizing to the short side: "bilinear", as published for videos, or "bicubic", for images.
     """
 
     num_clips: int = 5
     num_crops: int = 1
     short_side: int | None = None
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
@@ -67,6 +71,8 @@ class ViewSpec:
             raise ConfigError(f"views.num_crops must be 1 or 3, got {self.num_crops}")
         if self.short_side is not None and self.short_side < 1:
             raise ConfigError(f"views.short_side must be at least 1, got {self.short_side}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ConfigError(f"views.interpolation must be bilinear or bicubic, got {self.interpolation!r}")
 
     @property
     def num_views(self) -> int:

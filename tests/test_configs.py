@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 
 from mvit_video.cli import main
@@ -17,7 +17,7 @@ from mvit_video.data.digits import write_digits
 from mvit_video.training import Task
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
-CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("base"))
 SMALL_NET = {"num_frames": 2, "crop_size": 16, "depths": "[1]", "embed_dim": 8}
 SMALL_PYRAMID = {
     "pyramid.dims": "[8]", "pyramid.num_heads": "[1]", "pyramid.strides_kv": "[[1,2,2]]", "pyramid.mlp_ratios": "[2]",
@@ -42,7 +42,8 @@ def test_all_that_are_promised_are_there() -> None:
     assert {path.stem for path in CONFIGS} >= {
         "demo", "finetune", "mvit_b_k400", "mvit_b_32x3_k400", "mvit_b_k600", "mvitv2_s_k400", "mvitv2_b_k400",
         "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet", "demo_pvt", "demo_pvt_v2", "demo_twins", "demo_cpvt",
-        "pvt_small_k400", "cpvt_s_k400", "pvt_small_imagenet", "cpvt_s_imagenet",
+        "pvt_small_k400", "cpvt_s_k400", "pvt_small_imagenet", "cpvt_s_imagenet", "mvitv2_t_imagenet",
+        "mvitv2_s_imagenet", "mvitv2_b_imagenet",
         "demo_alternet", "alternet_50_k400", "pvt_v2_b2_k400", "twins_pcpvt_small_k400",
     }  # fmt: skip
 
@@ -53,7 +54,8 @@ def test_header_states_command_and_published_and_own_result(config: Path) -> Non
         assert word in header
 
 
-def test_every_key_is_known_and_the_net_fits_the_data(config: Path) -> None:
+def parsed(config: Path) -> tuple[ArgumentParser, Namespace]:
+    """The settings of a config, laid over those that it is a delta on."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--base", type=str)
@@ -61,11 +63,34 @@ def test_every_key_is_known_and_the_net_fits_the_data(config: Path) -> None:
     parser.add_argument("--trainer", type=dict)
     parser.add_class_arguments(Task, "model")
     parser.add_class_arguments(VideoDataModule, "data")
-    parsed = parser.parse_args(with_found_configs(["-c", str(config)]))
+    return parser, parser.parse_args(with_found_configs(["-c", str(config)]))
+
+
+def test_every_key_is_known_and_the_net_fits_the_data(config: Path) -> None:
+    parser, settings = parsed(config)
     with torch.device("meta"):
-        run = parser.instantiate(parsed)
+        run = parser.instantiate(settings)
     assert run.model.net.num_frames == run.data.clip.num_frames
     assert run.model.net.crop_size == run.data.crop_size
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "rates"),
+    [
+        # SlowFast's configs have 2.5e-4, 1e-8 and 1e-6 for 256 images, all in proportion to the images
+        ("mvit_b_16", 256, (1e-8, 2.5e-4, 1e-6)),
+        ("mvitv2_t", 2048, (8e-8, 2e-3, 8e-6)),
+        ("pvt_small", 1024, (1e-6, 1e-3, 1e-5)),
+        ("cpvt_s", 2048, (1e-6, 2e-3, 1e-5)),
+    ],
+)
+def test_images_are_trained_as_published(name: str, images: int, rates: tuple[float, float, float]) -> None:
+    _, settings = parsed(FOLDER / f"{name}_imagenet.yaml")
+    schedule, augment, views = settings.model.schedule, settings.data.augment, settings.data.views
+    peak = settings.model.optimizer.init_args.lr * images / schedule.reference_clips
+    assert (schedule.start_factor * peak, peak, schedule.end_factor * peak) == pytest.approx(rates)
+    assert (augment.pipeline, augment.repeats, settings.data.decode_short_side) == ("image", 1, None)
+    assert (views.short_side, views.interpolation) == (256, "bicubic")
 
 
 @pytest.fixture(scope="module")

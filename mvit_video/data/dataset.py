@@ -96,8 +96,8 @@ class VideoDataset(Dataset[VideoItem]):
 
     Args:
         views: rule that makes the views of a video, such as `RandomView` or `UniformViews`.
-        short_side: pixels of the shorter edge that larger frames are decoded to, or more where the views need them;
-            None is their own size.
+        short_side: pixels of the shorter edge that larger frames of videos are decoded to, or more where the views need
+            them; None is their own size, which images always have.
         index_cache: keeps what a pass over the packets of a video tells, for later opens of it.
         on_error: "raise" a `VideoDecodeError` at a video that cannot be read, or "skip" it and list it as a failure.
         num_classes: width of the labels of a table with several per video; None is the table's own.
@@ -152,9 +152,9 @@ class VideoDataset(Dataset[VideoItem]):
             return VideoItem(no_clip, label, row, Failure(row, error.reason), None, torch.empty((0, 2)).double())
 
     def _open(self, source: Path | bytes) -> VideoReader:
-        short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
         if self.views.num_frames == 1 and isinstance(source, Path) and is_picture(source):
-            return PictureReader(source, short_side)
+            return PictureReader(source)
+        short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
         return open_video(source, self.backend, short_side=short_side, index_cache=self.index_cache)
 
     def _label(self, row: int) -> int | Tensor:

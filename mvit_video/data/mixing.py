@@ -28,7 +28,7 @@ class Mixing:
         cutmix_share: of the mixed batches that are cut rather than blended, where neither is left out.
 
     Source: mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), as SlowFast `mixup.py` draws them once a batch;
-    agrees with timm's on single frames (tests/data/test_mixing.py).
+    agrees with timm's on single frames where the box has even sides (tests/data/test_mixing.py).
     """
 
     mixup_alpha: float = 0.8
@@ -87,8 +87,11 @@ def cutmix_(clip: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> tup
 
 
 def cutmix_box(height: int, width: int, share: float, centre: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a box that leaves about `share` of the area, cut off at the edges."""
+    """Top, bottom, left and right of a box that leaves about `share` of the area, cut off at the edges.
+
+    A side that comes out odd is one pixel shorter, as in the code of CutMix and SlowFast; recent timm keeps it.
+    """
     side = (1 - share) ** 0.5
     h, w = int(height * side), int(width * side)
     y, x = centre
-    return max(y - h // 2, 0), min(y + (h + 1) // 2, height), max(x - w // 2, 0), min(x + (w + 1) // 2, width)
+    return max(y - h // 2, 0), min(y + h // 2, height), max(x - w // 2, 0), min(x + w // 2, width)

@@ -17,11 +17,16 @@ from torch import Tensor
 
 from mvit_video.types import ConfigError
 
+GREY = (128, 128, 128)
+
 _POLICY = re.compile(r"rand(-((m|n|mmax)\d+|(p|mstd)\d+(\.\d+)?|inc[01]))*")
 
 
 def randaugment_clip(
-    frames: UInt8[Tensor, "T H W 3"], policy: str, rng: np.random.Generator
+    frames: UInt8[Tensor, "T H W 3"],
+    policy: str,
+    rng: np.random.Generator,
+    fill: tuple[int, int, int] = GREY,
 ) -> UInt8[Tensor, "T H W 3"]:
     """Colour and geometry of a clip changed at random, every frame alike.
 
@@ -29,6 +34,7 @@ def randaugment_clip(
         policy: in timm's words, such as `rand-m7-n4-mstd0.5-inc1`: magnitude 7, 4 operations, each left out half the
             time, standard deviation of the magnitude 0.5, operations that grow with it.
         rng: the only source of chance.
+        fill: colour of pixels that rotation, shear and translation bring in.
 
     Raises:
         ConfigError: timm does not know the policy.
@@ -36,7 +42,7 @@ def randaugment_clip(
     Source: RandAugment (arXiv:1909.13719) with SlowFast's interpolation; agrees with timm's on one frame
     (tests/data/test_randaugment.py).
     """
-    augment, seed = _transform(policy), int(rng.integers(2**32))
+    augment, seed = _transform(policy, fill), int(rng.integers(2**32))
     changed = torch.empty_like(frames)
     for frame, out in zip(frames.numpy(), changed.numpy(), strict=True):
         with _global_draws(seed):  # timm draws from the generators of the process
@@ -57,11 +63,11 @@ def check_policy(policy: str) -> None:
 
 
 @lru_cache
-def _transform(policy: str) -> Any:
+def _transform(policy: str, fill: tuple[int, int, int]) -> Any:
     from timm.data.auto_augment import rand_augment_transform  # slow, and of use to training alone
 
     check_policy(policy)
-    return rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC})
+    return rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC, "img_mean": fill})
 
 
 @contextmanager

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mvit_video.data.erasing import Erasing
-from mvit_video.data.randaugment import check_policy, randaugment_clip
+from mvit_video.data.randaugment import GREY, check_policy, randaugment_clip
 from mvit_video.data.sampling import ViewProtocol, spatial_crops
-from mvit_video.types import ConfigError
+from mvit_video.types import ConfigError, Interpolation
 
+Pipeline = Literal["video", "image"]
 RGB = tuple[float, float, float]
 
 _CROP_TRIES = 10
@@ -35,6 +39,9 @@ class Augment:
         randaugment: policy of colour and geometry in timm's words, such as `rand-m7-n4-mstd0.5-inc1`; None is none.
         erasing: a box of noise; None is none.
         repeats: differently augmented copies of each decoded clip (repeated augmentation).
+        pipeline: "video" runs RandAugment on whole frames, fills with grey, then crops and flips, as SlowFast on
+            Kinetics; "image" crops by bicubic resizing and flips first, then runs RandAugment and fills with the mean
+            colour, as timm and SlowFast on ImageNet.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -43,6 +50,7 @@ class Augment:
     randaugment: str | None = None
     erasing: Erasing | None = None
     repeats: int = 1
+    pipeline: Pipeline = "video"
 
     def __post_init__(self) -> None:
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -55,6 +63,8 @@ class Augment:
             check_policy(self.randaugment)
         if self.repeats < 1:
             raise ConfigError(f"augment.repeats must be at least 1, got {self.repeats}")
+        if self.pipeline not in get_args(Pipeline):
+            raise ConfigError(f"augment.pipeline must be video or image, got {self.pipeline!r}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,12 @@ class Normalize:
     def __post_init__(self) -> None:
         if min(self.std) <= 0:
             raise ConfigError(f"std must be above 0, got {list(self.std)}")
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The mean as bytes, (124, 116, 104) for ImageNet's."""
+        red, green, blue = (min(255, round(255 * value)) for value in self.mean)
+        return red, green, blue
 
     def apply_(self, clips: Tensor) -> Tensor:
         """Normalise float clips `(..., 3, T, H, W)` with values of bytes, in place."""
@@ -100,33 +116,63 @@ def augment_clip(
     Args:
         rng: the only source of chance; torch's global random state is neither read nor changed.
     """
-    if augment.randaugment is not None:
-        frames = randaugment_clip(frames, augment.randaugment, rng)
-    top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
-    crop = _resize(frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2), (crop_size, crop_size))
-    if rng.random() < augment.flip:
-        crop = crop.flip(-1)
-    clip = torch.empty((3, *crop.shape[:1], crop_size, crop_size), dtype=torch.float32)
-    normalize.apply_(clip.copy_(crop.transpose(0, 1)))
+    if augment.pipeline == "video":
+        frames = _randaugment(frames, augment, GREY, rng)
+        frames = _crop_and_flip(frames, crop_size, augment, "bilinear", rng)
+    else:
+        frames = _crop_and_flip(frames, crop_size, augment, "bicubic", rng)
+        frames = _randaugment(frames, augment, normalize.mean_colour, rng)
+    clip = torch.empty((3, len(frames), crop_size, crop_size), dtype=torch.float32)
+    normalize.apply_(clip.copy_(frames.permute(3, 0, 1, 2)))
     return clip if augment.erasing is None else augment.erasing.apply_(clip, rng)
 
 
-def resize_frames(frames: Tensor, short_side: int) -> Tensor:
-    """The same frames `(U, H, W, 3)` with a shorter edge of so many pixels.
+def _randaugment(
+    frames: UInt8[Tensor, "T H W 3"], augment: Augment, fill: tuple[int, int, int], rng: np.random.Generator
+) -> UInt8[Tensor, "T H W 3"]:
+    return frames if augment.randaugment is None else randaugment_clip(frames, augment.randaugment, rng, fill)
 
-    Source: equals torchvision's `resize` (tests/data/test_transforms.py), which takes longer to import than torch does;
-    every process that decodes would wait for it.
+
+def _crop_and_flip(
+    frames: UInt8[Tensor, "T H W 3"],
+    crop_size: int,
+    augment: Augment,
+    interpolation: Interpolation,
+    rng: np.random.Generator,
+) -> UInt8[Tensor, "T S S 3"]:
+    top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
+    crop = _resize(frames[:, top : top + height, left : left + width], (crop_size, crop_size), interpolation)
+    return crop.flip(2) if rng.random() < augment.flip else crop
+
+
+def resize_frames(
+    frames: UInt8[Tensor, "U H W 3"], short_side: int, interpolation: Interpolation = "bilinear"
+) -> UInt8[Tensor, "U h w 3"]:
+    """Resize frames to a shorter edge of `short_side` pixels.
+
+    Source: equals torchvision's `resize`, of tensors where bilinear and of Pillow images where bicubic
+    (tests/data/test_transforms.py); torchvision takes longer to import than torch does, and every process that decodes
+    would wait for it.
     """
     height, width = frames.shape[1:3]
     long_side = int(short_side * max(height, width) / min(height, width))
     size = (short_side, long_side) if height <= width else (long_side, short_side)
-    return _resize(frames.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    return _resize(frames, size, interpolation)
 
 
-def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    if frames.shape[2:] == size:
+def _resize(
+    frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int], interpolation: Interpolation
+) -> UInt8[Tensor, "T h w 3"]:
+    if frames.shape[1:3] == size:
         return frames
-    return interpolate(frames, size, mode="bilinear", align_corners=False, antialias=True)
+    if interpolation == "bilinear":
+        channels_first = frames.permute(0, 3, 1, 2)
+        return interpolate(channels_first, size, mode="bilinear", align_corners=False, antialias=True).permute(
+            0, 2, 3, 1
+        )
+    # Pillow's, as every published image recipe has it: that of torch differs by up to 20 levels
+    resized = [Image.fromarray(frame).resize(size[::-1], Image.Resampling.BICUBIC) for frame in frames.numpy()]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
 
 
 def crop_views(
@@ -137,6 +183,7 @@ def crop_views(
     num_crops: int,
     normalize: Normalize,
     protocol: ViewProtocol = "slowfast",
+    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     """All views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
 
@@ -145,7 +192,7 @@ def crop_views(
         clips: rows of the buffer, `(num_clips, T)`.
         short_side: pixels of the shorter edge after resizing.
     """
-    buffer = resize_frames(frames, short_side).permute(3, 0, 1, 2)
+    buffer = resize_frames(frames, short_side, interpolation).permute(3, 0, 1, 2)
     crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, protocol)
     views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
     for i, rows in enumerate(torch.from_numpy(clips)):

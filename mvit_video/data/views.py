@@ -173,12 +173,14 @@ class UniformViews:
         clips = self._clips(reader)
         frames, rows = _read_union(reader, clips)
         if self.corruption is not None:
-            frames = resize_frames(frames, self.short_side)
+            frames = resize_frames(frames, self.short_side, self.views.interpolation)
             frames = torch.cat([self.corruption(frames[torch.from_numpy(clip)], rng) for clip in rows])
             rows = np.arange(len(frames)).reshape(rows.shape)
         rows = order_frames(rows, self.frame_order, rng)
-        num_crops = self.views.num_crops
-        shown = crop_views(frames, rows, self.crop_size, self.short_side, num_crops, self.normalize, self.protocol)
+        shown = crop_views(
+            frames, rows, self.crop_size, self.short_side, self.views.num_crops, self.normalize, self.protocol,
+            self.views.interpolation,
+        )  # fmt: skip
         return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
 
     def _clips(self, reader: VideoReader) -> NDArray[np.int64]:

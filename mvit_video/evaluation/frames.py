@@ -37,5 +37,5 @@ def read_frames(
 
 def _open(source: Path | bytes) -> VideoReader:
     if isinstance(source, Path) and is_picture(source):
-        return PictureReader(source, None)
+        return PictureReader(source)
     return open_video(source)

@@ -31,7 +31,8 @@ def test_mixup_is_timms_in_every_frame(share: float) -> None:
         assert torch.allclose(soft, expected)
 
 
-@pytest.mark.parametrize(("share", "centre"), [(0.3, (4, 5)), (0.5, (0, 0)), (0.7, (7, 9)), (0.99, (3, 3))])
+# shares whose boxes have even sides: an odd side is one pixel longer in timm 1.0.31
+@pytest.mark.parametrize(("share", "centre"), [(0.3, (4, 5)), (0.64, (0, 0)), (0.9375, (7, 9)), (0.9975, (3, 3))])
 def test_cutmix_is_timms_in_every_frame(share: float, centre: tuple[int, int]) -> None:
     clip, label, target = batch()
     mixed, soft = cutmix_(clip.clone(), target, cutmix_box(8, 10, share, centre))
@@ -44,6 +45,20 @@ def test_cutmix_is_timms_in_every_frame(share: float, centre: tuple[int, int]) -
             frame, expected = timms(clip[:, :, t].clone(), label)
         assert torch.equal(mixed[:, :, t], frame)
         assert torch.allclose(soft, expected)
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.floats(0, 1))
+def test_boxes_are_twice_the_half_side_rounded_down(height: int, width: int, share: float) -> None:
+    sides = [int(length * (1 - share) ** 0.5) // 2 * 2 for length in (height, width)]
+    top, bottom, left, right = cutmix_box(height, width, share, (height // 2, width // 2))
+    assert [bottom - top, right - left] == sides
+
+
+def test_the_box_of_a_case_worked_out_by_hand() -> None:
+    assert cutmix_box(224, 224, 0.5, (100, 3)) == (21, 179, 0, 82)  # a side of 158
+    assert cutmix_box(224, 224, 0.75, (100, 220)) == (44, 156, 164, 224)  # 112
+    assert cutmix_box(7, 9, 0.5, (3, 4)) == (1, 5, 1, 7)  # 4 and 6
+    assert cutmix_box(9, 11, 0.5, (4, 5)) == (1, 7, 2, 8)  # 6, and 7 as 6
 
 
 @given(st.floats(0, 2), st.floats(0, 2), st.floats(0, 1), st.floats(0, 1), st.integers(1, 5), st.integers(0, 2**32 - 1))

@@ -32,7 +32,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
             reader.get_frames([1])
 
 
-def test_orientation_palettes_and_size(tmp_path: Path) -> None:
+def test_orientation_and_palettes(tmp_path: Path) -> None:
     image = Image.fromarray(picture())
     exif = image.getexif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
@@ -43,8 +43,7 @@ def test_orientation_palettes_and_size(tmp_path: Path) -> None:
     image.convert("P").save(tmp_path / "palette.png")
     assert PictureReader(tmp_path / "palette.png").get_frames([0]).shape == (1, 48, 64, 3)
     image.convert("CMYK").save(tmp_path / "print.jpg")
-    small = PictureReader(tmp_path / "print.jpg", short_side=24)
-    assert (small.height, small.width) == (24, 32)
+    assert PictureReader(tmp_path / "print.jpg").get_frames([0]).shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", None])
@@ -60,6 +59,30 @@ def test_a_truncated_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     with pytest.raises(VideoDecodeError, match="truncated"):
         PictureReader(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_view_is_made_from_the_picture_in_its_own_size(tmp_path: Path, split: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    (tmp_path / "cat").mkdir()
+    Image.fromarray(noise).save(tmp_path / "cat" / "a.png")
+    one_pixel, views = (1 / 120_000, 1 / 120_000), ViewSpec(1, 1, 64, "bicubic")
+    data = VideoDataModule(
+        train=str(tmp_path), val=str(tmp_path), clip=ClipSpec(1, 1), crop_size=56, batch_size=1, num_workers=0,
+        augment=Augment(one_pixel, (1.0, 1.0), pipeline="image"), views=views, val_views=views, decode_short_side=64,
+        protocol="torchvision", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
+    data.setup("fit" if split != "test" else "test")
+    clip = next(iter(getattr(data, f"{split}_dataloader")())).clip
+    if split == "train":
+        pixels = (clip[0, :, 0, 0, 0] * 255).round().int()
+        assert (clip == clip[..., :1, :1]).all()
+        assert (torch.from_numpy(noise) == pixels).all(dim=-1).any()
+    else:
+        whole = np.asarray(Image.fromarray(noise).resize((85, 64), Image.Resampling.BICUBIC))
+        left = 14 if split == "test" else 15  # (85 - 56) / 2, rounded to even or up
+        expected = torch.from_numpy(whole[4:60, left : left + 56].copy()).permute(2, 0, 1) / 255
+        torch.testing.assert_close(clip[0, :, 0], expected)
 
 
 def test_folders_of_pictures_train_and_test(tmp_path: Path) -> None:

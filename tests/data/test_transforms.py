@@ -1,10 +1,16 @@
+import random
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from timm.data.transforms import RandomResizedCropAndInterpolation
+from timm.data.transforms_factory import transforms_imagenet_train
+from torchvision.transforms import functional as pillow_functional
 from torchvision.transforms.v2 import functional as F
 
 from mvit_video.data.erasing import Erasing
@@ -110,6 +116,45 @@ def test_a_random_crop_is_that_of_torchvision(num_frames: int) -> None:
         assert torch.equal(clip, expected.transpose(0, 1).float())
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_image_pipeline_is_timms(seed: int) -> None:
+    image, policy = random_frames(1, 90, 120), "rand-m7-n4-mstd0.5-inc1-p1.0"
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    augment, rng = Augment(randaugment=policy, pipeline="image"), np.random.default_rng(seed)
+    box, is_flipped, drawn = random_crop_box(90, 120, augment, rng), rng.random() < 0.5, int(rng.integers(2**32))
+    timms = transforms_imagenet_train(
+        32, hflip=float(is_flipped), auto_augment=policy, interpolation="bicubic", mean=mean, std=std
+    )
+    random.seed(drawn)
+    np.random.seed(drawn)
+    with patch.object(RandomResizedCropAndInterpolation, "get_params", return_value=box):
+        expected = timms(Image.fromarray(image[0].numpy()))
+    found = augment_clip(image, 32, augment, Normalize(mean, std), np.random.default_rng(seed))
+    torch.testing.assert_close(found[:, 0], expected)
+
+
+def test_the_image_pipeline_fills_with_the_mean_colour() -> None:
+    white = torch.full((1, 40, 40, 3), 255, dtype=torch.uint8)
+    augment = Augment(randaugment="rand-m10-n6-p1", scale=(1.0, 1.0), aspect=(1.0, 1.0))  # operations that keep white
+    colours: dict[str, set[tuple[int, ...]]] = {"video": set(), "image": set()}
+    with patch("timm.data.auto_augment._RAND_TRANSFORMS", ["TranslateXRel"]):
+        for pipeline in ("video", "image"):
+            normalize = Normalize((0.485, 0.456, 0.406), (1 / 255, 1 / 255, 1 / 255))
+            clip = augment_clip(white, 40, replace(augment, pipeline=pipeline), normalize, np.random.default_rng(0))
+            pixels = (clip[:, 0] + 255 * torch.tensor(normalize.mean).view(3, 1, 1)).round().int()
+            colours[pipeline] = {tuple(pixel) for pixel in pixels.flatten(1).T.tolist()}
+    assert (128, 128, 128) in colours["video"]
+    assert (124, 116, 104) in colours["image"]
+
+
+@given(st.integers(4, 90), st.integers(4, 90), st.integers(4, 70))
+def test_bicubic_resizing_is_pillows(height: int, width: int, short_side: int) -> None:
+    image = random_frames(1, height, width)
+    bicubic = pillow_functional.InterpolationMode.BICUBIC
+    expected = pillow_functional.resize(Image.fromarray(image[0].numpy()), [short_side], bicubic)
+    assert np.array_equal(resize_frames(image, short_side, "bicubic")[0].numpy(), np.asarray(expected))
+
+
 def test_short_side_is_resized_before_the_centre_crop() -> None:
     frames = torch.full((2, 64, 128, 3), 90, dtype=torch.uint8)
     assert crop_views(frames, np.array([[0, 1]]), 28, 32, 1, PLAIN).unique().tolist() == pytest.approx([90])
@@ -123,6 +168,7 @@ def test_short_side_is_resized_before_the_centre_crop() -> None:
         ({"aspect": (2.0, 1.0)}, r"augment\.aspect .* \[2\.0, 1\.0\]"),
         ({"flip": 1.5}, r"augment\.flip .* 1\.5"),
         ({"repeats": 0}, r"augment\.repeats .* 0"),
+        ({"pipeline": "picture"}, r"augment\.pipeline must be video or image, got 'picture'"),
     ],
 )
 def test_impossible_augmentation_is_refused(settings: dict, value: str) -> None:

@@ -22,10 +22,7 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 class PictureReader:
-    """An open picture, turned upright; a `VideoReader` of one frame.
-
-    Args:
-        short_side: pixels that the shorter edge of a larger picture is reduced to; None is its own size.
+    """An open picture in its own size, turned upright; a `VideoReader` of one frame.
 
     Raises:
         VideoDecodeError: the file is missing, no picture, or damaged.
@@ -39,21 +36,14 @@ class PictureReader:
     container = "image"
     damaged = False
 
-    def __init__(self, path: str | os.PathLike[str], short_side: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
             with Image.open(path) as picture:
                 self.codec = str(picture.format).lower()
-                if short_side is not None:
-                    picture.draft("RGB", (short_side, short_side))  # a JPEG is decoded at a half or a quarter
                 upright = ImageOps.exif_transpose(picture).convert("RGB")
         # damaged bytes can fail in any way, a decompression bomb is an error of its own
         except Exception as error:
             raise VideoDecodeError(path, f"cannot be read as a picture ({error or type(error).__name__})") from error
-        if short_side is not None and min(upright.size) > short_side:
-            scale = short_side / min(upright.size)
-            upright = upright.resize(
-                (round(upright.width * scale), round(upright.height * scale)), Image.Resampling.BILINEAR
-            )
         self._path = path
         self._frame = torch.from_numpy(np.array(upright))
         self.height, self.width = upright.height, upright.width
