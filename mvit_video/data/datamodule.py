@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
+from mvit_video.data.annotations.labels import label_number
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import Split, hold_out, split_folders
@@ -277,8 +278,11 @@ class VideoDataModule(L.LightningDataModule):
         """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
         if names is not None and self._needs_no_labels(split):
             return self._load(split, names)
-        if names is None or table.class_names is None or table.class_names == names:
+        if names is None or table.class_names == names:
             return table
+        if table.class_names is None:
+            # where names are numbers, a label may be meant by either
+            return self._load(split, names) if any(label_number(name) is not None for name in names) else table
         odd = sorted(set(table.class_names) - set(names))
         if odd:
             raise ConfigError(f"data.{split} has the class {odd[0]!r}, which {whose} lacks; remove or rename it")

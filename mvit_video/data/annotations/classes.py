@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,14 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import as_strings, compute, first, is_string, lengths, matches, to_mask
+from mvit_video.data.annotations.labels import CLASS_NUMBER, LabelError, label_number
 from mvit_video.types import AnnotationError, ConfigError
 
 CLASSES_FILES = ("classes.txt", "classes.json")
 
-LabelError = Callable[[int, str], AnnotationError]
-"""Makes the error about a label, from its index and the reason."""
-
-_NUMBER = r"^-?[0-9]+$"
+_NUMBER = rf"^{CLASS_NUMBER}$"
+_MAX_DIGITS = 18
 
 
 class ClassNames(NamedTuple):
@@ -108,6 +107,7 @@ def number_labels(
     error: LabelError,
     *,
     are_names: bool = False,
+    are_own: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Class of each label, -1 where it is null, and the names of the classes where labels are names.
 
@@ -116,6 +116,7 @@ def number_labels(
     Args:
         labels: strings or integers.
         are_names: whether labels that look like numbers are names.
+        are_own: whether `known` came with the labels, so that their numbers are its own.
 
     Raises:
         AnnotationError: a label has no number.
@@ -136,15 +137,43 @@ def number_labels(
     values = np.full(len(labels), 2**31) if numbers is None else numbers.fill_null(-1).to_numpy()
     bad = first((values < -1) | (values >= 2**31))
     if bad is not None and numbers is None:  # too long for an integer of 64 bits
-        bad = next(i for i in range(len(labels)) if not -1 <= int(labels[i].as_py() or -1) < 2**31)
+        bad = next(i for i in range(len(labels)) if not _is_in_range(labels[i].as_py()))
     if bad is not None:
-        raise error(bad, f"label {labels[bad].as_py()} is out of range; classes count from 0, -1 is unknown")
+        shown = str(labels[bad].as_py())
+        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+        raise error(bad, f"label {shown} is out of range; classes count from 0, -1 is unknown")
     if known is None:
         return values.astype(np.int64), None
     nameless = first(values >= len(known.names))
     if nameless is not None:
         raise error(nameless, f"label {values[nameless]} has no name among the {len(known.names)} of {known.origin}")
+    if not are_own:
+        refuse_confusion(values, known, error)
     return values.astype(np.int64), known.names
+
+
+def refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: LabelError) -> None:
+    """Refuses class numbers beside names that are numbers of other classes, as the sorted folders `0`, `1`, `10`, `2`.
+
+    Raises:
+        AnnotationError: a label is the number of one class and the name of another.
+    """
+    named = {label_number(name): i for i, name in enumerate(known.names)}
+    elsewhere = {number: i for number, i in named.items() if number is not None and number != i}
+    odd = first(np.isin(numbers, list(elsewhere)))
+    if odd is not None:
+        number = int(numbers[odd])
+        other = elsewhere[number]
+        raise error(
+            odd, f"label {number} may be class {number}, {known.names[number]!r}, or the name of class {other}, "
+            f"{known.names[other]!r}, in {known.origin}; give the classes other names, or class_names in the order of "
+            "their numbers"
+        )  # fmt: skip
+
+
+def _is_in_range(label: str | int | None) -> bool:
+    text = "-1" if label is None else str(label)
+    return len(text) <= _MAX_DIGITS and -1 <= int(text) < 2**31
 
 
 def _number_names(

@@ -97,17 +97,15 @@ def read_table_columns(columns: Columns) -> Rows:
         AnnotationError: names the file, the line and the value.
     """
     lines, values = columns
-    labels = values["labels" if "labels" in values else "label"]
     for name in ("path", "label"):
         empty = first(lengths(values.get(name, lines.text)) == 0)
         if empty is not None:
             raise lines.error(empty, f"has no {name}, got {lines.line(empty)!r}")
-    if "labels" in values:
-        labels = split_labels(labels)
     spans = None
     if columns.names & {"start", "end"}:
         spans = np.stack([read_seconds(columns, name) for name in ("start", "end")], axis=1)
-    return Rows(lines.file, lines.numbers, values["path"], labels, spans)
+    labels = values["labels" if "labels" in values else "label"]
+    return Rows(lines.file, lines.numbers, values["path"], labels, spans, are_lists="labels" in values)
 
 
 def split_labels(values: pa.Array) -> pa.Array:

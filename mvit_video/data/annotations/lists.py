@@ -8,26 +8,33 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import compute, first, in_order, lengths, matches, split_last, strip, to_mask
 from mvit_video.data.annotations.files import SUFFIX_PATTERN
+from mvit_video.data.annotations.labels import NUMBER
 from mvit_video.data.annotations.lines import Lines, without_comments
 from mvit_video.data.annotations.rows import Rows
 
 _QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quote in "\"'"]
-_SEVERAL_LABELS = r"^[0-9]+(,[0-9]+)+$"
 _VIDEO_AND_SEVERAL_LABELS = rf"{SUFFIX_PATTERN} +[0-9]+(,[0-9]+)+$"
 _LAST_MARK_IS_COMMA = r",[^, ]*$"
 _CHUNK = 262_144  # lines split at once, which need several times their size meanwhile
 _VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
+_ENDS_IN_VIDEO = rf"{SUFFIX_PATTERN}$"
+_HEADERS = ({"path", "label"}, {"path", "labels"})
 
 
 def read_list(lines: Lines) -> Rows:
     """A path and a label on each line, separated by a tab, a comma or blanks.
 
-    The label is the last field. Numbers joined by commas after a video's suffix or a tab are several labels.
+    The label is the last field. Numbers joined by commas after a video's suffix or a tab are several labels. A first
+    line `path label` is a header.
 
     Raises:
         AnnotationError: names the file, the line and the value.
     """
     lines = without_comments(lines)
+    if len(lines) and (names := lines.line(0).lower().split()) and set(names) in _HEADERS:
+        if names[0] != "path":
+            raise lines.error(0, f"the header {lines.line(0)!r} puts the label first; write `path label`, or CSV")
+        lines = lines.below(1)
     if not len(lines):
         return Rows(lines.file, lines.numbers, lines.text, lines.text)
     parts = [_split(lines.text[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK)]
@@ -36,15 +43,17 @@ def read_list(lines: Lines) -> Rows:
     bad = first((lengths(paths) == 0) | (lengths(labels) == 0))
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
-    is_video = matches(paths, rf"{SUFFIX_PATTERN}$")
-    if not is_video.all():
-        bad = first(~is_video & ~is_quoted & matches(paths, _VIDEO_AND_MORE))
+    is_video = matches(paths, _ENDS_IN_VIDEO)
+    if len(lines) > 1 and not is_video[0] and is_video[1:].all():
+        raise lines.error(
+            0, f"{lines.line(0)!r} looks like a header, since all other paths are videos; write `path label` or nothing"
+        )
+    if not is_video.all() or matches(labels, _VIDEO_AND_MORE).any():
+        bad = first(~is_quoted & (~is_video & matches(paths, _VIDEO_AND_MORE) | matches(labels, _VIDEO_AND_MORE)))
         if bad is not None:
             raise lines.error(
                 bad, f"path and label cannot be told apart in {lines.line(bad)!r}; put a tab between them, or write CSV"
             )
-    if matches(labels, _SEVERAL_LABELS).any():
-        labels = compute.split_pattern(labels, ",")
     return Rows(lines.file, lines.numbers, paths, labels)
 
 
@@ -75,7 +84,7 @@ def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
     by_comma = matches(text, _LAST_MARK_IS_COMMA)
     take(by_comma, _without_marks(split_last(text.filter(pa.array(by_comma)), ",")))
     # a name of several words behind a comma
-    by_comma = to_mask(compute.match_substring(text, ",")) & ~matches(text, r" -?[0-9]+$")
+    by_comma = to_mask(compute.match_substring(text, ",")) & ~matches(text, rf" {NUMBER}$")
     take(by_comma, split_last(text.filter(pa.array(by_comma)), ","))
     by_blank = to_mask(compute.match_substring(text, " "))
     take(by_blank, _without_marks(split_last(text.filter(pa.array(by_blank)), " ")))
@@ -86,7 +95,7 @@ def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
 def _without_marks(split: tuple[pa.Array, pa.Array]) -> tuple[pa.Array, pa.Array]:
     """Paths without the further marks before a number, as in `path, 3`."""
     paths, labels = split
-    ends_in_mark = matches(paths, r"[ ,]$") & matches(labels, r"^-?[0-9]+$")
+    ends_in_mark = matches(paths, r"[ ,]$") & matches(labels, rf"^{NUMBER}$")
     if ends_in_mark.any():
         trimmed = compute.utf8_rtrim(paths.filter(pa.array(ends_in_mark)), characters=" ,")
         paths = compute.replace_with_mask(paths, pa.array(ends_in_mark), trimmed)

@@ -59,7 +59,7 @@ def load_annotations(
     if _are_shards(source):
         from mvit_video.data.shards import load_shards
 
-        table = load_shards(os.fspath(source))
+        table = load_shards(os.fspath(source), given)
         return table if given is None else _renumber(table, given, source)
     path = Path(source)
     if not may_exist(path):

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
 from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.labels import label_text
 from mvit_video.data.annotations.lines import Lines
 from mvit_video.data.annotations.rows import Rows, select
 from mvit_video.types import AnnotationError
@@ -79,7 +80,8 @@ def read_parquet(file: Path) -> Rows:
     if not is_string(columns["path"].type):
         raise AnnotationError(file, 0, f"column path holds {columns['path'].type}, not strings")
     values = labels.type.value_type if is_list(labels.type) else labels.type
-    if not (is_string(values) or pa.types.is_integer(values) or pa.types.is_null(values)):
+    is_number = pa.types.is_integer(values) or pa.types.is_floating(values)
+    if not (is_string(values) or is_number or pa.types.is_null(values)):
         raise AnnotationError(file, 0, f"column label holds {labels.type}, neither class names nor class numbers")
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     rows = Rows(
@@ -90,6 +92,7 @@ def read_parquet(file: Path) -> Rows:
         _parquet_spans(file, columns, len(table)),
         classes=_metadata_classes(file, metadata),
         root=Path(metadata["root"]) if "root" in metadata else None,
+        are_lists="labels" in columns and is_string(labels.type),
         unit="row",
     )
     if "status" in columns:
@@ -177,9 +180,10 @@ def _parse(record: Any, row: int, rows: Rows) -> _Record:
 
 
 def _label(value: Any, row: int, rows: Rows) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or not is_utf8(str(value)):
-        raise rows.error(row, f"a label must be a class name or a class number, got {value!r}")
-    return str(value)
+    text = label_text(value)
+    if text is None:
+        raise rows.error(row, f"a label must be a class name or a class number, got {repr(value)[:80]}")
+    return text
 
 
 def _seconds(record: dict[str, Any], name: str, row: int, rows: Rows) -> float:

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import as_strings, compute, first, is_list, is_string, lengths, matches, to_mask
-from mvit_video.data.annotations.classes import ClassNames, LabelError, number_labels
+from mvit_video.data.annotations.arrow import compute, first, lengths, matches, to_mask
+from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.annotations.files import MAX_DEPTH, FoldersOf, VideoIndex
+from mvit_video.data.annotations.numbering import Numbering, number_cells
 from mvit_video.data.annotations.table import VideoTable
 from mvit_video.types import AnnotationError
 
@@ -30,11 +31,12 @@ class Rows:
     Attributes:
         numbers: line of each, from 1; 0 where there are no lines.
         paths: strings as written.
-        labels: strings, integers, or lists of either; null where unknown.
+        labels: cells as written: strings, numbers, or lists of either; null where unknown.
         spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
         classes: numbering that came with the file.
         unit: what `numbers` count.
         are_names: whether labels are class names even where they look like numbers.
+        are_lists: whether each cell holds a list of labels, perhaps of none.
         root: folder that the file says relative paths start from.
     """
 
@@ -46,6 +48,7 @@ class Rows:
     classes: ClassNames | None = None
     root: Path | None = None
     are_names: bool = False
+    are_lists: bool = False
     index_cache: Path | None = None
     num_missing: int = 0
     unit: Literal["line", "record", "row"] = "line"
@@ -81,7 +84,8 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
     if not allow_outside:
         _check_inside(rows, root)
-    labels, multi_labels, names = _number(rows, known)
+    numbering = Numbering(known, rows.classes, rows.are_names, rows.are_lists)
+    labels, multi_labels, names = number_cells(rows.labels, numbering, rows.error)
     return VideoTable(
         paths=rows.paths,
         labels=labels,
@@ -164,40 +168,6 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
                 int(row), f"path {path!r} lies outside data.root={str(root)!r}; leave data.root out where a list has "
                 "absolute paths, or set data.allow_outside: true"
             )  # fmt: skip
-
-
-def _number(
-    rows: Rows, known: ClassNames | None
-) -> tuple[NDArray[np.int64], pa.ListArray | None, tuple[str, ...] | None]:
-    if not is_list(rows.labels.type):
-        labels, names = _number_flat(rows, rows.labels, known, rows.error)
-        return labels, None, names
-    unknown = first(to_mask(rows.labels.is_null()))
-    if unknown is not None:
-        raise rows.error(unknown, "has no labels although others have several; write an empty list for none")
-    parents = compute.list_parent_indices(rows.labels).to_numpy()
-
-    def error(i: int, reason: str) -> AnnotationError:
-        return rows.error(int(parents[i]), reason)
-
-    values, names = _number_flat(rows, rows.labels.flatten(), known, error)
-    unknown = first(values < 0)
-    if unknown is not None:
-        raise error(unknown, "label -1 is unknown, which cannot stand in a list of labels; leave it out")
-    offsets = np.concatenate([[0], np.cumsum(compute.list_value_length(rows.labels).to_numpy())]).astype(np.int32)
-    multi_labels = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-    return np.full(len(rows), -1, np.int64), multi_labels, names
-
-
-def _number_flat(
-    rows: Rows, labels: pa.Array, known: ClassNames | None, error: LabelError
-) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    own = rows.classes
-    if known is None or own is None or is_string(labels.type):
-        return number_labels(labels, known or own, error, are_names=rows.are_names)
-    # these numbers are those of the file
-    numbers, _ = number_labels(labels, own, error)
-    return number_labels(as_strings(own.names).take(pa.array(numbers, mask=numbers < 0)), known, error, are_names=True)
 
 
 def _check_spans(rows: Rows) -> NDArray[np.float64] | None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.labels import as_numbers, find_names, join_labels
 from mvit_video.data.shards.packed_index import read_packed
@@ -25,22 +26,24 @@ from mvit_video.jobs import atomic_write
 from mvit_video.types import AnnotationError
 
 _CACHE_NAME = ".mvit_video_index"
-_CACHE_FORMAT = "1"
+_CACHE_FORMAT = "2"
 _NUM_THREADS = 8
 
 
-def load_shards(source: str | os.PathLike[str]) -> VideoTable:
+def load_shards(source: str | os.PathLike[str], known: ClassNames | None = None) -> VideoTable:
     """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
 
     What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
     the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
-    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (a class name).
+    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (text).
 
-    Names are numbered by a file `classes.txt` or `classes.json` beside the shards, else in sorted order.
+    Names are numbered as in `known`, else by a file `classes.txt` or `classes.json` beside the shards, else in sorted
+    order.
 
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
             any of these.
+        known: names of the classes; packed shards have their own, which are kept.
 
     Raises:
         AnnotationError: names the shard, the place in it and the value.
@@ -55,10 +58,10 @@ def load_shards(source: str | os.PathLike[str]) -> VideoTable:
         packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
     if packed is not None:
         return packed
-    return _index(source, urls)
+    return _index(source, urls, known)
 
 
-def _index(source: str, urls: list[str]) -> VideoTable:
+def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable:
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         shards = tuple(threads.map(find_shard, urls))
         console = Console(stderr=True)
@@ -75,7 +78,7 @@ def _index(source: str, urls: list[str]) -> VideoTable:
     columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end"]) for table in found])
     paths = columns["path"].combine_chunks()
     labels = join_labels(shards, [table["label"] for table in found])
-    numbers, lists, names = as_numbers(labels, paths, folder, find_names(urls[0]))
+    numbers, lists, names = as_numbers(labels, paths, folder, known or find_names(urls[0]))
     archive = TarArchive(
         shards,
         np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),

@@ -1,18 +1,19 @@
-"""The videos of one tar with their labels, paired as WebDataset does: files that differ after the first dot only."""
+"""The videos of one tar with their labels, paired by their names."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import posixpath
 import re
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 
-from mvit_video.data.annotations import VIDEO_SUFFIXES
+from mvit_video.data.annotations.files import is_video
+from mvit_video.data.annotations.labels import label_number, label_text
 from mvit_video.data.shards.storage import Shard, open_headers
 from mvit_video.data.shards.tar_headers import Member, read_members
 from mvit_video.types import AnnotationError
@@ -32,8 +33,8 @@ def split_name(name: str) -> tuple[str, str] | None:
 def read_samples(shard: Shard) -> pa.Table:
     """The labelled parts of the videos in a shard, in its order.
 
-    Columns: `key`, `path` (shard and member), `offset`, `size`, `label` (a class number, a class name, a list of
-    either, or null; one type in a shard), `start`, `end` (seconds; null where not given).
+    Columns: `key` (name without suffix), `path` (shard and member), `offset`, `size`, `label` (text as written, a list
+    of texts, or null; one type in a shard), `start`, `end` (seconds; null where not given).
 
     Raises:
         AnnotationError: names the shard and the member or byte where it is not what it should be.
@@ -59,49 +60,69 @@ class _Row(NamedTuple):
     path: str
     offset: int
     size: int
-    label: int | str | list[int] | list[str] | None
+    label: str | list[str] | None
     start: float | None
     end: float | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Sample:
     key: str
-    video: Member | None = None
-    texts: dict[str, Member] = field(default_factory=dict)
+    video: Member
+    texts: dict[str, Member]
 
 
 def _group(shard: Shard) -> list[_Sample]:
-    """The samples that have a video."""
-    samples: dict[str, _Sample] = {}
+    """The videos, each with the texts of the longest name that it shares: `a.b.mp4` has those of `a.b`, else of `a`.
+
+    WebDataset pairs by the name up to its first dot alone, which loses the labels of names with more dots.
+    """
+    videos: dict[str, Member] = {}
+    texts: dict[str, dict[str, Member]] = {}
     with open_headers(shard) as file:
         for member in read_members(file, shard.url, shard.size, _is_label):
-            if (parts := split_name(member.name)) is None:
+            if split_name(member.name) is None:
                 continue
-            key, extension = parts
-            sample = samples.setdefault(key, _Sample(key))
+            stem, suffix = posixpath.splitext(member.name)
             if _is_label(member.name):
-                known = sample.texts.setdefault(extension, member)
-            elif os.path.splitext(f".{extension}")[1] in VIDEO_SUFFIXES or f".{extension}" in VIDEO_SUFFIXES:
-                known = sample.video = sample.video or member
+                known = texts.setdefault(stem, {}).setdefault(suffix[1:].lower(), member)
+            elif is_video(member.name):
+                known = videos.setdefault(stem, member)
             else:
                 continue
             if known is not member:
-                raise AnnotationError(
-                    shard.url, 0, f"{known.name!r} at byte {known.offset} and {member.name!r} at byte {member.offset} "
-                    f"have one key, {key!r} (the name up to its first dot); give each video its own"
-                )  # fmt: skip
-    return [sample for sample in samples.values() if sample.video is not None]
+                raise _same_key(shard, known, member, stem)
+    samples: list[_Sample] = []
+    owners: dict[str, Member] = {}
+    for stem, video in videos.items():
+        key = next((key for key in _keys(stem) if key in texts), None)
+        if key is not None and owners.setdefault(key, video) is not video:
+            raise _same_key(shard, owners[key], video, key)
+        samples.append(_Sample(stem, video, texts[key] if key is not None else {}))
+    return samples
+
+
+def _keys(stem: str) -> Iterator[str]:
+    """A name, and what is before each dot of its last component, the longest first."""
+    folder, name = posixpath.split(stem)
+    while name:
+        yield posixpath.join(folder, name)
+        name = name.rpartition(".")[0]
+
+
+def _same_key(shard: Shard, one: Member, other: Member, key: str) -> AnnotationError:
+    return AnnotationError(
+        shard.url, 0, f"{one.name!r} at byte {one.offset} and {other.name!r} at byte {other.offset} have one key, "
+        f"{key!r}; give each video its own"
+    )  # fmt: skip
 
 
 def _is_label(name: str) -> bool:
-    parts = split_name(name)
-    return parts is not None and parts[1] in LABEL_EXTENSIONS
+    return split_name(name) is not None and posixpath.splitext(name)[1][1:].lower() in LABEL_EXTENSIONS
 
 
 def _rows(shard: Shard, sample: _Sample) -> list[_Row]:
     """One row, or one for each segment that the JSON names."""
-    assert sample.video is not None
     path = f"{posixpath.basename(shard.url)}/{sample.video.name}"
     facts = _json(shard, sample)
     segments = facts.get("segments", [facts])
@@ -128,19 +149,21 @@ def _json(shard: Shard, sample: _Sample) -> dict[str, Any]:
     return facts
 
 
-def _label(shard: Shard, sample: _Sample, segment: dict[str, Any]) -> int | str | list[int] | list[str] | None:
+def _label(shard: Shard, sample: _Sample, segment: dict[str, Any]) -> str | list[str] | None:
     if member := sample.texts.get("cls"):
         text = _text(shard, member)
-        if not re.fullmatch(r"-1|\d{1,9}", text):
+        number = label_number(text)
+        if number is None or number < -1:
             raise _unusable(shard, member, "content", text, "a class number from 0, or -1; names belong into .txt")
-        return int(text)
+        return text
     key = "labels" if "labels" in segment else "label"
     label = segment.get(key)
     if label is not None:
-        if _label_type(label) is None:
+        texts = [label_text(one) for one in label] if isinstance(label, list) else label_text(label)
+        if not (texts if isinstance(texts, str) else texts is not None and None not in texts):
             expected = "a class number from 0, -1, a class name, or a list of numbers or of names"
             raise _unusable(shard, sample.texts["json"], key, label, expected)
-        return label
+        return cast("str | list[str]", texts)
     member = sample.texts.get("txt")
     return (_text(shard, member) or None) if member else None
 
@@ -163,33 +186,18 @@ def _span(shard: Shard, sample: _Sample, segment: dict[str, Any]) -> tuple[float
     return float(start or 0), math.inf if end is None else float(end)
 
 
-def _label_type(label: object) -> pa.DataType | None:
-    """The type of a label, with nulls for an empty list; None for what is no label."""
-    if isinstance(label, list):
-        types = {None if isinstance(one, list) else _label_type(one) for one in label} or {pa.null()}
-        kind = types.pop()
-        return None if types or kind is None else pa.list_(kind)
-    if isinstance(label, str):
-        return pa.string() if label else None
-    is_number = isinstance(label, int) and not isinstance(label, bool) and -1 <= label < 2**31
-    return pa.int64() if is_number else None
-
-
 def _column_type(shard: Shard, rows: list[_Row]) -> pa.DataType:
-    """The one type of all labels; an empty list goes with any list."""
-    first: dict[pa.DataType, _Row] = {}
-    for row in rows:
-        if row.label is not None:
-            first.setdefault(_label_type(row.label), row)
-    empty = pa.list_(pa.null())
-    types = [kind for kind in first if kind != empty] or [empty if first else pa.null()]
-    if len(types) > 1 or (empty in first and not pa.types.is_list(types[0])):
-        one, other = list(first.values())[:2]
+    """The one type of all labels."""
+    lists = [row for row in rows if isinstance(row.label, list)]
+    single = [row for row in rows if isinstance(row.label, str)]
+    if lists and single:
         raise AnnotationError(
-            shard.url, 0, f"labels are of one sort, but {one.path} has {one.label!r} and {other.path} has "
-            f"{other.label!r}"
+            shard.url, 0, f"labels are of one sort, but {lists[0].path} has {lists[0].label!r}, {single[0].path} "
+            f"{single[0].label!r}"
         )  # fmt: skip
-    return types[0]
+    if lists:
+        return pa.list_(pa.string())
+    return pa.string() if single else pa.null()
 
 
 def _unusable(shard: Shard, member: Member, what: str, value: object, expected: str) -> AnnotationError:

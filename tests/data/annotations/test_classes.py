@@ -100,7 +100,7 @@ def test_shards_are_numbered_as_asked(tmp_path: Path) -> None:
     assert table.labels.tolist() == [1, 2]
     assert table.class_names == tuple(NAMES)
     assert table.source(1) == b"2"
-    with pytest.raises(AnnotationError, match=r"a\.tar: label 'climb a rope' is none of the 2 classes"):
+    with pytest.raises(AnnotationError, match=r"a\.tar/b\.mp4: label 'climb a rope' is none of the 2 classes"):
         load_annotations(path, class_names=["run", "climb"])
 
 

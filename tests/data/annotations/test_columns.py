@@ -142,7 +142,7 @@ def test_problems_name_the_line_and_the_value(write: Write, text: str, name: str
     [
         ({"video": ["a"], "label": [0]}, "has the columns video, label; it needs path and label"),
         ({"path": [1], "label": [0]}, "column path holds int64, not strings"),
-        ({"path": ["a"], "label": [0.5]}, "column label holds double"),
+        ({"path": ["a"], "label": [0.5]}, r"row 1: a label must be a class name or a class number, got 0\.5"),
         ({"path": ["a", None], "label": [0, 1]}, "row 2: has no path"),
         ({"path": ["a", "b"], "label": [0, -2]}, "row 2: label -2 is out of range"),
         ({"path": ["a"], "label": [0], "start": ["x"]}, "column start holds .*string, not seconds"),

@@ -172,13 +172,13 @@ def test_nothing_there(write_tar: WriteTar, tmp_path: Path) -> None:
         ({"x.json": "[1]"}, r"expected a JSON object, got \[1\]"),
         ({"x.json": '{"label": 1.5}'}, r"label of 'x\.json' .* got 1\.5"),
         ({"x.json": '{"label": true}'}, r"got True"),
-        ({"x.json": '{"labels": [1, "a"]}'}, r"labels of 'x\.json' .* got \[1, 'a'\]"),
+        ({"x.json": '{"labels": [1, {}]}'}, r"labels of 'x\.json' .* got \[1, \{\}\]"),
+        ({"y.mp4": b"", "y.json": '{"labels": [1]}', "x.txt": "run"}, r"one sort, but .*y\.mp4 has \['1'\], .*'run'"),
         ({"x.json": '{"start": 2, "end": 1}'}, r"expected seconds, 0 <= start < end, got \[2, 1\]"),
         ({"x.json": '{"start": NaN}'}, r"got \[nan, None\]"),
         ({"x.json": '{"segments": 3}'}, r"segments of 'x\.json' .* a list of objects, got 3"),
         ({"x.txt": b"\xff"}, r"content of 'x\.txt' .* text in UTF-8, got b'\\xff'"),
         ({"x.webm": b""}, r"'x\.webm' at byte 512 and 'x\.mp4' at byte 1024 have one key, 'x'"),
-        ({"y.mp4": b"", "y.cls": "1", "x.txt": "run"}, r"one sort, but .*y\.mp4 has 1 and .*x\.mp4 has 'run'"),
     ],
 )
 def test_labels_that_are_none_are_named(
@@ -193,12 +193,36 @@ def test_shards_need_one_sort_of_label(write_tar: WriteTar, tmp_path: Path) -> N
     write_tar(tmp_path / "0.tar", {"x.mp4": b"", "x.cls": "3"})
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.txt": "run"})
     with pytest.raises(
-        AnnotationError, match=r"1\.tar: its labels are of type string, those of .*0\.tar of type int64"
+        AnnotationError, match=r"1\.tar/x\.mp4: label 'run' mixes class names and class numbers; the first is '3'"
     ):
         load_shards(tmp_path)
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": []}'})
-    with pytest.raises(AnnotationError, match=r"1\.tar: its labels are of type list, those of .*0\.tar of type int64"):
+    with pytest.raises(AnnotationError, match=r"1\.tar: gives lists of labels, .*0\.tar single labels"):
         load_shards(tmp_path)
+    write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"label": "3"}', "y.mp4": b"", "y.cls": "2.0"})
+    assert load_shards(tmp_path).labels.tolist() == [3, 3, 2]
+    write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": [1, "a"]}'})
+    with pytest.raises(AnnotationError, match=r"1\.tar/x\.mp4: label 'a' mixes class names and class numbers"):
+        load_shards(tmp_path / "1.tar")
+
+
+def test_a_name_with_dots_keeps_its_label(write_tar: WriteTar, tmp_path: Path) -> None:
+    """The longest common name counts; the one up to the first dot, which WebDataset takes, is the last resort."""
+    members = {
+        "X 2.0 (Clean).mp4": b"A", "X 2.0 (Clean).json": '{"label": "run"}', "X 2.5.mp4": b"B", "X 2.5.txt": "hop",
+        "y.rgb.mp4": b"C", "y.txt": "sit", "v1.0/z.mp4": b"D", "v1.0/z.txt": "hop",
+    }  # fmt: skip
+    table = load_shards(write_tar(tmp_path / "0.tar", members))
+    assert table.class_names == ("hop", "run", "sit")
+    assert table.labels.tolist() == [1, 0, 2, 0]
+    with pytest.raises(AnnotationError, match=r"'y\.rgb\.mp4' at .* and 'y\.mp4' at .* have one key, 'y'"):
+        load_shards(write_tar(tmp_path / "0.tar", {**members, "y.mp4": b""}))
+
+
+def test_a_video_without_labels_among_lists_is_refused(write_tar: WriteTar, tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"x.mp4": b"", "x.json": '{"labels": [1]}', "y.mp4": b""}
+    with pytest.raises(AnnotationError, match=r"0\.tar/y\.mp4: has no labels although others have several"):
+        load_shards(write_tar(tmp_path / "0.tar", members))
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
