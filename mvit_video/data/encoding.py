@@ -112,7 +112,7 @@ def _encode(
         if first is None:
             raise VideoDecodeError(source, "no frame can be decoded")
         picture = _Picture(first, settings.short_side)
-        encoder, time_base = _add_encoder(output, opened.stream, picture, settings, is_counted=is_counted)
+        encoder, time_base = _add_encoder(output, opened, picture, settings, is_counted=is_counted)
         start, last, rank = first.pts, -1, -1
         for rank, frame in enumerate(chain([first], frames)):
             pts = rank
@@ -130,11 +130,11 @@ def _encode(
 
 
 def _add_encoder(
-    output: OutputContainer, source: VideoStream, picture: _Picture, settings: EncodeSettings, *, is_counted: bool
+    output: OutputContainer, source: OpenStream, picture: _Picture, settings: EncodeSettings, *, is_counted: bool
 ) -> tuple[VideoStream, Fraction]:
     """The stream to write, and the seconds per unit of its time stamps."""
-    rate = source.average_rate or source.guessed_rate or Fraction(30)
-    time_base = 1 / rate if is_counted or source.time_base is None else source.time_base
+    rate = source.likely_rate
+    time_base = 1 / rate if is_counted else source.time_base or 1 / rate
     parameters = f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:open-gop=0"
     options = {"preset": "fast", "crf": str(settings.crf), "x264-params": parameters}
     encoder = output.add_stream("libx264", rate, options=options)
@@ -145,7 +145,7 @@ def _add_encoder(
     context.color_range = ColorRange.MPEG
     # untouched by what happens here, but a decoder needs them to get the colours right
     for name in ("colorspace", "color_primaries", "color_trc"):
-        setattr(context, name, getattr(source.codec_context, name))
+        setattr(context, name, getattr(source.codec, name))
     return encoder, time_base
 
 

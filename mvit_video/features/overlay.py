@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mvit_video.data.readers import open_video
+from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.features.classify import Timeline, foremost
@@ -77,7 +78,7 @@ def write_overlay(
             output = stack.enter_context(
                 av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"})
             )
-            sound = _Sound(source, output, stack)
+            sound = _Sound(opened, output, stack)
             return _encode(opened, times, output, sound, lambda first: _Canvas(first, timeline, count), reached)
     except (OSError, FFmpegError) as error:
         raise ConfigError(
@@ -93,7 +94,7 @@ def _encode(
     canvas_of: Callable[[VideoFrame], _Canvas],
     reached: Callable[[float], None],
 ) -> Overlay:
-    rate = opened.stream.average_rate or opened.stream.guessed_rate or Fraction(30)
+    rate = opened.likely_rate
     canvas, encoder, last, number = None, None, -1, 0
     for frame in opened.all_frames():
         if canvas is None or encoder is None:
@@ -207,18 +208,17 @@ def _shortened(name: str, font: Any, width: float) -> str:
 class _Sound:
     """The sound of the video, copied packet by packet beside the pictures."""
 
-    def __init__(self, source: Path, output: OutputContainer, stack: ExitStack) -> None:
+    def __init__(self, opened: OpenStream, output: OutputContainer, stack: ExitStack) -> None:
         self.is_copied = False
         self._packets: Iterator[tuple[float, Packet[AudioStream]]] = iter(())
         self._waiting: tuple[float, Packet[AudioStream]] | None = None
         self._output = output
-        container = stack.enter_context(av.open(str(source), "r", metadata_errors="ignore"))
+        container = stack.enter_context(open_container(opened.source))
         self._stream = container.streams.best("audio")
         if not isinstance(self._stream, AudioStream) or self._stream.codec_context.codec.canonical_name not in _SOUNDS:
             self._stream = None
             return
-        picture = container.streams.best("video")
-        begin = picture.start_time * picture.time_base if picture and picture.start_time and picture.time_base else 0
+        begin = (opened.stream.start_time or 0) * (opened.time_base or 0)
         self._packets = self._timed(container, self._stream, Fraction(begin))
 
     def start(self) -> None:
@@ -239,7 +239,7 @@ class _Sound:
     @staticmethod
     def _timed(container: Any, stream: AudioStream, begin: Fraction) -> Iterator[tuple[float, Packet[AudioStream]]]:
         """Packets from the first picture on, their times counted from there."""
-        base = stream.time_base or Fraction(1, stream.rate)
+        base = as_fraction(stream.time_base) or Fraction(1, stream.rate)
         shift = round(begin / base)
         for packet in container.demux(stream):
             # codecs take a packet or two to swing in, which a player leaves out

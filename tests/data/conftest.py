@@ -146,6 +146,13 @@ def patch(path: Path, marker: bytes, offset: int, value: int, byte_order: str) -
     return path
 
 
+def end_early(path: Path, seconds: float) -> Path:
+    """Let the only entry of the edit list last so long; it counts in the time scale of the movie header."""
+    data = path.read_bytes()
+    (time_scale,) = struct.unpack_from(">I", data, data.index(b"mvhd") + 16)
+    return patch(path, b"elst", 12, int(seconds * time_scale), ">")
+
+
 def x264(**settings: object) -> dict[str, str]:
     """Encoder options that make a group of pictures regular."""
     parameters = {"keyint": 12, "min-keyint": 12, "scenecut": 0, "bframes": 2, "b-adapt": 0, **settings}
@@ -233,14 +240,7 @@ ODD_VIDEOS: dict[str, Callable[[Path], Path]] = {
     "edit_list_reordered": lambda folder: cut_without_encoding(odd(folder, "closed_gop"), folder / "cut_12.mp4", 17),
     "edit_list_hevc": lambda folder: cut_without_encoding(odd(folder, "hevc"), folder / "cut_hevc.mp4", 17),
     "edit_list_starts_late": lambda folder: remux(odd(folder, "closed_gop"), folder / "late.mp4", shift_frames=15),
-    "edit_list_ends_early": lambda folder: patch(
-        # the only entry lasts so many milliseconds: 31 of the 48 frames
-        remux(odd(folder, "closed_gop"), folder / "short.mp4"),
-        b"elst",
-        12,
-        1033,
-        ">",
-    ),
+    "edit_list_ends_early": lambda folder: end_early(remux(odd(folder, "closed_gop"), folder / "short.mp4"), 31 / 30),
     "starts_between_keys": lambda folder: remux(odd(folder, "closed_gop"), folder / "between.mp4", first_packet=5),
     "starts_between_keys_matroska": lambda folder: remux(
         odd(folder, "closed_gop"), folder / "between.mkv", first_packet=5

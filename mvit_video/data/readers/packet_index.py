@@ -85,7 +85,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     Raises:
         VideoDecodeError: it is truncated, or no frame can be decoded.
     """
-    name, codec, time_base = opened.source.name, opened.codec_name, opened.stream.time_base or Fraction(1, 1000)
+    name, codec, time_base = opened.source.name, opened.codec_name, opened.time_base or Fraction(1, 1000)
     container = opened.container.format.name.split(",")[0]
     packets, first = _read_packets(opened)
     key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
@@ -107,7 +107,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     sideways = rotation % 180 != 0
     span = None if pts is None else float(int(pts[-1] - pts[0]) * time_base)
     step_seconds = span / (num_frames - 1) if span and num_frames > 1 else None
-    fps = _mean_rate(name, opened.stream.average_rate, step_seconds)
+    fps = _mean_rate(name, opened.mean_rate, step_seconds)
     last_seconds = float(last_duration * time_base) or step_seconds or 1 / fps
     colour_refusal = _colour_refusal(first)
     return PacketIndex(

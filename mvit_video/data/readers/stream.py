@@ -5,28 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from fractions import Fraction
 from typing import cast
 
-import av
-from av.error import ArgumentError, ExitError, FFmpegError
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from mvit_video.data.readers.container import MAX_PIXELS, Translated, as_fraction, open_container
 from mvit_video.data.readers.source import Source, check_source
 from mvit_video.types import VideoDecodeError
 
 MAX_EDGE = 16384
-MAX_PIXELS = 2**28
-# a playlist would have the decoder open other files and addresses, a text or an image would pass for a video
-_FORMATS = (
-    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm "
-    "dv dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
-)
-_OPEN_SECONDS = 8.0
 _STALL_SECONDS = 6.0
 
 
@@ -52,12 +45,7 @@ class OpenStream:
         self.conceal = conceal
         self.size_bytes = source.num_bytes(status)
         self._process = os.getpid()
-        with _translated(source):
-            # the size limit also holds while the library probes, before there is a size to look at
-            options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
-            self.container = av.open(
-                source.handle(), "r", options=options, metadata_errors="ignore", timeout=_OPEN_SECONDS
-            )
+        self.container = open_container(source)
         try:
             self.stream = self._best_stream()
             self.codec = cast(VideoCodecContext, self.stream.codec_context)
@@ -94,6 +82,21 @@ class OpenStream:
         return self.codec.codec.canonical_name
 
     @property
+    def time_base(self) -> Fraction | None:
+        """Seconds per unit of time stamps, where the container tells."""
+        return as_fraction(self.stream.time_base)
+
+    @property
+    def mean_rate(self) -> Fraction | None:
+        """Frames per second by the header or the first packets, where they tell."""
+        return as_fraction(self.stream.average_rate)
+
+    @property
+    def likely_rate(self) -> Fraction:
+        """Frames per second that fit most of the video, for an encoder that must be given some."""
+        return self.mean_rate or as_fraction(self.stream.guessed_rate) or Fraction(30)
+
+    @property
     def is_ours(self) -> bool:
         """Whether this process opened it: a forked copy shares the position in the file with its parent."""
         return self._process == os.getpid()
@@ -106,7 +109,7 @@ class OpenStream:
         """
         # a damaged index can lead a demuxer round in circles
         budget = 8 * self.size_bytes + 2**20
-        with _translated(self.source):
+        with Translated(self.source):
             for packet in self.container.demux(self.stream):
                 budget -= packet.size + 1
                 if budget < 0:
@@ -199,18 +202,3 @@ class OpenStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@contextmanager
-def _translated(source: Source) -> Iterator[None]:
-    """Errors of the library become ours."""
-    try:
-        yield
-    except ExitError as error:
-        raise VideoDecodeError(source.name, f"could not be read within {_OPEN_SECONDS:.0f} s") from error
-    except ArgumentError as error:
-        raise VideoDecodeError(source.name, "cannot be decoded (not a video container that is read here)") from error
-    except FFmpegError as error:
-        raise VideoDecodeError(source.name, f"cannot be decoded ({error.strerror or error})") from error
-    except (OSError, EOFError, MemoryError, LookupError, ValueError) as error:
-        raise VideoDecodeError(source.name, f"cannot be read ({error or type(error).__name__})") from error

@@ -232,8 +232,8 @@ def _read_header(opened: OpenStream, lacking: int) -> Header:
     if container.format.name.split(",")[0] not in _STATES_LENGTH:
         return Header(0, None, lacking)
     duration = None
-    if stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
+    if stream.duration and opened.time_base:
+        duration = float(stream.duration * opened.time_base)
     elif container.duration and len(container.streams) == 1:
         duration = (container.duration - max(container.start_time or 0, 0)) / av.time_base
     return Header(stream.frames, duration, lacking)

@@ -12,6 +12,9 @@ import av
 import numpy as np
 import pytest
 
+from mvit_video.data.readers.container import open_container
+from mvit_video.data.readers.source import Source
+
 # one video for each demuxer and decoder that data sets hold, and how many files are made from it
 KINDS = {
     "closed_gop": 90,
@@ -74,7 +77,7 @@ def sound_hashes(path: str) -> set[str]:
 def unnoticeable_hashes(path: str) -> set[str]:
     """Frames of a damaged video behind which, back to their key frame, the decoder finds no error."""
     pictures: list[av.VideoFrame] = []
-    with av.open(path, metadata_errors="ignore") as container, suppress(av.FFmpegError):
+    with open_container(Source(path)) as container, suppress(av.FFmpegError):
         stream = container.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}
         is_broken = False

@@ -1,0 +1,84 @@
+"""Containers opened with PyAV 17 to 19, which differ in some of their interfaces."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Protocol
+
+import av
+from av.container import InputContainer
+from av.error import ArgumentError, ExitError, FFmpegError
+
+from mvit_video.data.readers.source import Source
+from mvit_video.types import VideoDecodeError
+
+MAX_PIXELS = 2**28
+# a playlist would have the decoder open other files and addresses, a text or an image would pass for a video
+_FORMATS = (
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm "
+    "dv dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
+)
+_OPEN_SECONDS = 8.0
+# metadata need not be UTF-8; from version 19 on PyAV keeps other bytes by itself and has no such argument
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+class Rational(Protocol):
+    """PyAV's rational number: a `Fraction` up to version 18, `av.rational.AVRational` since 19."""
+
+    @property
+    def numerator(self) -> int: ...
+
+    @property
+    def denominator(self) -> int: ...
+
+
+def as_fraction(value: Rational | None) -> Fraction | None:
+    """Convert to a `Fraction`; None where the value is unknown, which FFmpeg writes as 0/1 or 0/0."""
+    if value is None or value.numerator == 0 or value.denominator == 0:
+        return None
+    return Fraction(value.numerator, value.denominator)
+
+
+def open_container(source: Source) -> InputContainer:
+    """Open a video container for reading.
+
+    Raises:
+        VideoDecodeError: it is none, or FFmpeg cannot read it.
+    """
+    # the size limit also holds while the library probes, before there is a size to look at
+    options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
+    with Translated(source):
+        return av.open(source.handle(), "r", options=options, timeout=_OPEN_SECONDS, **_METADATA)
+
+
+class Translated:
+    """Context that turns the errors of PyAV into ours.
+
+    A class, because Python 3.10 leaves a generator's context in a reference cycle, and the file open, when the
+    generator that uses it is dropped halfway.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        reason = None if error is None else _reason(error)
+        if reason is not None:
+            raise VideoDecodeError(self._source.name, reason) from error
+
+
+def _reason(error: BaseException) -> str | None:
+    """Word what an error says of a video; None where it says nothing of it."""
+    if isinstance(error, ExitError):
+        return f"could not be read within {_OPEN_SECONDS:.0f} s"
+    if isinstance(error, ArgumentError):
+        return "cannot be decoded (not a video container that is read here)"
+    if isinstance(error, FFmpegError):
+        return f"cannot be decoded ({error.strerror or error})"
+    if isinstance(error, (OSError, EOFError, MemoryError, LookupError, ValueError)):
+        return f"cannot be read ({error or type(error).__name__})"
+    return None

@@ -1,0 +1,82 @@
+"""PyAV's versions differ; what is read does not."""
+
+import gc
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from mvit_video.data.readers import open_video
+from mvit_video.data.readers.container import as_fraction, open_container
+from mvit_video.data.readers.source import Source
+
+
+class LaterRational:
+    """Stands for the type that PyAV 19 gives: not a `Fraction`, 0/1 or 0/0 where nothing is known."""
+
+    def __init__(self, numerator: int, denominator: int) -> None:
+        self.numerator, self.denominator = numerator, denominator
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (LaterRational(1, 15360), Fraction(1, 15360)),
+        (Fraction(30000, 1001), Fraction(30000, 1001)),
+        (LaterRational(0, 1), None),
+        (LaterRational(0, 0), None),
+        (None, None),
+    ],
+)
+def test_a_rational_number_of_any_version(value: Any, expected: Fraction | None) -> None:
+    found = as_fraction(value)
+    assert found == expected
+    assert found is None or type(found) is Fraction
+
+
+def test_no_argument_is_passed_that_the_installed_version_lacks(
+    barcode_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV 19 has no `metadata_errors`, and before it titles that are not UTF-8 need it."""
+    given: dict[str, Any] = {}
+    av_open = av.open
+    monkeypatch.setattr(av, "open", lambda *args, **kwargs: (given.update(kwargs), av_open(*args, **kwargs))[1])
+    open_container(Source(str(barcode_video))).close()
+    assert ("metadata_errors" in given) == (int(av.__version__.split(".")[0]) < 19)
+
+
+def test_a_title_that_is_not_utf8(odd_videos: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "title.mkv"
+    with av.open(str(odd_videos("closed_gop"))) as source, av.open(str(path), "w") as output:
+        output.metadata["title"] = "TITLE"
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"\xff\xfeTLE"))
+    with open_video(path) as reader:
+        assert reader.num_frames == 48
+
+
+def test_a_reader_that_nobody_closes_lets_its_file_go(barcode_video: Path) -> None:
+    """On Python 3.10 too, and before the garbage collector runs."""
+
+    def is_open() -> bool:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return str(barcode_video) in [os.readlink(link) for link in links]
+
+    gc.collect()
+    gc.disable()
+    try:
+        reader = open_video(barcode_video, "pyav")
+        reader.get_frames([0, 13])
+        assert is_open()
+        del reader
+        assert not is_open()
+    finally:
+        gc.enable()
