@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from mvit_video.cli import main
 from mvit_video.cli.configs import with_found_configs
 from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.digits import write_digits
+from mvit_video.models import list_models
 from mvit_video.training import Task
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -43,9 +46,28 @@ def test_all_that_are_promised_are_there() -> None:
         "demo", "finetune", "mvit_b_k400", "mvit_b_32x3_k400", "mvit_b_k600", "mvitv2_s_k400", "mvitv2_b_k400",
         "mvitv2_s_ssv2", "mvit_b_charades", "mvit_b_16_imagenet", "demo_pvt", "demo_pvt_v2", "demo_twins", "demo_cpvt",
         "pvt_small_k400", "cpvt_s_k400", "pvt_small_imagenet", "cpvt_s_imagenet", "mvitv2_t_imagenet",
-        "mvitv2_s_imagenet", "mvitv2_b_imagenet",
+        "mvitv2_s_imagenet", "mvitv2_b_imagenet", "mvit_b24_32x3_k400", "mvit_b24_32x3_k600", "mvitv2_b_ssv2",
+        "mvitv2_l_ssv2", "mvitv2_l_40x3_k400", "mvitv2_b_in21k_k400",
         "demo_alternet", "alternet_50_k400", "pvt_v2_b2_k400", "twins_pcpvt_small_k400",
     }  # fmt: skip
+
+
+def test_the_docs_say_which_published_file_is_which_net() -> None:
+    section = (FOLDER.parent / "docs" / "models.md").read_text().split("## Which published file is which net")[1]
+    rows = [row.split("|") for row in section.split("\n## ")[0].splitlines() if row.startswith("| ") and "`" in row]
+    for _, file, _, net, config, *_ in rows:
+        for name in itertools.chain(*map(spelled_out, re.findall(r"`((?:mvit)[\w{},]+)`", net))):
+            assert name in list_models(), file
+        for name in itertools.chain(*map(spelled_out, re.findall(r"`([\w{},]+)\.yaml`", config))):
+            assert (FOLDER / f"{name}.yaml").is_file(), file
+    assert len(rows) > 10
+
+
+def spelled_out(pattern: str) -> list[str]:
+    """The names that a pattern like `mvitv2_{s,b}_ssv2` stands for."""
+    start, brace, rest = pattern.partition("{")
+    choices, _, end = rest.partition("}")
+    return [start + choice + end for choice in choices.split(",")] if brace else [pattern]
 
 
 def test_header_states_command_and_published_and_own_result(config: Path) -> None:

@@ -166,13 +166,12 @@ def _resize(
     if frames.shape[1:3] == size:
         return frames
     if interpolation == "bilinear":
-        channels_first = frames.permute(0, 3, 1, 2)
-        return interpolate(channels_first, size, mode="bilinear", align_corners=False, antialias=True).permute(
-            0, 2, 3, 1
-        )
+        resized = interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.permute(0, 2, 3, 1)
     # Pillow's, as every published image recipe has it: that of torch differs by up to 20 levels
-    resized = [Image.fromarray(frame).resize(size[::-1], Image.Resampling.BICUBIC) for frame in frames.numpy()]
-    return torch.from_numpy(np.stack([np.asarray(image) for image in resized]))
+    height, width = size
+    images = [Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC) for frame in frames.numpy()]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
 
 
 def crop_views(
