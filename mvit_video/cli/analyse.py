@@ -19,13 +19,17 @@ from mvit_video.analysis.threads import one_thread_if_small
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, console_for_reports, count
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
-from mvit_video.data.erasing import Erasing
 from mvit_video.data.mixing import Mixing
+from mvit_video.data.sampling import Sampling
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.features.weights import TrainedModel, load_trained
+from mvit_video.settings import typed_settings
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
+# settings of `data` and `model` in a config
+_OF_DATA = {"augment": Augment, "sampling": Sampling}
+_OF_MODEL = {"mixing": Mixing, "label_smoothing": float}
 _MODEL = "RUN|CHECKPOINT"
 
 
@@ -142,31 +146,24 @@ def _weight_decay(net: nn.Module, value: float) -> WeightDecay:
 def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
     """As the config of the run says; without one, published crops and flips, and no weight decay."""
     seen, normalize = trained.preprocessing, Normalize(trained.preprocessing.mean, trained.preprocessing.std)
-    model, data = trained.config.get("model") or {}, trained.config.get("data") or {}
     notes = (
         ()
         if trained.config
         else ("there is no config.yaml of a run: its augmentation is taken for the default, its weight decay for 0",)
     )
     try:
-        augment: dict[str, Any] = dict(data.get("augment") or {})
-        if augment.get("erasing") is not None:
-            augment["erasing"] = Erasing(**{key: _tuple(value) for key, value in augment["erasing"].items()})
-        augment = {key: _tuple(value) for key, value in augment.items()} | {"repeats": 1}
-        sampling = data.get("sampling", "rate")
-        view = RandomView(seen.clip, seen.crop_size, Augment(**augment), normalize, sampling)
-        mixing = None if model.get("mixing") is None else Mixing(**model["mixing"])
-        target = TrainingTarget(mixing, float(model.get("label_smoothing", 0.0)))
-        decay = float(((model.get("optimizer") or {}).get("init_args") or {}).get("weight_decay", 0.0))
-    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+        data = typed_settings(trained.config.get("data"), _OF_DATA, "data")
+        model = typed_settings(trained.config.get("model"), _OF_MODEL, "model")
+        augment = dataclasses.replace(data.get("augment", Augment()), repeats=1)
+        view = RandomView(seen.clip, seen.crop_size, augment, normalize, data.get("sampling", "rate"))
+        target = TrainingTarget(model.get("mixing"), model.get("label_smoothing", 0.0))
+        optimizer = (trained.config.get("model") or {}).get("optimizer") or {}
+        told = typed_settings(optimizer.get("init_args"), {"weight_decay": float}, "model.optimizer.init_args")
+    except (ConfigError, AttributeError) as error:
         raise CheckpointError(
             f"the config.yaml beside {trained.checkpoint} does not describe a training ({error})"
         ) from error
-    return Training(view, target, decay), notes
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return Training(view, target, told.get("weight_decay", 0.0)), notes
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mvit_video
 from mvit_video.types import ConfigError
@@ -35,7 +34,7 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
     """Words of a command line with each config file where it is, and before it the one that its key `base` names.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or it cannot be read.
     """
     found: list[str] = []
     rest = iter(words)
@@ -70,14 +69,12 @@ def _bases(path: str) -> list[str]:
 
 
 def _read_base(path: str) -> str | None:
-    import yaml  # slow, and of use to few verbs
+    from mvit_video.yaml_files import read_yaml  # brings a parser that few verbs need
 
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings: Any = yaml.safe_load(file)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None  # the parser will say what is wrong with it
-    base = settings.get("base") if isinstance(settings, dict) else None
+    settings = read_yaml(path)
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(f"{path}: must hold keys such as model, data and trainer, got a {type(settings).__name__}")
+    base = (settings or {}).get("base")
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"{path}: base must name a config file, got {base!r}")
     return base

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mvit_video.types import CheckpointError, ConfigError
@@ -18,9 +18,20 @@ def run_name(configs: Sequence[str]) -> str:
     if not configs:
         return "default"
     path = Path(configs[-1]).absolute()
-    if path.name == "config.yaml" and _VERSION.fullmatch(path.parent.name):
-        return path.parents[1].name
+    if _is_config_of_run(path):
+        return path.parents[1].name if _VERSION.fullmatch(path.parent.name) else path.parent.name
     return path.stem
+
+
+def run_of(configs: Sequence[str]) -> Path | None:
+    """Folder of the run whose own `config.yaml` is among the configs; the last one where there are several."""
+    return next((Path(path).parent for path in reversed(configs) if _is_config_of_run(Path(path).absolute())), None)
+
+
+def _is_config_of_run(path: Path) -> bool:
+    folder = path.parent
+    is_run = _VERSION.fullmatch(folder.name) or any((folder / name).exists() for name in ("run.json", "checkpoints"))
+    return path.name == "config.yaml" and bool(is_run)
 
 
 def next_version(root: Path) -> Path:
@@ -49,35 +60,74 @@ def claim_version(root: Path) -> Path:
         ) from error
 
 
-def find_checkpoint(ckpt_path: str, root: Path) -> Path:
-    """File that `--ckpt_path` speaks of; `last` and `best` are the newest of that name in the runs under `root`.
+def find_checkpoint(ckpt_path: str, root: Path, own_run: Path | None = None) -> Path:
+    """File that `--ckpt_path` names; `last` and `best` are those of `own_run`, or else of the newest run under `root`.
 
     Where the newest `last.ckpt` is damaged, `last` is the one before it, which a run keeps as `previous.ckpt`, with a
     warning. A path never means another file.
+
+    Args:
+        own_run: the run whose own config is given.
 
     Raises:
         ConfigError: there is none.
         CheckpointError: there are some for `last`, all damaged.
     """
     if ckpt_path not in ("last", "best"):
-        if not Path(ckpt_path).exists():
-            raise ConfigError(f"--ckpt_path {ckpt_path}: there is no such file")
-        return Path(ckpt_path)
-    names = ("last", "previous") if ckpt_path == "last" else ("best",)
-    found = [path for name in names for path in root.glob(f"version_*/checkpoints/{name}.ckpt")]
+        return _existing(Path(ckpt_path))
+    saved = _checkpoints_by_age([own_run] if own_run is not None else root.glob("version_*"))
+    where = str(own_run) if own_run is not None else f"{root}/version_*"
+    if not saved:
+        raise ConfigError(
+            f"--ckpt_path {ckpt_path}: {where} has no checkpoint; train first (mvit-video fit), or give the path of a "
+            "checkpoint"
+        )
+    if ckpt_path == "best":
+        return _best(saved, own_run)
+    found = [path for path in saved if path.stem != "best"]
     if not found:
-        raise ConfigError(f"--ckpt_path {ckpt_path}: there is no version_*/checkpoints/{ckpt_path}.ckpt under {root}")
-    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    if ckpt_path == "best" or found[0].is_dir():  # a folder is a checkpoint of several processes
+        raise ConfigError(f"--ckpt_path last: {where} has no last.ckpt; there is {saved[0]}")
+    if found[0].is_dir():  # a folder is a checkpoint of several processes
         return found[0]
     whole = next(filter(_is_whole, found), None)
     if whole is None:
-        raise CheckpointError(f"--ckpt_path last: {found[0]} is truncated or damaged, and so is all before it")
+        raise CheckpointError(f"--ckpt_path last: {found[0]} is truncated or damaged, and so are all before it")
     if whole != found[0]:
         from lightning.pytorch.utilities import rank_zero_warn  # slow, and of no use to other verbs
 
         rank_zero_warn(f"{found[0]} is truncated or damaged: going on from {whole}, the one before it")
     return whole
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError(f"--ckpt_path {path}: there is no such file")
+    if (path / "checkpoints").is_dir():
+        names = ", ".join(str(file) for file in sorted((path / "checkpoints").glob("*.ckpt"))) or "it has none"
+        raise ConfigError(f"--ckpt_path {path}: a run folder; give one of its checkpoints ({names})")
+    return path
+
+
+def _checkpoints_by_age(runs: Iterable[Path]) -> list[Path]:
+    """The `last.ckpt`, `previous.ckpt` and `best.ckpt` of runs, the newest first."""
+    names = ("last", "previous", "best")
+    paths = [run / "checkpoints" / f"{name}.ckpt" for run in runs for name in names]
+    return sorted(filter(Path.exists, paths), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _best(saved: Sequence[Path], own_run: Path | None) -> Path:
+    """The `best.ckpt` of the run that saved the first of the checkpoints."""
+    run = saved[0].parents[1]
+    best = run / "checkpoints" / "best.ckpt"
+    if best in saved:
+        return best
+    which = "" if own_run is not None else ", the newest run,"
+    others = [path for path in saved if path.stem == "best"]
+    older = f", or --ckpt_path {others[0]}, the best of an older run" if others else ""
+    raise ConfigError(
+        f"--ckpt_path best: {run}{which} has no best.ckpt, because it has had no validation; give "
+        f"--ckpt_path last{older}"
+    )
 
 
 def _is_whole(path: Path) -> bool:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
-import logging
 import multiprocessing.util
 import os
-import re
 import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -25,7 +22,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
-from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name
+from mvit_video.cli.parser import Parser, limit_yaml
+from mvit_video.cli.quiet import quiet_lightning
+from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
 from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.loader import explain_dead_worker
 from mvit_video.evaluation import MultiViewEvaluation
@@ -58,7 +57,8 @@ def run_trainer(words: list[str]) -> int:
 
 def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> int:
     """Runs a verb of a command line."""
-    _quiet()
+    quiet_lightning()
+    limit_yaml()
     try:
         cli(
             Task,
@@ -83,36 +83,6 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
     except SystemExit as stop:  # after --help
         return int(stop.code or 0)
     return 0
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong with a config in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises instead of printing the whole usage.
-
-        Raises:
-            ConfigError: the text in one line.
-        """
-        message += self._nearest_key(message)
-        if not self.exit_on_error:  # a parser within a parser: the outer one adds the key and says it
-            super().error(message, ex)
-        line = " ".join(message.split()).replace(": - ", ": ")
-        line = re.sub(r'Parser key "([^"]+)":', r"\1:", line)
-        line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
-        raise ConfigError(line) from ex
-
-    def _nearest_key(self, message: str) -> str:
-        unknown = re.search(r"(unrecognized arguments: --|option '|Option ')([\w.]+)", message)
-        if unknown is None:
-            return ""
-        actions = list(self._actions)
-        for action in self._actions:
-            if isinstance(action.choices, dict):  # the verbs, which have all the same keys
-                actions += [key for parser in action.choices.values() for key in parser._actions]
-        keys = {action.dest for action in actions if not action.dest.endswith("help")}
-        near = difflib.get_close_matches(unknown[2], sorted(keys), n=1)
-        return f"; did you mean {near[0]}?" if near else ""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -164,10 +134,13 @@ class VideoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint, before anything slow is built."""
         config = self._settings
-        name = run_name([str(path) for path in config.config or []])
-        root = Path(config.trainer.default_root_dir or "runs") / name
+        configs = [str(path) for path in config.config or []]
+        root = Path(config.trainer.default_root_dir or "runs") / run_name(configs)
+        self._own_run = run_of(configs)
         if config.ckpt_path is not None:
-            config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root))
+            config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root, self._own_run))
+            if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
+                print(f"checkpoint: {config.ckpt_path}")
         elif self.subcommand != "fit" and config.model.init_from is None:
             warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
         is_writer = rank_zero_only.rank == 0 and not config.trainer.fast_dev_run  # pyright: ignore[reportFunctionMemberAccess]
@@ -257,6 +230,8 @@ class VideoCLI(LightningCLI):
         """What to say of a run that was stopped."""
         if not self._stopper.saved:
             return ""
+        if self._own_run is not None:  # whose `last` is another file
+            return f"; the same command with --ckpt_path {self._stopper.path} resumes the run"
         return f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
 
     @property
@@ -308,36 +283,3 @@ def _as_list(value: Any) -> list[Any]:
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):  # something is in it
         folder.rmdir()
-
-
-class _Chatter(logging.Filter):
-    """Keeps Lightning's hints and announcements off the screen."""
-
-    PREFIXES = (
-        "GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Seed set to",
-        "Restoring states from", "Loading `train_dataloader` to estimate",  "LOCAL_RANK",
-        "\nDetected KeyboardInterrupt",
-    )  # fmt: skip
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self.PREFIXES)
-
-
-_CHATTER = _Chatter()
-
-
-def _quiet() -> None:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(_CHATTER)
-    for message, category in (
-        ("`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning),  # Lightning's own call of torch
-        ("The '.*_dataloader' does not have many workers", UserWarning),  # the user's choice
-        ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
-        ("The dirpath has changed from", UserWarning),  # a continued run has a folder of its own
-        ("The number of training batches .* is smaller than the logging interval", UserWarning),  # each epoch is logged
-        # the net is sharded where the strategy asks for it, and not otherwise
-        ("You're using the WeightAveraging callback with a model that overrides the configure_model", UserWarning),
-        ("Grad strides do not match bucket view strides", UserWarning),  # a copy that costs nothing to speak of
-    ):
-        warnings.filterwarnings("ignore", message, category)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

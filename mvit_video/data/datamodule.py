@@ -199,15 +199,16 @@ class VideoDataModule(L.LightningDataModule):
             ConfigError: the annotations have a class that it lacks.
         """
         names = tuple(state_dict["class_names"])
+        whose = " ".join(["the checkpoint", str(getattr(self.trainer, "ckpt_path", None) or "")]).strip()
         if self.given_names is not None and self.class_names is not None and self.class_names != names:
             pairs = enumerate(zip_longest(self.class_names, names, fillvalue="nothing"))
             i, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
             raise ConfigError(
-                f"data.class_names has {ours!r} as class {i}, the checkpoint {theirs!r}: give the names of its training"
+                f"data.class_names has {ours!r} as class {i}, {whose} {theirs!r}: give the names of its training"
             )
         self._names_of_checkpoint = names
         for split, table in self.tables.items():
-            self.tables[split] = self._number_as(names, "the checkpoint", split, table)
+            self.tables[split] = self._number_as(names, whose, split, table)
 
     def train_dataloader(self) -> VideoLoader:
         """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""

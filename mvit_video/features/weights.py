@@ -17,10 +17,14 @@ import torch
 from mvit_video.data.transforms import RGB, Normalize
 from mvit_video.data.views import published_short_side
 from mvit_video.models import VideoNet, create_model, list_models
-from mvit_video.types import CheckpointError, ClipSpec, ConfigError
+from mvit_video.settings import typed_settings
+from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
+from mvit_video.yaml_files import read_yaml
 
 # frames of a clip, and the frames from one of them to the next, in the published models
 _PUBLISHED_RATES = {1: 30, 16: 4, 32: 3, 40: 3, 64: 3}
+# settings of `data` in a config
+_OF_CLIPS = {"clip": ClipSpec, "views": ViewSpec, "mean": RGB, "std": RGB}
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def load_trained(model: str, num_crops: int, argument: str = "--model") -> Train
     net = create_model(checkpoint=file)
     content = _lightning_content(file)
     config = _run_config(file)
-    preprocessing, notes = _preprocessing(net, None, config.get("data") or {}, num_crops)
+    preprocessing, notes = _preprocessing(net, None, config.get("data"), num_crops)
     names = (content.get("VideoDataModule") or {}).get("class_names")
     return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes, config)
 
@@ -133,34 +137,32 @@ def _run_config(file: Path) -> Mapping[str, Any]:
     config = file.absolute().parents[1] / "config.yaml"
     if file.absolute().parent.name != "checkpoints" or not config.is_file():
         return {}
-    import yaml  # slow, and of no use to most checkpoints
-
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{config}: cannot be read ({' '.join(str(error).split())})") from error
-    return content if isinstance(content, Mapping) else {}
+        content = read_yaml(config)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{config}: expected the config of a run, got a {type(content).__name__}")
+    return content
 
 
-def _preprocessing(
-    net: VideoNet, name: str | None, data: Mapping[str, Any], num_crops: int
-) -> tuple[Preprocessing, tuple[str, ...]]:
+def _preprocessing(net: VideoNet, name: str | None, data: Any, num_crops: int) -> tuple[Preprocessing, tuple[str, ...]]:
     """As the config of the run says, else as published; and what had to be assumed."""
     notes: tuple[str, ...] = ()
     try:
-        if "clip" in data:
-            clip = ClipSpec(**data["clip"])
-        else:
-            told = re.search(r"_(\d+)x(\d+)$", name or "")
-            rate = int(told[2]) if told else _PUBLISHED_RATES.get(net.num_frames, ClipSpec.sampling_rate)
+        told = typed_settings(data, _OF_CLIPS, "data")
+        clip = told.get("clip")
+        if clip is None:
+            size = re.search(r"_(\d+)x(\d+)$", name or "")
+            rate = int(size[2]) if size else _PUBLISHED_RATES.get(net.num_frames, ClipSpec.sampling_rate)
             clip = ClipSpec(net.num_frames, rate)
             if name is None:
                 assumed = f"taken as {clip.num_frames}x{rate}; the config.yaml of its run would tell"
                 notes = (f"the checkpoint does not tell its clips: {assumed}",)
         if clip.num_frames != net.num_frames:
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
-        normalize = Normalize(**{key: tuple(data[key]) for key in ("mean", "std") if key in data})
-        short_side = (data.get("views") or {}).get("short_side") or published_short_side(net.crop_size, num_crops)
-    except (ConfigError, TypeError, AttributeError) as error:
+        normalize = Normalize(**{key: told[key] for key in ("mean", "std") if key in told})
+        short_side = told.get("views", ViewSpec()).short_side or published_short_side(net.crop_size, num_crops)
+    except ConfigError as error:
         raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
     return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), normalize.mean, normalize.std), notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
 from mvit_video.jobs import atomic_write
-from mvit_video.types import CheckpointError
+from mvit_video.types import CheckpointError, ConfigError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -78,6 +79,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
             raise CheckpointError(f"{path}: not a checkpoint of a run; expected the last.ckpt or best.ckpt of one")
         return checkpoint
+
+
+def check_unfinished(checkpoint: Mapping[str, Any], trainer: Trainer, source: str) -> None:
+    """Refuses to resume a run that has trained for as long as the trainer asks.
+
+    Raises:
+        ConfigError: its epochs or steps are done.
+    """
+    try:
+        num_epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, TypeError):
+        num_epochs = 0
+    done = {"epochs": num_epochs, "steps": checkpoint.get("global_step", 0)}
+    for unit, number in done.items():
+        limit = getattr(trainer, f"max_{unit}")
+        if limit is not None and 0 <= limit <= number:
+            raise ConfigError(
+                f"{source} has been trained for {number} {unit}, and trainer.max_{unit}={limit}: nothing is left to "
+                f"train; set trainer.max_{unit} to more to train on"
+            )
 
 
 def why_unwritten(trainer: Trainer, path: str | Path) -> str | None:

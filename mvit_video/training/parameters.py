@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,8 +60,11 @@ def _layer(name: str, depth: int) -> int:
     return depth + 1 if name.startswith(("norm.", "head.")) else 0
 
 
-def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], source: str) -> None:
     """Refuses a checkpoint of another model.
+
+    Args:
+        source: what the checkpoint is called in the message.
 
     Raises:
         CheckpointError: names or shapes differ.
@@ -71,6 +75,8 @@ def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) 
         if own[name].shape != theirs[name].shape
     ]
     if unfit:
+        config = Path(source).absolute().parents[1] / "config.yaml"
+        of_run = f"-c {config}" if config.is_file() else "the config that it was trained with"
         raise CheckpointError(
-            f"the checkpoint holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}"
+            f"{source} holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}; give {of_run}"
         )

@@ -21,6 +21,7 @@ from mvit_video.data.mixing import Mixing
 from mvit_video.metrics import combine
 from mvit_video.models.layers import Layer, layer_of
 from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
+from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
 from mvit_video.training.metrics import PercentCorrect, VideoMean, validation_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
@@ -227,13 +228,18 @@ class Task(LightningModule):
         note_architecture(self.net, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the weights of another model.
+        """Refuses the weights of another model, and to resume a run that has ended.
 
         Raises:
             CheckpointError: names or shapes differ.
+            ConfigError: nothing is left to train.
         """
+        trainer = self._trainer
+        source = str(getattr(trainer, "ckpt_path", None) or "the checkpoint")
         if "state_dict" in checkpoint:  # a strategy that shards the net has loaded it already
-            check_same_tensors(self.state_dict(), checkpoint["state_dict"])
+            check_same_tensors(self.state_dict(), checkpoint["state_dict"], source)
+        if trainer is not None and trainer.state.fn == "fit":
+            check_unfinished(checkpoint, trainer, source)
         self.init_from = None
 
     def _begin_with_weights(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvit_video.cli.configs import find_config, with_found_configs
-from mvit_video.cli.runs import claim_version, find_checkpoint, run_name
+from mvit_video.cli.runs import claim_version, find_checkpoint, run_name, run_of
 from mvit_video.types import ConfigError
 
 Run = Callable[..., int]
@@ -77,3 +77,46 @@ def test_last_is_the_newest_of_all_versions(tmp_path: Path) -> None:
         zipfile.ZipFile(path, "w").close()
         os.utime(path, (1000 - age, 1000 - age))
     assert find_checkpoint("last", tmp_path).parts[-3] == "version_10"
+
+
+def _save(folder: Path, *names: str, age: int) -> Path:
+    """A run with empty checkpoints, which are `age` seconds old."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    for name in names:
+        path = folder / "checkpoints" / f"{name}.ckpt"
+        zipfile.ZipFile(path, "w").close()
+        os.utime(path, (1000 - age, 1000 - age))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_the_config_of_a_run_means_the_checkpoints_of_that_run(name: str, tmp_path: Path) -> None:
+    run = _save(tmp_path / "version_1", "best", "last", age=9)
+    _save(tmp_path / "version_36", "best", "last", age=1)
+    configs = ["configs/base.yaml", str(run / "config.yaml"), "views.yaml"]
+    assert run_of(configs) == run
+    assert find_checkpoint(name, tmp_path, run_of(configs)) == run / "checkpoints" / f"{name}.ckpt"
+    kept = run.rename(tmp_path / "kept")  # a folder that was renamed is a run still
+    assert run_of([str(kept / "config.yaml")]) == kept
+    assert run_name([str(kept / "config.yaml")]) == "kept"
+    assert run_of(["configs/base.yaml", "config.yaml"]) is None
+    (kept / "checkpoints" / f"{name}.ckpt").unlink()
+    with pytest.raises(ConfigError, match=f"kept has no {name}.ckpt|last: {kept} has no last.ckpt; there is"):
+        find_checkpoint(name, tmp_path, kept)
+
+
+def test_best_is_never_that_of_an_older_run(tmp_path: Path) -> None:
+    old = _save(tmp_path / "version_0", "best", "last", age=9)
+    assert find_checkpoint("best", tmp_path) == old / "checkpoints" / "best.ckpt"
+    new = _save(tmp_path / "version_1", "last", age=1)
+    with pytest.raises(ConfigError) as caught:
+        find_checkpoint("best", tmp_path)
+    assert str(caught.value) == (
+        f"--ckpt_path best: {new}, the newest run, has no best.ckpt, because it has had no validation; give "
+        f"--ckpt_path last, or --ckpt_path {old}/checkpoints/best.ckpt, the best of an older run"
+    )
+    with pytest.raises(ConfigError, match="has no checkpoint; train first"):
+        find_checkpoint("best", tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"a run folder; give one of its checkpoints \(.*best.ckpt, .*last.ckpt\)"):
+        find_checkpoint(str(old), tmp_path)

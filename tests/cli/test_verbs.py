@@ -81,6 +81,25 @@ def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "val/top1" in capsys.readouterr().out
 
 
+def test_a_checkpoint_is_that_of_the_run_and_fits_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    own = "runs/tiny/version_0/config.yaml"
+    for embed_dim in (8, 16):
+        assert run("fit", "--trainer.max_epochs=1", f"--model.net.embed_dim={embed_dim}") == 0
+    capsys.readouterr()
+    assert main(["test", "-c", own, "--ckpt_path", "best"]) == 0
+    assert capsys.readouterr().out.startswith("checkpoint: runs/tiny/version_0/checkpoints/best.ckpt\n")
+    assert run("test", "--ckpt_path", "best") == 1
+    told = capsys.readouterr().err
+    assert "runs/tiny/version_1/checkpoints/best.ckpt holds another model than model.net: 50 tensors differ" in told
+    assert told.endswith("runs/tiny/version_1/config.yaml\n")
+    assert main(["fit", "-c", own, "--ckpt_path", "last"]) == 2
+    assert capsys.readouterr().err == (
+        "error: runs/tiny/version_0/checkpoints/last.ckpt has been trained for 1 epochs, and trainer.max_epochs=1: "
+        "nothing is left to train; set trainer.max_epochs to more to train on\n"
+    )
+    assert len(list(Path("runs/tiny").iterdir())) == 3  # refused runs leave no folder
+
+
 def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
     assert run("fit", "--trainer.max_epochs", "1", "--trainer.default_root_dir", "elsewhere") == 0
     saved = "elsewhere/tiny/version_0/config.yaml"
@@ -106,7 +125,7 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
         (["--data.clip.num_frames=3"], 2, "data.clip.num_frames=3 but model.net.num_frames=2: set both to the same"),
         (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
         (["--ckpt_path=nowhere.ckpt"], 2, "--ckpt_path nowhere.ckpt: there is no such file"),
-        (["--ckpt_path=last"], 2, r"--ckpt_path last: there is no version_\*/checkpoints/last.ckpt under runs/tiny"),
+        (["--ckpt_path=last"], 2, r"--ckpt_path last: runs/tiny/version_\* has no checkpoint; train first"),
         (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
         (["--trainer.default_root_dir=wrong.yaml"], 2, "trainer.default_root_dir: .* wrong.yaml/tiny .Not a dir"),
         (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: truncated or not a checkpoint"),

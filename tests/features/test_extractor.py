@@ -201,6 +201,14 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
     (run / "config.yaml").write_text("data: {clip: {num_frames: 8}}")
     with pytest.raises(CheckpointError, match=r"config.yaml beside .*num_frames=8, the net has 4"):
         load_trained(str(run), num_crops=1)
+    (run / "config.yaml").write_text("data: {views: {short_side: x}}")
+    with pytest.raises(
+        CheckpointError, match=r"config.yaml beside .*data.views.short_side='x': expected a whole number"
+    ):
+        load_trained(str(run), num_crops=1)
+    (run / "config.yaml").write_text("[" * 10_000)
+    with pytest.raises(CheckpointError, match=r"config.yaml: line 1: more than 50 levels"):
+        load_trained(str(run), num_crops=1)
     with pytest.raises(ConfigError, match=r"a folder without checkpoints/best\.ckpt or last\.ckpt"):
         load_trained(str(tmp_path), num_crops=1)
     (tmp_path / "run.json").write_text('{"checkpoint": "runs/demo/version_0/checkpoints/last.ckpt"}')
