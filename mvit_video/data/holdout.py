@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -11,33 +11,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.files import SPLITS, unlistable
+from mvit_video.types import ConfigError
 
 Split = Literal["train", "val", "test", "predict"]
 
 _ONE_IN = 5
-_NAMES: Mapping[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("valid", "validation", "val"),
-    "test": ("test",),
-}
 
 
 def split_folders(root: str) -> dict[Split, str]:
-    """Folders of the splits under a root; without `val` training and validation divide the videos of one."""
-    found = {
-        split: str(Path(root) / name)
-        for split, names in _NAMES.items()
-        for name in names
-        if _holds_folders(Path(root) / name)
-    }
-    train = found.get("train", root)
-    val = found.get("val", train) if "train" in found else root
-    return {"train": train, "val": val, "test": found.get("test", val) if "train" in found else root}
+    """Return the folders of the splits under a root; without `val`, training and validation divide the videos of one.
+
+    Raises:
+        ConfigError: two folders have names of one split.
+        AnnotationError: a folder cannot be listed.
+    """
+    folders = _folders_in(Path(root)) if Path(root).is_dir() else []
+    found: dict[str, str] = {}
+    for folder in folders:
+        split = SPLITS.get(folder.name.lower()) if _folders_in(folder) else None
+        if split in found:
+            raise ConfigError(
+                f"data.root={root} holds both {Path(found[split]).name!r} and {folder.name!r} for {split}; rename one, "
+                "or set data.train and data.val"
+            )
+        if split is not None:
+            found[split] = str(folder)
+    if "train" not in found:
+        return {"train": root, "val": root, "test": root}
+    others = [folder.name for folder in folders if str(folder) not in found.values()]
+    if others:
+        warnings.warn(
+            f"data.root={root}: {len(others)} folders are left out, since they are not a split (train, val, test) with "
+            f"class folders in it: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}",
+            stacklevel=4,
+        )
+    val = found.get("val", found["train"])
+    return {"train": found["train"], "val": val, "test": found.get("test", val)}
 
 
-def _holds_folders(folder: Path) -> bool:
-    """Whether it is a split, not a class of that name."""
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder; a split has some, a class of that name has none."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise unlistable(error) from None
 
 
 def hold_out(table: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -128,6 +128,8 @@ def _folder(folder: str, root: str | None) -> VideoTable:
     videos = videos_below(folder)
     if not videos:
         raise ConfigError(f"INPUT {folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
+    if any(os.path.dirname(os.path.relpath(path, folder)) == "" for path in videos):
+        return _unlabelled(videos)
     try:
         labelled = load_annotations(folder)
     except AnnotationError:

@@ -64,6 +64,28 @@ def test_folders_named_after_the_splits(make_folder: Callable[..., Path]) -> Non
     assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (4, 2, 2)
 
 
+@pytest.mark.parametrize("val", ["validate", "valid", "Validation", "VAL", "dev"])
+@pytest.mark.parametrize("test", ["test", "testing", "Tests"])
+def test_splits_have_other_names_too(make_folder: Callable[..., Path], val: str, test: str) -> None:
+    root = make_folder(Training__bow=2, **{f"{val}__bow": 1, f"{test}__bow": 3})
+    data = VideoDataModule(root=str(root), **SMALL)
+    data.setup("fit")
+    data.setup("test")
+    assert (len(data.tables["train"]), len(data.tables["val"]), len(data.tables["test"])) == (2, 1, 3)
+
+
+def test_two_folders_of_one_split_are_refused(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(train__bow=2, val__bow=1, validation__bow=1)
+    with pytest.raises(ConfigError, match=r"holds both 'val' and 'validation' for val; rename one, or set data\.train"):
+        VideoDataModule(root=str(root), **SMALL)
+
+
+def test_folders_that_are_no_split_are_named(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(train__bow=2, held_back__bow=1, test=3)
+    with pytest.warns(UserWarning, match=r"2 folders are left out, .*: held_back, test$"):
+        VideoDataModule(root=str(root), **SMALL)
+
+
 def test_a_folder_for_training_alone_is_divided(make_folder: Callable[..., Path]) -> None:
     data = VideoDataModule(root=str(make_folder(train__bow=5, train__run=5)), **SMALL)
     data.setup("fit")

@@ -16,6 +16,13 @@ from mvit_video.types import AnnotationError
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 SUFFIX_PATTERN = rf"(?i:\.(?:{'|'.join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))}))"
 
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val", "eval": "val",
+    "test": "test", "testing": "test", "tests": "test",
+}  # fmt: skip
+"""Names that folders of splits have, in lower case, and the splits."""
+
 MAX_DEPTH = 3
 """Folders between the root and a video that is looked for by its name."""
 
@@ -26,16 +33,31 @@ def is_video(path: str) -> bool:
 
 
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
-    """Paths of the videos in a folder and in those below it, without what is hidden.
+    """Return the paths of the videos in a folder and in those below it, except hidden ones.
 
     Raises:
         AnnotationError: one of them cannot be listed.
     """
-    videos: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        videos += [os.path.join(parent, name) for name in sorted(files) if is_video(name) and not name.startswith(".")]
-    return videos
+    return files_below(folder, is_video)
+
+
+def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> list[str]:
+    """Return the paths of the files in a folder and in those below it, except hidden ones; links are followed.
+
+    Raises:
+        AnnotationError: a folder cannot be listed.
+    """
+    found: list[str] = []
+    # real paths of a folder and of those above it: a link to one of them is a loop
+    start = Path(os.path.realpath(folder))
+    above = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        outer = above.pop(parent)
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if not name.startswith(".")}
+        folders[:] = sorted(name for name in real if real[name] not in outer)
+        above |= {os.path.join(parent, name): outer | {real[name]} for name in folders}
+        found += [os.path.join(parent, name) for name in sorted(files) if is_wanted(name) and not name.startswith(".")]
+    return found
 
 
 def unlistable(error: OSError) -> AnnotationError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,37 +12,50 @@ import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import VIDEO_SUFFIXES, is_video, unlistable
+from mvit_video.data.annotations.files import SPLITS, VIDEO_SUFFIXES, files_below, is_video, unlistable
 from mvit_video.data.annotations.rows import Rows
 from mvit_video.data.readers.picture import is_picture
 from mvit_video.types import AnnotationError
 
 
 def read_folders(folder: Path, *, need_all: bool) -> Rows:
-    """Videos in the folders of a folder, or pictures where there are no videos; their names, sorted, are the classes.
+    """Read the videos below the folders of a folder, or pictures where there are no videos.
+
+    The names of the folders, sorted, are the classes; videos in folders within a class folder belong to the class.
 
     Args:
         need_all: whether a folder without videos is an error.
 
     Raises:
-        AnnotationError: a folder holds no videos, or cannot be listed.
+        AnnotationError: a folder holds no videos, cannot be listed, or is no folder of classes.
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        videos = [_files_in(folder / name, is_video) for name in names]
-        if not any(map(len, videos)):
-            videos = [_files_in(folder / name, is_picture) for name in names]
+            entries = [entry for entry in entries if not entry.name.startswith(".")]
+            names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         raise unlistable(error) from None
-    if not any(map(len, videos)):
+    is_wanted = is_video
+    files = [_files_in(folder, name, is_wanted) for name in names]
+    if not any(files):
+        is_wanted = is_picture
+        files = [_files_in(folder, name, is_wanted) for name in names]
+    if not any(files):
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")
-    empty = next((name for name, files in zip(names, videos, strict=True) if not len(files)), None)
+    empty = next((name for name, found in zip(names, files, strict=True) if not found), None)
     if empty is not None and need_all:
         raise AnnotationError(folder / empty, 0, "holds no videos; remove the folder or fill it")
-    paths = pa.concat_arrays(videos)
-    labels = as_strings(names).take(pa.array(np.repeat(np.arange(len(names)), [len(files) for files in videos])))
+    _check_level(folder, names, files)
+    loose = sorted(entry.name for entry in entries if is_wanted(entry.name) and not entry.is_dir())
+    if loose:
+        warnings.warn(
+            f"{folder}: {len(loose)} videos lie beside the class folders, have no class and are left out: "
+            f"{', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}",
+            stacklevel=3,
+        )
+    paths = as_strings([path for found in files for path in found])
+    labels = as_strings(names).take(pa.array(np.repeat(np.arange(len(names)), [len(found) for found in files])))
     return Rows(
         folder,
         np.zeros(len(paths), np.int64),
@@ -52,10 +66,30 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     )
 
 
-def _files_in(folder: Path, is_wanted: Callable[[str], bool]) -> pa.Array:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if is_wanted(entry.name) and not entry.name.startswith(".")]
-    strange = next((name for name in names if not is_utf8(f"{folder.name}/{name}")), None)
+def _check_level(folder: Path, names: Sequence[str], files: Sequence[list[str]]) -> None:
+    """Refuse a folder whose folders of classes lie one level deeper."""
+    deep = [
+        name for name, found in zip(names, files, strict=True) if found and all(path.count("/") > 1 for path in found)
+    ]
+    split = next((name for name in deep if name.lower() in SPLITS), None)
+    if split is not None:
+        raise AnnotationError(
+            folder, 0, f"holds {split!r}, which looks like a split with class folders in it; give {folder / split}, or "
+            "data.root alone for all splits"
+        )  # fmt: skip
+    if len(names) == 1 and deep and len({path.split("/")[1] for path in files[0]}) > 1:
+        raise AnnotationError(
+            folder, 0, f"holds one folder, {names[0]!r}, with the videos in folders below it; give {folder / names[0]} "
+            "if those are the classes"
+        )  # fmt: skip
+
+
+def _files_in(folder: Path, name: str, is_wanted: Callable[[str], bool]) -> list[str]:
+    """Return the paths of the files below a folder of a class, from the folder of the classes."""
+    found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in files_below(folder / name, is_wanted)]
+    strange = next((path for path in found if not is_utf8(path)), None)
     if strange is not None:
-        raise AnnotationError(folder, 0, f"holds a video whose name is no UTF-8: {os.fsencode(strange)!r}; rename it")
-    return as_strings([f"{folder.name}/{name}" for name in sorted(names)])
+        parent, _, file = strange.rpartition("/")
+        shown = os.fsencode(file)
+        raise AnnotationError(folder / parent, 0, f"holds a video whose name is no UTF-8: {shown!r}; rename it")
+    return found

@@ -10,11 +10,10 @@ import pyarrow as pa
 from mvit_video.data.annotations.arrow import compute, first
 from mvit_video.data.annotations.classes import ClassNames, sorted_names
 from mvit_video.data.annotations.delimited import Columns, Header, read_columns, read_seconds
+from mvit_video.data.annotations.files import SPLITS
 from mvit_video.data.annotations.rows import Rows, locate_videos
 
 COLUMNS = {"youtube_id", "time_start", "time_end"}
-
-_SPLIT_FOLDERS = {"validate": "val", "validation": "val", "testing": "test", "training": "train"}
 
 
 def read_kinetics(header: Header, root: Path | None) -> Rows:
@@ -58,5 +57,5 @@ def _folders(columns: Columns, row: int) -> set[str]:
         folders |= {label, label.replace(" ", "_")}
     if "split" in columns.values:
         split = columns.values["split"][row].as_py()
-        folders |= {split, _SPLIT_FOLDERS.get(split, split)}
+        folders |= {split, *(name for name, meant in SPLITS.items() if meant == SPLITS.get(split))}
     return folders

@@ -28,6 +28,36 @@ def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
         load_annotations(tmp_path)
 
 
+def test_videos_below_a_class_folder_belong_to_the_class(touch: Callable[..., Path]) -> None:
+    root = touch("run/monday/a.mp4", "run/b.mp4", "climb/x/y/z/c.mp4", "climb/.hidden/d.mp4")
+    (root / "climb" / "loop").symlink_to(root)
+    (root / "climb" / "elsewhere").symlink_to(touch("e.mp4", folder="others"))
+    table = load_annotations(root)
+    assert table.paths.to_pylist() == ["climb/elsewhere/e.mp4", "climb/x/y/z/c.mp4", "run/b.mp4", "run/monday/a.mp4"]
+    assert table.labels.tolist() == [0, 0, 1, 1]
+    assert table.locate(0).is_file()
+
+
+def test_videos_beside_class_folders_are_counted_and_named(touch: Callable[..., Path]) -> None:
+    root = touch("run/a.mp4", "b.mp4", "c.mp4", "notes.txt")
+    with pytest.warns(UserWarning, match=r"2 videos lie beside the class folders, .* left out: b\.mp4, c\.mp4$"):
+        assert len(load_annotations(root)) == 1
+
+
+@pytest.mark.parametrize("name", ["train", "Validation", "testing"])
+def test_a_folder_of_splits_is_no_folder_of_classes(touch: Callable[..., Path], name: str) -> None:
+    with pytest.raises(AnnotationError, match=rf"holds '{name}', which looks like a split .* give .*videos/{name}, or"):
+        load_annotations(touch(f"{name}/run/a.mp4", "other/run/b.mp4"))
+    assert load_annotations(touch(f"{name}/a.mp4", "car/b.mp4", folder="classes")).num_classes == 2
+
+
+def test_classes_one_folder_deeper_are_refused(touch: Callable[..., Path]) -> None:
+    with pytest.raises(
+        AnnotationError, match=r"holds one folder, 'UCF', .* give .*videos/UCF if those are the classes"
+    ):
+        load_annotations(touch("UCF/run/a.mp4", "UCF/climb/b.mp4"))
+
+
 def test_a_name_that_looks_like_a_number_is_a_name(touch: Callable[..., Path]) -> None:
     table = load_annotations(touch("10/a.mp4", "9/b.mp4"))
     assert table.class_names == ("10", "9")
