@@ -109,6 +109,7 @@ class AlterNet(VideoNet):
                 x = block(x)
             if stages and index in self._stage_ends:
                 maps.append(x.unflatten(0, (-1, num_frames)).transpose(1, 2))
+                x = maps[-1].transpose(1, 2).flatten(0, 1)  # so that gradients of what follows reach the map
         x = self.norm(x).relu()
         thw = THW(num_frames, *x.shape[2:])
         tokens = x.unflatten(0, (-1, num_frames)).permute(0, 1, 3, 4, 2).flatten(1, 3)

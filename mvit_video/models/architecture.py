@@ -49,6 +49,8 @@ class Pooling:
         kv_reduction: how keys and values become fewer: each pooled by itself, head by head, after its projection
             (`conv`, `max`, `avg`), or both reduced together before it, by PVT's convolution as large as its stride
             (`sra`) or PVTv2's average over a plane of fixed size (`linear_sra`); None is `mode`.
+        norm_eps: added to the variance by the norms after the pools; 1e-6 in SlowFast and torchvision, 1e-5 in
+            pytorchvideo 0.1.5.
     """
 
     mode: PoolMode = "conv"
@@ -60,6 +62,7 @@ class Pooling:
     q_everywhere: bool = False
     residual: bool = False
     kv_reduction: KVReduction | None = None
+    norm_eps: float = 1e-6
 
     @property
     def reduction(self) -> KVReduction:
@@ -80,6 +83,8 @@ class Pooling:
             value = getattr(self, name)
             if value and min(value) < 1:
                 raise ConfigError(f"pooling.{name} must be at least 1, got {value}")
+        if not 0 < self.norm_eps < 1:
+            raise ConfigError(f"pooling.norm_eps must be between 0 and 1, got {self.norm_eps}")
 
 
 def check_reduction(key: str, kind: str | None) -> None:

@@ -27,6 +27,7 @@ def attention(
     rel_pos: RelativePosition | None = None,
     residual_pooling: bool = False,
     uneven: Uneven = "pad",
+    norm_eps: float = 1e-6,
 ) -> PoolingAttention | ReducedAttention:
     """Attention whose keys and values are pooled after their projection, or reduced before it.
 
@@ -34,6 +35,7 @@ def attention(
         stride_kv: cells of the input's grid that become one, also where the queries are pooled.
         kernel_kv: of the pool or of PVT's convolution; None for neither.
         uneven: what PVT's convolution does with a grid that its stride does not divide.
+        norm_eps: of the norms after the pools of keys and values.
 
     The others are those of the two classes.
     """
@@ -46,7 +48,8 @@ def attention(
             dim, dim_out, num_heads, reduction=reduce, pool_q=pool_q, rel_pos=rel_pos, residual_pooling=residual_pooling
         )
     pool_k, pool_v = (
-        TokenPool(reduction, dim_out // num_heads, num_heads, kernel_kv, stride_kv) if kernel_kv else None for _ in "kv"
+        TokenPool(reduction, dim_out // num_heads, num_heads, kernel_kv, stride_kv, norm_eps) if kernel_kv else None
+        for _ in "kv"
     )
     return PoolingAttention(
         dim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,10 @@ from mvit_video.models.architecture import BlockSpec, KVReduction, Patch, Poolin
 from mvit_video.models.attention import attention
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_linear_layers
 from mvit_video.models.position import Position, kinds_of, peg, peg_blocks, table
-from mvit_video.nn import CubeEmbedding, MultiscaleBlock, RelativePosition, TokenPool, split_class_token, tokens_to_grid
-from mvit_video.types import THW
+from mvit_video.nn import CubeEmbedding, MultiscaleBlock, RelativePosition, TokenPool, split_class_token, through_map
+from mvit_video.types import THW, ConfigError
+
+HeadPool = Literal["cls", "mean_of_patches", "gap"]
 
 
 class MViT(VideoNet):
@@ -27,11 +29,15 @@ class MViT(VideoNet):
         num_frames: frames of a clip, which the position tables are built for; 1 for an image.
         crop_size: height and width of a clip in pixels, likewise.
         position: one kind of position encoding or several, see `kinds_of`.
-        class_token: classify by a token of its own rather than by the mean of all.
+        class_token: have a token of its own for the class.
+        head_pool: embedding that the head classifies: `cls` is the normalised class token, `gap` the mean of the
+            normalised patch tokens, `mean_of_patches` the norm of the mean of the patch tokens (SlowFast's
+            `USE_MEAN_POOLING`); None is `cls` where there is a class token, else `gap`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Raises:
+        ConfigError: `head_pool` is none of these, or needs a class token that the net does not have.
         ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or less than one cube.
 
     Source: MViT (arXiv:2104.11227), MViTv2 (arXiv:2112.01526); equal to torchvision and pytorchvideo given the same
@@ -49,12 +55,14 @@ class MViT(VideoNet):
         pooling: Pooling,
         position: Position,
         class_token: bool = True,
+        head_pool: HeadPool | None = None,
         drop_path_rate: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(num_classes=num_classes, num_frames=num_frames, crop_size=crop_size, dropout=dropout)
         dim, dim_out, is_video = blocks[0].dim, blocks[-1].dim_out, num_frames > 1
-        self.position_kinds = kinds_of(position)
+        self.pooling, self.position_kinds = pooling, kinds_of(position)
+        self.head_pool = _checked_head_pool(head_pool, class_token)
         self.patch_embed = CubeEmbedding(dim, THW(*patch.kernel), THW(*patch.stride))
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         thw = self.patch_embed.thw(THW(num_frames, crop_size, crop_size))
@@ -90,10 +98,28 @@ class MViT(VideoNet):
         for index, block in enumerate(self.blocks):
             x, thw = self._run(block, x, thw)
             if stages and index in self._stage_ends:
-                maps.append(tokens_to_grid(split_class_token(x, thw)[1], thw))
-        x = self.norm(x)
-        embedding = x.mean(dim=1) if self.class_token is None else x[:, 0]
-        return Features(embedding=embedding, tokens=x, thw=thw, stages=tuple(maps))
+                x, stage = through_map(x, thw)
+                maps.append(stage)
+        tokens = self.norm(x)
+        return Features(embedding=self._embedding(x, tokens, thw), tokens=tokens, thw=thw, stages=tuple(maps))
+
+    def _embedding(self, x: Tensor, tokens: Tensor, thw: THW) -> Tensor:
+        """What the head classifies, of the final tokens before and after the norm."""
+        if self.head_pool == "cls":
+            return tokens[:, 0]
+        if self.head_pool == "gap":
+            return split_class_token(tokens, thw)[1].mean(dim=1)
+        return self.norm(split_class_token(x, thw)[1].mean(dim=1))
+
+
+def _checked_head_pool(head_pool: HeadPool | None, class_token: bool) -> HeadPool:
+    if head_pool is None:
+        return "cls" if class_token else "gap"
+    if head_pool not in get_args(HeadPool):
+        raise ConfigError(f"head_pool must be one of {', '.join(get_args(HeadPool))}, got {head_pool!r}")
+    if head_pool == "cls" and not class_token:
+        raise ConfigError("head_pool cls needs a class token; set class_token to true or head_pool to gap")
+    return head_pool
 
 
 def _coarsen(thw: THW, stride: THW) -> THW:
@@ -107,7 +133,9 @@ def _block(
     head_dim = spec.dim_attention // spec.num_heads
 
     def pool(kernel: THW | None, stride: THW) -> TokenPool | None:
-        return TokenPool(pooling.mode, head_dim, spec.num_heads, kernel, stride) if kernel else None
+        if kernel is None:
+            return None
+        return TokenPool(pooling.mode, head_dim, spec.num_heads, kernel, stride, pooling.norm_eps)
 
     rel_pos = None
     if relative_to is not None:
@@ -124,6 +152,7 @@ def _block(
         kernel_kv=spec.kernel_kv,
         rel_pos=rel_pos,
         residual_pooling=pooling.residual,
+        norm_eps=pooling.norm_eps,
     )
     skip = None
     if spec.stride_q.volume > 1:
@@ -147,6 +176,7 @@ def mvit(
     kv_reduction: KVReduction | None = None,
     position: Position = "separable",
     class_token: bool = True,
+    head_pool: HeadPool | None = None,
     drop_path_rate: float = 0.2,
     dropout: float = 0.5,
 ) -> MViT:
@@ -158,7 +188,8 @@ def mvit(
         num_heads: heads of the first stage, doubled likewise.
         kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
         position: one kind of position encoding or several, see `kinds_of`.
-        class_token: classify by a token of its own rather than by the mean of all.
+        class_token: have a token of its own for the class.
+        head_pool: embedding that the head classifies, see `MViT`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
@@ -175,6 +206,7 @@ def mvit(
         pooling=pooling,
         position=position,
         class_token=class_token,
+        head_pool=head_pool,
         drop_path_rate=drop_path_rate,
         dropout=dropout,
     )

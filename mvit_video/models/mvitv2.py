@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mvit_video.models.architecture import KVReduction, Patch, Pooling, block_table
-from mvit_video.models.mvit import MViT
+from mvit_video.models.mvit import HeadPool, MViT
 from mvit_video.models.position import Position
 
 VIDEO_POOLING = Pooling(q_everywhere=True, residual=True)
@@ -27,6 +27,7 @@ def mvitv2(
     position: Position = "relative",
     expand_in_attention: bool = True,
     class_token: bool = True,
+    head_pool: HeadPool | None = None,
     drop_path_rate: float = 0.2,
     dropout: float = 0.5,
 ) -> MViT:
@@ -39,7 +40,8 @@ def mvitv2(
         kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
         position: one kind of position encoding or several, see `kinds_of`.
         expand_in_attention: widen in the attention of a stage's first block rather than in the MLP before it.
-        class_token: classify by a token of its own rather than by the mean of all.
+        class_token: have a token of its own for the class.
+        head_pool: embedding that the head classifies, see `MViT`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
@@ -56,6 +58,7 @@ def mvitv2(
         pooling=pooling,
         position=position,
         class_token=class_token,
+        head_pool=head_pool,
         drop_path_rate=drop_path_rate,
         dropout=dropout,
     )

@@ -19,11 +19,12 @@ class Features:
     """What a net knows of a batch of clips before its head.
 
     Attributes:
-        embedding: `(B, C)`, the normalised class token, or the mean of the tokens where there is none.
+        embedding: `(B, C)`, what the head classifies: the normalised class token, or a mean of the tokens.
         tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised, the class token first where there is one.
         thw: final grid `(T, H, W)`.
         stages: map of each stage `(B, C_s, T_s, H_s, W_s)`, as the stage leaves it: normalised in PVTv2, which has a
-            norm at the end of each, not normalised elsewhere; empty unless asked for.
+            norm at the end of each, not normalised elsewhere; empty unless asked for. What follows is computed from it,
+            so that gradients reach it; those of the last map are zero where the head reads the class token alone.
     """
 
     embedding: Tensor

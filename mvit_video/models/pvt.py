@@ -24,7 +24,7 @@ from mvit_video.nn import (
     Uneven,
     begin_stage,
     split_class_token,
-    tokens_to_grid,
+    through_map,
 )
 from mvit_video.types import THW, ConfigError
 
@@ -203,10 +203,11 @@ class PVT(VideoNet):
         for index, block in enumerate(self.blocks):
             x, thw = self._run(block, x, thw)
             if stages and index in self._stage_ends:
-                maps.append(tokens_to_grid(split_class_token(x, thw)[1], thw))
+                x, stage = through_map(x, thw)
+                maps.append(stage)
         x = self.norm(x)
-        class_token, patches = split_class_token(x, thw)
         if stages and self.convolutional:
-            maps[-1] = tokens_to_grid(patches, thw)
+            x, maps[-1] = through_map(x, thw)
+        class_token, _ = split_class_token(x, thw)
         embedding = x.mean(dim=1) if class_token is None else class_token[:, 0]
         return Features(embedding=embedding, tokens=x, thw=thw, stages=tuple(maps))

@@ -4,7 +4,7 @@ from mvit_video.nn.attention import PoolingAttention, ReducedAttention
 from mvit_video.nn.block import DropPath, Mlp, MultiscaleBlock
 from mvit_video.nn.depthwise import DepthwiseConv3d
 from mvit_video.nn.embedding import CubeEmbedding
-from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, split_class_token, through_map, tokens_to_grid
 from mvit_video.nn.head import ClassificationHead
 from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import HeadSharedConv3d, PoolMode, TokenPool
@@ -37,5 +37,6 @@ __all__ = [
     "begin_stage",
     "grid_to_tokens",
     "split_class_token",
+    "through_map",
     "tokens_to_grid",
 ]

@@ -14,14 +14,21 @@ ROWS_IN_CACHE = 1024  # tokens that a thread takes at a time: of 256 to 8192 the
 def only_values_on_cpu(x: Tensor) -> bool:
     """Whether `x` lies on a CPU and only values are asked for: no gradient, no graph, no watching of the operations."""
     return (
-        not torch.compiler.is_compiling()
+        not is_recording()
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_tracing_state() is None
         and not is_in_torch_dispatch_mode()
     )
+
+
+def is_recording() -> bool:
+    """Whether the operations become a graph of their own: in `torch.compile` or `torch.jit.trace`.
+
+    Neither sees through an `autograd.Function`.
+    """
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def rows_in_cache(x: Tensor) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvit_video.nn.cpu import is_recording
 from mvit_video.types import THW
 
 Borders = Literal["zeros", "circular"]
@@ -44,7 +45,7 @@ def depthwise_conv3d(
     10 to 50 times slower (scripts/bench_model.py; equality in tests/nn/test_depthwise.py).
     """
     in_training = torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad)
-    if in_training and grid.device.type == "cpu" and not torch.compiler.is_compiling():
+    if in_training and grid.device.type == "cpu" and not is_recording():
         return _DepthwiseConv3d.apply(grid, weight, stride, padding)
     return F.conv3d(grid, weight, None, stride, padding, groups=grid.shape[1])
 

@@ -7,6 +7,7 @@ no class token. Because channels come last in both, a grid is a view of its toke
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,3 +31,13 @@ def tokens_to_grid(tokens: Float[Tensor, "batch cells dim"], thw: THW) -> Float[
 def grid_to_tokens(grid: Float[Tensor, "batch dim t h w"]) -> tuple[Float[Tensor, "batch cells dim"], THW]:
     """View a `channels_last_3d` volume as patch tokens, and tell its size; another memory format is copied."""
     return grid.permute(0, 2, 3, 4, 1).flatten(1, 3), THW(*grid.shape[2:])
+
+
+def through_map(
+    tokens: Float[Tensor, "batch tokens dim"], thw: THW
+) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch dim t h w"]]:
+    """The tokens made from the map of their patch tokens, and that map: gradients of what follows reach it."""
+    class_token, patches = split_class_token(tokens, thw)
+    grid = tokens_to_grid(patches, thw)
+    patches, _ = grid_to_tokens(grid)
+    return (patches if class_token is None else torch.cat([class_token, patches], dim=1)), grid

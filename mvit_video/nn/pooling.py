@@ -54,12 +54,15 @@ class TokenPool(nn.Module):
 
     Args:
         head_dim: channels of a head, which convolution kernels and norm are sized by.
+        norm_eps: added to the variance by the norm.
 
     Source: MViT (arXiv:2104.11227) section 3.1, eq. 1; agrees with torchvision and pytorchvideo
     (tests/models/test_parity.py).
     """
 
-    def __init__(self, mode: PoolMode, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
+    def __init__(
+        self, mode: PoolMode, head_dim: int, num_heads: int, kernel: THW, stride: THW, norm_eps: float = 1e-6
+    ) -> None:
         super().__init__()
         padding = same_padding(kernel)
         self.num_heads = num_heads
@@ -67,7 +70,7 @@ class TokenPool(nn.Module):
         match mode:
             case "conv":
                 self.pool = HeadSharedConv3d(head_dim, num_heads, kernel, stride)
-                self.norm = nn.LayerNorm(head_dim, eps=1e-6)
+                self.norm = nn.LayerNorm(head_dim, eps=norm_eps)
             case "max":
                 self.pool = nn.MaxPool3d(kernel, stride, padding)
             case "avg":

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvit_video.nn.cpu import is_recording
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
@@ -123,7 +124,7 @@ class RelativePosition(nn.Module):
             tables.append((self.t, thw_q.t, thw_k.t))
             places.append(F.one_hot(cells[0].flatten(), thw_k.t))
         rows = [relative_rows(*table).to(q.dtype) for table in tables]
-        wide_q = (_widen if torch.compiler.is_compiling() else _Widen.apply)(thw_q, q, *rows)
+        wide_q = (_widen if is_recording() else _Widen.apply)(thw_q, q, *rows)
         by_key = torch.cat(places, dim=-1).to(q.dtype) * q.shape[-1] ** 0.5
         by_key = F.pad(by_key, (0, 0, k.shape[1] - thw_k.volume, 0))  # a class token is nowhere
         return wide_q, torch.cat([k, by_key[:, None].expand(k.shape[0], -1, k.shape[2], -1)], dim=-1)

@@ -242,6 +242,7 @@ from mvit_video.models import Pyramid
 for make in (
     lambda: mv.create_model("mvit_b_16x4", position="learned"),
     lambda: mv.create_model("mvit_b_16x4", kv_reduction="pvt"),
+    lambda: mv.create_model("mvit_b_16x4", head_pool="mean"),
     lambda: mv.create_model("pvt_tiny", kv_reduction="mean"),
     lambda: Pyramid(uneven="crop"),
 ):
@@ -259,6 +260,7 @@ def test_unknown_names_are_told_with_those_that_are_known() -> None:
         "position must be one or more of separable, joint, relative, peg, peg_first_five, peg_stages, none, "
         "got 'learned'",
         "pooling.kv_reduction must be one of conv, max, avg, sra, linear_sra, got 'pvt'",
+        "head_pool must be one of cls, mean_of_patches, gap, got 'mean'",
         "pyramid.kv_reduction must be one of conv, max, avg, sra, linear_sra, got 'mean'",
         "pyramid.uneven must be pad or floor, got 'crop'",
     ], done.stderr

@@ -167,6 +167,7 @@ def _describe_mvit(net: Any) -> Architecture | None:
         mode=mode,
         residual=attentions[0].residual_pooling,
         kv_reduction=_kind(attentions) if is_reduced else mode_kv if mode_kv != mode else None,
+        norm_eps=_norm_eps(attentions),
     )
     if pooling is None:
         return None
@@ -179,6 +180,7 @@ def _describe_mvit(net: Any) -> Architecture | None:
         "pooling": pooling,
         "position": joined(net.position_kinds),
         "class_token": net.class_token is not None,
+        "head_pool": net.head_pool,
     }
     widens_in_attention = any(block.widens_in_attention for block in blocks)
     if not widens_in_attention and "relative" not in net.position_kinds:
@@ -186,9 +188,15 @@ def _describe_mvit(net: Any) -> Architecture | None:
     return Architecture("mvitv2", arguments | {"expand_in_attention": len(depths) == 1 or widens_in_attention})
 
 
-def _pools(attentions: Sequence[Any], letter: str) -> Iterator[nn.Module]:
-    """Pools of the queries or of the keys, block by block."""
+def _pools(attentions: Sequence[Any], letter: str) -> Iterator[Any]:
+    """Pools of the queries, keys or values, block by block."""
     return (pool for attention in attentions if (pool := getattr(attention, f"pool_{letter}", None)) is not None)
+
+
+def _norm_eps(attentions: Sequence[Any]) -> float:
+    """That of the norms after the pools; the usual one where there are none."""
+    norms = (pool.norm for letter in "qkv" for pool in _pools(attentions, letter))
+    return next((norm.eps for norm in norms if isinstance(norm, nn.LayerNorm)), Pooling.norm_eps)
 
 
 def _kind(attentions: Sequence[ReducedAttention]) -> str:

@@ -128,6 +128,7 @@ def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: 
         "pooling": pooling,
         "position": position_found(tensors, list(accumulate(depths, initial=0))[:-1]),
         "class_token": "class_token" in tensors,
+        "head_pool": "cls" if "class_token" in tensors else "gap",
     }
     if is_v2:
         wider = [_shape(tensors, f"blocks.{i}.norm1.weight", 1)[0] != widths[i] for i in range(num_blocks)]

@@ -138,6 +138,8 @@ def test_a_file_of_this_project_makes_the_same_net(
     nets: list[MViT] = [
         make_v1(pooling=unusual, drop_path_rate=0.3, dropout=0.1, position="none"),
         make_v2(num_classes=0),
+        make_v2(head_pool="mean_of_patches"),
+        make_v2(pooling=Pooling(stride_kv=(1, 4, 4), q_everywhere=True, residual=True, norm_eps=1e-5)),
         make_v2(**image_v2_settings),
     ]
     for net in nets:

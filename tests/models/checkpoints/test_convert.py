@@ -12,6 +12,7 @@ import torch
 import mvit_video as mv
 from mvit_video.cli import main
 from mvit_video.models import Pooling
+from mvit_video.models.published import PUBLISHED
 
 Make = Callable[..., Any]
 
@@ -63,6 +64,4 @@ def test_models_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_model_has_a_published_row() -> None:
-    from mvit_video.cli.models import PUBLISHED
-
     assert sorted(PUBLISHED) == mv.list_models()
