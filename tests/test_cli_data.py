@@ -147,6 +147,6 @@ def test_a_scan_that_is_stopped_says_how_to_go_on(data: Path, tmp_path: Path) ->
         while run.poll() is None and len(list((tmp_path / "scan" / "checked").glob("*.parquet"))) < 2:
             time.sleep(0.01)
         run.send_signal(signal.SIGINT)
-        told = run.communicate(timeout=60)[1]
+        told = run.communicate(timeout=600)[1]
     assert run.returncode == 130, told
     assert re.fullmatch(r"stopped with ([1-9]\d*) of 104 videos checked; the same command does the rest\n", told)

@@ -99,7 +99,7 @@ def test_stop_is_saved_although_workers_hear_the_signal_too(run: Run, tmp_path: 
     while not process.stdout.readline().startswith("epoch 1"):
         assert process.poll() is None
     os.killpg(process.pid, signum)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code
     assert errors.splitlines()[-1].startswith("stopped; the same command with --ckpt_path last")
     assert "Traceback" not in errors

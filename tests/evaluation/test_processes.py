@@ -64,7 +64,7 @@ def score_in_two(folder: Path, data: Any, task: Any, padded: bool) -> list[int |
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=200)
+        process.join(timeout=600)
         process.kill()  # one that hangs
     return [process.exitcode for process in processes]
 

@@ -136,7 +136,7 @@ def test_ctrl_c_says_how_to_go_on(
         while process.poll() is None and not num_listed(tmp_path / "out"):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=200)[1]
+        told = process.communicate(timeout=600)[1]
     finally:
         process.kill()
     assert process.returncode == 130, told

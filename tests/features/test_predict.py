@@ -53,7 +53,7 @@ def trained(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fit = start("fit", "-c", "tiny.yaml")
-        fit.join(300)
+        fit.join(600)
     assert fit.exitcode == 0
     return folder
 
@@ -189,7 +189,7 @@ def test_a_run_that_is_stopped_goes_on(
         while process.is_alive() and not is_time(process.pid):
             time.sleep(0.01)
         os.kill(process.pid, by)
-        process.join(200)
+        process.join(600)
         told = Path("log.txt").read_text()
         Path("log.txt").unlink()
         assert process.exitcode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[by], told

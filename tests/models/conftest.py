@@ -35,7 +35,7 @@ def compile_and_export() -> Callable[[str], None]:
 
     def run(program: str) -> None:
         source = f"import torch\ntorch.manual_seed(0)\ntorch.set_num_threads(1)\n{program}\n{_COMPILE_AND_EXPORT}"
-        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=1800)
         assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
 
     return run

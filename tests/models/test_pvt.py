@@ -255,7 +255,7 @@ for make in (
 
 def test_unknown_names_are_told_with_those_that_are_known() -> None:
     """In a process of its own: the tests' type checks would refuse them first."""
-    done = subprocess.run([sys.executable, "-c", UNKNOWN_NAMES], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", UNKNOWN_NAMES], capture_output=True, text=True, timeout=600)
     assert done.stdout.splitlines() == [
         "position must be one or more of separable, joint, relative, peg, peg_first_five, peg_stages, none, "
         "got 'learned'",

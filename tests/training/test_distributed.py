@@ -181,7 +181,7 @@ def test_torchrun_starts_the_same_run(start_two: StartTwo, config: dict[str, Any
     words = command(config, "torchrun", "--trainer.devices=2")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "mvit_video", *words],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1") == 1

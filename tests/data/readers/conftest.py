@@ -1,7 +1,9 @@
 """Inputs that are no sound video, and a process to try them in."""
 
+import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +18,36 @@ import pytest
 
 OddVideos = Callable[[str], Path]
 Answer = dict[str, Any]
+IDLE_SECONDS = 60  # a process that takes no CPU time for so long waits for nothing that comes
+
+
+def cpu_seconds(group: int) -> float:
+    """CPU time of the processes of a group and of their ended children."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = file.read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15])) if int(fields[2]) == group else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def communicate(child: subprocess.Popen[str], request: str, limit: float) -> tuple[str, str, str]:
+    """Ask a process, and kill its group when it spins or hangs, however busy the machine is.
+
+    Args:
+        limit: CPU seconds that it may take.
+
+    Returns: why it was killed, or nothing; its output and errors.
+    """
+    used = [0.0]
+    while True:
+        try:
+            return "", *child.communicate(request, timeout=IDLE_SECONDS)
+        except subprocess.TimeoutExpired:
+            used.append(cpu_seconds(child.pid))
+        if used[-1] > limit or used[-1] - used[-2] < 0.1:
+            os.killpg(child.pid, signal.SIGKILL)
+            return f"no answer, {used[-1]:.1f} s of CPU time", *child.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -27,18 +59,13 @@ def run_attempts() -> Callable[..., list[Answer]]:
         while len(answers) < len(jobs):
             todo = jobs[len(answers) :]
             request = json.dumps({"mode": mode, "jobs": todo})
-            limit = 30 + 0.2 * len(todo) + seconds
             command = [sys.executable, str(Path(__file__).with_name("attempts.py"))]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             with subprocess.Popen(
                 command, stdin=-1, stdout=-1, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
             ) as child:
-                try:
-                    out, err = child.communicate(request, timeout=limit)
-                except subprocess.TimeoutExpired:
-                    os.killpg(child.pid, 9)
-                    out, err = child.communicate()
-                    err += f"\nno answer within {limit:.0f} s"
+                hung, out, err = communicate(child, request, 30 + 0.2 * len(todo) + seconds)
+                err += f"\n{hung}" if hung else ""
             lines = out.splitlines()
             answers += [json.loads(line) for line in lines]
             if len(lines) < len(todo):

@@ -121,14 +121,14 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
             "</script></body>"
         )
         file.write_text(page.replace("</body>", ask), "utf-8")
-        for _ in range(3):  # the browser's time may run out before a busy machine has decoded its pictures
+        for budget in (8, 32, 128, 512):  # seconds; they may run out before a busy machine has decoded the pictures
             done = subprocess.run(
                 [
                     str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                     f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", "--enable-logging=stderr",
-                    "--virtual-time-budget=8000", "--dump-dom", file.as_uri(),
+                    f"--virtual-time-budget={1000 * budget}", "--dump-dom", file.as_uri(),
                 ],
-                capture_output=True, text=True, timeout=120, check=True,
+                capture_output=True, text=True, timeout=600, check=True,
             )  # fmt: skip
             if told := re.search(r'<pre id="answer">(.*?)</pre>', done.stdout, re.DOTALL):
                 complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
