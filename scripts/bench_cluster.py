@@ -77,8 +77,7 @@ def bench_writing(folder: Path, num_videos: int) -> None:
     nowhere = VideoTable(paths, np.zeros(num_videos, np.int64), None, folder, archive=Nowhere())
     inputs = join_tables([nowhere])
     start = time.process_time()
-    Manifest(folder, RECORD["key"]).done(inputs)
-    writer_for("parquet", folder / FEATURES, RECORD).keep_only(paths)
+    Manifest(folder, RECORD["key"]).begin(inputs, writer_for("parquet", folder / FEATURES, RECORD))
     print(f"resume: {(time.process_time() - start) / num_videos * 1e6:.1f} us a video")
 
 

@@ -72,8 +72,10 @@ def extract_videos(
     with claimed(folder, record):
         began = time.monotonic()
         manifest = Manifest(folder, extractor.key)
-        done, todo = manifest.done(inputs)
-        writer.keep_only(done)
+        plan = manifest.begin(inputs, writer)
+        todo = plan.todo
+        for line in plan.describe():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         stamps: dict[str, Stamp] = {}
 
         def videos() -> Iterator[Video]:
@@ -149,7 +151,8 @@ class Results:
 
     def save(self) -> None:
         """Puts what waits on disk."""
-        self._writer.write(self._waiting)
+        if self._waiting:
+            self._writer.write(self._waiting)
         for features in self._waiting:
             name = group_name(features.video.path, features.video.span)
             self._manifest.add_done(name, self._stamps.pop(name), len(features.feature))

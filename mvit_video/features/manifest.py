@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,11 @@ from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.jobs import Folder, Ledger
 from mvit_video.data.scanning.checks import size_and_time
 from mvit_video.features.inputs import Inputs
+from mvit_video.jobs import is_unfinished, lock
 from mvit_video.types import ConfigError
+
+if TYPE_CHECKING:
+    from mvit_video.features.writers import FeatureWriter
 
 RECORD, MANIFEST, LEDGER, LOCK = "extract.json", "manifest.parquet", "ledger", ".lock"
 
@@ -35,6 +39,33 @@ _SCHEMA = pa.schema(
 Stamp = tuple[int | None, int | None]
 
 
+class Plan(NamedTuple):
+    """What an extraction has to do.
+
+    Attributes:
+        todo: `(V,)` numbers of the videos.
+        num_lost: videos that were done and whose features are no longer complete.
+        num_again: those of them that are to do.
+        damaged: files that could not be read, where they are now.
+    """
+
+    todo: NDArray[np.int64]
+    num_lost: int
+    num_again: int
+    damaged: list[str]
+
+    def describe(self) -> list[str]:
+        """A line, if something was lost."""
+        told = []
+        if self.num_lost:
+            videos = "1 video is" if self.num_lost == 1 else f"{self.num_lost:,} videos are"
+            told.append(f"features of {videos} missing or damaged, {self.num_again:,} extracted again")
+        if self.damaged:
+            files = "1 damaged file" if len(self.damaged) == 1 else f"{len(self.damaged):,} damaged files"
+            told.append(f"{files} moved, the first to {self.damaged[0]}")
+        return ["; ".join(told)] if told else []
+
+
 class Manifest:
     """The ledger of an extraction: a row per video, its last result.
 
@@ -47,21 +78,34 @@ class Manifest:
         self._folder, self._key = Folder(folder), key
         self._ledger = Ledger(self._folder / LEDGER, _SCHEMA)
 
-    def done(self, inputs: Inputs) -> tuple[pa.Array, NDArray[np.int64]]:
-        """Names of the videos whose features are as they should be, and which of the inputs have none of these.
+    def begin(self, inputs: Inputs, writer: FeatureWriter) -> Plan:
+        """What is left to do, after the features on disk have been compared with the ledger.
 
-        A video without features is one that failed, or was never tried, or whose file has changed since.
+        A video is left that failed, was never tried, or whose file has changed since; or whose features are lost.
         """
+        listed, stamps = self._listed(inputs)
+        kept = writer.keep_only(listed)
+        lost = [name for name in listed if name not in kept.videos]
+        for name in lost:
+            self._add(name, "failed", 0, "its features were lost", stamps[name])
+        self.flush()
+        names = inputs.names.to_pylist()
+        todo = [number for number, name in enumerate(names) if name not in kept.videos]
+        num_again = len(set(lost).intersection(names))
+        return Plan(np.array(todo, dtype=np.int64), len(lost), num_again, [*self._ledger.damaged, *kept.damaged])
+
+    def _listed(self, inputs: Inputs) -> tuple[dict[str, int], dict[str, Stamp]]:
+        """Windows and stamp of each video that the ledger calls done, but those whose file has changed."""
         rows = self._ledger.load()
         rows = rows.filter(compute.and_(compute.equal(rows["status"], "ok"), compute.equal(rows["key"], self._key)))
-        columns = (rows[name].to_pylist() for name in ("path", "size", "mtime_ns"))
-        known = {path: (size, mtime_ns) for path, size, mtime_ns in zip(*columns, strict=True)}
-        todo: list[int] = []
+        columns = (rows[name].to_pylist() for name in ("path", "num_windows", "size", "mtime_ns"))
+        listed, stamps = dict[str, int](), dict[str, Stamp]()
+        for path, num_windows, *stamp in zip(*columns, strict=True):
+            listed[path], stamps[path] = num_windows, (stamp[0], stamp[1])
         for number, name in enumerate(inputs.names.to_pylist()):
-            if name not in known or known[name] != self.stamp(inputs.location(number)):
-                known.pop(name, None)
-                todo.append(number)
-        return pa.array(list(known), pa.string()), np.array(todo, dtype=np.int64)
+            if name in listed and stamps[name] != self.stamp(inputs.location(number)):
+                del listed[name]
+        return listed, stamps
 
     @staticmethod
     def stamp(location: Path | None) -> Stamp:
@@ -112,36 +156,37 @@ def claimed(place: str | os.PathLike[str], record: Mapping[str, Any]) -> Iterato
             folder.write(RECORD, (json.dumps(record, indent=1) + "\n").encode())
             yield
     except OSError as error:
+        place = folder if is_unfinished(Path(str(error.filename)).name) else error.filename or folder
         raise ConfigError(
-            f"--out {error.filename or folder}: cannot be written to ({error.strerror or error})"
+            f"--out {place}: cannot be written to ({error.strerror or error}); the same command resumes once it can"
         ) from error
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        _lock(lock.fileno(), folder)
+    # never through a link, whose target may be anything, and without cutting what is there
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        if lock(file) is False:
+            raise ConfigError(
+                f"--out {folder}: another program extracts to this folder; wait for it, or choose another"
+            )
         yield
-
-
-def _lock(file: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"--out {folder}: another program extracts to this folder; wait for it, or choose another"
-        ) from None
+    finally:
+        os.close(file)
 
 
 def _check(folder: Folder, record: Mapping[str, Any]) -> None:
-    """Refuses a folder with other features, and says in what they differ."""
+    """Refuses a folder of something else, or with other features, and says in what they differ."""
     content = folder.read(RECORD)
     if content is None:
+        foreign = [name for name in folder.entries() if name != LOCK and not is_unfinished(name)]
+        if foreign:
+            raise ConfigError(
+                f"--out {folder} holds {foreign[0]} and no {RECORD}: it is not the folder of an extraction; "
+                "choose a new or an empty one"
+            )
         return
     try:
         found = json.loads(content)

@@ -200,9 +200,10 @@ class _Share:
 
         def claim() -> Any:
             self._open.enter_context(claimed(out, record))
-            done, todo = self._manifest.done(inputs)
-            self._writer.keep_only(done)
-            return todo
+            plan = self._manifest.begin(inputs, self._writer)
+            for line in plan.describe():
+                print(line)
+            return plan.todo
 
         todo: Any = from_first(on_first(claim))
         rank, num_processes = rank_and_size()

@@ -1,5 +1,5 @@
 """Files that long work writes: complete or absent, whatever happens to the process or the machine."""
 
-from mvit_video.jobs.files import atomic_write, remove_unfinished
+from mvit_video.jobs.files import atomic_write, fitting_name, is_unfinished, lock, remove_unfinished
 
-__all__ = ["atomic_write", "remove_unfinished"]
+__all__ = ["atomic_write", "fitting_name", "is_unfinished", "lock", "remove_unfinished"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ except ImportError:  # Windows
 _UNFINISHED = re.compile(r"\..+\.unfinished", re.DOTALL)
 # readable in a listing, and short enough for every file system however long the name of the file is
 _STEM_BYTES = 100
+_NAME_BYTES = 255
+_HASH_DIGITS = 12
 _ABANDONED_SECONDS = 3600.0
 _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
@@ -53,11 +56,26 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def fitting_name(stem: str, ending: str) -> str:
+    """`stem` and `ending` as the name of a file; a stem too long for file systems is cut, with a hash of it behind."""
+    room = _NAME_BYTES - len(os.fsencode(ending))
+    name = os.fsencode(stem)
+    if len(name) > room:
+        mark = f"-{hashlib.sha256(name).hexdigest()[:_HASH_DIGITS]}"
+        stem = name[: room - len(mark)].decode(errors="ignore") + mark
+    return stem + ending
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is a temporary one of `atomic_write`."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files in a folder that killed processes left; those that are being written stay."""
     with suppress(OSError):
         for entry in os.scandir(folder):
-            if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if is_unfinished(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):
                     _remove_abandoned(entry.path)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pyarrow import parquet as pq
 
 from mvit_video.features import Video, VideoFeatures, writer_for
 from mvit_video.features.writers.naming import file_name, group_name
@@ -139,15 +140,15 @@ def test_only_what_is_listed_stays_and_of_it_the_newest(form: str, tmp_path: Pat
     writer.write([features_of("a/x.mp4"), features_of("gone.mp4")])
     writer.write([features_of("a/x.mp4", value=7), features_of("b.mp4", span=(1.0, math.inf))])
     writer.write([features_of("also_gone.mp4")])
-    writer_for(form, tmp_path, RECORD).keep_only(pa.array(["a/x.mp4", group_name("b.mp4", (1.0, math.inf))]))
+    writer_for(form, tmp_path, RECORD).keep_only({"a/x.mp4": 4, group_name("b.mp4", (1.0, math.inf)): 4})
     found = videos_in(tmp_path, form)
     assert len(found) == 2
     np.testing.assert_array_equal(found["a/x" if form != "hdf5" else "a/x.mp4"], features_of("", value=7).feature[:, 0])
     before = contents(tmp_path)
-    writer.keep_only(pa.array(["a/x.mp4", group_name("b.mp4", (1.0, math.inf))]))
+    writer.keep_only({"a/x.mp4": 4, group_name("b.mp4", (1.0, math.inf)): 4})
     writer.finish()
     assert contents(tmp_path) == before
-    writer.keep_only(pa.array([], pa.string()))
+    writer.keep_only({})
     assert not contents(tmp_path)
 
 
@@ -160,7 +161,7 @@ def test_a_write_that_breaks_off_leaves_nothing_that_counts(
     def fail_at_the_last(*names: Any) -> None:
         nonlocal num_calls
         num_calls += 1
-        if num_calls == {"npy": 2, "video_features": 4, "hdf5": 1}[form]:
+        if num_calls == {"npy": 3, "video_features": 5, "hdf5": 1}[form]:
             raise OSError(28, "No space left on device")
         move(*names)
 
@@ -168,9 +169,89 @@ def test_a_write_that_breaks_off_leaves_nothing_that_counts(
     writer = writer_for(form, tmp_path, RECORD)
     with pytest.raises(OSError, match="No space left"):
         writer.write([features_of("a/x.mp4")])
-    assert not [name for name in contents(tmp_path) if name.endswith((".json", ".h5", ".unfinished"))]
-    writer.keep_only(pa.array(["a/x.mp4"]))
+    assert not [name for name in contents(tmp_path) if name.endswith(("x.json", ".h5", ".unfinished"))]
+    writer.keep_only({})
     assert not contents(tmp_path)
+
+
+def damage(file: Path, how: str) -> None:
+    if how == "removed":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        file.write_bytes(b"nothing of the kind")
+
+
+@pytest.mark.parametrize("how", ["removed", "cut", "overwritten"])
+@pytest.mark.parametrize("form", ["parquet", *FORMATS, "sidecar"])
+def test_lost_and_damaged_files_are_noticed_and_moved_away(form: str, how: str, tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    writer = writer_for("npy" if form == "sidecar" else form, folder, RECORD)
+    writer.write([features_of("a/x.mp4")])
+    writer.write([features_of("b.mp4")])
+    listed = {"a/x.mp4": 4, "b.mp4": 4}
+    assert writer.keep_only(listed) == ({"a/x.mp4", "b.mp4"}, [])
+    before = contents(folder)
+    pattern = {"npy": "b.npy", "video_features": "b_*.npy", "sidecar": "b.json"}.get(form, "part-*")
+    damage(max(folder.glob(pattern)), how)
+    kept, damaged = writer.keep_only(listed)
+    assert kept == {"a/x.mp4"}
+    assert all(Path(file).is_relative_to(tmp_path / "damaged") and Path(file).exists() for file in damaged)
+    assert bool(damaged) == (how != "removed" or form in (*FORMATS[:2], "sidecar"))  # what belongs to a lost file too
+    assert contents(folder).items() < before.items()
+    assert writer.keep_only(listed) == ({"a/x.mp4"}, [])
+    writer.write([features_of("b.mp4")])
+    assert len(contents(folder)) == len(before)
+    assert writer.keep_only(listed).videos == listed.keys()
+
+
+@pytest.mark.parametrize("form", ["parquet", *FORMATS])
+def test_a_video_with_fewer_windows_than_are_listed_is_not_kept(form: str, tmp_path: Path) -> None:
+    writer = writer_for(form, tmp_path / "features", RECORD)
+    writer.write([features_of("a.mp4", num_crops=3), features_of("b.mp4", num_windows=3)])
+    assert writer.keep_only({"a.mp4": 4, "b.mp4": 4}).videos == {"a.mp4"}
+
+
+@pytest.mark.parametrize("form", ["parquet", *FORMATS])
+def test_files_of_others_stay(form: str, tmp_path: Path) -> None:
+    writer_for(form, tmp_path, RECORD | {"key": "of another extraction"}).write([features_of("other.mp4")])
+    (tmp_path / "mine.npy").write_bytes(b"mine")
+    (tmp_path / "notes.json").write_text('{"files": ["../secret.npy", "mine.npy"], "key": "ab12", "span": null}')
+    for suffix in ("parquet", "h5"):
+        (tmp_path / f"part-mine.{suffix}").write_bytes(b"mine")
+    pq.write_table(pa.table({"video": ["mine.mp4"], "crop": [0]}), tmp_path / "part-1.parquet")
+    (tmp_path.parent / "secret.npy").write_bytes(b"secret")
+    (tmp_path / ".writing-1.json").write_text('{"files": ["../secret.npy", "/etc/hostname"], "key": "ab12"}')
+    foreign = contents(tmp_path)
+    writer = writer_for(form, tmp_path, RECORD)
+    writer.write([features_of("x.mp4"), features_of("y.mp4")])
+    writer.keep_only({"x.mp4": 4})
+    writer.finish()
+    writer.keep_only({})
+    assert contents(tmp_path) == foreign
+    assert (tmp_path.parent / "secret.npy").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("form", ["npy", "video_features"])
+def test_a_file_of_others_is_never_replaced(form: str, tmp_path: Path) -> None:
+    writer = writer_for(form, tmp_path, RECORD)
+    name = "x.npy" if form == "npy" else "x_fps.npy"
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=rf"^x\.mp4: .*/{name} is there, and not of this extraction; move it"):
+        writer.write([features_of("x.mp4")])
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.parametrize("form", ["npy", "video_features"])
+@pytest.mark.parametrize("length", [239, 251])
+def test_a_video_may_have_the_longest_name(form: str, length: int, tmp_path: Path) -> None:
+    writer = writer_for(form, tmp_path, RECORD)
+    one, other = ("\N{HIRAGANA LETTER A}" * (length // 3) + letter + ".mp4" for letter in "ab")
+    writer.write([features_of(one), features_of(other, value=1, span=(1.0, 2.5))])
+    assert writer.keep_only({one: 4, group_name(other, (1.0, 2.5)): 4}) == ({one, group_name(other, (1.0, 2.5))}, [])
+    assert {json.loads(file.read_text())["path"] for file in tmp_path.glob("*.json")} == {one, other}
+    assert length > 239 or (form == "npy") == (tmp_path / one).with_suffix(".npy").exists()
 
 
 def test_a_video_never_replaces_another(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Extraction on one machine goes on after kills, tells of failures, and leaves each video's rows once."""
 
 import os
+import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
@@ -47,6 +49,7 @@ def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Summary]:
     """Extracts from a source to the folder `out`, a window per video."""
 
     def extract(source: Path, stop_after: int | None = None, format: str = "parquet", **settings: str) -> Summary:
+        console = Console(file=sys.stdout)
         extractor = Extractor(ExtractSettings(str(tiny_checkpoint), **({"window": "32"} | settings)))
 
         def engine(videos: Iterator[Video], tell: Callable[[int], None]) -> Iterator[Outcome]:
@@ -56,7 +59,7 @@ def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Summary]:
                 yield outcome
 
         inputs = find_videos([str(source)])
-        return extract_videos(inputs, extractor, engine, tmp_path / "out", format, Console(quiet=True))  # type: ignore[arg-type]
+        return extract_videos(inputs, extractor, engine, tmp_path / "out", format, console)  # type: ignore[arg-type]
 
     return extract
 
@@ -117,6 +120,41 @@ def test_what_a_kill_left_unlisted_is_removed(run: Callable[..., Summary], folde
     shutil.copyfile(next((out / "features").glob("part-*.parquet")), out / "features" / "part-0.parquet")
     assert run(folder).num_before == 4
     assert [Path(path).name for path in rows_of(out)["path"].to_pylist()] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy", "hdf5"])
+def test_lost_and_damaged_features_are_extracted_again_in_one_line(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(folder, format=format)
+    files = sorted(path for path in (out / "features").rglob("*") if path.suffix in (".parquet", ".npy", ".h5"))
+    num_lost = 2 if format == "npy" else 5
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    if format == "npy":
+        files[1].unlink()
+    capsys.readouterr()
+    again = run(folder, format=format)
+    assert (again.num_extracted, again.num_before) == (num_lost, 5 - num_lost)
+    printed = capsys.readouterr().out
+    assert f"features of {num_lost} videos are missing or damaged, {num_lost} extracted again; " in printed
+    assert f" moved, the first to {out}/damaged/features/" in printed
+    assert printed.count("\n") == 1
+    assert run(folder, format=format).num_before == 5
+    assert capsys.readouterr().out == ""
+    shutil.rmtree(out / "features")
+    assert run(folder, format=format).num_extracted == 5
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    for name in ("features/x/mine.npy", "features/part-1.h5", "features/part-1.parquet", "notes.txt"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(b"mine")
+        with pytest.raises(ConfigError, match=r"^--out .*/out holds \w+(\.txt)? and no extract\.json: it is not"):
+            run(folder, format="npy")
+        assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
 
 def test_a_second_run_does_what_is_new_changed_or_failed(
@@ -185,6 +223,32 @@ def test_other_features_are_refused_in_the_same_folder(
         claimed(tmp_path / "file", {"key": "a", "format": "npy"}),
     ):
         pass
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_untouched(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "notes").write_text("of the user")
+    (tmp_path / "out" / ".lock").symlink_to(tmp_path / "notes")
+    record = {"key": "a", "format": "npy"}
+    with pytest.raises(ConfigError, match=r"out/\.lock: cannot be written to"), claimed(tmp_path / "out", record):
+        pass
+    assert (tmp_path / "notes").read_text() == "of the user"
+
+
+def test_a_full_disk_is_one_line_and_the_same_call_resumes(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run(folder, format="hdf5")
+    shutil.rmtree(tmp_path / "out" / "features")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # bytes of a file, and there is no more room
+    try:
+        with pytest.raises(ConfigError, match=r"^--out .*out: cannot be written to \(File too large\); the same"):
+            run(folder, format="hdf5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((tmp_path / "out").rglob("*.unfinished"))
+    assert run(folder, format="hdf5").num_extracted == 5
 
 
 def test_parts_of_a_video_are_videos_of_their_own(run: Callable[..., Summary], folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -12,7 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.shards.storage import file_system, is_url, local_path
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, remove_unfinished
 from mvit_video.types import AnnotationError, ConfigError
 
 
@@ -74,6 +75,36 @@ class Folder:
     def remove(self, name: str) -> None:
         """Removes a file."""
         self._system.rm_file(self._file(name))
+
+    def entries(self) -> list[str]:
+        """Names of all files and folders in it, sorted; none where there is no folder."""
+        self._system.invalidate_cache(self._root)
+        try:
+            found = self._system.ls(self._root, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (
+            posixpath.basename(str(entry).rstrip("/"))
+            for entry in found
+            if str(entry).strip("/") != self._root.strip("/")
+        )
+        return sorted(names)
+
+    def quarantine(self, name: str) -> str:
+        """Move a file that cannot be read to the folder `damaged` beside this one; return where it is now."""
+        parent, own = posixpath.split(self.place.rstrip("/"))
+        place = Folder(posixpath.join(parent, "damaged", own, posixpath.dirname(name)))
+        kept = posixpath.basename(name)
+        if kept in place.entries():  # of an earlier time
+            kept += f".{time.time_ns()}"
+        self._system.makedirs(place._root, exist_ok=True)
+        self._system.mv(self._file(name), place._file(kept))
+        return str(place / kept)
+
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files that killed processes left; object stores have none."""
+        if self.path is not None:
+            remove_unfinished(self.path)
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file, or some columns of it, of which then only those are fetched."""

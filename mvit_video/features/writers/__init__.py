@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-import pyarrow as pa
-
 from mvit_video.data.jobs import Folder
+from mvit_video.features.writers.parts import Kept
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
@@ -24,10 +23,15 @@ class FeatureWriter(Protocol):
         """Writes some videos; a kill leaves each of its files whole or not at all."""
         ...
 
-    def keep_only(self, videos: pa.StringArray) -> None:
-        """Removes features of other videos: of those that will be made anew, and of those that a kill left unlisted.
+    def keep_only(self, listed: Mapping[str, int]) -> Kept:
+        """Remove the features of other videos, and of those with another number of windows than is listed.
 
-        Where a video was written twice, the newer features stay. Called before a run writes.
+        Others are videos that will be made again, and those that a kill left unlisted. Where a video was written twice,
+        the newer features stay. Files of other programs stay; damaged ones go to the folder `damaged`. Called before a
+        run writes.
+
+        Args:
+            listed: number of windows of each video that should be there.
         """
         ...
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
+from mvit_video.data.jobs import Folder
+from mvit_video.data.jobs.ledger import new_part
 from mvit_video.features.writers.naming import group_name
+from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError
 
@@ -43,9 +42,7 @@ class Hdf5Writer:
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
         """Writes some videos in a file of their own."""
-        # the time orders parts, the process keeps two programs apart
-        part = self.folder / f"part-{time.time_ns():020d}-{os.getpid()}.h5"
-        with self._new_file(part) as file:
+        with self._new_file(new_part("h5")) as file:
             file.attrs.update({key: _attribute(value) for key, value in self.record.items() if value is not None})
             for features in batch:
                 video = features.video
@@ -59,30 +56,38 @@ class Hdf5Writer:
                 for name in _TIMES:
                     group[name] = getattr(features, name)
 
-    def keep_only(self, videos: pa.StringArray) -> None:
+    def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Writes anew the files that hold other videos too, or older features of the same ones."""
-        wanted = set(videos.to_pylist())
-        for part in sorted(self.folder.glob("part-*.h5"), reverse=True):
-            with self._h5py.File(part, "r") as file:
-                groups = {_video_of(group): name for name, group in _groups(file, self._h5py.Group)}
-                kept = wanted & groups.keys()
-                wanted -= kept
-                if kept and len(kept) < len(groups):
-                    with self._new_file(part) as copy:
-                        copy.attrs.update(file.attrs)
-                        for video in sorted(kept):
-                            file.copy(groups[video], copy, groups[video])
-            if not kept:
-                part.unlink()
+        return keep_only_listed(Folder(self.folder), "h5", listed, self._contents, self._filter)
+
+    def _contents(self, part: str) -> dict[str, int] | None:
+        """Number of windows of each video in a file; None of a file of something else."""
+        try:
+            with self._h5py.File(self.folder / part, "r") as file:
+                if file.attrs.get("key") != self.record["key"]:
+                    return None
+                groups = _groups(file, self._h5py.Group)
+                return {_video_of(group): len(group["feature"]) for _, group in groups}
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            if getattr(error, "errno", None) is not None:  # the disk, not the file
+                raise
+            raise Damaged from error
+
+    def _filter(self, part: str, videos: set[str]) -> None:
+        with self._h5py.File(self.folder / part, "r") as file, self._new_file(part) as copy:
+            copy.attrs.update(file.attrs)
+            for name, group in _groups(file, self._h5py.Group):
+                if _video_of(group) in videos:
+                    file.copy(name, copy, name)
 
     @contextmanager
-    def _new_file(self, part: Path) -> Iterator[Any]:
+    def _new_file(self, part: str) -> Iterator[Any]:
         """A file to fill; it is in memory, since HDF5 may end the process when it cannot write to a disk."""
-        with self._h5py.File(part.name, "w", driver="core", backing_store=False) as file:
+        with self._h5py.File(part, "w", driver="core", backing_store=False) as file:
             yield file
             file.flush()
             image = file.id.get_file_image()
-        with atomic_write(part) as unfinished:
+        with atomic_write(self.folder / part) as unfinished:
             unfinished.write_bytes(image)
 
     def finish(self) -> None:

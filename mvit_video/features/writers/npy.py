@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from mvit_video.data.jobs import Folder
 from mvit_video.features.windows import Length
-from mvit_video.features.writers.naming import file_name, group_name
-from mvit_video.jobs import atomic_write
+from mvit_video.features.writers.naming import file_name, group_name, split_group_name
+from mvit_video.features.writers.parts import Kept
+from mvit_video.jobs import atomic_write, remove_unfinished
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:
-    from mvit_video.features.videos import VideoFeatures
+    from mvit_video.features.videos import Video, VideoFeatures
 
 _ANY_FPS = 30.0
 _TIMES = ("start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame", "num_padded")
@@ -45,36 +49,67 @@ class NpyWriter:
         """Writes the files of some videos.
 
         Raises:
-            ConfigError: another video has files of the same name.
+            ConfigError: another video, or another program, has files of the same name.
         """
+        files = {self._name(one.video): list(self._files(self._name(one.video))) for one in batch}
         for features in batch:
-            name = file_name(features.video.path, features.video.span)
-            sidecar = self.folder / f"{name}.json"
-            self._refuse_foreign(sidecar, features)
-            arrays = {f"{name}{suffix}.npy": array for suffix, array in self._arrays(features).items()}
-            for file_of_array, array in arrays.items():
-                with atomic_write(self.folder / file_of_array) as unfinished, unfinished.open("wb") as file:
-                    np.save(file, array)
-            with atomic_write(sidecar) as unfinished:
-                text = json.dumps({"files": list(arrays), **self._describe(features)}, indent=1, allow_nan=False)
-                unfinished.write_text(text + "\n", encoding="utf-8")
+            self._refuse_foreign(features.video)
+        # after a kill it says which arrays without a JSON file are ours
+        journal = self.folder / f".writing-{secrets.token_hex(4)}.json"
+        _write_json(journal, {"key": self.record["key"], "files": list(chain(*files.values()))})
+        for features in batch:
+            name = self._name(features.video)
+            for file, array in zip(files[name], self._arrays(features).values(), strict=True):
+                with atomic_write(self.folder / file) as unfinished, unfinished.open("wb") as out:
+                    np.save(out, array)
+            _write_json(self.folder / f"{name}.json", {"files": files[name], **self._describe(features)})
+        journal.unlink()
 
-    def keep_only(self, videos: pa.StringArray) -> None:
+    def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Removes the files of other videos, and what a kill left without a JSON file."""
-        wanted, kept = set(videos.to_pylist()), set()
-        for sidecar in self.folder.rglob("*.json"):
-            found = json.loads(sidecar.read_text(encoding="utf-8"))
-            start, end = found["span"] or (None, None)
-            span = None if start is None else (start, inf if end is None else end)
-            if group_name(found["path"], span) in wanted:
-                kept |= {sidecar, *(self.folder / name for name in found["files"])}
-        for pattern in ("*.json", "*.npy"):  # JSON first: without it the rest does not count
-            for file in self.folder.rglob(pattern):
-                if file not in kept:
-                    file.unlink()
+        kept, damaged, ours = set[str](), list[str](), set[Path]()
+        for folder in {path.parent for path in self.folder.rglob("*.json")}:
+            remove_unfinished(folder)
+        for path in sorted(self.folder.rglob("*.json")):
+            sidecar = self._read(path)
+            if sidecar is None:
+                continue
+            arrays = [self.folder / name for name in self._files(sidecar.name)]
+            if sidecar.video not in listed:
+                for file in (path, *arrays):  # JSON first: without it the rest does not count
+                    file.unlink(missing_ok=True)
+            elif sidecar.num_windows == listed[sidecar.video] and all(map(_is_readable, arrays)):
+                kept.add(sidecar.video)
+                ours |= set(arrays)
+        for video in listed.keys() - kept:
+            name = file_name(*split_group_name(video), self._longest_ending)
+            there = [file for file in (f"{name}.json", *self._files(name)) if (self.folder / file).is_file()]
+            damaged += [Folder(self.folder).quarantine(file) for file in there]
+        for journal in self.folder.glob(".writing-*.json"):
+            begun = self._listed_in(journal)
+            for file in begun - ours:
+                file.unlink(missing_ok=True)
+            if begun:
+                journal.unlink()
+        return Kept(kept, damaged)
 
     def finish(self) -> None:
         """Does nothing: each file is as it stays."""
+
+    def _name(self, video: Video) -> str:
+        return file_name(video.path, video.span, self._longest_ending)
+
+    def _files(self, name: str) -> Iterator[str]:
+        return (f"{name}{ending}.npy" for ending in self._endings)
+
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        """What a video's arrays are called behind its name."""
+        return ("",)
+
+    @property
+    def _longest_ending(self) -> str:
+        return max((*(f"{ending}.npy" for ending in self._endings), ".json"), key=len)
 
     def _arrays(self, features: VideoFeatures) -> dict[str, NDArray[Any]]:
         """Arrays of a video by the end of their file's name."""
@@ -95,15 +130,56 @@ class NpyWriter:
             **{name: getattr(features, name).tolist() for name in _TIMES},
         }
 
-    def _refuse_foreign(self, sidecar: Path, features: VideoFeatures) -> None:
-        if not sidecar.exists():
-            return
-        found, wanted = json.loads(sidecar.read_text(encoding="utf-8")), _identity(features)
-        if any(found[key] != value for key, value in wanted.items()):
+    def _refuse_foreign(self, video: Video) -> None:
+        name = self._name(video)
+        path = self.folder / f"{name}.json"
+        sidecar = self._read(path)
+        if sidecar is not None and sidecar.video != group_name(video.path, video.span):
             raise ConfigError(
-                f"{wanted['path']}: {sidecar.with_suffix('.npy')} holds the features of {found['path']}; give the two "
+                f"{video.path}: {path.with_suffix('.npy')} holds the features of {sidecar.video}; give the two "
                 "videos names that differ before the suffix, or write parquet"
             )
+        files = [] if sidecar is not None else [path, *(self.folder / file for file in self._files(name))]
+        foreign = next(filter(os.path.lexists, files), None)
+        if foreign is not None:
+            raise ConfigError(f"{video.path}: {foreign} is there, and not of this extraction; move it elsewhere")
+
+    def _read(self, path: Path) -> _Sidecar | None:
+        """What a JSON file says of a video; None where it is not of this extraction, or damaged."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            start, end = found["span"] or (None, None)
+            span = None if start is None else (start, inf if end is None else end)
+            name = file_name(found["path"], span, self._longest_ending)
+            if found["key"] != self.record["key"] or path != self.folder / f"{name}.json":
+                return None
+            return _Sidecar(name, group_name(found["path"], span), found["shape"][0])
+        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+            return None
+
+    def _listed_in(self, journal: Path) -> set[Path]:
+        """Arrays that a killed process had begun to write; none where the file is not of this extraction."""
+        try:
+            found = json.loads(journal.read_text(encoding="utf-8"))
+            names = found["files"] if found["key"] == self.record["key"] else []
+            files = {self.folder / name for name in names}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return set()
+        is_inside = all(file.is_relative_to(self.folder) and ".." not in file.parts for file in files)
+        return files if is_inside and all(file.suffix == ".npy" for file in files) else set()
+
+
+class _Sidecar(NamedTuple):
+    """What stands in the JSON file of a video.
+
+    Attributes:
+        name: of its files, without their endings.
+        video: what the manifest calls it.
+    """
+
+    name: str
+    video: str
+    num_windows: int
 
 
 class VideoFeaturesWriter(NpyWriter):
@@ -111,6 +187,10 @@ class VideoFeaturesWriter(NpyWriter):
 
     A time stamp is when the window ends.
     """
+
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        return (f"_{self.record['layer']}", "_fps", "_timestamps_ms")
 
     def _arrays(self, features: VideoFeatures) -> dict[str, NDArray[Any]]:
         return {
@@ -152,6 +232,20 @@ def time_grid(features: VideoFeatures, window: Length, stride: Length) -> TimeGr
 
 def _seconds(length: Length, fps: float) -> float:
     return length.value / fps if length.in_frames else length.value
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _is_readable(array: Path) -> bool:
+    """Whether a file holds as many numbers as its header says."""
+    try:
+        np.load(array, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _identity(features: VideoFeatures) -> dict[str, Any]:

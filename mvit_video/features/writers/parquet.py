@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,9 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.jobs import Folder
+from mvit_video.data.jobs.ledger import new_part
 from mvit_video.features.writers.naming import group_name
+from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 
 if TYPE_CHECKING:
     from mvit_video.features.videos import VideoFeatures
@@ -62,25 +63,16 @@ class ParquetWriter:
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
         """Writes some videos to a part of their own."""
-        if batch:
-            self._write(pa.concat_tables([self._rows(features) for features in batch]))
+        self._write(pa.concat_tables([self._rows(features) for features in batch]))
 
-    def keep_only(self, videos: pa.StringArray) -> None:
+    def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Writes anew the parts that hold other videos too, or older features of the same ones."""
-        seen = pa.array([], pa.string())
-        for part in self._parts()[::-1]:
-            found = self._folder.read_table(part, columns=["video"])["video"].combine_chunks()
-            is_kept = compute.and_(
-                compute.is_in(found, value_set=videos), compute.invert(compute.is_in(found, value_set=seen))
-            )
-            seen = pa.concat_arrays([seen, compute.unique(found)])
-            if not compute.all(is_kept).as_py():
-                self._filter(part, is_kept)
+        return keep_only_listed(self._folder, "parquet", listed, self._contents, self._filter)
 
     def finish(self) -> None:
         """Joins the parts of a few seconds each to larger ones."""
-        sizes = {part: self._folder.size(part) for part in self._parts()}
-        small = [part for part in sizes if sizes[part] < _PART_BYTES // 2]
+        sizes = {part: self._folder.size(part) for part in self._folder.names("part-*.parquet")}
+        small = [part for part in sizes if sizes[part] < _PART_BYTES // 2 and self._is_own(part)]
         group: list[str] = []
         size = 0
         for part in small:
@@ -112,12 +104,27 @@ class ParquetWriter:
         arrays = [pa.array(columns[field.name]).cast(field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
-    def _parts(self) -> list[str]:
-        return self._folder.names("part-*.parquet")
+    def _contents(self, part: str) -> dict[str, int] | None:
+        """Number of windows of each video in a part; None of a part of something else."""
+        try:
+            rows = self._folder.read_table(part, columns=["video", "crop"])
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # the disk or the network, not the file
+                raise
+            raise Damaged from error
+        if (rows.schema.metadata or {}).get(b"key") != self.schema.metadata[b"key"]:
+            return None
+        counts = compute.value_counts(rows.filter(compute.equal(rows["crop"], 0))["video"])
+        return {one["values"]: one["counts"] for one in counts.to_pylist()}
+
+    def _is_own(self, part: str) -> bool:
+        try:
+            return self._contents(part) is not None
+        except Damaged:
+            return False
 
     def _write(self, rows: pa.Table) -> None:
-        # the time orders parts, the process keeps two programs apart
-        self._write_to(f"part-{time.time_ns():020d}-{os.getpid()}.parquet", rows)
+        self._write_to(new_part("parquet"), rows)
 
     def _write_to(self, part: str, rows: pa.Table) -> None:
         # features repeat no values and nobody asks for their range: with dictionary and statistics this takes 8 times
@@ -125,11 +132,9 @@ class ParquetWriter:
         plain = [name for name in self.schema.names if name != "feature"]
         self._folder.write_table(part, rows, use_dictionary=plain, write_statistics=plain)
 
-    def _filter(self, part: str, is_kept: pa.BooleanArray) -> None:
-        if compute.any(is_kept).as_py():
-            self._write_to(part, self._folder.read_table(part).filter(is_kept))
-        else:
-            self._folder.remove(part)
+    def _filter(self, part: str, videos: set[str]) -> None:
+        rows = self._folder.read_table(part)
+        self._write_to(part, rows.filter(compute.is_in(rows["video"], value_set=pa.array(sorted(videos)))))
 
     def _join(self, parts: Sequence[str]) -> None:
         """A kill leaves rows twice at worst, of which the next run keeps the newer."""

@@ -112,18 +112,35 @@ def test_the_last_row_of_a_path_counts(tmp_path: Path) -> None:
     assert Ledger(tmp_path, SCHEMA).load().sort_by("path").to_pydict() == {"path": ["one", "two"], "value": ["c", "b"]}
 
 
-def test_torn_and_foreign_files_are_left_out(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, SCHEMA)
-    ledger.add({"path": "one", "value": "a"})
-    ledger.flush()
-    (part,) = tmp_path.iterdir()
-    (tmp_path / "part-2.parquet").write_bytes(part.read_bytes()[:-20])
-    (tmp_path / "part-3.parquet").write_bytes(b"")
+def test_damaged_parts_are_moved_away_and_foreign_files_stay(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger", SCHEMA)
+    for path in ("one", "two"):
+        ledger.add({"path": path, "value": "a"})
+        ledger.flush()
+    part = next((tmp_path / "ledger").iterdir())
+    torn = tmp_path / "ledger" / f"part-{2:020d}-1.parquet"
+    torn.write_bytes(part.read_bytes()[:-20])
+    (tmp_path / "ledger" / "part-mine.parquet").write_bytes(b"")
     other = Ledger(tmp_path / "other", pa.schema({"path": pa.string(), "number": pa.int64()}))
     other.add({"path": "one", "number": 1})
     other.flush()
-    next((tmp_path / "other").iterdir()).rename(tmp_path / "part-4.parquet")
-    assert ledger.load().to_pylist() == [{"path": "one", "value": "a"}]
+    foreign = next((tmp_path / "other").iterdir()).rename(tmp_path / "ledger" / f"part-{4:020d}-1.parquet")
+    assert [row["path"] for row in ledger.load().to_pylist()] == ["one", "two"]
+    assert ledger.damaged == [str(tmp_path / "damaged" / "ledger" / torn.name)]
+    assert (tmp_path / "damaged" / "ledger" / torn.name).exists()
+    names = {path.name for path in (tmp_path / "ledger").iterdir()}
+    assert {"part-mine.parquet", foreign.name} < names
+    assert len(names) == 3  # the two parts have become one
+
+
+def test_rows_of_a_version_with_fewer_columns_are_read(tmp_path: Path) -> None:
+    earlier = Ledger(tmp_path, SCHEMA)
+    earlier.add({"path": "one", "value": "a"})
+    earlier.flush()
+    schema = SCHEMA.append(pa.field("more", pa.int64()))
+    assert Ledger(tmp_path, schema).load().num_rows == 0
+    ledger = Ledger(tmp_path, schema, added=["more"])
+    assert ledger.load().to_pylist() == [{"path": "one", "value": "a", "more": None}]
 
 
 def _is_running(pid: int) -> bool:
