@@ -214,7 +214,8 @@ class _Sound:
         self._waiting: tuple[float, Packet[AudioStream]] | None = None
         self._output = output
         container = stack.enter_context(open_container(opened.source))
-        self._stream = container.streams.best("audio")
+        # of several programs, the sound of the one that is shown
+        self._stream = container.streams.best("audio", container.streams[opened.stream.index])
         if not isinstance(self._stream, AudioStream) or self._stream.codec_context.codec.canonical_name not in _SOUNDS:
             self._stream = None
             return

@@ -122,6 +122,28 @@ def add_cover(source: Path, path: Path) -> Path:
     return path
 
 
+def write_two_tracks(path: Path, default: int, other_size: tuple[int, int] = (96, 64)) -> Path:
+    """Two video tracks: the default one shows frames 0 to 47, the other one frames 100 to 147."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for track in range(2):
+            stream = container.add_stream("libx264", rate=30, options=x264())
+            stream.width, stream.height = (96, 64) if track == default else other_size
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.thread_count = 1
+            stream.disposition = av.stream.Disposition.default if track == default else av.stream.Disposition(0)
+            streams.append(stream)
+        for number in range(48):
+            for track, stream in enumerate(streams):
+                shown = number if track == default else 100 + number
+                frame = av.VideoFrame.from_ndarray(barcode_frame(shown, stream.width, stream.height), format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
 def cut_without_encoding(source: Path, path: Path, start_frame: int) -> Path:
     """What `ffmpeg -ss START -c copy` writes: an edit list hides the frames before the start."""
     with av.open(str(source)) as container:
@@ -221,6 +243,10 @@ ODD_VIDEOS: dict[str, Callable[[Path], Path]] = {
     "h263_3gp": lambda folder: write_video(folder / "phone.3gp", "h263", {"g": "12"}, size=(176, 144)),
     "elementary_stream": lambda folder: write_video(folder / "raw.h264", options=x264()),
     "with_cover": lambda folder: add_cover(odd(folder, "closed_gop"), folder / "cover.mp4"),
+    "two_tracks": lambda folder: write_two_tracks(folder / "two.mp4", default=0),
+    "two_tracks_second": lambda folder: write_two_tracks(folder / "second.mp4", default=1),
+    "two_tracks_two_sizes": lambda folder: write_two_tracks(folder / "sizes.mp4", default=0, other_size=(160, 128)),
+    "two_tracks_matroska": lambda folder: write_two_tracks(folder / "two.mkv", default=0),
     "with_sound": lambda folder: write_video(folder / "sound.mp4", options=x264(), sound=True),
     "fragmented": lambda folder: write_video(
         folder / "fragments.mp4",

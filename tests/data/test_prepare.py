@@ -22,6 +22,7 @@ WORKERS = Workers(2, 60, Console(quiet=True))
 KEPT = (
     "closed_gop", "open_gop", "hevc_ten_bits", "mpeg4_avi", "mpeg_ts", "vp9", "variable_rate", "edit_list_reordered",
     "starts_between_keys", "elementary_stream", "odd_size", "full_range", "with_sound", "one_frame",
+    "two_tracks_second",
 )  # fmt: skip
 
 

@@ -45,6 +45,9 @@ REFUSALS: dict[str, tuple[str | None, str | None]] = {
     "ten_bits": ("more than 8 bits", "more than 8 bits"),
     "interlaced": ("interlaced", "interlaced"),
     "odd_size_subsampled": ("size is odd", "size is odd"),
+    "two_tracks": ("it has 2 video streams", "it has 2 video streams"),
+    "two_tracks_matroska": ("it has 2 video streams", "it has 2 video streams"),
+    "with_cover": ("it has 2 video streams", "it has 2 video streams"),
 }
 
 
@@ -80,6 +83,16 @@ def test_why_a_file_is_left_to_pyav(
             assert reader.backend == ("pyav" if refusal else backend)
             assert (f"not {backend}: " if refusal else "as asked") in reader.backend_reason
             assert (refusal or "") in reader.backend_reason
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["two_tracks", "two_tracks_second", "two_tracks_two_sizes", "two_tracks_matroska"])
+def test_of_two_tracks_every_backend_reads_the_best(
+    name: str, backend: Backend, odd_videos: Callable[[str], Path], barcodes: Callable[[torch.Tensor], list[int]]
+) -> None:
+    with open_video(odd_videos(name), backend) as reader:
+        assert (reader.height, reader.width) == (64, 96)
+        assert barcodes(reader.get_frames([0, 30, 47])) == [0, 30, 47]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from mvit_video.jobs import atomic_write, remove_unfinished
 Key = tuple[int, int]
 Row = tuple[Any, ...]
 
-# files of another layout have another prefix, and are let be
-_PREFIX, _SUFFIX = "index-1-", ".arrow"
+# files of another layout, or with other reasons to refuse a library, have another prefix and are ignored
+_PREFIX, _SUFFIX = "index-2-", ".arrow"
 _MERGE_PARTS = 8
 _MERGE_ROWS = 2**20
 

@@ -89,7 +89,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     container = opened.container.format.name.split(",")[0]
     packets, first = _read_packets(opened)
     key_pts, is_damaged, last_duration = np.empty(0, dtype=np.int64), False, 0
-    refusal = None if container in _OTHERS_READ else f"its container is {opened.container.format.name}"
+    refusal = _container_refusal(opened, container)
     is_paired = first is not None and first.interlaced_frame and _pairs_packets(opened.source)
     may_reorder = opened.codec.reorder_depth > 0
     if not is_paired and _are_trusted(packets, container, codec, may_reorder):
@@ -206,6 +206,16 @@ def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: boo
         return False
     # pictures before the first key frame refer to what is not there, and decoders drop them or not
     return bool(packets.is_key[0]) and packets.pts.min() >= packets.pts[0]
+
+
+def _container_refusal(opened: OpenStream, container: str) -> str | None:
+    """Why other libraries may read another stream, or none."""
+    if container not in _OTHERS_READ:
+        return f"its container is {opened.container.format.name}"
+    if opened.num_video_streams > 1:
+        # each version of FFmpeg has its own rule for the best one, and decord does not say which it took
+        return f"it has {opened.num_video_streams} video streams"
+    return None
 
 
 def _refusal(packets: _Packets) -> str | None:

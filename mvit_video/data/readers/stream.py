@@ -55,6 +55,7 @@ class OpenStream:
             raise
 
     def _best_stream(self) -> VideoStream:
+        """Choose FFmpeg's best video stream; every backend, scan and prepare read the same one."""
         stream = self.container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise VideoDecodeError(self.source.name, "no video stream")
@@ -80,6 +81,11 @@ class OpenStream:
     def codec_name(self) -> str:
         """FFmpeg's name of the codec, which the decoder's may differ from: "av1", not "libdav1d"."""
         return self.codec.codec.canonical_name
+
+    @property
+    def num_video_streams(self) -> int:
+        """Video streams of the container, cover images included."""
+        return sum(stream.type == "video" for stream in self.container.streams)
 
     @property
     def time_base(self) -> Fraction | None:

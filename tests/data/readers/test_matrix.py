@@ -50,7 +50,7 @@ class Sequential(NamedTuple):
 @cache
 def decode_sequentially(path: Path) -> Sequential:
     with av.open(str(path)) as container:
-        frames = list(container.decode(video=0))
+        frames = list(container.decode(container.streams.best("video")))
         pictures = np.stack([np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90) for f in frames])
     seconds = np.array([np.nan if f.time is None else f.time for f in frames])
     is_timed = np.isfinite(seconds).all() and (np.diff(seconds) > 0).all()
