@@ -85,6 +85,12 @@ def _one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
+def printable(text: str, max_length: int = 1000) -> str:
+    """Text of a file as one line that is safe to show: control characters are escaped, and the end is cut."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[:max_length])
+    return shown + ("..." if len(text) > max_length else "")
+
+
 class MVitVideoError(Exception):
     """Base of every error that a user can cause; its text is one line."""
 
@@ -112,7 +118,23 @@ class AnnotationError(MVitVideoError):
 
 
 class CheckpointError(MVitVideoError):
-    """A checkpoint cannot be read or does not fit the model."""
+    """A checkpoint cannot be read or does not fit the model; carries `reason` and `hint`, which its text joins.
+
+    Args:
+        reason: what is wrong; characters that do not print are escaped, since names in it come from the file.
+        hint: what to do, in words of the Python interface; `advising` replaces it where another one applies.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        self.reason, self.hint = printable(reason), hint
+        super().__init__(f"{self.reason}; {hint}" if hint else self.reason)
+
+    def advising(self, hint: str) -> CheckpointError:
+        """The same error with another hint; without one where it had none."""
+        return CheckpointError(self.reason, hint if self.hint else "")
+
+    def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, str]]:
+        return type(self), (self.reason, self.hint)
 
 
 class ConfigError(MVitVideoError):

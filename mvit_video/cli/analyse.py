@@ -50,7 +50,7 @@ def analyse(words: list[str]) -> int:
         raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
     trained = load_trained(args.model, num_crops=1, argument=_MODEL)
     training, notes = _training(trained)
-    for note in (*trained.notes, *notes):
+    for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     table = load_annotations(args.data, args.root, class_names=trained.class_names)
     settings = StudySettings.of_seed(args.seed)

@@ -44,8 +44,6 @@ def extract(words: list[str]) -> int:
     inputs = find_videos(args.inputs, args.root)
     # with Ray the model computes elsewhere
     extractor = Extractor(replace(settings, device="cpu") if args.engine == "ray" else settings)
-    for note in extractor.trained.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     try:
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     except JobStopped as stop:

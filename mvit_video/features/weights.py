@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
+import logging
 import re
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,12 @@ import torch
 from mvit_video.data.transforms import RGB, Normalize
 from mvit_video.data.views import published_short_side
 from mvit_video.models import VideoNet, create_model, list_models
+from mvit_video.models.checkpoints import UnknownArchitectureError, checkpoint_in, read_checkpoint
 from mvit_video.settings import typed_settings
 from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
 from mvit_video.yaml_files import read_yaml
+
+_log = logging.getLogger(__name__)
 
 # frames of a clip, and the frames from one of them to the next, in the published models
 _PUBLISHED_RATES = {1: 30, 16: 4, 32: 3, 40: 3, 64: 3}
@@ -73,69 +75,67 @@ class TrainedModel:
         return digest.hexdigest()
 
 
-def load_trained(model: str, num_crops: int, argument: str = "--model") -> TrainedModel:
+def load_trained(
+    model: str, num_crops: int, argument: str = "--model", class_names: Sequence[str] | None = None
+) -> TrainedModel:
     """A model by name, with random weights, or of a checkpoint or a run folder, with what its run says of clips.
+
+    The log warns of everything in `notes`.
 
     Args:
         argument: where the user gave `model`, for messages.
+        class_names: name of each class; None takes those that the checkpoint tells.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or it has another number of classes than there are names.
         CheckpointError: the checkpoint cannot be read, or does not tell which model it is of.
     """
     if model in list_models():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same in every run, which else could not go on
             net = create_model(model)
-        notes = (f"{model} has random weights: give a checkpoint, unless you try things out",)
-        return TrainedModel(net, model, None, _preprocessing(net, model, {}, num_crops)[0], None, notes)
-    file = _checkpoint(model, argument)
-    net = create_model(checkpoint=file)
-    content = _lightning_content(file)
-    config = _run_config(file)
-    preprocessing, notes = _preprocessing(net, None, config.get("data"), num_crops)
-    names = (content.get("VideoDataModule") or {}).get("class_names")
-    return TrainedModel(net, model, file, preprocessing, None if names is None else tuple(names), notes, config)
+        notes = (f"{model} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
+        trained = TrainedModel(net, model, None, _preprocessing(net, model, {}, num_crops)[0], None, notes)
+    else:
+        trained = _of_checkpoint(model, num_crops, argument)
+    for note in trained.notes:
+        _log.warning("%s", note)
+    if class_names is None:
+        return trained
+    if len(class_names) != trained.net.num_classes:
+        raise ConfigError(
+            f"--class-names holds {len(class_names)} names, {argument} {model} has {trained.net.num_classes} classes"
+        )
+    return replace(trained, class_names=tuple(class_names))
 
 
-def _tested_checkpoint(run: Path) -> str | None:
-    """What the run of a test names as its checkpoint."""
-    try:
-        return json.loads((run / "run.json").read_bytes())["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _checkpoint(model: str, argument: str) -> Path:
+def _of_checkpoint(model: str, num_crops: int, argument: str) -> TrainedModel:
     path = Path(model)
-    if path.is_dir():
-        found = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
-        existing = next((file for file in found if file.is_file()), None)
-        if existing is None:
-            tested = _tested_checkpoint(path)
-            hint = f"; it tested {tested}: give that" if tested else ""
-            text = f"{argument} {model}: a folder without checkpoints/best.ckpt or last.ckpt is of no training{hint}"
-            raise ConfigError(text)
-        return existing
     if not path.exists():
         near = difflib.get_close_matches(model, list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
         raise ConfigError(f"{argument} {model}: neither a file nor a name of a model; {hint}")
-    return path
+    try:
+        file = checkpoint_in(path) if path.is_dir() else path
+    except CheckpointError as error:
+        raise ConfigError(f"{argument} {error}") from error
+    try:
+        stored = read_checkpoint(file)
+        net = create_model(checkpoint=stored)
+    except UnknownArchitectureError as error:
+        hint = f"mvit-video convert {model} OUT --to mvit_video --model NAME makes a file that says it"
+        raise error.advising(hint) from error
+    config = _run_config(path, file)
+    preprocessing, notes = _preprocessing(net, None, config.get("data"), num_crops)
+    return TrainedModel(net, model, file, preprocessing, stored.class_names, notes, config)
 
 
-def _lightning_content(file: Path) -> Mapping[str, Any]:
-    """Everything in a checkpoint that `create_model` has read as one; empty where Lightning did not write it."""
-    if not zipfile.is_zipfile(file):
-        return {}
-    content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    return content if isinstance(content, Mapping) and "pytorch-lightning_version" in content else {}
-
-
-def _run_config(file: Path) -> Mapping[str, Any]:
-    """The config of the run in whose folder a checkpoint lies."""
-    config = file.absolute().parents[1] / "config.yaml"
-    if file.absolute().parent.name != "checkpoints" or not config.is_file():
+def _run_config(model: Path, file: Path) -> Mapping[str, Any]:
+    """The config of the run folder that the user named, or in which a checkpoint lies."""
+    of_file = [file.absolute().parents[1]] if file.absolute().parent.name == "checkpoints" else []
+    folders = [model, *of_file] if model.is_dir() else of_file
+    config = next((folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()), None)
+    if config is None:
         return {}
     try:
         content = read_yaml(config)

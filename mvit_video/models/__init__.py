@@ -75,6 +75,7 @@ from mvit_video.models.pvt_variants import (
 from mvit_video.types import ConfigError
 
 _log = logging.getLogger(__name__)
+_OF_OTHER_PACKAGES = {"pretrained", "weights"}  # arguments by which these download weights
 
 _BUILDERS: dict[str, Callable[..., VideoNet]] = {
     builder.__name__: builder
@@ -137,6 +138,7 @@ def create_model(
     num_frames: int | None = None,
     crop_size: int | None = None,
     checkpoint: Source | None = None,
+    use_ema: bool | None = None,
     **overrides: Any,
 ) -> VideoNet:
     """Build a model by name, with random weights or those of a checkpoint; without a name, the one a checkpoint holds.
@@ -147,6 +149,7 @@ def create_model(
         num_frames: frames of a clip; None takes the model's own.
         crop_size: height and width of a clip in pixels; None takes the model's own.
         checkpoint: what `load_checkpoint` takes; loaded strictly.
+        use_ema: as `load_checkpoint` takes it.
         **overrides: other arguments of the builder function.
 
     Raises:
@@ -155,7 +158,12 @@ def create_model(
     """
     arguments = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}
     arguments = {key: value for key, value in arguments.items() if value is not None} | overrides
-    found = None if checkpoint is None else translate(read_checkpoint(checkpoint))
+    found = None if checkpoint is None else translate(read_checkpoint(checkpoint, use_ema=use_ema))
+    if habit := overrides.keys() & _OF_OTHER_PACKAGES:
+        raise ConfigError(
+            f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
+            "file that you downloaded (docs/checkpoints.md)"
+        )
     if name is None:
         if found is None:
             raise ConfigError("create_model needs a name, a checkpoint, or both")

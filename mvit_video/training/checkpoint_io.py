@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
 from mvit_video.jobs import atomic_write
+from mvit_video.models.checkpoints.files import first_bytes
+from mvit_video.models.checkpoints.pickles import read_pickle
 from mvit_video.types import CheckpointError, ConfigError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -65,17 +65,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: the file cannot be read, is cut off, is no such checkpoint, or needs code to be loaded.
         """
-        try:
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except pickle.UnpicklingError as error:
-            code = re.search(r"GLOBAL ([\w.]+)", str(error))
-            if code is None:
-                raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
-            raise CheckpointError(f"{path}: refused, since loading it would run code ({code[1]})") from error
-        except Exception as error:  # damaged bytes can fail in any way
-            raise CheckpointError(f"{path}: truncated or not a checkpoint") from error
+        first_bytes(Path(path))
+        checkpoint, _ = read_pickle(Path(path), map_location=map_location, lazily=False)
         if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
             raise CheckpointError(f"{path}: not a checkpoint of a run; expected the last.ckpt or best.ckpt of one")
         return checkpoint

@@ -21,10 +21,13 @@ class InitFrom:
     Attributes:
         path: a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
         strict: refuse one in which anything but the head is missing, unexpected or does not fit.
+        use_ema: take weights that were averaged over training, or refuse to; None takes what the file names as its
+            model.
     """
 
     path: str
     strict: bool = True
+    use_ema: bool | None = None
 
 
 def begin_with(net: nn.Module, init_from: InitFrom) -> None:
@@ -34,9 +37,10 @@ def begin_with(net: nn.Module, init_from: InitFrom) -> None:
         CheckpointError: the file cannot be read or does not fit.
     """
     try:
-        report = load_checkpoint(net, init_from.path, strict=init_from.strict, new_head=True)
+        report = load_checkpoint(net, init_from.path, strict=init_from.strict, new_head=True, use_ema=init_from.use_ema)
     except CheckpointError as error:
-        raise CheckpointError(f"model.init_from.path: {error}") from error
+        hint = "set model.init_from.strict to false to load the rest" if error.hint else ""
+        raise CheckpointError(f"model.init_from.path: {error.reason}", hint) from error
     rank_zero_info(f"weights from {report}")
 
 

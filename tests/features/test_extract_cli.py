@@ -24,7 +24,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
-    tiny_checkpoint: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path,
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     videos = tmp_path / "videos"
     shutil.copytree(digits / "val", videos)
@@ -32,9 +36,7 @@ def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
     words = ["extract", str(videos), "--model", str(tiny_checkpoint), "--out", str(tmp_path / "out"), "--stride", "16"]
     assert main(words) == 1
     printed = capsys.readouterr().out
-    assert (
-        "note: the checkpoint does not tell its clips: taken as 4x4; the config.yaml of its run would tell\n" in printed
-    )
+    assert "the checkpoint does not tell its clips: taken as 4x4; the config.yaml of its run would tell" in caplog.text
     assert "4 of 5 videos extracted (8 windows in " in printed
     assert "1 failed; the same command tries them again\n" in printed
     rows = {row["path"]: row for row in parquet.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()}
@@ -141,4 +143,5 @@ def test_ctrl_c_says_how_to_go_on(
         process.kill()
     assert process.returncode == 130, told
     done = num_listed(tmp_path / "out")
-    assert told == f"stopped with {done} of 40 videos done; the same command does the rest\n"
+    note = "the checkpoint does not tell its clips: taken as 4x4; the config.yaml of its run would tell"
+    assert told == f"{note}\nstopped with {done} of 40 videos done; the same command does the rest\n"

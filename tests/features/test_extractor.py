@@ -209,11 +209,26 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
     (run / "config.yaml").write_text("[" * 10_000)
     with pytest.raises(CheckpointError, match=r"config.yaml: line 1: more than 50 levels"):
         load_trained(str(run), num_crops=1)
-    with pytest.raises(ConfigError, match=r"a folder without checkpoints/best\.ckpt or last\.ckpt"):
+    with pytest.raises(ConfigError, match=r"--model .*: is a directory without checkpoints/best\.ckpt or last\.ckpt"):
         load_trained(str(tmp_path), num_crops=1)
     (tmp_path / "run.json").write_text('{"checkpoint": "runs/demo/version_0/checkpoints/last.ckpt"}')
-    with pytest.raises(ConfigError, match=r"it tested runs/demo/version_0/checkpoints/last\.ckpt: give that"):
+    with pytest.raises(ConfigError, match=r"a test of runs/demo/version_0/checkpoints/last\.ckpt, which is gone"):
         load_trained(str(tmp_path), num_crops=1)
+
+
+def test_the_folder_of_a_test_stands_for_the_checkpoint_that_it_tested(
+    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever one stands: its path is relative to where the test was started."""
+    run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
+    test = tmp_path / "run_of_test"
+    test.mkdir()
+    (test / "run.json").write_text('{"checkpoint": "run/checkpoints/last.ckpt"}')
+    monkeypatch.chdir(test)
+    trained = load_trained(str(test), num_crops=1)
+    assert trained.checkpoint is not None
+    assert trained.checkpoint.samefile(run / "checkpoints" / "last.ckpt")
+    assert (trained.class_names, trained.preprocessing.mean) == (("left", "right", "up"), (0.1, 0.2, 0.3))
 
 
 def test_names_tell_their_clips_and_have_the_same_weights_every_time() -> None:

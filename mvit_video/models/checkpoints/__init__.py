@@ -1,8 +1,9 @@
 """Checkpoints: read from, and written for, the code bases that published MViT weights."""
 
 from mvit_video.models.checkpoints.architecture import Architecture, describe
-from mvit_video.models.checkpoints.files import ARCHITECTURE_KEY, Source, read_checkpoint
-from mvit_video.models.checkpoints.inference import architecture_of
+from mvit_video.models.checkpoints.contents import ARCHITECTURE_KEY, StoredState
+from mvit_video.models.checkpoints.files import Source, read_checkpoint
+from mvit_video.models.checkpoints.inference import UnknownArchitectureError, architecture_of
 from mvit_video.models.checkpoints.layouts import (
     FOREIGN_FORMATS,
     Translation,
@@ -12,6 +13,7 @@ from mvit_video.models.checkpoints.layouts import (
     translate,
 )
 from mvit_video.models.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
+from mvit_video.models.checkpoints.runs import checkpoint_in
 from mvit_video.models.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "LoadReport",
     "ShapeChange",
     "Source",
+    "StoredState",
     "Translation",
+    "UnknownArchitectureError",
     "architecture_of",
+    "checkpoint_in",
     "describe",
     "export_checkpoint",
     "export_state",

@@ -71,12 +71,14 @@ class Architecture:
             if metadata["version"] != _VERSION:
                 raise ValueError(f"version {metadata['version']}, expected {_VERSION}")
             arguments = json.loads(metadata["arguments"], object_hook=_tuples)
-            arguments["depths"] = tuple(arguments["depths"])
+            depths = arguments["depths"]
+            if not isinstance(depths, tuple) or not all(type(depth) is int and depth > 0 for depth in depths):
+                raise ValueError(f"depths {str(depths)[:80]}, expected numbers of blocks")
             for key in _GROUPS.keys() & arguments.keys():
                 arguments[key] = _GROUPS[key](**arguments[key])
             if metadata["builder"] not in _BUILDERS:
                 raise ValueError(f"there is no builder {metadata['builder']!r}")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"its metadata name no model that can be built ({error})") from error
         return cls(metadata["builder"], arguments)
 

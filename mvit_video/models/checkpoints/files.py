@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import re
-import zipfile
+import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,159 +13,117 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mvit_video.jobs import atomic_write
+from mvit_video.models.checkpoints.contents import StoredState, unwrap
+from mvit_video.models.checkpoints.pickles import MAX_INDEX_BYTES, is_pickle, one_line, parsing, read_pickle
+from mvit_video.models.checkpoints.runs import checkpoint_in
 from mvit_video.types import CheckpointError
 
-Source: TypeAlias = str | PathLike[str] | Mapping[str, Any]
+Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | StoredState
 
 MAX_FILE_BYTES = 16 << 30  # four times the largest published net with its optimiser
-MAX_INDEX_BYTES = 64 << 20  # the part of a file that names and describes tensors
 MAX_TENSORS = 100_000
-ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
-_WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net")
+_MAX_SHARING = 4  # tensors that one piece of storage serves, on average
+_SMALL_BYTES = 1 << 20  # for which no such thing is looked at
 
 
-@dataclass(frozen=True)
-class StoredState:
-    """What a checkpoint holds of a model.
-
-    Attributes:
-        name: the file, or what stands for it, for messages.
-        tensors: by the names that the file gives them.
-        others: names of entries beside them that are no tensors.
-        metadata: texts that a file of this project carries.
-        is_lightning: Lightning wrote it.
-    """
-
-    name: str
-    tensors: dict[str, Tensor]
-    others: tuple[str, ...] = ()
-    metadata: dict[str, str] = field(default_factory=dict)
-    is_lightning: bool = False
-
-
-def read_checkpoint(source: Source) -> StoredState:
+def read_checkpoint(source: Source, *, use_ema: bool | None = None) -> StoredState:
     """The tensors of a model in a file or mapping, on the CPU; taken out of `model_state`, `state_dict` and their like.
 
     The kind of a file is known by its first bytes. Pickles are read with `weights_only=True`.
 
     Args:
-        source: path of a file of `torch.save` or safetensors, or a mapping from names to tensors.
+        source: path of a file of `torch.save` or safetensors, of a run folder (its best checkpoint, or the one that
+            it tested), or a mapping from names to tensors; what was read before is passed on.
+        use_ema: whether to take weights that were averaged over training; None takes the weights that the file names
+            as its model's, and notes where there are others.
 
     Raises:
         CheckpointError: there is no such file; it is no checkpoint, cut off, too large, or needs code to be read.
     """
+    if isinstance(source, StoredState):
+        return source
     if isinstance(source, Mapping):
-        return _checked(_unwrapped("the state dict", source))
+        with parsing("the state dict"):
+            return _checked(unwrap("the state dict", source, use_ema))
     path = Path(source)
-    start = _first_bytes(path)
-    if start[8:9] == b"{":
-        tensors, metadata = _read_safetensors(path)
-        return _checked(StoredState(str(path), tensors, metadata=metadata))
-    if start.startswith(b"PK\x03\x04"):
-        return _checked(_unwrapped(str(path), _read_pickle(path, mmap=_is_plain_archive(path))))
-    if start.startswith(b"\x80"):
-        return _checked(_unwrapped(str(path), _read_pickle(path, mmap=False)))
+    if path.is_dir():
+        path = checkpoint_in(path)
+    start = first_bytes(path)
+    with parsing(str(path)):
+        if start[8:9] == b"{":
+            return _checked(_read_safetensors(path, int.from_bytes(start[:8], "little")))
+        if is_pickle(start):
+            content, num_bytes = read_pickle(path)
+            return _checked(unwrap(str(path), content, use_ema), num_bytes)
     raise CheckpointError(f"{path}: not a checkpoint; expected a file written by torch.save or safetensors")
 
 
-def _first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """How a file begins.
+
+    Raises:
+        CheckpointError: it is empty, too large, no regular file, or cannot be read.
+    """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path}: {path.stat().st_size} bytes; the limit is {MAX_FILE_BYTES}")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe would block
+            raise CheckpointError(f"{path}: not a regular file but a pipe or device; copy it to a file first")
+        if found.st_size > MAX_FILE_BYTES:
+            raise CheckpointError(f"{path}: {found.st_size} bytes; the limit is {MAX_FILE_BYTES}")
         with path.open("rb") as file:
             start = file.read(16)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not start:
         raise CheckpointError(f"{path}: the file is empty")
     return start
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if len(names) > MAX_TENSORS:
-                raise CheckpointError(f"{path}: {len(names)} tensors; the limit is {MAX_TENSORS}")
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: cut off or damaged ({_one_line(error)})") from error
+def _read_safetensors(path: Path, header_bytes: int) -> StoredState:
+    if header_bytes > MAX_INDEX_BYTES:
+        raise CheckpointError(f"{path}: a header of {header_bytes} bytes; the limit is {MAX_INDEX_BYTES}")
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        _check_count(str(path), len(names))
+        return StoredState(
+            str(path), {name: file.get_tensor(name) for name in names}, metadata=dict(file.metadata() or {})
+        )
 
 
-def _is_plain_archive(path: Path) -> bool:
-    """Whether the records of an archive of `torch.save` lie in it uncompressed, so that they can be mapped.
-
-    Raises:
-        CheckpointError: it is cut off, none of `torch.save`, or unpacks to more than the limit.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise CheckpointError(f"{path}: cut off or damaged ({_one_line(error)})") from error
-    names = [record.filename.partition("/")[2] for record in records]
-    if "constants.pkl" in names:
-        raise CheckpointError(f"{path}: a TorchScript program, which is code; save its state_dict() instead")
-    if "data.pkl" not in names:
-        raise CheckpointError(f"{path}: not a checkpoint but another kind of archive; expected one of torch.save")
-    index_bytes = records[names.index("data.pkl")].file_size
-    if sum(record.file_size for record in records) > MAX_FILE_BYTES or index_bytes > MAX_INDEX_BYTES:
-        raise CheckpointError(f"{path}: unpacks to more than the limit of {MAX_FILE_BYTES} bytes")
-    return all(record.compress_type == zipfile.ZIP_STORED for record in records)
+def _check_count(name: str, num_tensors: int) -> None:
+    if num_tensors > MAX_TENSORS:
+        raise CheckpointError(f"{name}: {num_tensors} tensors; the limit is {MAX_TENSORS}")
 
 
-def _read_pickle(path: Path, mmap: bool) -> Any:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values, which training scripts leave
-            if path.suffix == ".safetensors":  # by whose name torch would be misled
-                with path.open("rb") as file:
-                    return torch.load(file, map_location="cpu", weights_only=True)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (?P<name>[\w.]+)", str(error))
-        if wanted or "Can only build" in str(error):
-            what = f" ({wanted['name'].rstrip('.')})" if wanted else ""
-            raise CheckpointError(
-                f"{path}: needs code to be read{what}, which is never run; save its tensors alone with torch.save"
-            ) from error
-        raise CheckpointError(f"{path}: cut off or damaged") from error
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise CheckpointError(f"{path}: cut off or damaged ({_one_line(error)})") from error
-
-
-def _unwrapped(name: str, content: Any) -> StoredState:
-    is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
-    metadata = content.get(ARCHITECTURE_KEY, {}) if is_lightning else {}
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{name}: holds a {type(content).__name__}; expected a mapping from names to tensors")
-    tensors = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-    others = tuple(str(key) for key in content if str(key) not in tensors)
-    if not tensors:
-        found = f"its entries are {_some(others)}" if others else "it is empty"
-        raise CheckpointError(f"{name}: holds no tensors; {found}")
-    return StoredState(name, tensors, others, {str(k): str(v) for k, v in dict(metadata).items()}, is_lightning)
-
-
-def _checked(state: StoredState) -> StoredState:
+def _checked(state: StoredState, num_bytes: int | None = None) -> StoredState:
     """Refuses what no model consists of, before anything is computed from it.
 
-    A tensor can claim a size that its storage does not have, so that claimed sizes are limited too.
+    A tensor can claim a size that its storage does not have, and a storage one that the file does not have.
+
+    Args:
+        num_bytes: what a file holds.
     """
-    tensors = state.tensors
-    if len(tensors) > MAX_TENSORS:
-        raise CheckpointError(f"{state.name}: {len(tensors)} tensors; the limit is {MAX_TENSORS}")
+    name, tensors = state.name, state.tensors
+    if not tensors:
+        found = f"its entries are {_some(state.others)}" if state.others else "it is empty"
+        raise CheckpointError(f"{name}: holds no tensors; {found}")
+    _check_count(name, len(tensors))
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
-            raise CheckpointError(f"{state.name}: {key} is sparse or quantised; expected a dense tensor")
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if claimed > MAX_FILE_BYTES:
-        raise CheckpointError(f"{state.name}: tensors of {claimed} bytes; the limit is {MAX_FILE_BYTES}")
+            raise CheckpointError(f"{name}: {key} is sparse or quantised; expected a dense tensor")
+        if num_bytes is not None and tensor.is_meta:
+            raise CheckpointError(f"{name}: {key} has no values; save a model that is not on the device meta")
+    _check_sizes(name, [tensor for tensor in tensors.values() if not tensor.is_meta], num_bytes)
     return state
+
+
+def _check_sizes(name: str, tensors: list[Tensor], num_bytes: int | None) -> None:
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    held = sum(storages.values()) if num_bytes is None else min(sum(storages.values()), num_bytes)
+    limit = min(_MAX_SHARING * held + _SMALL_BYTES, MAX_FILE_BYTES)
+    if claimed > limit:
+        raise CheckpointError(f"{name}: tensors of {claimed} bytes; the limit is {limit} for {held} bytes of data")
 
 
 def write_checkpoint(path: str | PathLike[str], write: Callable[[Path], None]) -> None:
@@ -184,12 +138,8 @@ def write_checkpoint(path: str | PathLike[str], write: Callable[[Path], None]) -
         with atomic_write(Path(path)) as unfinished:
             write(unfinished)
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or _one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise CheckpointError(f"{path}: cannot be written ({reason})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from mvit_video.models.checkpoints.alternets import infer_alternet, is_alternet
 from mvit_video.models.checkpoints.architecture import Architecture, matching_pooling
 from mvit_video.models.checkpoints.fitting import square
 from mvit_video.models.checkpoints.layouts import Translation
+from mvit_video.models.checkpoints.pickles import one_line, parsing
 from mvit_video.models.checkpoints.pyramids import (
     PUBLISHED_CROP,
     PUBLISHED_HEAD_DIM,
@@ -21,6 +22,10 @@ from mvit_video.models.checkpoints.pyramids import (
     position_found,
 )
 from mvit_video.types import THW, CheckpointError, ConfigError
+
+
+class UnknownArchitectureError(CheckpointError):
+    """The tensors do not tell the architecture, and nothing else does: the user has to name the model."""
 
 
 class _Unknown(Exception):
@@ -35,19 +40,27 @@ def architecture_of(
     Raises:
         CheckpointError: what it states is not what it holds, or its tensors do not tell.
     """
-    tensors = checkpoint.tensors
-    if "builder" not in checkpoint.metadata:
-        return infer(tensors, checkpoint.name, num_frames=num_frames, crop_size=crop_size)
+    tensors, name = checkpoint.tensors, checkpoint.name
+    with parsing(name):
+        if "builder" not in checkpoint.metadata:
+            return infer(tensors, name, num_frames=num_frames, crop_size=crop_size)
+        try:
+            return _stated(checkpoint.metadata, tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from error
+
+
+def _stated(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Architecture:
+    architecture = Architecture.from_metadata(metadata)
+    num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
+    if sum(architecture.arguments["depths"]) != num_blocks:  # before as many blocks are built as a file asks for
+        raise CheckpointError(f"its metadata have depths {architecture.arguments['depths']}, it has {num_blocks}")
     try:
-        architecture = Architecture.from_metadata(checkpoint.metadata)
-        num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
-        if sum(architecture.arguments["depths"]) != num_blocks:  # before as many blocks are built as a file asks for
-            raise CheckpointError(f"its metadata have depths {architecture.arguments['depths']}, it has {num_blocks}")
         difference = architecture.first_difference({key: tensor.shape for key, tensor in tensors.items()})
-        if difference:
-            raise CheckpointError(f"its metadata and its tensors disagree: {difference}")
-    except (CheckpointError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}") from error
+    except Exception as error:  # arguments of a file can be anything
+        raise CheckpointError(f"its metadata name no model that can be built ({one_line(error)})") from error
+    if difference:
+        raise CheckpointError(f"its metadata and its tensors disagree: {difference}")
     return architecture
 
 
@@ -65,7 +78,7 @@ def infer(
         crop_size: height and width in pixels, likewise.
 
     Raises:
-        CheckpointError: something is not told, or nothing with published strides has tensors of these shapes.
+        UnknownArchitectureError: something is not told, or nothing with published strides has tensors of these shapes.
     """
     try:
         if is_alternet(tensors):
@@ -78,8 +91,9 @@ def infer(
         if difference := architecture.first_difference(shapes):
             raise _Unknown(f"as {architecture.builder} of depths {architecture.arguments['depths']}, {difference}")
     except _Unknown as error:
-        raise CheckpointError(
-            f"{name}: the architecture cannot be inferred: {error}; name the model: create_model(name, checkpoint=...)"
+        raise UnknownArchitectureError(
+            f"{name}: the architecture cannot be inferred: {error}",
+            "name the model: create_model(name, checkpoint=...)",
         ) from error
     return architecture
 

@@ -16,7 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mvit_video.models.checkpoints.files import StoredState
+from mvit_video.models.checkpoints.contents import StoredState
+from mvit_video.models.checkpoints.pickles import parsing
 from mvit_video.models.checkpoints.stages import STAGED, Rules, flat
 from mvit_video.types import CheckpointError
 
@@ -218,6 +219,11 @@ def translate(state: StoredState) -> Translation:
     Raises:
         CheckpointError: its names are those of no layout; or a tensor is stored twice with different values.
     """
+    with parsing(state.name):
+        return _translated(state)
+
+
+def _translated(state: StoredState) -> Translation:
     prefix = _prefix(state)
     inside = {key: key.removeprefix(prefix) for key in state.tensors if key.startswith(prefix)}
     known = {
@@ -239,6 +245,7 @@ def translate(state: StoredState) -> Translation:
         {},
         {ours: key for key, ours in known[layout].items()},
         [key for key in state.tensors if key not in known[layout]] + list(state.others),
+        notes=list(state.notes),
         metadata=state.metadata,
     )
     if prefix and not state.is_lightning:

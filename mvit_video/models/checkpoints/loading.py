@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvit_video.models.checkpoints.files import Source, read_checkpoint
 from mvit_video.models.checkpoints.fitting import INFLATIONS, convert_positions, fit
 from mvit_video.models.checkpoints.layouts import Translation, translate
-from mvit_video.types import CheckpointError, ConfigError
+from mvit_video.types import CheckpointError, ConfigError, printable
 
 _HEAD = "head."
 
@@ -59,12 +59,12 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.source} ({self.format}): {len(self.loaded)} tensors loaded, {len(self.missing)} missing, "
-            f"{len(self.unexpected)} unexpected, {len(self.resized)} resized"
+            f"{printable(self.source)} ({self.format}): {len(self.loaded)} tensors loaded, "
+            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.resized)} resized"
         ]
         for title in ("missing", "unexpected", "mismatched", "non_finite", "resized"):
             if found := getattr(self, title):
-                lines.append(f"  {title.replace('_', '-')}: {_first(found)}")
+                lines.append(f"  {title.replace('_', '-')}: {printable(_first(found))}")
         return "\n".join(lines + [f"  {note}" for note in self.notes])
 
     @property
@@ -92,6 +92,7 @@ def load_checkpoint(
     *,
     inflate: str = "centre",
     new_head: bool = False,
+    use_ema: bool | None = None,
 ) -> LoadReport:
     """Fill a model with the weights of a checkpoint of any layout known here: see docs/checkpoints.md.
 
@@ -102,7 +103,9 @@ def load_checkpoint(
         source: path, or state dict as it is found in such a file.
         strict: refuse a checkpoint with a tensor missing, unexpected, not finite or of a shape that does not fit.
         inflate: `centre` puts a kernel of images on the middle frame of a clip's, `average` an equal part on each.
-        new_head: keep the model's own head where it has another number of classes, or none.
+        new_head: keep the model's own head where the checkpoint has one of another number of classes, or none.
+        use_ema: take weights that were averaged over training (`model_ema`, `state_dict_ema`, ...), or refuse to; None
+            takes what the file names as its model, and the report says what else it holds.
 
     Returns: every name loaded, missing, unexpected, resized.
 
@@ -112,7 +115,8 @@ def load_checkpoint(
     Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame and positions in time of zero
     as in MViTv2 (arXiv:2112.01526); tests/models/checkpoints/test_loading.py.
     """
-    return fill(model, translate(read_checkpoint(source)), strict=strict, inflate=inflate, new_head=new_head)
+    found = translate(read_checkpoint(source, use_ema=use_ema))
+    return fill(model, found, strict=strict, inflate=inflate, new_head=new_head)
 
 
 def fill(
@@ -161,10 +165,13 @@ def fill(
 
 def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport) -> set[str]:
     """Takes a head of other classes out of `tensors`; names of the model's tensors that then need none."""
-    theirs = tensors.get("head.projection.weight")
+    theirs, ours = tensors.get("head.projection.weight"), own.get("head.projection.weight")
     if theirs is None:
-        return set()
-    ours = own.get("head.projection.weight")
+        own_head = {key for key in own if key.startswith(_HEAD) and key not in tensors}
+        if own_head:
+            report.head_is_new = True
+            report.notes.append("the head is newly initialised: the checkpoint has none")
+        return own_head
     if ours is not None and ours.shape[0] == theirs.shape[0]:
         return set()
     for key in [key for key in tensors if key.startswith(_HEAD)]:
@@ -205,13 +212,18 @@ def _copy(own: dict[str, Tensor], values: dict[str, Tensor], report: LoadReport)
 
 def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
     text = f"{report.source} ({report.format}) does not fit the model of {len(own)} tensors: "
-    hint = "strict=False loads the rest, create_model(checkpoint=...) without a name builds the model that it holds"
+    hint = "create_model(checkpoint=...) without a name builds the model that it holds, "
+    hint += "load_checkpoint(model, ..., strict=False) loads the rest"
     key, found, expected, _ = report.mismatched[0] if report.mismatched else ShapeChange("", (), (), "")
     if key.startswith(_HEAD) and found[1:] == expected[1:] and len(report.faults) == 1:
         hint = f"num_classes={found[0]} builds the model with this head, new_head=True keeps the model's own"
+    if len(report.faults) == 1 and report.missing and all(key.startswith(_HEAD) for key in report.missing):
+        hint = "create_model(..., num_classes=N) starts a new head, "
+        hint += "load_checkpoint(model, ..., new_head=True) keeps the model's own"
     if report.non_finite and len(report.faults) == 1:
-        text, hint = f"{report.source} ({report.format}) is spoilt: ", "strict=False loads it all the same"
-    return CheckpointError(f"{text}{', '.join(report.faults)}; {hint}")
+        text = f"{report.source} ({report.format}) is spoilt: "
+        hint = "load_checkpoint(model, ..., strict=False) loads it all the same"
+    return CheckpointError(f"{text}{', '.join(report.faults)}", hint)
 
 
 def _first(items: Sequence[object], count: int = 3) -> str:

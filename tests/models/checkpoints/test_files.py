@@ -71,7 +71,7 @@ def test_what_is_wrong_with_a_file_is_told(
 def test_there_must_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(mv.CheckpointError, match=r"nowhere\.pth: No such file"):
         read_checkpoint(tmp_path / "nowhere.pth")
-    with pytest.raises(mv.CheckpointError, match="Is a directory"):
+    with pytest.raises(mv.CheckpointError, match=r"is a directory without checkpoints/best\.ckpt or last\.ckpt"):
         read_checkpoint(tmp_path)
 
 

@@ -1,0 +1,136 @@
+"""What a checkpoint file holds: which of its entries are the weights of the model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from torch import Tensor
+
+from mvit_video.types import CheckpointError
+
+ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
+CLASS_NAMES_KEY = "class_names"  # of a JSON list among the metadata
+_WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
+_AVERAGED = re.compile(r"(^|_)ema(_|$)")
+_MAX_DEPTH = 5  # of entries within entries; a hostile file can contain itself
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """What a checkpoint holds of a model.
+
+    Attributes:
+        name: the file, or what stands for it, for messages.
+        tensors: by the names that the file gives them.
+        others: names of entries beside them that are no tensors.
+        metadata: texts that a file of this project carries.
+        is_lightning: Lightning wrote it.
+        notes: which entry of the file was taken, where it holds several.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    is_lightning: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class, where the file tells.
+
+        Raises:
+            CheckpointError: what it tells is no list of names.
+        """
+        text = self.metadata.get(CLASS_NAMES_KEY, "null")
+        try:
+            names = json.loads(text)
+        except (ValueError, RecursionError):
+            names = text
+        if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            return None if names is None else tuple(names)
+        raise CheckpointError(f"{self.name}: its metadata have no list of names as class_names, got {text[:80]!r}")
+
+
+def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
+    """The tensors of a model, taken out of `model_state`, `state_dict` and their like.
+
+    Args:
+        name: the file, or what stands for it, for messages.
+        use_ema: as `read_checkpoint` takes it.
+
+    Raises:
+        CheckpointError: there are none, or not those that `use_ema` asks for.
+    """
+    is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
+    metadata = _metadata_of_run(content) if is_lightning else {}
+    notes: list[str] = []
+    took_average = False
+    for _ in range(_MAX_DEPTH):
+        found = _entries(content, use_ema)
+        if not found:
+            break
+        key, is_average = found[0]
+        took_average = took_average or is_average
+        if len(found) > 1 or is_average:
+            notes.append(_choice(found))
+        content = content[key]
+    if use_ema is not None and use_ema != took_average:
+        kind = "no averaged weights (EMA)" if use_ema else "averaged weights (EMA) only"
+        raise CheckpointError(f"{name}: holds {kind}; leave out use_ema={use_ema}")
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{name}: holds a {type(content).__name__}; expected a mapping from names to tensors")
+    tensors = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
+    others = tuple(str(key) for key in content if isinstance(key, str | int) and str(key) not in tensors)
+    return StoredState(name, tensors, others, metadata, is_lightning, tuple(notes))
+
+
+def _entries(content: Any, use_ema: bool | None) -> list[tuple[str, bool]]:
+    """Entries that hold weights, the one to take first, and whether each is an average over training."""
+    if not isinstance(content, Mapping):
+        return []
+    plain = [(key, False) for key in _WRAPPERS if _holds_tensors(content.get(key))]
+    averaged = [
+        (key, True)
+        for key, value in content.items()
+        if isinstance(key, str) and _AVERAGED.search(key) and _holds_tensors(value)
+    ]
+    if "averaging_state" in content and _holds_tensors(content.get("current_model_state")):
+        # Lightning's WeightAveraging puts the average where the weights are
+        averaged, plain = [(key, True) for key, _ in plain], [("current_model_state", False)]
+        return averaged + plain if use_ema is not False else plain + averaged
+    return averaged + plain if use_ema else plain + averaged
+
+
+def _choice(found: list[tuple[str, bool]]) -> str:
+    (taken, is_average), *rest = found
+    text = f"took its {taken}" + (", averaged over training" if is_average else "")
+    others = [key for key, _ in rest]
+    if not others:
+        return text
+    opposite = next((key for key, average in rest if average != is_average), None)
+    hint = f"; use_ema={not is_average} takes {opposite}" if opposite else ""
+    return f"{text}, not {' or '.join(others)}{hint}"
+
+
+def _holds_tensors(value: Any, depth: int = _MAX_DEPTH) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether tensors are in a mapping, or in one of the entries of weights in it."""
+    if not isinstance(value, Mapping) or depth == 0:
+        return False
+    if any(isinstance(one, Tensor) for one in value.values()):
+        return True
+    return any(_holds_tensors(value.get(key), depth - 1) for key in _WRAPPERS)
+
+
+def _metadata_of_run(content: Mapping[str, Any]) -> dict[str, str]:
+    """What a run of this project says of its model."""
+    own, data = content.get(ARCHITECTURE_KEY), content.get("VideoDataModule")
+    metadata = {key: value for key, value in own.items() if isinstance(value, str)} if isinstance(own, Mapping) else {}
+    names = data.get(CLASS_NAMES_KEY) if isinstance(data, Mapping) else None
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        metadata[CLASS_NAMES_KEY] = json.dumps(names)
+    return metadata

@@ -1,0 +1,40 @@
+"""The checkpoint that a run folder stands for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mvit_video.types import CheckpointError
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The `best.ckpt` of a training run, else its `last.ckpt`; of a test, the checkpoint that it tested.
+
+    Raises:
+        CheckpointError: the folder holds none, and names none that exists.
+    """
+    for file in (folder / part / f"{name}.ckpt" for part in ("checkpoints", "") for name in ("best", "last")):
+        if file.is_file():
+            return file
+        if file.is_dir():
+            raise CheckpointError(f"{file}: a checkpoint in parts, of sharded training, which cannot be read here")
+    tested = _tested_checkpoint(folder)
+    if tested is None:
+        raise CheckpointError(
+            f"{folder}: is a directory without checkpoints/best.ckpt or last.ckpt; give a checkpoint file or the "
+            "folder of a run"
+        )
+    # relative to where the test was started, which is above its folder or here
+    bases = [] if tested.is_absolute() else [*folder.absolute().parents, Path()]
+    found = next((base / tested for base in bases or [Path()] if (base / tested).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{folder}: the folder of a test of {tested}, which is gone; give a checkpoint file")
+    return found
+
+
+def _tested_checkpoint(folder: Path) -> Path | None:
+    try:
+        return Path(json.loads((folder / "run.json").read_bytes())["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
