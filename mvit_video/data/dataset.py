@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.readers.picture import PictureReader, is_picture
+from mvit_video.data.sampling import frames_within
 from mvit_video.data.trimming import trim
 from mvit_video.data.views import Views
 from mvit_video.types import VideoDecodeError
@@ -54,7 +55,8 @@ class ClipBatch(NamedTuple):
     Attributes:
         clip: `(N, 3, T, S, S)` float32, normalised; N is 0 when no video of the batch could be read.
         label: `(N,)` int64 class of each view's video, -1 where unknown; `(N, num_classes)` float32, 1 at each class,
-            when the annotations give several labels per video.
+            when the annotations give several labels per video; a training clip has those that occur in it, where
+            the annotations say when.
         video: `(N,)` int64 row of the annotation table.
         view: `(N,)` int64, `clip position * num_crops + crop position`.
         failures: videos of the batch that could not be read.
@@ -76,7 +78,8 @@ class VideoItem(NamedTuple):
     """The views of one video, `(V, 3, T, S, S)`; none, and a failure, when it could not be read.
 
     Attributes:
-        label: class, or float32 `(num_classes,)` with 1 at each of several.
+        label: class, or float32 with 1 at each of several, `(num_classes,)` or `(V, num_classes)` where the clips of a
+            video have their own.
         decode: how it was read.
         seconds: `(V, 2)` float64, when the first and the last frame of each view begin.
     """
@@ -144,6 +147,9 @@ class VideoDataset(Dataset[VideoItem]):
                 # the others do not tell: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None
                 decode = Decode(row, reader.backend, reader.backend_reason, damaged, made.too_short)
+                if self.table.label_spans is not None and self.views.is_training:
+                    begin = 0.0 if span is None else whole.timestamps[frames_within(whole.timestamps, *span)[0]]
+                    label = self._clip_labels(row, made.seconds + begin)
                 return VideoItem(made.clip, label, row, None, decode, made.seconds)
         except VideoDecodeError as error:
             if self.on_error == "raise":
@@ -159,9 +165,23 @@ class VideoDataset(Dataset[VideoItem]):
 
     def _label(self, row: int) -> int | Tensor:
         label = self.table.label_of(row)
-        if isinstance(label, int):
-            return label
-        return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(label, dtype=torch.long), 1)
+        return label if isinstance(label, int) else self._one_at(label)
+
+    def _clip_labels(self, row: int, seconds: Tensor) -> Tensor:
+        """Return the labels that occur between the first and the last frame of each clip, both included.
+
+        Source: SlowFast's loader of Charades (tests/data/test_label_spans.py).
+        """
+        labels = [self._one_at(self.table.labels_between(row, *times)) for times in seconds.tolist()]
+        return labels[0] if (seconds == seconds[0]).all() else torch.stack(labels)
+
+    def _one_at(self, classes: list[int]) -> Tensor:
+        return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(classes, dtype=torch.long), 1)
+
+
+def _label_of_views(item: VideoItem) -> Tensor:
+    label = torch.as_tensor(item.label)
+    return label if label.ndim == 2 else label.expand(len(item.clip), *label.shape)
 
 
 def collate(items: list[VideoItem]) -> ClipBatch:
@@ -169,7 +189,7 @@ def collate(items: list[VideoItem]) -> ClipBatch:
     counts = torch.tensor([len(item.clip) for item in items])
     return ClipBatch(
         clip=torch.cat([item.clip for item in items]),
-        label=torch.stack([torch.as_tensor(item.label) for item in items]).repeat_interleave(counts, dim=0),
+        label=torch.cat([_label_of_views(item) for item in items]),
         video=torch.tensor([item.video for item in items]).repeat_interleave(counts),
         view=torch.cat([torch.arange(int(count)) for count in counts]),
         failures=[item.failure for item in items if item.failure is not None],

@@ -199,7 +199,7 @@ def _write_annotations(table: VideoTable, videos: list[Prepared], path: Path) ->
     """The rows of the annotations whose videos are there, with the same labels and segments."""
     columns: dict[str, pa.Array] = {
         "path": pa.array([video.target for video in videos], pa.large_string()),
-        "label": table.label_column,
+        **table.label_columns,
     }
     if table.spans is not None:
         columns |= {name: pa.array(table.spans[:, i], from_pandas=True) for i, name in enumerate(("start", "end"))}

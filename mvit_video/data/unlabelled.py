@@ -27,4 +27,4 @@ def load_folder(folder: str, class_names: Sequence[str] | str | None = None) -> 
     known = given_names(class_names).names
     if table.class_names is not None and set(table.class_names) <= set(known):
         return load_annotations(folder, class_names=known)
-    return replace(table, labels=np.full(len(table), -1), multi_labels=None, class_names=known)
+    return replace(table, labels=np.full(len(table), -1), multi_labels=None, label_spans=None, class_names=known)

@@ -67,6 +67,11 @@ class Views(Protocol):
         """Pixels that the shorter edge of the frames needs."""
         ...
 
+    @property
+    def is_training(self) -> bool:
+        """Whether clips are trained on: each has only those labels of its video that occur in it."""
+        ...
+
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """The views of one video; everything random comes from `rng`."""
         ...
@@ -110,6 +115,11 @@ class RandomView:
         """Pixels that the shorter edge needs; where the clip is cropped as it is, those that it has before."""
         return published_short_side(self.crop_size, 1) if self.augment is None else self.crop_size
 
+    @property
+    def is_training(self) -> bool:
+        """Whether clips have only those labels of their video that occur in them."""
+        return self.augment is not None
+
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """The clip's copies."""
         if self.sampling == "segments":
@@ -142,6 +152,7 @@ class UniformViews:
     sampling: Sampling = "rate"
     protocol: ViewProtocol = "slowfast"
     corruption: Corruption | None = None
+    is_training: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.sampling == "segments" and self.protocol != "slowfast":
@@ -206,6 +217,7 @@ class DenseViews:
     stride_seconds: float
     num_crops: int = 1
     normalize: Normalize = field(default_factory=Normalize)
+    is_training: bool = field(default=False, init=False, repr=False)
 
     @property
     def num_frames(self) -> int:
@@ -247,6 +259,11 @@ class SamplerViews:
     def short_side(self) -> int:
         """Pixels that the shorter edge needs; where clips are cropped, those that it has before."""
         return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
+
+    @property
+    def is_training(self) -> bool:
+        """Whether clips have only those labels of their video that occur in them."""
+        return self.augment is not None
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """All views, in the order of the sampler's clips."""

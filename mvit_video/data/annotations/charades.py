@@ -10,17 +10,18 @@ import pyarrow as pa
 from mvit_video.data.annotations.arrow import compute, first, matches
 from mvit_video.data.annotations.classes import ClassNames, read_names
 from mvit_video.data.annotations.delimited import Header, read_columns, split_labels
+from mvit_video.data.annotations.label_spans import group_labels
 from mvit_video.data.annotations.rows import Rows, locate_videos
 
 COLUMNS = {"id", "actions"}
 
 _CLASSES_FILE = "Charades_v1_classes.txt"
 _CODES = tuple(f"c{number:03d}" for number in range(157))
-_ACTION = r"^c[0-9]{3} [0-9.]+ [0-9.]+$"
+_ACTION = r"^c[0-9]{3} [0-9]+(\.[0-9]*)? [0-9]+(\.[0-9]*)?$"
 
 
 def read_charades(header: Header, root: Path | None) -> Rows:
-    """Videos with the actions that occur in them, each counted once wherever it occurs.
+    """Read videos with the actions that occur in them, each once, and when they do.
 
     Classes are called as `Charades_v1_classes.txt` beside the annotations says, else by their codes.
 
@@ -43,15 +44,13 @@ def read_charades(header: Header, root: Path | None) -> Rows:
         raise lines.error(
             row, f"action {spoken[unknown].as_py()!r} is none of the {len(classes.names)} classes of {classes.origin}"
         )
-    labels = _once(np.asarray(compute.list_parent_indices(actions)), numbers, len(lines))
-    rows = Rows(lines.file, lines.numbers, values["id"], labels, classes=classes)
+    times = compute.split_pattern(compute.utf8_slice_codeunits(spoken, 5), " ").flatten()
+    spans = times.cast(pa.float64()).to_numpy().reshape(-1, 2)
+    videos = compute.list_parent_indices(actions).to_numpy()
+    # a few end before they begin
+    labels, label_spans = group_labels(videos, numbers, np.sort(spans, axis=1), len(lines))
+    rows = Rows(lines.file, lines.numbers, values["id"], labels, classes=classes, label_spans=label_spans)
     return locate_videos(rows, root or lines.file.parent, [values["id"]])
-
-
-def _once(parents: np.ndarray, numbers: np.ndarray, num_videos: int) -> pa.LargeListArray:
-    pairs = np.unique(np.stack([parents, numbers]), axis=1)
-    counts = np.bincount(pairs[0], minlength=num_videos)
-    return pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)])), pa.array(pairs[1]))
 
 
 def _read_classes(file: Path) -> ClassNames:

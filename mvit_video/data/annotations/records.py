@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
 from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.label_spans import COLUMN, TYPE, is_label_spans
 from mvit_video.data.annotations.labels import label_text
 from mvit_video.data.annotations.lines import Lines
 from mvit_video.data.annotations.rows import Rows, select
@@ -67,7 +68,7 @@ def read_parquet(file: Path) -> Rows:
     Raises:
         AnnotationError: names the file, the row and the value.
     """
-    wanted = ["path", "label", "labels", "start", "end", "status"]
+    wanted = ["path", "label", "labels", "start", "end", "status", COLUMN]
     try:
         schema = parquet.read_schema(file)
         table = parquet.read_table(file, columns=[name for name in wanted if name in schema.names], use_threads=False)
@@ -92,6 +93,7 @@ def read_parquet(file: Path) -> Rows:
         _parquet_spans(file, columns, len(table)),
         classes=_metadata_classes(file, metadata),
         root=Path(metadata["root"]) if "root" in metadata else None,
+        label_spans=columns.get(COLUMN),
         are_lists="labels" in columns and is_string(labels.type),
         unit="row",
     )
@@ -110,7 +112,7 @@ def _read_quickly(lines: Lines) -> Rows | None:
     if not len(lines):
         return None
     name = "labels" if '"labels"' in lines.line(0) else "label"
-    if name == "label" and b'"labels"' in lines.data:
+    if (name == "label" and b'"labels"' in lines.data) or COLUMN.encode() in lines.data:
         return None
     data = pa.py_buffer(lines.data)[int(lines.starts[0]) :]
     for kind in (pa.int64(), pa.large_string(), pa.list_(pa.int64()), pa.list_(pa.large_string())):
@@ -133,6 +135,7 @@ class _Record(NamedTuple):
     label: str | list[str] | None
     start: float
     end: float
+    label_spans: list[list[float]] | None
 
 
 def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
@@ -140,6 +143,7 @@ def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
     paths: list[pa.Array] = []
     labels: list[pa.Array] = []
     spans: list[NDArray[np.float64]] = []
+    label_spans: list[pa.Array] = []
     is_multilabel: bool | None = None
     chunk: list[_Record] = []
 
@@ -148,6 +152,7 @@ def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
         paths.append(as_strings([record.path for record in chunk]))
         labels.append(pa.array([record.label for record in chunk], kind))
         spans.append(np.array([(record.start, record.end) for record in chunk], np.float64).reshape(-1, 2))
+        label_spans.append(pa.array([record.label_spans for record in chunk], TYPE))
         chunk.clear()
 
     for row, record in enumerate(records):
@@ -163,7 +168,13 @@ def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
     flush()
     if is_multilabel:  # in the parts before the first label the type was not known
         labels = [part if is_list(part.type) else pa.nulls(len(part), labels[-1].type) for part in labels]
-    return replace(rows, paths=pa.concat_arrays(paths), labels=pa.concat_arrays(labels), spans=np.concatenate(spans))
+    return replace(
+        rows,
+        paths=pa.concat_arrays(paths),
+        labels=pa.concat_arrays(labels),
+        spans=np.concatenate(spans),
+        label_spans=pa.concat_arrays(label_spans),
+    )
 
 
 def _parse(record: Any, row: int, rows: Rows) -> _Record:
@@ -176,7 +187,10 @@ def _parse(record: Any, row: int, rows: Rows) -> _Record:
         raise rows.error(row, 'has no "label"; null is unknown')
     label = [_label(value, row, rows) for value in label] if isinstance(label, list) else label
     label = label if label is None or isinstance(label, list) else _label(label, row, rows)
-    return _Record(path, label, _seconds(record, "start", row, rows), _seconds(record, "end", row, rows))
+    times = record.get(COLUMN)
+    if times is not None and not is_label_spans(times):
+        raise rows.error(row, f'"{COLUMN}" must be a list of seconds for each label, got {repr(times)[:80]}')
+    return _Record(path, label, _seconds(record, "start", row, rows), _seconds(record, "end", row, rows), times)
 
 
 def _label(value: Any, row: int, rows: Rows) -> str:

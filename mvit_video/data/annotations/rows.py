@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mvit_video.data.annotations.arrow import compute, first, lengths, matches, to_mask
 from mvit_video.data.annotations.classes import ClassNames
 from mvit_video.data.annotations.files import MAX_DEPTH, FoldersOf, VideoIndex
+from mvit_video.data.annotations.label_spans import check_label_spans
 from mvit_video.data.annotations.numbering import Numbering, number_cells
 from mvit_video.data.annotations.table import VideoTable
 from mvit_video.types import AnnotationError
@@ -33,6 +34,7 @@ class Rows:
         paths: strings as written.
         labels: cells as written: strings, numbers, or lists of either; null where unknown.
         spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
+        label_spans: when each of several labels occurs; see `VideoTable`.
         classes: numbering that came with the file.
         unit: what `numbers` count.
         are_names: whether labels are class names even where they look like numbers.
@@ -51,6 +53,7 @@ class Rows:
     are_lists: bool = False
     index_cache: Path | None = None
     num_missing: int = 0
+    label_spans: pa.Array | None = None
     unit: Literal["line", "record", "row"] = "line"
 
     def __len__(self) -> int:
@@ -86,6 +89,7 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         _check_inside(rows, root)
     numbering = Numbering(known, rows.classes, rows.are_names, rows.are_lists)
     labels, multi_labels, names = number_cells(rows.labels, numbering, rows.error)
+    spans = rows.label_spans
     return VideoTable(
         paths=rows.paths,
         labels=labels,
@@ -95,6 +99,7 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         spans=_check_spans(rows),
         index_cache=rows.index_cache,
         num_missing=rows.num_missing,
+        label_spans=None if spans is None else check_label_spans(spans, multi_labels, rows.error),
     )
 
 
@@ -141,6 +146,7 @@ def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
         paths=rows.paths.filter(mask),
         labels=rows.labels.filter(mask),
         spans=None if rows.spans is None else rows.spans[keep],
+        label_spans=None if rows.label_spans is None else rows.label_spans.filter(mask),
     )
 
 

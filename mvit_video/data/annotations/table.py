@@ -35,6 +35,8 @@ class VideoTable:
         multi_labels: the classes of each video, int64 lists, in a table with several labels per video.
         spans: float64 `(videos, 2)`, start and end in seconds of the part that counts, for trimmed segments of longer
             videos; the end may be infinite, and a row of NaN is the whole video.
+        label_spans: when each of the labels of a video occurs: for each label a list of starts and ends in seconds,
+            counted from the start of the file; None where labels hold for the whole video.
         archive: reads the videos that are no files of their own.
         index_cache: folder of packet indices that came with the annotations.
         num_missing: videos that the annotations name but that are not under the root, and so not in the table.
@@ -49,9 +51,10 @@ class VideoTable:
     archive: Archive | None = None
     index_cache: Path | None = None
     num_missing: int = 0
+    label_spans: pa.Array | None = None
 
     def __post_init__(self) -> None:
-        for column in (self.labels, self.multi_labels, self.spans):
+        for column in (self.labels, self.multi_labels, self.spans, self.label_spans):
             if column is not None and len(column) != len(self.paths):
                 raise ValueError(f"columns differ in length: {len(self.paths)} paths against {len(column)}")
 
@@ -76,13 +79,28 @@ class VideoTable:
         return self.multi_labels is not None
 
     @property
-    def label_column(self) -> pa.Array:
-        """The class of each video, or the list of its classes, as files keep them."""
-        return pa.array(self.labels) if self.multi_labels is None else self.multi_labels
+    def label_columns(self) -> dict[str, pa.Array]:
+        """The class of each video, or the list of its classes, and when these occur, as files keep them."""
+        columns = {"label": pa.array(self.labels) if self.multi_labels is None else self.multi_labels}
+        return columns if self.label_spans is None else {**columns, "label_spans": self.label_spans}
 
     def label_of(self, row: int) -> int | list[int]:
         """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
         return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()
+
+    def labels_between(self, row: int, start_seconds: float, end_seconds: float) -> list[int]:
+        """Return the classes of a video that occur in a part of it, which may be a single moment."""
+        assert self.multi_labels is not None
+        assert self.label_spans is not None
+        labels, spans = self.multi_labels[row].as_py(), self.label_spans[row].as_py()
+        return [
+            label
+            for label, times in zip(labels, spans, strict=True)
+            if any(
+                start <= end_seconds and start_seconds <= end
+                for start, end in zip(times[::2], times[1::2], strict=True)
+            )
+        ]
 
     def path(self, row: int) -> str:
         """Path of a video as the annotations write it."""
@@ -111,5 +129,6 @@ class VideoTable:
             labels=self.labels[rows],
             multi_labels=None if self.multi_labels is None else self.multi_labels.take(wanted),
             spans=None if self.spans is None else self.spans[rows],
+            label_spans=None if self.label_spans is None else self.label_spans.take(wanted),
             archive=None if self.archive is None else self.archive.take(rows),
         )

@@ -44,7 +44,7 @@ def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min
         kind[row], reason[row] = (kind[row], f"{reason[row]}; {lasts}") if kind[row] else ("too short", lasts)
     columns = {
         "path": table.paths,
-        "label": table.label_column,
+        **table.label_columns,
         "start": pa.array(start, from_pandas=True),
         "end": pa.array(end, from_pandas=True),
         "status": pa.array(np.where(is_usable & ~too_short, "ok", "failed")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,11 +48,12 @@ def as_numbers(labels: pa.Array, paths: pa.Array, folder: str, known: ClassNames
     Raises:
         AnnotationError: a label has no number.
     """
+    return number_cells(labels, Numbering(known), partial(row_error, folder, paths))
 
-    def error(row: int, reason: str) -> AnnotationError:
-        return AnnotationError(posixpath.join(folder, paths[row].as_py()), 0, reason)
 
-    return number_cells(labels, Numbering(known), error)
+def row_error(folder: str, paths: pa.Array, row: int, reason: str) -> AnnotationError:
+    """Return the error about a video."""
+    return AnnotationError(posixpath.join(folder, paths[row].as_py()), 0, reason)
 
 
 def find_names(shard_url: str) -> ClassNames | None:

@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.label_spans import COLUMN, check_label_spans
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.labels import as_numbers, find_names, join_labels
+from mvit_video.data.shards.labels import as_numbers, find_names, join_labels, row_error
 from mvit_video.data.shards.packed_index import read_packed
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.shards.storage import Shard, find_shard, is_folder, is_url, list_shards, local_path
@@ -26,7 +28,7 @@ from mvit_video.jobs import atomic_write
 from mvit_video.types import AnnotationError
 
 _CACHE_NAME = ".mvit_video_index"
-_CACHE_FORMAT = "2"
+_CACHE_FORMAT = "3"
 _NUM_THREADS = 8
 
 
@@ -75,7 +77,7 @@ def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable
     if not sum(num_rows):
         raise AnnotationError(source, 0, "holds no videos; a video and its label are called KEY.mp4 and KEY.cls")
     folder = posixpath.dirname(urls[0])
-    columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end"]) for table in found])
+    columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end", COLUMN]) for table in found])
     paths = columns["path"].combine_chunks()
     labels = join_labels(shards, [table["label"] for table in found])
     numbers, lists, names = as_numbers(labels, paths, folder, known or find_names(urls[0]))
@@ -94,6 +96,7 @@ def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable
         multi_labels=lists,
         spans=None if np.isnan(spans).all() else spans,
         archive=archive,
+        label_spans=check_label_spans(columns[COLUMN].combine_chunks(), lists, partial(row_error, folder, paths)),
     )
 
 

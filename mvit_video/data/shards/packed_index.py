@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.label_spans import COLUMN
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.storage import Shard, find_shard, is_url, list_shards, read_file
 from mvit_video.types import AnnotationError
@@ -25,8 +26,9 @@ _KEY = b"mvit_video_shards"
 def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
     """Writes the rows of a table that an archive of as many rows holds, in the table's order.
 
-    Columns: `shard` (name), `offset`, `size` (of the video in the shard), `path`, `label` (or lists of them), `start`,
-    `end` (seconds, null where the whole video counts). Metadata: format, sizes of the shards, class names.
+    Columns: `shard` (name), `offset`, `size` (of the video in the shard), `path`, `label` (or lists of them), perhaps
+    `label_spans`, `start`, `end` (seconds, null where the whole video counts). Metadata: format, sizes of the shards,
+    class names.
     """
     rows = np.flatnonzero(archive.shard_of >= 0)
     names = [posixpath.basename(shard.url) for shard in archive.shards]
@@ -41,7 +43,7 @@ def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
         "offset": archive.offsets[rows],
         "size": archive.sizes[rows],
         "path": table.paths.take(pa.array(rows)),
-        "label": table.label_column.take(pa.array(rows)),
+        **{name: column.take(pa.array(rows)) for name, column in table.label_columns.items()},
         "start": pa.array(spans[rows, 0], from_pandas=True),
         "end": pa.array(spans[rows, 1], from_pandas=True),
     }
@@ -97,6 +99,7 @@ def _table(folder: str, columns: pa.Table, archive: TarArchive, names: list[str]
         multi_labels=label if is_list else None,
         spans=None if np.isnan(spans).all() else spans,
         archive=archive,
+        label_spans=columns[COLUMN].combine_chunks() if COLUMN in columns.column_names else None,
     )
 
 

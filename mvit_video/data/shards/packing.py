@@ -281,6 +281,8 @@ def _facts(table: VideoTable, row: int) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if isinstance(label, list):
         facts["labels"] = label
+        if table.label_spans is not None:
+            facts["label_spans"] = table.label_spans[row].as_py()
         if names is not None:
             facts["class_names"] = [names[one] for one in label]
     else:
@@ -304,6 +306,8 @@ def _fingerprint(table: VideoTable) -> str:
         digest.update(table.multi_labels.flatten().to_numpy().tobytes())
     if table.spans is not None:
         digest.update(table.spans.tobytes())
+    if table.label_spans is not None:
+        digest.update(json.dumps(table.label_spans.to_pylist()).encode())
     return digest.hexdigest()
 
 

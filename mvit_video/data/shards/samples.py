@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import pyarrow as pa
 
 from mvit_video.data.annotations.files import is_video
+from mvit_video.data.annotations.label_spans import COLUMN, TYPE, is_label_spans
 from mvit_video.data.annotations.labels import label_number, label_text
 from mvit_video.data.shards.storage import Shard, open_headers
 from mvit_video.data.shards.tar_headers import Member, read_members
@@ -34,7 +35,8 @@ def read_samples(shard: Shard) -> pa.Table:
     """The labelled parts of the videos in a shard, in its order.
 
     Columns: `key` (name without suffix), `path` (shard and member), `offset`, `size`, `label` (text as written, a list
-    of texts, or null; one type in a shard), `start`, `end` (seconds; null where not given).
+    of texts, or null; one type in a shard), `start`, `end` (seconds; null where not given), `label_spans` (lists of
+    seconds for each of several labels, or null).
 
     Raises:
         AnnotationError: names the shard and the member or byte where it is not what it should be.
@@ -51,6 +53,7 @@ def read_samples(shard: Shard) -> pa.Table:
             "label": pa.array(table["label"], _column_type(shard, rows)),
             "start": pa.array(table["start"], pa.float64()),
             "end": pa.array(table["end"], pa.float64()),
+            COLUMN: pa.array(table[COLUMN], TYPE),
         }
     )
 
@@ -63,6 +66,7 @@ class _Row(NamedTuple):
     label: str | list[str] | None
     start: float | None
     end: float | None
+    label_spans: list[list[float]] | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,10 @@ def _rows(shard: Shard, sample: _Sample) -> list[_Row]:
     for segment in segments:
         start, end = _span(shard, sample, segment)
         label = _label(shard, sample, segment)
-        rows.append(_Row(sample.key, path, sample.video.offset, sample.video.size, label, start, end))
+        times = segment.get(COLUMN)
+        if times is not None and not is_label_spans(times):
+            raise _unusable(shard, sample.texts["json"], COLUMN, times, "a list of seconds for each label")
+        rows.append(_Row(sample.key, path, sample.video.offset, sample.video.size, label, start, end, times))
     return rows
 
 
