@@ -135,7 +135,8 @@ def _add_machine_options(parser: argparse.ArgumentParser, defaults: ExtractSetti
         "them without); with Ray: processes with a CPU and the model each (default: all that fit)",
     )  # fmt: skip
     parser.add_argument(
-        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a decoding process "
-        "is taken for hung, its video listed and the next one begun (default: %(default)g)",
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a "
+        "heartbeat after which a decoding process counts as hung; its video is listed and the next one begun "
+        "(default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--root", help="folder that relative paths of annotations start from (default: theirs)")

@@ -90,8 +90,9 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="processes, one thread each (default: %(default)s, the cores)",
     )  # fmt: skip
     parser.add_argument(
-        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="silence after which a process is taken "
-        "for hung, its video listed and the next one begun (default: %(default)g)",
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a "
+        "heartbeat after which a process counts as hung; its video is listed and the next one begun "
+        "(default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
 

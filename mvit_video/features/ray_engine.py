@@ -11,6 +11,8 @@ import copy
 import faulthandler
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.ray_pool import Pool, Start
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.weights import TrainedModel
+from mvit_video.jobs.hangs import HangWatch
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 # some decode while another has the GPU
@@ -95,7 +98,8 @@ class Cluster:
         address: of its head, such as `10.0.0.1:6379`; None starts one on this machine for the while.
         device: "auto" is the GPUs where there are some, else "cuda" or "cpu".
         num_workers: actors; None is as many as there is room for.
-        limit_seconds: silence after which a worker is taken for hung.
+        limit_seconds: CPU time that a worker may use without a heartbeat, and wall-clock time that it may spend without
+            using any, before it counts as hung.
     """
 
     address: str | None = None
@@ -197,6 +201,8 @@ class _Actor:
         self._limit_seconds = limit_seconds
         self._extractor: Extractor | None = None
         self._trouble = ""
+        self._watch: HangWatch | None = None
+        threading.Thread(target=self._guard, daemon=True).start()
         try:
             self._extractor = Extractor(settings, trained)
         except Exception as error:  # raised here it would reach the caller as the death of the actor
@@ -212,6 +218,8 @@ class _Actor:
     def work(self, video: Video) -> VideoFeatures | Trouble:
         assert self._extractor is not None
         try:
+            clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._watch = HangWatch(lambda: time.clock_gettime(clock), self._limit_seconds)
             self._alive()
             return self._extractor.extract(video, self._alive)
         except VideoDecodeError as error:
@@ -219,8 +227,23 @@ class _Actor:
         except Exception as error:  # whatever one video does to the code, the others go on
             return Trouble("error", f"{type(error).__name__}: {error}")
         finally:
+            self._watch = None
             faulthandler.cancel_dump_traceback_later()
 
     def _alive(self) -> None:
-        """Puts off the end of this process, which no library that hangs can prevent."""
+        """Note a heartbeat."""
+        if self._watch is not None:
+            self._watch.beat()
+        self._put_off_end()
+
+    def _put_off_end(self) -> None:
+        """Give this process more time before it ends, which no hung library can prevent."""
         faulthandler.dump_traceback_later(self._limit_seconds, exit=True)
+
+    def _guard(self) -> None:
+        """Put off the end as long as the work uses CPU time, but not too much without a heartbeat."""
+        while True:
+            watch = self._watch
+            if watch is not None and not watch.is_hung():
+                self._put_off_end()
+            time.sleep(min(self._limit_seconds / 8, 1))

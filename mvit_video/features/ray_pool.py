@@ -24,7 +24,7 @@ _SECONDS_TO_START = 300.0
 _SECONDS_PER_CHECK = 1.0
 _DEATHS_OF_AN_ITEM = 3
 _DEATHS_AT_START = 3
-_GIVEN_UP = f"its process ended {_DEATHS_OF_AN_ITEM} times: it crashed, ran out of memory, or gave no sign of life"
+_GIVEN_UP = f"its process ended {_DEATHS_OF_AN_ITEM} times: it crashed, ran out of memory, or gave no heartbeat"
 
 
 class Start(NamedTuple):

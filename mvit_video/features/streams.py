@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from mvit_video.data.jobs import Trouble
 from mvit_video.data.jobs.children import cause_of_end, child_context, end_with_parent
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video
+from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
 from mvit_video.types import VideoDecodeError
 
 _READY = "ready"
@@ -54,7 +55,8 @@ def read_in_processes(
 
     Args:
         videos: drawn as processes become free.
-        limit_seconds: silence after which a process is taken for hung.
+        limit_seconds: CPU time that a process may use between two chunks, and wall-clock time that it may spend
+            without using any, before it counts as hung.
 
     Raises:
         RuntimeError: a process cannot even start.
@@ -133,9 +135,9 @@ class _Reader(threading.Thread):
             self._connection.send(video)
         while True:
             try:
-                if not self._connection.poll(self._limit_seconds):
+                if not wait_unless_hung(self._connection.poll, self._watch(self._limit_seconds)):
                     self._stop(seconds_to_end=0)
-                    yield Trouble("time-out", f"no sign of life for {self._limit_seconds:g} s")
+                    yield Trouble("time-out", f"no heartbeat for {self._limit_seconds:g} s")
                     return
                 content = self._connection.recv()
             except (EOFError, OSError):
@@ -164,10 +166,14 @@ class _Reader(threading.Thread):
             process.kill()
         theirs.close()
         with suppress(EOFError, OSError):
-            if ours.poll(_SECONDS_TO_START) and ours.recv() == _READY:
+            if wait_unless_hung(ours.poll, self._watch(_SECONDS_TO_START)) and ours.recv() == _READY:
                 return ours
         ours.close()
         raise RuntimeError(f"a decoding process ended before it could begin ({cause_of_end(self._stop())})")
+
+    def _watch(self, limit_seconds: float) -> HangWatch:
+        pid = self._process.pid if self._process is not None else 0
+        return HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
 
     def _stop(self, seconds_to_end: float = _SECONDS_TO_END) -> int:
         """Waits for the end of the process, and then brings it about; its exit code."""
@@ -177,7 +183,9 @@ class _Reader(threading.Thread):
             return 0
         if connection is not None:
             connection.close()
-        process.join(seconds_to_end)
+        if seconds_to_end:
+            watch = HangWatch(lambda: process_cpu_seconds(process.pid), seconds_to_end)
+            wait_unless_hung(lambda timeout: wait([process.sentinel], timeout), watch)
         process.kill()
         process.join()
         return process.exitcode or 0

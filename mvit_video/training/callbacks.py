@@ -191,7 +191,7 @@ def source_commit() -> str | None:
     try:
         described = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

@@ -282,7 +282,7 @@ def test_short_videos_share_batches_and_keep_their_own_features(
     ("act", "kind", "reason"),
     [
         (signal.SIGKILL, "crash", "its process ended (SIGKILL, "),
-        (signal.SIGSTOP, "time-out", "no sign of life for 3 s"),
+        (signal.SIGSTOP, "time-out", "no heartbeat for 3 s"),
     ],
 )
 def test_a_process_that_dies_or_hangs_costs_its_video_alone(

@@ -75,15 +75,27 @@ def test_an_address_without_a_cluster_is_refused_at_once(
 
 
 HANGING = """
-import sys, time, types
+import sys, threading, time, types
 from mvit_video.features.ray_engine import _Actor
 
 actor = _Actor.__new__(_Actor)
 actor._limit_seconds = 0.5
 actor._extractor = types.SimpleNamespace(extract=lambda video, alive: [alive() or time.sleep(0.3) for _ in range(5)])
+actor._watch = None
 actor.work(None)
 time.sleep(1)
 print("slow, but alive", flush=True)
+threading.Thread(target=actor._guard, daemon=True).start()
+def busy(video, alive):
+    # a second without a heartbeat, a fifth of it on a core: what a busy machine leaves
+    for _ in range(10):
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        time.sleep(0.1)
+actor._extractor = types.SimpleNamespace(extract=busy)
+actor.work(None)
+print("kept waiting, but alive", flush=True)
 actor._extractor = types.SimpleNamespace(extract=lambda video, alive: time.sleep(600))
 actor.work(None)
 """
@@ -92,7 +104,7 @@ actor.work(None)
 @pytest.mark.slow
 def test_a_worker_that_hangs_ends_itself_and_one_that_is_slow_does_not() -> None:
     ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=300)
-    assert ended.stdout == "slow, but alive\n"
+    assert ended.stdout == "slow, but alive\nkept waiting, but alive\n"
     assert ended.returncode == 1
     assert "Timeout" in ended.stderr
 

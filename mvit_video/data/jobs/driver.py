@@ -31,7 +31,8 @@ class Workers:
 
     Attributes:
         num_workers: processes.
-        limit_seconds: silence after which a process is taken for hung.
+        limit_seconds: CPU time that a process may use without a heartbeat, and wall-clock time that it may spend
+            without using any, before it counts as hung.
         console: where progress is shown.
     """
 

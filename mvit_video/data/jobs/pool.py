@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from mvit_video.data.jobs.children import cause_of_end, child_context, end_with_parent
+from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,7 +20,6 @@ Alive = Callable[[], None]
 _READY, _ALIVE, _DONE, _RAISED = range(4)
 _NOTHING: Any = object()
 _END = "the end of the items, which no item equals"
-_SECONDS_TO_END = 10.0
 
 
 class Trouble(NamedTuple):
@@ -40,17 +40,17 @@ def run_in_processes(
 
     Args:
         work: a picklable function of an item; it is sent to each process once.
-        limit_seconds: silence after which a worker is taken for hung.
+        limit_seconds: CPU time that a worker may use between two heartbeats, and wall-clock time that it may spend
+            without using any, before it counts as hung; the load of the machine does not matter.
 
     Raises:
         RuntimeError: a worker cannot even start.
     """
     remaining = iter(items)
-    workers = [_Worker(work) for _ in range(num_workers)]
+    workers = [_Worker(work, limit_seconds) for _ in range(num_workers)]
     try:
         while any(not worker.is_finished for worker in workers):
-            deadline = min((w.last_sign for w in workers if w.is_busy), default=float("inf")) + limit_seconds
-            timeout = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+            timeout = min((worker.watch.poll_seconds for worker in workers if worker.is_busy), default=None)
             heard = set(wait([worker.connection for worker in workers if not worker.is_finished], timeout))
             for i, worker in enumerate(workers):
                 if worker.is_finished:
@@ -58,17 +58,17 @@ def run_in_processes(
                 outcome, item = _NOTHING, worker.item
                 if worker.connection in heard:
                     outcome = worker.hear()
-                elif worker.is_busy and time.monotonic() - worker.last_sign > limit_seconds:
-                    outcome = Trouble("time-out", f"no sign of life for {limit_seconds:g} s")
+                elif worker.is_busy and worker.watch.is_hung() and not worker.connection.poll():
+                    outcome = Trouble("time-out", f"no heartbeat for {limit_seconds:g} s")
                     worker.kill()
                 worker.is_busy = worker.is_busy and outcome is _NOTHING
                 if worker.is_dead:
-                    workers[i] = worker = _Worker(work)
+                    workers[i] = worker = _Worker(work, limit_seconds)
                 worker.give_next(remaining)  # before the caller takes its time
                 if outcome is not _NOTHING:
                     yield item, outcome
         for worker in workers:
-            worker.process.join(_SECONDS_TO_END)
+            wait_unless_hung(lambda timeout, worker=worker: wait([worker.process.sentinel], timeout), worker.watch)
     finally:
         for worker in workers:
             worker.kill()
@@ -77,19 +77,20 @@ def run_in_processes(
 class _Worker:
     """A process, its end of a pipe, and what it works on."""
 
-    def __init__(self, work: Callable[[Any, Alive], Any]) -> None:
+    def __init__(self, work: Callable[[Any, Alive], Any], limit_seconds: float) -> None:
         context = child_context(preload="mvit_video.data.readers")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.process.start()
         theirs.close()
         self.item: Any = None
-        self.last_sign = time.monotonic()
+        pid = self.process.pid or 0
+        self.watch = HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
         self.is_ready = self.is_busy = self.is_dead = self.is_finished = False
 
     def hear(self) -> Any:
         """The outcome of its item; `_NOTHING` when it has only said that it lives."""
-        self.last_sign = time.monotonic()
+        self.watch.beat()
         try:
             sign, value = self.connection.recv()
         except (EOFError, OSError):
@@ -105,7 +106,8 @@ class _Worker:
             return
         try:
             self.item = next(remaining)
-            self.is_busy, self.last_sign = True, time.monotonic()
+            self.is_busy = True
+            self.watch.beat()
         except StopIteration:
             self.item, self.is_finished = _END, True
         with suppress(OSError):  # it has just died, which the next hear() tells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ _FORMATS = (
     "dv dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
 )
 _OPEN_SECONDS = 8.0
+# PyAV's limits are wall-clock time, which says little on a busy machine or a slow share
+_OPEN_TRIES = 6
+_READ_SECONDS = 120.0
 # metadata need not be UTF-8; from version 19 on PyAV keeps other bytes by itself and has no such argument
 _METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
@@ -48,8 +52,18 @@ def open_container(source: Source) -> InputContainer:
     """
     # the size limit also holds while the library probes, before there is a size to look at
     options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
-    with Translated(source):
-        return av.open(source.handle(), "r", options=options, timeout=_OPEN_SECONDS, **_METADATA)
+    seconds = _OPEN_SECONDS
+    for _ in range(_OPEN_TRIES):
+        began = time.thread_time()
+        try:
+            with Translated(source):
+                return av.open(source.handle(), "r", options=options, timeout=(seconds, _READ_SECONDS), **_METADATA)
+        except VideoDecodeError as error:
+            # FFmpeg worked on it for too long itself, and did not just wait for a core or a disk
+            if not isinstance(error.__cause__, ExitError) or time.thread_time() - began > _OPEN_SECONDS / 2:
+                raise
+            seconds *= 2
+    raise VideoDecodeError(source.name, f"could not be opened within {seconds:.0f} s")
 
 
 class Translated:
@@ -74,7 +88,7 @@ class Translated:
 def _reason(error: BaseException) -> str | None:
     """Word what an error says of a video; None where it says nothing of it."""
     if isinstance(error, ExitError):
-        return f"could not be read within {_OPEN_SECONDS:.0f} s"
+        return "could not be read in reasonable time"
     if isinstance(error, ArgumentError):
         return "cannot be decoded (not a video container that is read here)"
     if isinstance(error, FFmpegError):

@@ -6,13 +6,18 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from mvit_video.jobs.hangs import HangWatch, new_threads_cpu_seconds, thread_ids, wait_unless_hung
+
 T = TypeVar("T")
 
+# of CPU time
 _BASE_SECONDS = 5.0
 # some fifty times what decoding takes
 _SECONDS_PER_MEGAPIXEL = 0.25
-# libraries read a whole file when they open it, from a slow disk at this rate
+# libraries read a whole file when they open it, and parse at least so many bytes in a second
 _BYTES_PER_SECOND = 20e6
+# without any CPU time: a disk or a network share may keep it waiting, and a deadlock does for ever
+_IDLE_SECONDS = 60.0
 
 
 class BackendFailed(Exception):
@@ -20,14 +25,18 @@ class BackendFailed(Exception):
 
 
 class TimedOut(BackendFailed):
-    """A library did not return in time; its thread goes on until the process ends."""
+    """A library did not return in time; its thread runs until the process ends."""
 
 
 def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
-    """What a call returns or raises; it runs in a thread, since nothing stops a native loop.
+    """Return what a call returns or raises; it runs in a thread, since nothing stops a native loop.
+
+    Args:
+        seconds: CPU time that the call may use, threads that it starts included; the load of the machine does not
+            count.
 
     Raises:
-        TimedOut: it takes longer than `seconds`.
+        TimedOut: it uses more, or none for a minute.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -38,17 +47,21 @@ def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
         except BaseException as error:
             errors.append(error)
 
+    known = thread_ids()
     thread = threading.Thread(target=run, name="video decoder", daemon=True)
     thread.start()
-    thread.join(seconds)
+    wait_unless_hung(
+        lambda timeout: (thread.join(timeout), not thread.is_alive())[1],
+        HangWatch(lambda: new_threads_cpu_seconds(known), seconds, max(_IDLE_SECONDS, seconds)),
+    )
     if results:
         return results[0]
     if errors:
         raise errors[0]
-    raise TimedOut(f"{library} did not return within {seconds:.0f} s")
+    raise TimedOut(f"{library} did not return within {seconds:.0f} s of CPU time")
 
 
 def decoding_limit(num_frames: int, height: int, width: int, num_bytes: int) -> float:
-    """Seconds after which decoding so many frames of a file of so many bytes has failed, on any machine."""
+    """CPU seconds after which decoding so many frames of a file of so many bytes has failed."""
     decoding_seconds = _SECONDS_PER_MEGAPIXEL * num_frames * height * width / 1e6
     return _BASE_SECONDS + decoding_seconds + num_bytes / _BYTES_PER_SECOND

@@ -57,7 +57,7 @@ def test_crashes_hangs_and_errors_are_told_and_the_rest_is_done(work: Callable) 
     assert found["exit"] == Trouble("crash", "its process ended (exit code 3)")
     assert found["killed"] == Trouble("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
     assert found["raise"] == Trouble("error", "KeyError: 'raise'")
-    assert found["hang"] == Trouble("time-out", "no sign of life for 4 s")
+    assert found["hang"] == Trouble("time-out", "no heartbeat for 4 s")
     assert found["long"] == "LONG"  # longer than the limit, with signs of life
 
 

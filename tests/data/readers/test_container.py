@@ -10,9 +10,10 @@ from typing import Any
 import av
 import pytest
 
-from mvit_video.data.readers import open_video
+from mvit_video.data.readers import container, open_video
 from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
+from mvit_video.types import VideoDecodeError
 
 
 class LaterRational:
@@ -80,3 +81,31 @@ def test_a_reader_that_nobody_closes_lets_its_file_go(barcode_video: Path) -> No
         assert not is_open()
     finally:
         gc.enable()
+
+
+def test_a_slow_machine_opens_what_a_quick_one_does(barcode_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV gives up after a time of day; without CPU time used, it tries again with more."""
+    limits: list[float] = []
+    av_open = av.open
+
+    def slow_open(*args: Any, timeout: tuple[float, float], **kwargs: Any) -> Any:
+        limits.append(timeout[0])
+        if timeout[0] < 30:
+            raise av.error.ExitError(0, "Immediate exit requested")
+        return av_open(*args, timeout=timeout, **kwargs)
+
+    monkeypatch.setattr(av, "open", slow_open)
+    open_container(Source(str(barcode_video))).close()
+    assert limits == [8, 16, 32]
+
+
+def test_a_file_that_keeps_the_demuxer_busy_is_refused(barcode_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0])
+
+    def busy_open(*args: Any, **kwargs: Any) -> Any:
+        raise av.error.ExitError(0, "Immediate exit requested")
+
+    monkeypatch.setattr(av, "open", busy_open)
+    monkeypatch.setattr(container.time, "thread_time", lambda: next(clock))
+    with pytest.raises(VideoDecodeError, match="could not be read in reasonable time"):
+        open_container(Source(str(barcode_video)))

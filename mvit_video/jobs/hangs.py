@@ -1,0 +1,84 @@
+"""Whether work is hung, judged by its CPU time, so that a busy machine makes nothing look hung."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+_LONGEST_POLL_SECONDS = 1.0
+_SHORTEST_POLL_SECONDS = 0.01
+
+
+class HangWatch:
+    """Watches work that owes a heartbeat.
+
+    It is hung when it has used more CPU time than allowed since the last heartbeat, or none at all for a long time.
+    Waiting for a core is neither: the scheduler gives every waiting thread some CPU time.
+
+    Args:
+        cpu_seconds: returns the CPU time that the work has used so far.
+        limit_seconds: CPU time allowed between two heartbeats.
+        idle_seconds: wall-clock time without any CPU time after which it is hung; None is `limit_seconds`.
+    """
+
+    def __init__(
+        self, cpu_seconds: Callable[[], float], limit_seconds: float, idle_seconds: float | None = None
+    ) -> None:
+        self._cpu_seconds = cpu_seconds
+        self.limit_seconds = limit_seconds
+        self._idle_seconds = limit_seconds if idle_seconds is None else idle_seconds
+        shortest = min(self.limit_seconds, self._idle_seconds) / 4
+        self.poll_seconds = min(max(shortest, _SHORTEST_POLL_SECONDS), _LONGEST_POLL_SECONDS)
+        self.beat()
+
+    def beat(self) -> None:
+        """Note a heartbeat."""
+        self._seen = self._at_beat = self._cpu_seconds()
+        self._seen_at = time.monotonic()
+
+    def is_hung(self) -> bool:
+        """Look at the CPU time; call it every `poll_seconds` or so."""
+        used = self._cpu_seconds()
+        if used != self._seen:  # less where a thread has ended
+            self._seen, self._seen_at = used, time.monotonic()
+        return used - self._at_beat > self.limit_seconds or time.monotonic() - self._seen_at > self._idle_seconds
+
+
+def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:
+    """Wait for something that watched work does.
+
+    Args:
+        wait: waits for at most so many seconds; returns whether it happened.
+
+    Returns: False where the work is hung.
+    """
+    watch.beat()
+    while not wait(watch.poll_seconds):
+        if watch.is_hung():
+            return bool(wait(0))
+    return True
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process; the time of a clock where the system does not tell it."""
+    return _stat_seconds(f"/proc/{pid}/stat")
+
+
+def new_threads_cpu_seconds(known: set[str]) -> float:
+    """CPU time of the threads of this process that are not in `known`, a result of `thread_ids`."""
+    return sum(_stat_seconds(f"/proc/self/task/{thread}/stat") for thread in thread_ids() - known)
+
+
+def thread_ids() -> set[str]:
+    """The threads of this process by the system's numbers; empty where it does not tell them."""
+    return set(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else set()
+
+
+def _stat_seconds(path: str) -> float:
+    try:
+        with open(path) as file:
+            fields = file.read().rpartition(")")[2].split()  # the name before may hold blanks and brackets
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0 if os.path.isdir("/proc/self") else time.monotonic()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

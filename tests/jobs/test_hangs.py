@@ -1,0 +1,82 @@
+"""Hung is what uses too much CPU time, or none; never what waits for a core."""
+
+import threading
+import time
+
+import pytest
+
+from mvit_video.data.readers.watchdog import TimedOut, call_with_limit
+from mvit_video.jobs import hangs
+from mvit_video.jobs.hangs import HangWatch, new_threads_cpu_seconds, process_cpu_seconds, thread_ids
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of day in seconds, which a test sets."""
+    now = [0.0]
+    monkeypatch.setattr(hangs.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_busy_machine_makes_nothing_look_hung(clock: list[float]) -> None:
+    """An hour passes in which the work gets four seconds on a core."""
+    used = [0.0]
+    watch = HangWatch(lambda: used[0], limit_seconds=5)
+    for _ in range(400):
+        clock[0] += 9
+        used[0] += 0.01
+        assert not watch.is_hung()
+
+
+def test_work_that_spins_or_sleeps_is_hung(clock: list[float]) -> None:
+    used = [0.0]
+    watch = HangWatch(lambda: used[0], limit_seconds=5, idle_seconds=60)
+    used[0] = clock[0] = 5.1
+    assert watch.is_hung()
+    watch.beat()
+    assert not watch.is_hung()
+    clock[0] += 61
+    assert watch.is_hung()
+
+
+def burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_call_that_waits_longer_than_its_limit_is_not_hung() -> None:
+    """Its limit is CPU time: half a second of waiting costs none of a fifth."""
+
+    def wait() -> str:
+        for _ in range(5):
+            time.sleep(0.1)
+        return "there"
+
+    assert call_with_limit(wait, "it", 0.2) == "there"
+
+
+def test_a_call_that_spins_is_left_behind() -> None:
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    with pytest.raises(TimedOut, match="it did not return within 0 s of CPU time"):
+        call_with_limit(spin, "it", 0.2)
+    stop.set()
+
+
+def test_the_cpu_time_of_threads_that_a_call_starts_counts() -> None:
+    known, before = thread_ids(), process_cpu_seconds(hangs.os.getpid())
+    burn(0.1)
+    assert new_threads_cpu_seconds(known) == 0
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: (burn(0.1), stop.wait()))
+    thread.start()
+    while time.sleep(0.01) or new_threads_cpu_seconds(known) < 0.05:
+        pass
+    assert process_cpu_seconds(hangs.os.getpid()) >= before + 0.1
+    stop.set()
+    thread.join()
