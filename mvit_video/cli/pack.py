@@ -14,6 +14,7 @@ from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.shards import PackReport, PackSettings
 from mvit_video.data.shards import pack as pack_videos
 from mvit_video.data.shards.storage import local_path
+from mvit_video.data.shards.writing import DAMAGED
 from mvit_video.types import ConfigError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -68,6 +69,9 @@ def _summary(report: PackReport, out: str) -> str:
     earlier = f", {report.num_earlier} of them earlier" if report.num_earlier else ""
     size = f"{report.num_shards} shards ({report.num_bytes / 1e9:.2f} GB)"
     lines = [f"packed {report.num_videos} videos{earlier} in {size}: {out}"]
+    if report.damaged:
+        folder = f"{out.rstrip('/')}/{DAMAGED}"
+        lines.append(f"{len(report.damaged)} damaged shards were moved to {folder} and packed again")
     if report.failures:
         lines.append(f"{len(report.failures)} failed, listed in {out.rstrip('/')}/failures.csv")
     return "\n".join(lines)

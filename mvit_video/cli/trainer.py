@@ -98,6 +98,7 @@ class VideoCLI(LightningCLI):
     """One task, one data module, and a run folder `<root>/<config name>/version_<n>` for everything a run writes."""
 
     run_folder: Path
+    _made_folder = False  # by this process, so that it may remove it
     descriptions: ClassVar = {
         "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
         "validate": "Score a checkpoint over the views of validation. Example: mvit-video validate "
@@ -193,7 +194,7 @@ class VideoCLI(LightningCLI):
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
-            if rank_zero_only.rank == 0 and not self.trainer.fast_dev_run and not self._has_begun():  # pyright: ignore
+            if self._made_folder and not self._has_begun():
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
             raise
@@ -220,6 +221,7 @@ class VideoCLI(LightningCLI):
 
     def _find_folder(self, root: Path, *, make: bool) -> Path:
         """The run folder."""
+        self._made_folder = make
         return claim_version(root) if make else next_version(root)
 
     def _has_begun(self) -> bool:

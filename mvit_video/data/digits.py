@@ -9,8 +9,8 @@ import argparse
 import csv
 import json
 import os
+import re
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from mvit_video.jobs import move_into_place, scratch_folder
 from mvit_video.types import ConfigError, MVitVideoError
 
 VERSION = 1  # of the videos; raise it when the same settings begin to give other frames
@@ -30,6 +31,7 @@ MANIFEST = "digits.json"
 NUM_FRAMES, FPS, SIDE = 32, 30, 64
 POOL_SPLIT = 1200  # digit images before this one are for training, the rest for validation
 SPLITS = ("train", "val")
+_OWN_FILE = re.compile(r"digits\.json|(train|val)(\.csv|/[^/]+/(train|val)_\d{5,}\.mp4)")
 # The frames that the 8x4 clip rule takes from these videos. They are not equally spaced, so the motions are
 # warped to advance by one step from each of them to the next: what the net sees then follows the law exactly.
 SAMPLED_FRAMES = np.linspace(0, NUM_FRAMES - 1, 8).astype(int)
@@ -131,14 +133,15 @@ def write_digits(
     settings = {"version": VERSION, "labels": labels, "num_train": num_train, "num_val": num_val, "seed": seed}
     if _is_written(folder, settings):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{labels}-", dir=folder.parent) as scratch:
-        draft = Path(scratch) / "new"
+    if (foreign := _first_foreign(folder)) is not None:
+        raise MVitVideoError(f"{foreign} is not of the data set that is to be replaced; move it or choose another root")
+    with scratch_folder(folder.parent, labels) as scratch:
+        draft = scratch / "new"
         _write_videos(draft, labels, (num_train, num_val), seed, num_workers)
         (draft / MANIFEST).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(draft, folder)
+            move_into_place(folder, scratch / "old")
+        move_into_place(draft, folder)
     return folder
 
 
@@ -225,6 +228,12 @@ def _is_written(folder: Path, settings: dict[str, object]) -> bool:
         return False
     counts = {f"num_{split}": len(list((folder / split).glob("*/*.mp4"))) for split in SPLITS}
     return found == settings == {**settings, **counts}
+
+
+def _first_foreign(folder: Path) -> Path | None:
+    """A file in the folder of a label set that is not of it; None where there is none."""
+    files = (path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink())
+    return next((path for path in files if not _OWN_FILE.fullmatch(path.relative_to(folder).as_posix())), None)
 
 
 def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int, num_workers: int) -> None:

@@ -21,7 +21,7 @@ from mvit_video.data.encoding import EncodeSettings, encode_video
 from mvit_video.data.jobs import Alive, Ledger, Trouble, Workers, run_job
 from mvit_video.data.scanning.checks import TRIED_AGAIN, Check, inspect, size_and_time, undecodable
 from mvit_video.data.scanning.manifest import write_failures
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, fitting_name, is_unfinished
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _SCHEMA = pa.schema(
@@ -39,6 +39,7 @@ _SCHEMA = pa.schema(
     }
 )
 VIDEO_FOLDER = "videos"
+LEDGER = "prepared"
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,12 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
     for source, target in targets.items():
         if os.path.realpath(source) == os.path.realpath(out / target):
             raise ConfigError(f"--out {out} would replace the source {source}; choose another folder")
-    ledger = Ledger(out / "prepared", _SCHEMA)
+    _claim(out)
+    ledger = Ledger(out / LEDGER, _SCHEMA)
     done = {row["path"]: row for row in ledger.load().to_pylist()}
     todo = [_Task(*task) for task in targets.items() if not _is_done(done.get(task[0]), task[1], out, settings)]
+    for line in _describe_loss(done, todo, out, ledger.damaged):
+        workers.console.print(line, highlight=False, markup=False, soft_wrap=True)
     run_job("encoding", _Encoder(out, settings), todo, partial(_row, settings), ledger, workers)
     rows = {row["path"]: Prepared(**row) for row in ledger.load().to_pylist()}
     videos = {path: rows[path] for path in targets}
@@ -149,6 +153,34 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
     _write_annotations(table, [videos[path] for path in locations], annotations)
     write_failures(pa.Table.from_pylist([asdict(video) for video in videos.values()], _SCHEMA), failures)
     return Preparation(list(videos.values()), annotations, failures)
+
+
+def _claim(out: Path) -> None:
+    """Makes the folder of the ledger, by which the next run knows that the folder is one of `prepare`.
+
+    Raises:
+        ConfigError: the folder holds something else, or cannot be made.
+    """
+    try:
+        foreign = sorted(name for name in os.listdir(out) if not is_unfinished(name)) if out.exists() else []
+        if foreign and LEDGER not in foreign:
+            raise ConfigError(
+                f"--out {out} holds {foreign[0]}, which prepare did not write; choose a new or empty folder"
+            )
+        (out / LEDGER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
+
+
+def _describe_loss(done: dict[str, dict[str, Any]], todo: list[_Task], out: Path, damaged: list[str]) -> list[str]:
+    """Lines about new videos that are gone or damaged since an earlier run, and about damaged files of the ledger."""
+    num_lost = 0
+    for task in todo:
+        row = done.get(task.source)
+        if row is not None and row["is_usable"] and row["target"] == task.target:
+            num_lost += size_and_time(str(out / task.target))[0] != row["target_size"]
+    lines = [f"{num_lost:,} new videos are missing or damaged and are encoded again"] if num_lost else []
+    return lines + ([f"damaged files of the ledger moved, the first to {damaged[0]}"] if damaged else [])
 
 
 def name_targets(locations: list[str], root: Path) -> dict[str, str]:
@@ -160,7 +192,10 @@ def name_targets(locations: list[str], root: Path) -> dict[str, str]:
     stems = {path: os.path.splitext(name)[0] for path, name in names.items()}
     taken, whole_names = Counter(stems.values()), set(names.values())
     is_ambiguous = {path: taken[stem] > 1 or stem in whole_names for path, stem in stems.items()}
-    return {path: f"{VIDEO_FOLDER}/{names[path] if is_ambiguous[path] else stems[path]}.mp4" for path in names}
+    kept = {path: os.path.split(names[path] if is_ambiguous[path] else stems[path]) for path in names}
+    return {
+        path: os.path.join(VIDEO_FOLDER, folder, fitting_name(stem, ".mp4")) for path, (folder, stem) in kept.items()
+    }
 
 
 def _inside(path: str, root: str) -> str:

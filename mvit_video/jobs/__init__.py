@@ -1,5 +1,21 @@
 """Files that long work writes: complete or absent, whatever happens to the process or the machine."""
 
-from mvit_video.jobs.files import atomic_write, fitting_name, is_unfinished, lock, remove_unfinished
+from mvit_video.jobs.files import (
+    atomic_write,
+    fitting_name,
+    is_unfinished,
+    lock,
+    move_into_place,
+    remove_unfinished,
+    scratch_folder,
+)
 
-__all__ = ["atomic_write", "fitting_name", "is_unfinished", "lock", "remove_unfinished"]
+__all__ = [
+    "atomic_write",
+    "fitting_name",
+    "is_unfinished",
+    "lock",
+    "move_into_place",
+    "remove_unfinished",
+    "scratch_folder",
+]

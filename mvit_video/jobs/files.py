@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,17 +44,41 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
     unfinished, descriptor = _create(path)
     try:
         yield unfinished
-        _flush(unfinished)
-        if backup is not None:
-            with suppress(FileNotFoundError):
-                os.replace(path, backup)
-        os.replace(unfinished, path)
-        with suppress(PermissionError):  # of a folder that may be written but not read
-            _flush(path.parent)
+        move_into_place(unfinished, path, backup=backup)
     finally:
         with suppress(OSError):  # it is there no more, or the disk fails, which the block has met too
             unfinished.unlink()
         os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Give a temporary folder in `parent`, which is removed at the end; those that killed processes left go first."""
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(parent)
+    while True:
+        folder = parent / f".{name}.{secrets.token_hex(4)}.unfinished"
+        folder.mkdir()
+        descriptor = os.open(folder, os.O_RDONLY)
+        if lock(descriptor) is not False and os.path.isdir(folder):
+            break
+        os.close(descriptor)  # another process took it for abandoned before it was locked
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def move_into_place(finished: Path, path: Path, *, backup: Path | None = None) -> None:
+    """Flush a file or folder to the disk and give it its name on the same disk; a file of that name is replaced."""
+    _flush(finished)
+    if backup is not None:
+        with suppress(FileNotFoundError):
+            os.replace(path, backup)
+    os.replace(finished, path)
+    with suppress(PermissionError):  # of a folder that may be written but not read
+        _flush(path.parent)
 
 
 def fitting_name(stem: str, ending: str) -> str:
@@ -72,12 +97,12 @@ def is_unfinished(name: str) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files in a folder that killed processes left; those that are being written stay."""
+    """Remove the temporary files and folders that killed processes left; those that are being written stay."""
     with suppress(OSError):
         for entry in os.scandir(folder):
-            if is_unfinished(entry.name) and entry.is_file(follow_symlinks=False):
+            if is_unfinished(entry.name) and not entry.is_symlink():
                 with suppress(OSError):
-                    _remove_abandoned(entry.path)
+                    _remove_abandoned(entry.path, is_folder=entry.is_dir())
 
 
 @lru_cache
@@ -100,14 +125,16 @@ def _create(path: Path) -> tuple[Path, int]:
             os.close(descriptor)  # another process took it for abandoned before it was locked
 
 
-def _remove_abandoned(path: str) -> None:
-    """Remove a temporary file that no process has locked; where there are no locks, one that is old."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+def _remove_abandoned(path: str, *, is_folder: bool) -> None:
+    """Remove a temporary file or folder that no process has locked; where there are no locks, one that is old."""
+    descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, "O_NOFOLLOW", 0))
     try:
         is_abandoned = lock(descriptor)
         if is_abandoned is None:
             is_abandoned = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
-        if is_abandoned:
+        if is_abandoned and is_folder:
+            shutil.rmtree(path)
+        elif is_abandoned:
             os.unlink(path)
     finally:
         os.close(descriptor)

@@ -96,6 +96,10 @@ def test_a_mistake_leaves_what_was_tested_before(run: Run, checkpoint: str, monk
     monkeypatch.setattr("mvit_video.cli.study.study_table", _refuse)
     assert run(*words) == 2
     assert sorted(FOLDER.rglob("*")) == before
+    # settings of which none was tested, in the folder of those that were
+    monkeypatch.setattr(PredictionWriter, "report", _refuse)
+    assert run("study", "--ckpt_path", checkpoint, "--studies", "corruptions", "--severities", "3") == 2
+    assert set(before) <= set(FOLDER.rglob("*"))
 
 
 def _refuse(*_: Any) -> None:

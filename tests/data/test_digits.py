@@ -228,6 +228,14 @@ def test_a_failed_run_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["orbit"]
 
 
+def test_what_a_user_put_into_the_folder_is_not_removed(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path, "orbit", **SMALL)
+    (folder / "train" / "notes.txt").write_text("mine")
+    with pytest.raises(MVitVideoError, match=r"orbit/train/notes\.txt is not of the data set that is to be rep"):
+        write_digits(tmp_path, "orbit", **SMALL, seed=1)
+    assert (folder / "train" / "notes.txt").read_text() == "mine"
+
+
 def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "orbit").mkdir()
     (tmp_path / "orbit" / "mine.mp4").touch()

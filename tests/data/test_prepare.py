@@ -1,6 +1,7 @@
 """Videos encoded anew: every frame at its time, readable by decord, with regular key frames."""
 
 import csv
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -153,7 +154,9 @@ def test_a_data_set_is_encoded_once(table: VideoTable, tmp_path: Path) -> None:
 
     os.utime(table.locate(2))
     (out / "videos" / "c.mp4").unlink()
-    prepare_videos(table, out, EncodeSettings(), WORKERS)
+    shown = io.StringIO()
+    prepare_videos(table, out, EncodeSettings(), Workers(2, 60, Console(file=shown)))
+    assert shown.getvalue() == "1 new videos are missing or damaged and are encoded again\n"
     changed = {path.name for path, stamp in stamps.items() if path.stat().st_mtime_ns != stamp}
     assert changed == {"b.mp4", "c.mp4"}
     prepare_videos(table, out, EncodeSettings(short_side=32), WORKERS)
@@ -168,3 +171,18 @@ def test_sources_are_never_written_to(table: VideoTable, tmp_path: Path) -> None
     (tmp_path / "new" / "videos").symlink_to(table.root)
     with pytest.raises(ConfigError, match=r"would replace the source \S+/source/a\.mp4"):
         prepare_videos(table, tmp_path / "new", EncodeSettings(), WORKERS)
+
+
+def test_a_folder_of_something_else_is_refused(table: VideoTable, tmp_path: Path) -> None:
+    (tmp_path / "new" / "videos").mkdir(parents=True)
+    (tmp_path / "new" / "videos" / "a.mp4").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"^--out \S+/new holds videos, which prepare did not write; choose a new"):
+        prepare_videos(table, tmp_path / "new", EncodeSettings(), WORKERS)
+    assert (tmp_path / "new" / "videos" / "a.mp4").read_bytes() == b"mine"
+
+
+def test_the_longest_names_get_names_that_fit(tmp_path: Path) -> None:
+    sources = [str(tmp_path / f"{letter * 252}.ts") for letter in "ab"]
+    targets = [os.path.basename(target) for target in name_targets(sources, tmp_path).values()]
+    assert [len(target) for target in targets] == [255, 255]
+    assert len(set(targets)) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvit_video.jobs import atomic_write, remove_unfinished
+from mvit_video.jobs import atomic_write, fitting_name, remove_unfinished, scratch_folder
 from mvit_video.jobs.files import _remove_unfinished_once
 
 
@@ -96,3 +96,27 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_untouched(tmp_
         unfinished.write_text("ours")
     assert (tmp_path / "target").read_text() == "of the user"
     assert (tmp_path / "file").read_text() == "ours"
+
+
+def test_scratch_folders_go_at_the_end_and_after_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from mvit_video.jobs import scratch_folder\n"
+        "with scratch_folder(pathlib.Path(sys.argv[1]), 'work') as folder:\n"
+        "    (folder / 'file').touch(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, f"{tmp_path}"], check=False)
+    (left,) = names(tmp_path)
+    with scratch_folder(tmp_path, "work") as folder:
+        (folder / "file").touch()
+        remove_unfinished(tmp_path)
+        assert names(tmp_path) == [folder.name] != [left]
+    assert names(tmp_path) == []
+
+
+def test_names_that_are_too_long_are_cut_and_stay_apart() -> None:
+    assert fitting_name("short", ".npy") == "short.npy"
+    assert fitting_name("x" * 251, ".npy") == "x" * 251 + ".npy"
+    one, other = (fitting_name("\N{HIRAGANA LETTER A}" * 90 + letter, ".npy") for letter in "ab")
+    assert one != other
+    assert 250 < len(os.fsencode(one)) <= 255
+    assert one.endswith(".npy")

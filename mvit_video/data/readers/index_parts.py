@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ Row = tuple[Any, ...]
 
 # files of another layout, or with other reasons to refuse a library, have another prefix and are ignored
 _PREFIX, _SUFFIX = "index-2-", ".arrow"
+_NAME = re.compile(rf"{_PREFIX}[0-9a-f]{{32}}\{_SUFFIX}")
 _MERGE_PARTS = 8
 _MERGE_ROWS = 2**20
 
@@ -206,7 +208,7 @@ def merge_parts(folder: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
+        return sorted(filter(_NAME.fullmatch, os.listdir(folder)))
     except OSError:
         return []
 

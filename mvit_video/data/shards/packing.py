@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -20,9 +21,9 @@ from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
-from mvit_video.data.shards.storage import Shard, find_shard, local_path, read_file
+from mvit_video.data.shards.storage import Shard, find_shard, is_url, local_path, read_file, read_range
 from mvit_video.data.shards.writing import OutputFolder, ShardWriter, SourceFailed, open_source
-from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
+from mvit_video.types import AnnotationError, ConfigError, MVitVideoError, VideoDecodeError
 
 SETTINGS_NAME = "pack.json"
 FAILURES_NAME = "failures.csv"
@@ -69,6 +70,7 @@ class PackReport(NamedTuple):
         num_shards: tar files.
         num_bytes: of all tar files.
         failures: videos that are not in them.
+        damaged: names of shards that could not be read; they are in the folder `damaged`, their videos packed again.
     """
 
     num_videos: int
@@ -76,6 +78,7 @@ class PackReport(NamedTuple):
     num_shards: int
     num_bytes: int
     failures: list[PackFailure]
+    damaged: list[str]
 
 
 def pack(
@@ -111,7 +114,9 @@ def pack(
                 on_progress(num_done, packing.num_videos)
             packing.finish(failures)
             num_bytes = sum(shard.size for shard in packing.shards)
-            return PackReport(packing.num_packed, num_earlier, len(packing.shards), num_bytes, failures)
+            return PackReport(
+                packing.num_packed, num_earlier, len(packing.shards), num_bytes, failures, packing.damaged
+            )
     except OSError as error:  # those of the videos are failures
         raise MVitVideoError(
             f"{out}: cannot be written to ({error.strerror or error}); the same command goes on from there"
@@ -124,6 +129,7 @@ class _Packing:
     Attributes:
         num_videos: all of them.
         shards: those that are whole.
+        damaged: names of shards that could not be read and were moved away.
     """
 
     def __init__(self, table: VideoTable, folder: OutputFolder, settings: PackSettings) -> None:
@@ -133,6 +139,7 @@ class _Packing:
         self._starts = np.flatnonzero(np.diff(self._video_of[self._rows], prepend=-1))
         self.num_videos = len(self._starts)
         self.shards: list[Shard] = []
+        self.damaged: list[str] = []
         self._writer: ShardWriter | None = None
         self._next_number = 0
         self._shard_of = np.full(len(table), -1, dtype=np.int32)
@@ -152,12 +159,12 @@ class _Packing:
 
     def resume(self) -> None:
         """Takes up the shards of an earlier run, or notes the settings of this one."""
-        url, found = self._folder.url, self._folder.shards()
+        url, found = self._folder.url, self._folder.names()
         facts = {**asdict(self._settings), "annotations": _fingerprint(self._table)}
         earlier = read_file(posixpath.join(url, SETTINGS_NAME))
         if earlier is None:
             if found:
-                raise _not_ours(found[0])
+                raise _not_ours(posixpath.join(url, found[0]))
             self._write_text(SETTINGS_NAME, json.dumps(facts, indent=1) + "\n")
             return
         known = _parse(earlier)
@@ -166,8 +173,9 @@ class _Packing:
                 raise ConfigError(
                     f"{url} was packed with {key}={known.get(key)}, now it is {value}; give a new folder, or remove it"
                 )
-        for shard_url in found:
-            self._take_up(find_shard(shard_url))
+        for name in found:
+            if name.endswith(".tar"):
+                self._take_up(find_shard(posixpath.join(url, name)))
 
     def run(self) -> Iterator[PackFailure | None]:
         """Packs what is left; yields once for each video, with what went wrong."""
@@ -197,18 +205,40 @@ class _Packing:
         with self._folder.draft(FAILURES_NAME).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([PackFailure._fields, *failures])
         self._folder.place(FAILURES_NAME)
-        self._folder.tidy()
 
     def _take_up(self, shard: Shard) -> None:
         name = _SHARD_NAME.fullmatch(posixpath.basename(shard.url))
-        samples = read_samples(shard)
-        columns = (samples[column].to_pylist() for column in ("key", "offset", "size"))
+        if name is None:
+            raise _not_ours(shard.url)
+        self._next_number = int(name[1]) + 1
+        try:
+            samples = read_samples(shard)
+        except AnnotationError:
+            self.damaged.append(name[0])
+            self._folder.quarantine(name[0])
+            return
+        columns = [samples[column].to_pylist() for column in ("key", "offset", "size")]
+        if not all(key.isdecimal() and int(key) < len(self._table) for key in columns[0]):
+            raise _not_ours(shard.url)
         for key, offset, size in zip(*columns, strict=True):
-            if name is None or not key.isdecimal() or int(key) >= len(self._table):
-                raise _not_ours(shard.url)
+            self._refuse_changed(int(key), offset, size, shard)
             self._note(int(key), offset, size)
         self.shards.append(shard)
-        self._next_number = int(name[1]) + 1 if name else 0
+
+    def _refuse_changed(self, row: int, offset: int, size: int, shard: Shard) -> None:
+        """Refuses to resume behind a shard whose video has changed since."""
+        if self._table.archive is not None:
+            return
+        source = self._table.locate(row)
+        try:
+            status = source.stat()
+        except OSError:  # packed, and no longer needed
+            return
+        is_newer = not is_url(shard.url) and status.st_mtime_ns > os.stat(shard.url).st_mtime_ns
+        if status.st_size != size or (is_newer and source.read_bytes() != read_range(shard, offset, size)):
+            raise ConfigError(
+                f"{source} has changed since it was packed into {shard.url}; give a new folder, or remove that shard"
+            )
 
     def _add(self, row: int) -> None:
         """Adds the video of which this is the first row."""
@@ -319,5 +349,5 @@ def _parse(settings: bytes) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def _not_ours(shard_url: str) -> ConfigError:
-    return ConfigError(f"{shard_url} was not written by pack; give a new folder for the shards")
+def _not_ours(url: str) -> ConfigError:
+    return ConfigError(f"{url} was not written by pack; give a new or an empty folder for the shards")

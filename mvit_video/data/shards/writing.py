@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 from mvit_video.data.shards.storage import file_system, is_url
 from mvit_video.data.shards.tar_headers import BLOCK_BYTES
+from mvit_video.jobs import is_unfinished, move_into_place, scratch_folder
 from mvit_video.types import ConfigError
 
 _COPY_BYTES = 2**20
 _END_BYTES = 2 * BLOCK_BYTES
-_DRAFTS = ".mvit_video_pack_"
+DAMAGED = "damaged"
 
 
 class SourceFailed(Exception):
@@ -35,22 +36,21 @@ class OutputFolder:
     def __init__(self, url: str) -> None:
         self.url = url
         self._drafts: Path | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> OutputFolder:
         if is_url(self.url):
-            self._drafts = Path(tempfile.mkdtemp(prefix=_DRAFTS))
+            self._drafts = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
             return self
         try:
-            os.makedirs(self.url, exist_ok=True)
             # on the same disk, so that a draft can be moved to its place
-            self._drafts = Path(tempfile.mkdtemp(prefix=_DRAFTS, dir=self.url))
+            self._drafts = self._open.enter_context(scratch_folder(Path(self.url), "pack"))
         except OSError as error:
             raise ConfigError(f"{self.url}: cannot be written to ({error.strerror}); give another folder") from None
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._drafts is not None
-        shutil.rmtree(self._drafts, ignore_errors=True)
+        self._open.close()
 
     def draft(self, name: str) -> Path:
         """Where to write a file before it is put in place."""
@@ -67,25 +67,24 @@ class OutputFolder:
                 raise OSError(f"{name} did not arrive whole")
             draft.unlink()
         else:
-            os.replace(draft, url)
+            move_into_place(draft, Path(url))
         return url
 
-    def shards(self) -> list[str]:
-        """URLs of the tar files that are there, in the order of their names."""
+    def names(self) -> list[str]:
+        """Names of what is there, sorted, without temporary files."""
         system, path = file_system(self.url)
         try:
-            entries = [str(entry) for entry in system.ls(path, detail=False)]
+            entries = [str(entry).strip("/") for entry in system.ls(path, detail=False)]
         except FileNotFoundError:
             return []
-        names = sorted(posixpath.basename(entry) for entry in entries)
-        return [posixpath.join(self.url, name) for name in names if name.endswith(".tar")]
+        found = (posixpath.basename(entry) for entry in entries if entry != path.strip("/"))
+        return sorted(name for name in found if not is_unfinished(name))
 
-    def tidy(self) -> None:
-        """Removes the drafts of runs that were killed."""
-        if not is_url(self.url):
-            for drafts in Path(self.url).glob(f"{_DRAFTS}*"):
-                if drafts != self._drafts:
-                    shutil.rmtree(drafts, ignore_errors=True)
+    def quarantine(self, name: str) -> None:
+        """Moves a damaged file to the folder `damaged` in this one."""
+        system, path = file_system(self.url)
+        system.makedirs(posixpath.join(path, DAMAGED), exist_ok=True)
+        system.mv(posixpath.join(path, name), posixpath.join(path, DAMAGED, name))
 
 
 class ShardWriter:
