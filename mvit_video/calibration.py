@@ -33,7 +33,7 @@ def reliability(probabilities: Tensor, label: Tensor, num_bins: int = 15) -> lis
     torchmetrics puts a probability of 1 in a bin of its own, and does not return the bins.
     """
     confidence = probabilities.double().amax(dim=1)
-    right = (probabilities.argmax(dim=1) == label).double()
+    right = ((probabilities.argmax(dim=1) == label) & probabilities.isfinite().all(dim=1)).double()
     edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)
     place = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=num_bins - 1)
     counts = torch.bincount(place, minlength=num_bins)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 Ensemble = Literal["sum", "logit_mean", "max"]
 
+NO_RANK = torch.iinfo(torch.int64).max
+
 
 def combine(
     scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False, views: Sequence[int] | None = None
@@ -44,14 +46,22 @@ def combine(
     return mean.float()
 
 
+def is_scored(scores: Tensor) -> Tensor:
+    """Whether all scores of each video, `(V, ...)`, are finite, `(V,)`; a video with NaN or inf counts as failed."""
+    return scores.flatten(1).isfinite().all(dim=1)
+
+
 def label_ranks(probabilities: Tensor, label: Tensor) -> Tensor:
     """How many classes stand before each video's label, `(V,)`; equal probabilities rank in the order of the classes.
+
+    A video with a non-finite score is never right: its rank is `NO_RANK`, beyond any number of classes.
 
     torchmetrics leaves the order of equal ones to `torch.topk`, which promises none.
     """
     own = probabilities.gather(1, label[:, None])
-    before = torch.arange(probabilities.shape[1]) < label[:, None]
-    return ((probabilities > own) | ((probabilities == own) & before)).sum(dim=1)
+    before = torch.arange(probabilities.shape[1], device=label.device) < label[:, None]
+    ranks = ((probabilities > own) | ((probabilities == own) & before)).sum(dim=1)
+    return ranks.where(is_scored(probabilities), NO_RANK)
 
 
 def share_within(ranks: Tensor, k: int) -> Tensor:
@@ -79,14 +89,21 @@ def class_accuracy(confused: Tensor) -> Tensor:
 def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Average precision of each class over the videos, `(C,)`; NaN for a class that no video shows.
 
+    A video with a non-finite score ranks below all others in every class.
+
     Args:
         labels: `(V, C)`, 1 at each class of a video.
     """
     from torchmetrics.functional.classification import binary_average_precision  # slow to import
 
     precision = torch.full((probabilities.shape[1],), torch.nan, dtype=torch.float64)
+    scored = is_scored(probabilities)
     for c in labels.any(dim=0).nonzero()[:, 0].tolist():
-        precision[c] = binary_average_precision(probabilities[:, c], labels[:, c].long(), validate_args=False)
+        scores = probabilities[:, c].double()
+        if not scored.all():  # by the places in their order, since torchmetrics takes scores from 0 to 1 only
+            places = scores.where(scored, -1).unique(return_inverse=True)[1]
+            scores = places.double() / len(places)
+        precision[c] = binary_average_precision(scores, labels[:, c].long(), validate_args=False)
     return 100 * precision
 
 

@@ -48,6 +48,30 @@ def test_ranks_equal_a_naive_loop(made: tuple[Tensor, Tensor]) -> None:
         assert float(metrics.share_within(ranks, k)) == pytest.approx(100 * np.mean(ranks.numpy() < k))
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_video_with_a_non_finite_score_is_never_right(bad: float, place: int) -> None:
+    probabilities, label = torch.tensor([[0.1, 0.7, 0.2], [0.1, 0.7, 0.2]]), torch.tensor([1, 1])
+    probabilities[1, place] = bad
+    ranks = metrics.label_ranks(probabilities, label)
+    for k in (1, 5):  # also where k is more than the classes
+        assert float(metrics.share_within(ranks, k)) == 50
+    assert metrics.is_scored(probabilities).tolist() == [True, False]
+
+
+@given(st.integers(0, 10**6), st.integers(3, 25), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_mean_precision_ranks_non_finite_scores_last(seed: int, num_videos: int, bad: float) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities = np.round(rng.random((num_videos, 3)) * 8) / 8  # with ties, and zeros
+    labels = rng.integers(0, 2, (num_videos, 3))
+    labels[0] = 1
+    failed = rng.random(num_videos) < 0.3
+    expected = average_precision_score(labels, np.where(failed[:, None], -1, probabilities), average=None)
+    probabilities[failed, rng.integers(3)] = bad
+    found = metrics.class_precision(torch.from_numpy(probabilities).float(), torch.from_numpy(labels))
+    assert found.numpy() == pytest.approx(100 * expected, rel=1e-5)
+
+
 @given(videos)
 def test_accuracies_equal_scikit_learn(made: tuple[Tensor, Tensor]) -> None:
     probabilities, label = made

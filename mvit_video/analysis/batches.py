@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.analysis.adapter import evaluating
+from mvit_video.metrics import is_scored
 
 
 class Batch(NamedTuple):
@@ -48,7 +49,7 @@ def score_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Batch]) 
     for clip, target in batches:
         logits = forward(clip)
         loss += float(F.cross_entropy(logits, target, reduction="sum"))
-        right += int((logits.argmax(dim=1) == target.argmax(dim=1)).sum())
+        right += int(((logits.argmax(dim=1) == target.argmax(dim=1)) & is_scored(logits)).sum())
         count += len(clip)
     return Score(loss / count, 100 * right / count)
 

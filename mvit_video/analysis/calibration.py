@@ -14,7 +14,7 @@ from mvit_video.analysis.batches import Batch, on_device
 from mvit_video.analysis.drawing import BLUE, GREY, ORANGE, new_figure
 from mvit_video.analysis.layers import with_summary
 from mvit_video.calibration import calibration_error, reliability
-from mvit_video.metrics import brier_score, negative_log_likelihood
+from mvit_video.metrics import brier_score, is_scored, negative_log_likelihood
 
 _SURE, _NUM_BINS = 0.9, 10
 _SCHEMA = pa.schema(
@@ -38,7 +38,7 @@ def calibration(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
     probabilities, label = torch.cat([p for p, _ in found]), torch.cat([target for _, target in found]).argmax(dim=1)
     bins = reliability(probabilities, label, _NUM_BINS)
     confidence = probabilities.double().amax(dim=1)
-    right, sure = probabilities.argmax(dim=1) == label, confidence > _SURE
+    right, sure = (probabilities.argmax(dim=1) == label) & is_scored(probabilities), confidence > _SURE
     table = pa.Table.from_pylist([one._asdict() for one in bins], _SCHEMA)
     return with_summary(
         table.rename_columns({"num_videos": "num_clips"}),

@@ -6,13 +6,17 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.types import ConfigError, MVitVideoError
+
+compute: Any = pyarrow.compute  # pyarrow makes its functions at import, so a type checker does not know their names
 
 Key = tuple[str, float | None, float | None]
 
@@ -24,7 +28,7 @@ class Predictions:
     Attributes:
         keys: path, start and end of each video; a start without an end reaches to the last frame.
         label: int64 class of each video; -1 where unknown, and everywhere when videos have several.
-        scored: whether a video has a score.
+        scored: whether a video has finite scores.
         metadata: the setting of the test, as text.
     """
 
@@ -40,7 +44,7 @@ class Predictions:
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
         """Of the scored videos alone, `(videos, classes)`."""
-        values = self._probabilities.combine_chunks().drop_null()
+        values = self._probabilities.combine_chunks().filter(pa.array(self.scored))
         flat = values.flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(len(values), len(flat) // max(len(values), 1))
 
@@ -92,8 +96,17 @@ def load_predictions(source: str | Path) -> Predictions:
         keys=list(zip(path, start, end, strict=True)),
         label=np.full(len(path), -1) if is_multilabel else table["label"].to_numpy(),
         prediction=prediction,
-        scored=prediction >= 0,
+        scored=(prediction >= 0) & _are_finite(table["probabilities"]),
         is_multilabel=is_multilabel,
         metadata=metadata,
         _probabilities=table["probabilities"],
     )
+
+
+def _are_finite(lists: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Whether a list has no NaN or inf, for each row."""
+    rows = lists.combine_chunks()
+    is_bad = ~np.isfinite(rows.flatten().to_numpy(zero_copy_only=False))
+    finite = np.ones(len(rows), np.bool_)
+    finite[compute.list_parent_indices(rows).to_numpy()[is_bad]] = False
+    return finite

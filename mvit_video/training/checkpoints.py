@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -54,13 +55,20 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, of the highest score in validation; a continued run begins with a copy of its forerunner's.
+    """Keeps `best.ckpt`, of the highest score in validation; a resumed run begins with a copy of its predecessor's.
 
-    Lightning forgets the best score when the folder has changed, and takes the first one it meets.
+    Of equal scores the one with the lower `val/loss` is better. An epoch whose score or loss is NaN or inf is never the
+    best. Lightning forgets the best score when the folder has changed, and keeps the first of equal scores.
+
+    Attributes:
+        best_epoch: the epoch of `best.ckpt`, counted from 1; None before there is one.
+        best_loss: its `val/loss`; None where nothing logs one.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/top1", mode="max", enable_version_counter=False)
+        self.best_epoch: int | None = None
+        self.best_loss: float | None = None
         self._speaks = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,14 +94,41 @@ class BestCheckpoint(ModelCheckpoint):
             elif self._speaks:
                 text = f"{previous} is gone: the best checkpoint is chosen from the epochs to come"
                 warnings.warn(text, stacklevel=2)
-        super().load_state_dict(state_dict)
+        self._restore(state_dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's state, with the epoch and the loss of the best checkpoint."""
+        return super().state_dict() | {"best_epoch": self.best_epoch, "best_loss": self.best_loss}
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether an epoch is better than the best so far."""
+        loss = _loss(trainer)
+        if current is None or not current.isfinite() or not (loss is None or math.isfinite(loss)):
+            return False
+        if not self.best_k_models or current > self.kth_value:
+            return super().check_monitor_top_k(trainer, current)
+        has_losses = loss is not None and self.best_loss is not None
+        is_better = has_losses and current == self.kth_value and loss < self.best_loss  # type: ignore[operator]
+        return trainer.strategy.reduce_boolean_decision(bool(is_better))
 
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         """Saves; a score whose file could not be written is not one to beat."""
         before = self.state_dict() | {"best_k_models": dict(self.best_k_models)}
+        # first, since the checkpoint holds them
+        self.best_epoch, self.best_loss = trainer.current_epoch + 1, _loss(trainer)
         super()._update_best_and_save(current, trainer, monitor_candidates)
         if why_unwritten(trainer, self.best_model_path):
-            super().load_state_dict(before)
+            self._restore(before)
+
+    def _restore(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self.best_k_models:  # else the file is gone
+            self.best_epoch, self.best_loss = state_dict.get("best_epoch"), state_dict.get("best_loss")
+
+
+def _loss(trainer: Trainer) -> float | None:
+    value = trainer.callback_metrics.get("val/loss")
+    return None if value is None else float(value)
 
 
 def _copy_whole(source: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run that is stopped and continued ends with the very weights of one that is not."""
 
+import math
 import os
 import pickle
 import signal
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, StopBetweenSteps, Task
+from mvit_video.data.annotations import VideoTable
+from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, FailureList, LastCheckpoint, StopBetweenSteps, Task
 from mvit_video.types import CheckpointError
 
 Make = Callable[..., Any]
@@ -141,6 +144,70 @@ def test_continued_run_begins_with_the_best_of_the_run_before(
     (third / "best.ckpt").unlink()
     with pytest.warns(UserWarning, match=r"third/checkpoints/best.ckpt is gone"):
         fit("fourth", 3, third / "last.ckpt")
+
+
+class Poison(Callback):
+    """Weights that are NaN in the validation of some epochs."""
+
+    def __init__(self, *epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_validation_start(self, trainer: Trainer, task: Task) -> None:
+        if trainer.current_epoch in self.epochs:
+            self.before = weights(task)
+            task.net.head.weight.data[0, 0] = torch.nan  # type: ignore[union-attr, index]
+
+    def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+        if trainer.current_epoch in self.epochs:
+            task.load_state_dict(self.before)
+
+
+@pytest.mark.parametrize(("poisoned", "best"), [((0,), [1, 2]), ((1, 2), [0]), ((0, 1, 2), [])])
+def test_an_epoch_with_non_finite_scores_is_never_the_best(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, poisoned: tuple[int, ...], best: list[int]
+) -> None:
+    scores: list[tuple[float, float]] = []
+
+    class Scores(Callback):
+        def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+            scores.append((float(trainer.callback_metrics["val/top1"]), float(trainer.callback_metrics["val/loss"])))
+
+    trainer = make_trainer(
+        Poison(*poisoned), Scores(), BestCheckpoint(), FailureList(tmp_path), max_epochs=3, enable_checkpointing=True
+    )
+    data = tiny_data()
+    paths = pa.array([f"{i:02}.mp4" for i in range(12)])
+    data.tables = dict.fromkeys(("train", "val"), VideoTable(paths, np.arange(12) % 3, None, tmp_path))
+    trainer.fit(make_task(), datamodule=data)
+    assert all(top1 == 0 and math.isnan(loss) for top1, loss in (scores[epoch] for epoch in poisoned))
+    epochs = [torch.load(file, weights_only=True)["epoch"] for file in tmp_path.rglob("best.ckpt")]
+    assert len(epochs) == min(1, len(best))
+    assert set(epochs) <= set(best)
+    failed = (tmp_path / "failures.csv").read_text().splitlines()
+    assert failed[:2] == ["path,reason", "00.mp4,the model's output is not finite"]
+    assert len(failed) == 13
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+def test_the_lower_loss_breaks_a_tie(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+    class Loss(Callback):
+        def on_validation_end(self, trainer: Trainer, task: Task) -> None:
+            trainer.callback_metrics["val/loss"] = torch.tensor((0.5, 0.3, 0.4)[trainer.current_epoch])
+
+    def fit(folder: str, epochs: int, ckpt_path: Path | None = None) -> BestCheckpoint:
+        best = BestCheckpoint()
+        trainer = make_trainer(
+            Score(60.0, 60.0, 60.0), Loss(), best, LastCheckpoint(), max_epochs=epochs, enable_checkpointing=True,
+            default_root_dir=tmp_path / folder,
+        )  # fmt: skip
+        trainer.fit(make_task(), datamodule=tiny_data(), ckpt_path=ckpt_path)
+        return best
+
+    best = fit("a", 2)
+    assert best.best_epoch == 2
+    best = fit("b", 3, tmp_path / "a" / "checkpoints" / "last.ckpt")
+    assert (best.best_epoch, best.best_loss) == (2, pytest.approx(0.3))
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 1
 
 
 class Code:
