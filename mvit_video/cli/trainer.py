@@ -18,7 +18,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
@@ -35,8 +34,10 @@ from mvit_video.training import (
     Curves,
     DecodingRecord,
     EpochLine,
+    EventLogger,
     FailureList,
     LastCheckpoint,
+    MetricsLogger,
     ProgressBar,
     RunRecord,
     StepSeed,
@@ -255,11 +256,13 @@ class VideoCLI(LightningCLI):
             callbacks.append(MultiViewEvaluation(self.run_folder if writes else None))
         if writes:
             callbacks.append(DecodingRecord(self.run_folder))
+            if self.subcommand != "test":  # whose evaluation writes the list
+                callbacks.append(FailureList(self.run_folder))
         if self.subcommand != "fit":
             return callbacks
         callbacks += [Throughput(), StepTimes(), EpochLine(self.run_folder if writes else None), self._stopper]
         if writes:
-            callbacks += [FailureList(self.run_folder), Curves(self.run_folder)]
+            callbacks.append(Curves(self.run_folder))
         callbacks += [StopAtFailureRate(), StopAtNonFinite(self._checkpoint("last_good") if writes else None)]
         if seed is not None:
             callbacks.append(StepSeed(seed))
@@ -273,7 +276,7 @@ class VideoCLI(LightningCLI):
             "name": self.run_folder.parent.name,
             "version": self.run_folder.name,
         }
-        return [CSVLogger(**place), TensorBoardLogger(**place)]
+        return [MetricsLogger(**place), EventLogger(**place)]
 
 
 def _as_list(value: Any) -> list[Any]:

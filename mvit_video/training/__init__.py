@@ -7,6 +7,7 @@ from mvit_video.training.curves import Curves
 from mvit_video.training.failures import DecodingRecord, FailureList
 from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
+from mvit_video.training.output import EventLogger, MetricsLogger
 from mvit_video.training.schedule import Schedule
 from mvit_video.training.step_times import StepTimes
 from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps
@@ -19,9 +20,11 @@ __all__ = [
     "Curves",
     "DecodingRecord",
     "EpochLine",
+    "EventLogger",
     "FailureList",
     "InitFrom",
     "LastCheckpoint",
+    "MetricsLogger",
     "ProgressBar",
     "RunRecord",
     "Schedule",

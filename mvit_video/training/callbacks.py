@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from torch import Tensor
 
 import mvit_video
 from mvit_video.jobs import atomic_write
+from mvit_video.training.output import print_line
 
 
 class StepSeed(Callback):
@@ -82,7 +82,6 @@ class EpochLine(Callback):
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self._losses: list[Tensor] = []
         self._is_first, self._is_validated = True, False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -94,39 +93,29 @@ class EpochLine(Callback):
         processes = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
         device = f"{processes}{device_name(trainer.strategy.root_device)}, {trainer.precision}"
         to = f"; files in {self.folder}" if self.folder is not None else ""
-        print(
+        print_line(
             f"{num_parameters / 1e6:.2f} M parameters, {trainer.num_training_batches} batches per epoch, {device}{to}"
         )
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Keeps the loss, without waiting for the device."""
-        if len(batch.label):
-            self._losses.append(outputs["loss"].detach())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps that this epoch has been validated."""
         self._is_validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the epoch's mean loss of this process, and the metrics, not those of an earlier validation."""
+        """Prints the epoch's mean loss and the metrics, not those of an earlier validation."""
         values = dict(trainer.callback_metrics)
         if not self._is_validated:
             values = {name: value for name, value in values.items() if not name.startswith("val/")}
         self._is_validated = False
-        if self._losses:
-            values["train/loss"] = torch.stack(self._losses).mean()
-            self._losses = []
         shown = (
-            ("train/loss", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
+            ("train/loss_epoch", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
             ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("val/mAP", "mAP {:.2f}"),
             ("train/clips_per_second", "| {:.1f} clips/s"),
         )  # fmt: skip
         parts = [form.format(float(values[name])) for name, form in shown if name in values]
         if trainer.is_global_zero:
             epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-            print(f"epoch {trainer.current_epoch + 1}{epochs}: ", *parts, flush=True)
+            print_line(" ".join([f"epoch {trainer.current_epoch + 1}{epochs}: ", *parts]))
 
 
 class ProgressBar(RichProgressBar):

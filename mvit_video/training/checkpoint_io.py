@@ -48,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
             self.unwritten.pop(path, None)
         except Exception as error:
-            reason = _system_error(error)
+            reason = system_error(error)
             if reason is None:
                 raise
             self.unwritten[path] = reason
@@ -98,8 +98,8 @@ def why_unwritten(trainer: Trainer, path: str | Path) -> str | None:
     return trainer.strategy.broadcast(unwritten.get(Path(path)))
 
 
-def _system_error(error: BaseException | None) -> str | None:
-    """What the operating system said: torch raises an error of its own over it."""
+def system_error(error: BaseException | None) -> str | None:
+    """Reason of an `OSError`, also under an error that a library raised over it; None where there is none."""
     while error is not None:
         if isinstance(error, OSError):
             return error.strerror or str(error)

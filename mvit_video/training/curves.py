@@ -9,6 +9,9 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.jobs import atomic_write
+from mvit_video.training.output import survives_failure
+
+_MOST_MARKERS = 60
 
 
 class Curves(Callback):
@@ -27,9 +30,10 @@ class Curves(Callback):
             return
         for logger in trainer.loggers:
             logger.save()
-        metrics = self.folder / "metrics.csv"
+        metrics, picture = self.folder / "metrics.csv", self.folder / "curves.png"
         if metrics.exists():
-            draw_curves(metrics, self.folder / "curves.png")
+            with survives_failure(picture):
+                draw_curves(metrics, picture)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Likewise."""
@@ -50,7 +54,10 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     scores = [name for name in ("val/top1", "val/top5", "val/mAP") if any(row.get(name) for row in rows)]
-    panels: list[tuple[str, Sequence[str]]] = [("loss", ("train/loss", "val/loss")), ("learning rate", ("lr",))]
+    panels: list[tuple[str, Sequence[str]]] = [
+        ("loss", ("train/loss", "train/loss_epoch", "val/loss")),
+        ("learning rate", ("lr",)),
+    ]
     if scores:
         panels.insert(1, ("percent", scores))
     figure = Figure(figsize=(8, 2.6 * len(panels)), dpi=100, layout="constrained")
@@ -59,7 +66,8 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         for name in names:
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
             if points:
-                marker = "o" if name.startswith("val/") else None
+                # a line through one point is invisible, and few of them are easily missed
+                marker = "o" if len(points) <= _MOST_MARKERS else None
                 axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3, linewidth=1.2)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.jobs import atomic_write
 from mvit_video.processes import all_gather_objects
+from mvit_video.training.output import print_line, write_csv
 from mvit_video.types import TrainingError
 
 _AS_ASKED = "as asked"
 
 
 class FailureList(Callback):
-    """Lists in `failures.csv` (`path,reason`), after every epoch, the videos that were skipped because of an error.
+    """Lists in `failures.csv` (`path,reason`), after every epoch, the videos that have failed.
+
+    These are the ones that were skipped because of an error, and in validation those whose scores are not finite.
 
     Args:
         folder: where the file goes, once there is something to list.
@@ -48,7 +48,15 @@ class FailureList(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps what the batch lacks."""
-        self._keep(_table(trainer, "val"), batch)
+        table = _table(trainer, "val")
+        self._keep(table, batch)
+        for row in outputs["non_finite"].tolist():
+            self._reasons[table.path(row), table.span(row)] = "the model's output is not finite"
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the list of a validation without training."""
+        if trainer.state.fn == "validate":
+            self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the list of all processes, and tells its length when it has grown."""
@@ -57,8 +65,8 @@ class FailureList(Callback):
             return
         self._num_told = len(reasons)
         listed = sorted((path, reason) for (path, _), reason in reasons.items())
-        _write_csv(self.path, [("path", "reason"), *listed])
-        print(f"videos failed so far: {len(reasons)}, listed in {self.path}", flush=True)
+        write_csv(self.path, [("path", "reason"), *listed])
+        print_line(f"videos failed so far: {len(reasons)}, listed in {self.path}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Likewise, where no process waits in vain for the others."""
@@ -157,17 +165,17 @@ class DecodingRecord(Callback):
             (split, *key, number) for split, counted in sorted(counts.items()) for key, number in counted.most_common()
         ]
         damaged = sorted(set().union(*(paths for _, paths in shares)))
-        _write_csv(self.folder / "decoding.csv", [("split", "backend", "reason", "videos"), *rows])
+        write_csv(self.folder / "decoding.csv", [("split", "backend", "reason", "videos"), *rows])
         if damaged:
-            _write_csv(self.folder / "damaged.csv", [("path",), *((path,) for path in damaged)])
+            write_csv(self.folder / "damaged.csv", [("path",), *((path,) for path in damaged)])
         notable = {row[:3] for row in rows if row[2] != _AS_ASKED} | set(damaged)
         if notable <= self._told:
             return
         self._told |= notable
         for split, counted in sorted(counts.items()):
-            print(f"{split} videos decoded by {describe_decoding(counted)}", flush=True)
+            print_line(f"{split} videos decoded by {describe_decoding(counted)}")
         listed = f", {len(damaged)} damaged ones in damaged.csv" if damaged else ""
-        print(f"listed in {self.folder / 'decoding.csv'}{listed}", flush=True)
+        print_line(f"listed in {self.folder / 'decoding.csv'}{listed}")
 
 
 def describe_decoding(counted: Counter[tuple[str, str]]) -> str:
@@ -189,8 +197,3 @@ def describe_decoding(counted: Counter[tuple[str, str]]) -> str:
 def _table(trainer: Trainer, split: str) -> VideoTable:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     return data.tables[split]
-
-
-def _write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)

@@ -8,21 +8,31 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy
 
 from mvit_video.metrics import class_precision, label_ranks, mean_known, share_within
 from mvit_video.processes import all_gather_objects
 
 
-class PercentCorrect(MulticlassAccuracy):
-    """Clips whose label is among the `top_k` most probable classes."""
+class ClipMean(Metric):
+    """Mean over all clips since the last reset, over all processes; NaN where there are none."""
 
-    def __init__(self, num_classes: int, top_k: int) -> None:
-        super().__init__(num_classes, top_k=min(top_k, num_classes), average="micro", validate_args=False)
+    full_state_update = False
+    total: Tensor
+    num_clips: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("num_clips", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, num_clips: int) -> None:
+        """Adds the sum over some clips."""
+        self.total += total
+        self.num_clips += num_clips
 
     def compute(self) -> Tensor:
-        """Percent of all clips since the last reset, over all processes."""
-        return 100 * super().compute()
+        """The mean."""
+        return self.total / self.num_clips
 
 
 class VideoMetric(Metric):

@@ -18,7 +18,8 @@ from mvit_video.types import ConfigError
 class Schedule:
     """Linear warm-up, then half a cosine, as factors of the optimiser's learning rate.
 
-    The learning rate changes at every optimiser step, by the fraction of the epoch that is over. The defaults are
+    The learning rate changes at every optimiser step and depends only on how many epochs are over, with their fraction:
+    a resumed run has the same rate at the same epoch, also with another number of batches per epoch. The defaults are
     the published Kinetics recipe: 1.6e-5 to 1.6e-3 in 30 epochs, then down to 1.6e-5 at the last one.
 
     Attributes:
@@ -63,19 +64,22 @@ class Schedule:
 
 
 class RunSchedule:
-    """A `Schedule` laid over the optimiser steps of one run, whose length is known when training starts."""
+    """A `Schedule` laid over the epochs of one run, whose length is known when training starts."""
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer) -> None:
         self.schedule = schedule
-        self._epoch_steps, self._max_epochs = 1, math.inf
+        self._trainer: Trainer | None = None
+        self._max_epochs = math.inf
         self._settings: list[dict[str, Any]] = [
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
         ]
         # A closure, because LambdaLR writes the attributes of a callable object into the checkpoint and restores them.
-        self.scheduler = LambdaLR(optimizer, lambda step: self._factor(step))
+        # It ignores the step: how many of them make an epoch may have changed since the checkpoint was written.
+        self.scheduler = LambdaLR(optimizer, lambda _: self._factor())
 
-    def _factor(self, step: int) -> float:
-        return self.schedule.factor(step / self._epoch_steps, self._max_epochs)
+    def _factor(self) -> float:
+        epoch = 0.0 if self._trainer is None else epochs_over(self._trainer)
+        return self.schedule.factor(epoch, self._max_epochs)
 
     def begin(self, trainer: Trainer) -> None:
         """Fixes the length of the run, and lets the config win over the settings that a checkpoint brings back.
@@ -86,11 +90,14 @@ class RunSchedule:
         Raises:
             ConfigError: the run has no end, or it is not known how many clips a step has.
         """
-        num_steps = trainer.estimated_stepping_batches
-        if math.isinf(num_steps):
+        max_epochs = trainer.max_epochs
+        self._max_epochs = math.inf if max_epochs is None or max_epochs < 0 else float(max_epochs)
+        if trainer.max_steps >= 0:
+            steps_left = trainer.max_steps - trainer.global_step
+            self._max_epochs = min(self._max_epochs, epochs_over(trainer) + steps_left / steps_per_epoch(trainer))
+        if math.isinf(self._max_epochs):
             raise ConfigError("trainer.max_epochs=-1 needs trainer.max_steps: the schedule ends with the run")
-        self._epoch_steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        self._max_epochs = num_steps / self._epoch_steps
+        self._trainer = trainer
         if self.schedule.warmup_epochs >= self._max_epochs:
             rank_zero_warn(
                 f"model.schedule.warmup_epochs={self.schedule.warmup_epochs:g} but the run has {self._max_epochs:g} "
@@ -98,7 +105,7 @@ class RunSchedule:
             )
         scale = self._scale(trainer)
         self.scheduler.base_lrs = [settings["lr"] * scale for settings in self._settings]
-        factor = self._factor(self.scheduler.last_epoch)
+        factor = self._factor()
         groups = self.scheduler.optimizer.param_groups
         for group, settings, lr in zip(groups, self._settings, self.scheduler.base_lrs, strict=True):
             group.update(settings, initial_lr=lr, lr=lr * factor)
@@ -119,3 +126,31 @@ class RunSchedule:
             f"{self.schedule.reference_clips} of model.schedule.reference_clips"
         )
         return scale
+
+
+def epochs_over(trainer: Trainer) -> float:
+    """Epochs of training that are over, with the share of the optimiser steps of the current one."""
+    progress, num_steps = trainer.fit_loop.epoch_progress.current, steps_per_epoch(trainer)
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    num_batches = batches.processed
+    if progress.ready == progress.completed:  # between two epochs: the batches counted are those of the last one
+        num_batches = 0
+    return (progress.completed * num_steps + math.ceil(num_batches / trainer.accumulate_grad_batches)) / num_steps
+
+
+def steps_per_epoch(trainer: Trainer) -> int:
+    """Optimiser steps of an epoch; the last one may have fewer batches than the others."""
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
+def limit_to_epoch(trainer: Trainer) -> None:
+    """Lower what is more than an epoch has: the batches of a step, with a warning, and the steps from log to log."""
+    num_batches = int(trainer.num_training_batches)
+    if trainer.accumulate_grad_batches > num_batches:
+        rank_zero_warn(
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches} is more than the {num_batches} batches "
+            f"of an epoch: a step has {num_batches}"
+        )
+        trainer.accumulate_grad_batches = num_batches
+    settings: Any = trainer  # Lightning adds the attribute after construction
+    settings.log_every_n_steps = min(settings.log_every_n_steps, steps_per_epoch(trainer))

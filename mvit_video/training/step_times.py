@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mvit_video.training.output import print_line
+
 PARTS = ("data", "forward", "backward", "step")
 _DATA_BOUND = 0.2  # share of waiting above which more decoding would pay
 _BATCHES_IN_FLIGHT = 50
@@ -70,7 +72,7 @@ class StepTimes(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line."""
         if trainer.is_global_zero and self._run.total():
-            print(what_bounds(_shares(self._run), pl_module.device.type), flush=True)
+            print_line(what_bounds(_shares(self._run), pl_module.device.type))
 
     def _take(self, part: str) -> None:
         now = time.perf_counter()

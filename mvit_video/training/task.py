@@ -18,14 +18,14 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from mvit_video.data.mixing import Mixing
-from mvit_video.metrics import combine
+from mvit_video.metrics import combine, is_scored, label_ranks
 from mvit_video.models.layers import Layer, layer_of
 from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
-from mvit_video.training.metrics import PercentCorrect, VideoMean, validation_metrics
+from mvit_video.training.metrics import ClipMean, VideoMean, validation_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
-from mvit_video.training.schedule import RunSchedule, Schedule
+from mvit_video.training.schedule import RunSchedule, Schedule, limit_to_epoch
 from mvit_video.training.speed import Speed, count_graphs
 from mvit_video.types import ConfigError
 
@@ -79,6 +79,7 @@ class Task(LightningModule):
         self.speed = speed
         self.init_from = init_from
         self.predict_layer: Layer = "pooled"
+        self.train_loss = ClipMean()
         self.val_loss = VideoMean()
         self.val_metrics = nn.ModuleDict(validation_metrics(multi_label))
         self._run: RunSchedule | None = None
@@ -86,7 +87,7 @@ class Task(LightningModule):
 
     def _count_classes(self) -> None:
         self.num_classes = cast(int, self.net.num_classes)
-        self.train_top1 = None if self.multi_label else PercentCorrect(self.num_classes, top_k=1)
+        self.train_top1 = None if self.multi_label else ClipMean()
 
     def setup(self, stage: str) -> None:
         """Compares what `data` yields with what `net` takes, and sets the net up to run.
@@ -135,6 +136,8 @@ class Task(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of the batch."""
         self.log("lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
+        # also for an empty batch: all processes take part in the reductions at the end of the epoch
+        self.log("train/loss_epoch", self.train_loss, on_step=False, on_epoch=True)
         if self.train_top1 is not None:
             self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
         size = len(batch.label)
@@ -143,13 +146,18 @@ class Task(LightningModule):
         clip, target = self._mixed(batch)
         logits = self._logits(clip)
         loss = self._loss(logits, target, self.label_smoothing)
+        self.train_loss.update(loss.detach() * size, size)
         if self.train_top1 is not None:
-            self.train_top1.update(logits.detach(), target.argmax(dim=1))
+            self.train_top1.update(100 * (label_ranks(logits.detach(), target.argmax(dim=1)) == 0).sum(), size)
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
         return loss
 
-    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Scores videos, by the views that stand side by side in the batch; their loss is the mean over the views."""
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Scores videos, by the views that stand side by side in the batch; their loss is the mean over the views.
+
+        Returns: `non_finite`, the rows of the videos with NaN or inf among their scores, which count as wrong.
+        """
+        non_finite = batch.video[:0]
         known = batch.label >= 0
         if self.multi_label:
             known = known.all(dim=1)
@@ -162,10 +170,12 @@ class Task(LightningModule):
             joined = combine(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
             for metric in self.val_metrics.values():
                 cast(Metric, metric).update(video, joined, label if self.multi_label else label.argmax(dim=1))
+            non_finite = video[~is_scored(scores).to(video.device)]
         # Also after an empty batch: a process that logs nothing would not take part in the reduction.
         self.log("val/loss", self.val_loss)
         for name, metric in self.val_metrics.items():
             self.log(name, metric, prog_bar=name == next(iter(self.val_metrics)))  # type: ignore[arg-type]
+        return {"non_finite": non_finite}
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
         """Logits and probabilities of each view; `evaluation` joins the views of a video."""
@@ -215,6 +225,7 @@ class Task(LightningModule):
         Raises:
             ConfigError: the run has no end.
         """
+        limit_to_epoch(self.trainer)
         assert self._run is not None
         self._run.begin(self.trainer)
 

@@ -62,7 +62,16 @@ def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((folder / "run.json").read_text())["seed"] == 3
     with (folder / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
-    logged = {"lr", "train/loss", "train/top1", "train/clips_per_second", "val/loss", "val/top1", "val/top5"}
+    logged = {
+        "lr",
+        "train/loss",
+        "train/loss_epoch",
+        "train/top1",
+        "train/clips_per_second",
+        "val/loss",
+        "val/top1",
+        "val/top5",
+    }
     assert logged <= metrics[0].keys()
     assert [float(row["val/top5"]) for row in metrics if row["val/top5"]] == [100.0, 100.0]
     printed = capsys.readouterr().out.splitlines()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import mvit_video as mv
 from mvit_video.data.mixing import Mixing
 from mvit_video.models.architecture import Patch
-from mvit_video.training import Schedule, Task
+from mvit_video.training import EpochLine, LastCheckpoint, Schedule, Task
 from mvit_video.training.speed import Speed
 from mvit_video.types import ConfigError
 
@@ -51,6 +51,85 @@ def test_the_rate_follows_the_clips_of_a_step_and_says_so(
     assert rates.lrs[0] == pytest.approx([expected, expected])
     line = next(message for message in caplog.messages if message.startswith("peak learning rate"))
     assert f"{expected:.3g}: 0.01 x {2 * accumulate} clips per step" in line
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_the_rate_of_an_epoch_does_not_depend_on_the_batches_of_earlier_ones(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, batch_size: int
+) -> None:
+    class RateOfEpoch(Callback):
+        def __init__(self) -> None:
+            self.lrs: dict[float, float] = {}
+
+        def on_train_batch_start(self, trainer: Trainer, task: Task, batch: Any, batch_idx: int) -> None:
+            epoch = trainer.current_epoch + batch_idx / trainer.num_training_batches
+            self.lrs[epoch] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+
+    def train(folder: str, epochs: int, batch_size: int, max_steps: int = -1) -> dict[float, float]:
+        ckpt_path = tmp_path / "first" / "checkpoints" / "last.ckpt" if folder in ("other", "steps") else None
+        rates, data = RateOfEpoch(), tiny_data(batch_size=batch_size)
+        data.clips_per_batch = batch_size
+        task = make_task(schedule=Schedule(warmup_epochs=2, reference_clips=12))
+        trainer = make_trainer(
+            rates, LastCheckpoint(), max_epochs=epochs, max_steps=max_steps, enable_checkpointing=True,
+            default_root_dir=tmp_path / folder,
+        )  # fmt: skip
+        fit(trainer, task, data, ckpt_path)
+        return rates.lrs
+
+    in_one_go = train("one", 8, 4)
+    train("first", 4, 4)
+    continued = train("other", 8, batch_size)
+    shared = continued.keys() & in_one_go.keys()
+    assert len(shared) == (12 if batch_size == 2 else 4)
+    for epoch in shared:
+        assert continued[epoch] == pytest.approx(in_one_go[epoch] * batch_size / 4, rel=1e-12)
+    by_steps = train("steps", -1, 4, max_steps=24)
+    assert by_steps == {epoch: rate for epoch, rate in in_one_go.items() if epoch >= 4}
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_a_run_stopped_in_an_epoch_has_the_rates_of_one_that_was_not(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, accumulate: int
+) -> None:
+    """Five batches per epoch: the last step of each has fewer than the others."""
+    whole, before, after = Rates(), Rates(), Rates()
+    settings: dict[str, Any] = {"max_epochs": 3, "accumulate_grad_batches": accumulate}
+    fit(make_trainer(whole, **settings), make_task(), tiny_data(size=10))
+    limited = make_trainer(before, LastCheckpoint(4), enable_checkpointing=True, max_steps=4, **settings)
+    fit(limited, make_task(schedule=Schedule(warmup_epochs=0.5)), tiny_data(size=10))
+    fit(make_trainer(after, **settings), make_task(), tiny_data(size=10), tmp_path / "checkpoints" / "last.ckpt")
+    assert after.lrs == whole.lrs[-len(after.lrs) :]
+    assert len(before.lrs) + len(after.lrs) == 15
+
+
+def test_the_loss_and_the_rate_of_accumulated_batches(
+    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight batches in a step where an epoch has three: a step has three, in the rate and in the gradient too."""
+
+    def train(accumulate: int) -> tuple[str, list[list[float]], dict[str, torch.Tensor]]:
+        rates, data = Rates(), tiny_data(batch_size=4)
+        data.clips_per_batch = 4
+        task = make_task(schedule=Schedule(warmup_epochs=0, reference_clips=8))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
+            fit(make_trainer(rates, EpochLine(), max_epochs=2, accumulate_grad_batches=accumulate), task, data)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+        return lines[0], rates.lrs, task.state_dict()
+
+    line, _, _ = train(1)
+    assert 0.9 < float(line.split("loss ")[1].split()[0]) < 1.6  # ln(3) at first
+    lines = [train(3)]
+    with pytest.warns(UserWarning, match=r"accumulate_grad_batches=8 is more than the 3 batches of an epoch: a step"):
+        lines.append(train(8))
+    assert lines[0][:2] == lines[1][:2]
+    assert lines[0][1][0] == pytest.approx([0.01 * 12 / 8] * 2)
+    assert 0.9 < float(lines[0][0].split("loss ")[1].split()[0]) < 1.6
+    for name, value in lines[0][2].items():
+        assert torch.equal(value, lines[1][2][name]), name
 
 
 def test_a_scaled_rate_needs_to_know_the_clips(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:

@@ -1,5 +1,6 @@
 """A run that is killed, or runs out of disk: what is left of it, and how it goes on."""
 
+import csv
 import errno
 import itertools
 import os
@@ -14,16 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mvit_video.cli import main
+from mvit_video.data.annotations import VideoTable
+from mvit_video.data.dataset import Decode, Failure
 from mvit_video.training import (
     AtomicCheckpointIO,
     BestCheckpoint,
+    DecodingRecord,
+    EpochLine,
+    EventLogger,
+    FailureList,
     LastCheckpoint,
+    MetricsLogger,
+    StepTimes,
     Task,
+    output,
 )
 from mvit_video.types import TrainingError
 
@@ -129,13 +141,13 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
 class FullDisk(Callback):
     """No file may grow beyond a few bytes from one epoch to another."""
 
-    def __init__(self, first: int, end: int) -> None:
-        self.first, self.end = first, end
+    def __init__(self, first: int, end: int, num_bytes: int = 4096) -> None:
+        self.first, self.end, self.num_bytes = first, end, num_bytes
         self.limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def on_train_epoch_start(self, trainer: Trainer, task: Task) -> None:
         full = self.first <= trainer.current_epoch < self.end
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if full else self.limits[0], self.limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.num_bytes if full else self.limits[0], self.limits[1]))
 
 
 @pytest.fixture
@@ -177,6 +189,56 @@ def test_full_disk_leaves_the_old_checkpoints_and_the_run_goes_on(
     files = {path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.rglob("*.ckpt")}
     assert files == {"best.ckpt": 3, "last.ckpt": 3, "previous.ckpt": 0}
     assert not [path for path in tmp_path.rglob(".*")]
+
+
+class Unread(Callback):
+    """Says of each batch that one video could not be read, and one not as asked."""
+
+    def on_train_batch_end(self, trainer: Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
+        batch.failures[:] = [Failure(3 * trainer.current_epoch, "on purpose")]
+        batch.decodes[:] = [Decode(trainer.current_epoch, "pyav", f"reason {trainer.current_epoch}", None)]
+
+
+def test_a_run_writes_what_it_can_while_the_disk_is_full(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, full_disk: type[FullDisk],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Not one byte can be written in the second and third of four epochs; afterwards nothing of them is missing."""
+    data, folder = tiny_data(), tmp_path / "tiny" / "version_0"
+    paths = pa.array([f"{i:02}.mp4" for i in range(12)])
+    data.tables = dict.fromkeys(("train", "val"), VideoTable(paths, np.arange(12) % 3, None, tmp_path))
+    place = {"save_dir": tmp_path, "name": "tiny", "version": "version_0"}
+    trainer = make_trainer(
+        full_disk(1, 3, 0), Unread(), FailureList(folder), DecodingRecord(folder), EpochLine(), StepTimes(),
+        max_epochs=4, logger=[MetricsLogger(**place, flush_logs_every_n_steps=1), EventLogger(**place)],
+    )  # fmt: skip
+    lost: list[str] = []
+
+    def write(text: str, **_: Any) -> None:  # pytest keeps what is printed in a file
+        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] == 0:
+            lost.append(text)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(output, "print", write, raising=False)
+    with pytest.warns(UserWarning, match="could not be written") as warned:
+        trainer.fit(make_task(), datamodule=data)
+    texts = {str(warning.message).removeprefix(f"{folder}/") for warning in warned}
+    reason = "could not be written (File too large): training continues; free some space"
+    names = ["metrics.csv", "events.out.tfevents", "failures.csv", "decoding.csv"]
+    assert {f"{name} {reason}" for name in names} <= texts
+    assert any(text.startswith("epoch 2/4") for text in lost)
+
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows if row["train/loss"]]
+    assert steps == list(range(1, 24, 2))
+    assert [row["epoch"] for row in rows if row["val/loss"]] == ["0", "1", "2", "3"]
+    assert (folder / "failures.csv").read_text().splitlines() == [
+        "path,reason", *(f"{i:02}.mp4,on purpose" for i in (0, 3, 6, 9))
+    ]  # fmt: skip
+    events = EventAccumulator(str(folder)).Reload()
+    assert {0, 3} <= {int(one.value) for one in events.Scalars("epoch")}
+    assert not [file for file in folder.iterdir() if not file.stat().st_size]
 
 
 def test_run_whose_end_cannot_be_saved_is_an_error(
