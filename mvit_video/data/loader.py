@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
+from mvit_video.data.jobs.children import end_with_parent, killed_with_parent
 from mvit_video.processes import rank_and_size
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
@@ -61,8 +64,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(range(rank, self.num_videos, num_processes))
 
 
+def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int], None] | None) -> None:
+    """Ties a loader process to the life of its parent, and does what the user wants done in it."""
+    if is_of_main_thread:  # another thread may end long before the process does
+        killed_with_parent()
+    end_with_parent()
+    if then is not None:
+        then(number)
+
+
 class VideoLoader(DataLoader[VideoItem]):
     """Batches of videos; its state tells where in which epoch it stands.
+
+    Its workers end with the process that reads from it, however that one ends.
 
     Args:
         on_error: "raise" a `VideoDecodeError` at the first video that cannot be read, or "skip" and list it.
@@ -75,6 +89,7 @@ class VideoLoader(DataLoader[VideoItem]):
         options.setdefault("timeout", _PATIENCE_SECONDS if options.get("num_workers") else 0)
         super().__init__(dataset, **options)
         self.on_error: OnError = on_error
+        self._init_of_user: Callable[[int], None] | None = self.worker_init_fn
         self._epoch = 0
         self._num_batches = 0
         self._refusal: str | None = None
@@ -95,6 +110,8 @@ class VideoLoader(DataLoader[VideoItem]):
             if sampler.num_done and self._refusal is not None:
                 raise ConfigError(self._refusal)
             self._epoch, self._num_batches = sampler.epoch, sampler.num_done // self._videos_per_batch()
+        is_of_main_thread = threading.current_thread() is threading.main_thread()
+        self.worker_init_fn = partial(_begin_worker, is_of_main_thread=is_of_main_thread, then=self._init_of_user)
         batches = super().__iter__()
         while (batch := self._wait_for(batches)) is not None:
             self._num_batches += 1

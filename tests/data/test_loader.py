@@ -1,6 +1,10 @@
+import ctypes
+import multiprocessing
 import os
 import re
 import signal
+import sys
+import threading
 import time
 import tracemalloc
 import warnings
@@ -232,3 +236,63 @@ def test_spawned_workers_read_the_same(table: VideoTable) -> None:
         assert torch.equal(batch.clip, same.clip)
         assert torch.equal(batch.seconds, same.seconds)
         assert (batch.failures, batch.decodes) == (same.failures, same.decodes)
+
+
+class Stuck:
+    """Items that never come: native code sleeps with the GIL in its hands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        (self.folder / f"{os.getpid()}.pid").touch()
+        ctypes.PyDLL(None).sleep(60)
+
+
+def read_from_stuck(folder: Path) -> None:
+    dataset: Any = Stuck(folder)
+    next(iter(VideoLoader(dataset, batch_size=1, num_workers=2, sampler=EpochSampler(4, shuffle=False, even=False))))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel kills the children of a process")
+def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("fork").Process(target=read_from_stuck, args=(tmp_path,))
+    parent.start()
+    while len(pids := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2:
+        assert parent.is_alive()
+        time.sleep(0.01)
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 30
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_outlive_a_thread_and_run_what_the_user_gave(tmp_path: Path, table: VideoTable) -> None:
+    dataset = VideoDataset(table, RandomView(CLIP, 16), on_error="skip")
+
+    def begin(number: int) -> None:
+        (tmp_path / f"worker-{number}").touch()
+
+    batches: list[Any] = []
+    loader = VideoLoader(
+        dataset, on_error="skip", batch_size=1, num_workers=1, prefetch_factor=1, worker_init_fn=begin,
+        sampler=EpochSampler(5, shuffle=False, even=False),
+    )  # fmt: skip
+    iterator = iter(loader)
+    thread = threading.Thread(target=lambda: batches.append(next(iterator)))
+    thread.start()
+    thread.join()
+    assert len(list(iterator)) + len(batches) == 5
+    assert (tmp_path / "worker-0").exists()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def num_cores() -> int:
@@ -30,6 +34,18 @@ def child_context(preload: str) -> Any:
 def end_with_parent() -> None:
     """Has this process end when its parent is killed, even if it is lost in native code by then."""
     threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def killed_with_parent() -> None:
+    """Has the kernel kill this process when the thread that started it ends, even while native code holds the GIL.
+
+    On Linux only, and not where a fork server is the parent; `end_with_parent` covers the rest.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent is not None and parent.pid == os.getppid():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it ended before the call
+            os._exit(1)
 
 
 def cause_of_end(exit_code: int) -> str:
