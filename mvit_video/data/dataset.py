@@ -5,6 +5,7 @@ Letters: N views in a batch, V views of one video, T frames of a clip, S pixels 
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
@@ -19,7 +21,7 @@ from mvit_video.data.readers.picture import PictureReader, is_picture
 from mvit_video.data.sampling import frames_within
 from mvit_video.data.trimming import trim
 from mvit_video.data.views import Views
-from mvit_video.types import VideoDecodeError
+from mvit_video.types import ConfigError, VideoDecodeError
 
 OnError = Literal["raise", "skip"]
 
@@ -92,17 +94,41 @@ class VideoItem(NamedTuple):
     seconds: Tensor
 
 
+def _label_of_views(item: VideoItem) -> Tensor:
+    label = torch.as_tensor(item.label)
+    return label if label.ndim == 2 else label.expand(len(item.clip), *label.shape)
+
+
+def collate(items: list[VideoItem]) -> ClipBatch:
+    """Videos to one batch of views."""
+    counts = torch.tensor([len(item.clip) for item in items])
+    return ClipBatch(
+        clip=torch.cat([item.clip for item in items]),
+        label=torch.cat([_label_of_views(item) for item in items]),
+        video=torch.tensor([item.video for item in items]).repeat_interleave(counts),
+        view=torch.cat([torch.arange(int(count)) for count in counts]),
+        failures=[item.failure for item in items if item.failure is not None],
+        decodes=[item.decode for item in items if item.decode is not None],
+        seconds=torch.cat([item.seconds for item in items]),
+    )
+
+
+default_collate_fn_map[VideoItem] = lambda items, **_: collate(items)  # a plain `DataLoader` makes batches too
+
+
 class VideoDataset(Dataset[VideoItem]):
     """Videos of a table; `dataset[epoch, row]` opens one and makes its views.
 
-    An item depends on the seed, the epoch and the row alone, so it is the same in every worker and in every order.
+    A `torch.utils.data.DataLoader` over it yields `ClipBatch`es. An item depends only on the seed, the epoch and the
+    row: it is the same in every worker and in every order.
 
     Args:
         views: rule that makes the views of a video, such as `RandomView` or `UniformViews`.
         short_side: pixels of the shorter edge that larger frames of videos are decoded to, or more where the views need
             them; None is their own size, which images always have.
         index_cache: keeps what a pass over the packets of a video tells, for later opens of it.
-        on_error: "raise" a `VideoDecodeError` at a video that cannot be read, or "skip" it and list it as a failure.
+        on_error: "raise" a `VideoDecodeError` at a video that cannot be read or augmented, or "skip" it and list it as
+            a failure.
         num_classes: width of the labels of a table with several per video; None is the table's own.
     """
 
@@ -126,6 +152,8 @@ class VideoDataset(Dataset[VideoItem]):
         self.num_classes = table.num_classes if num_classes is None else num_classes
         self.seed = seed
 
+    collate = staticmethod(collate)
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -133,7 +161,7 @@ class VideoDataset(Dataset[VideoItem]):
         """The views of the video in a row; a row alone means epoch 0.
 
         Raises:
-            VideoDecodeError: the video cannot be read and failures are to raise.
+            VideoDecodeError: the video cannot be read or augmented, and failures are to raise.
         """
         epoch, row = key if isinstance(key, tuple) else (0, key)
         if not 0 <= row < len(self.table):
@@ -151,11 +179,14 @@ class VideoDataset(Dataset[VideoItem]):
                     begin = 0.0 if span is None else whole.timestamps[frames_within(whole.timestamps, *span)[0]]
                     label = self._clip_labels(row, made.seconds + begin)
                 return VideoItem(made.clip, label, row, None, decode, made.seconds)
-        except VideoDecodeError as error:
+        except ConfigError:
+            raise  # of every item alike
+        except Exception as error:  # whatever reading or augmentation of one item raises, the others are read
+            reason = error.reason if isinstance(error, VideoDecodeError) else _describe(error)
             if self.on_error == "raise":
-                raise VideoDecodeError(self.table.locate(row), error.reason) from error
+                raise VideoDecodeError(self.table.locate(row), reason) from error
             no_clip = torch.empty((0, 3, self.views.num_frames, self.views.crop_size, self.views.crop_size))
-            return VideoItem(no_clip, label, row, Failure(row, error.reason), None, torch.empty((0, 2)).double())
+            return VideoItem(no_clip, label, row, Failure(row, reason), None, torch.empty((0, 2)).double())
 
     def _open(self, source: Path | bytes) -> VideoReader:
         if self.views.num_frames == 1 and isinstance(source, Path) and is_picture(source):
@@ -179,20 +210,7 @@ class VideoDataset(Dataset[VideoItem]):
         return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(classes, dtype=torch.long), 1)
 
 
-def _label_of_views(item: VideoItem) -> Tensor:
-    label = torch.as_tensor(item.label)
-    return label if label.ndim == 2 else label.expand(len(item.clip), *label.shape)
-
-
-def collate(items: list[VideoItem]) -> ClipBatch:
-    """Videos to one batch of views."""
-    counts = torch.tensor([len(item.clip) for item in items])
-    return ClipBatch(
-        clip=torch.cat([item.clip for item in items]),
-        label=torch.cat([_label_of_views(item) for item in items]),
-        video=torch.tensor([item.video for item in items]).repeat_interleave(counts),
-        view=torch.cat([torch.arange(int(count)) for count in counts]),
-        failures=[item.failure for item in items if item.failure is not None],
-        decodes=[item.decode for item in items if item.decode is not None],
-        seconds=torch.cat([item.seconds for item in items]),
-    )
+def _describe(error: Exception) -> str:
+    """Error in one line, with the place in the code that raised it, since its traceback stays in the loader process."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name} line {place.lineno})"

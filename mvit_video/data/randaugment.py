@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from mvit_video.types import ConfigError
@@ -67,7 +67,16 @@ def _transform(policy: str, fill: tuple[int, int, int]) -> Any:
     from timm.data.auto_augment import rand_augment_transform  # slow, and of use to training alone
 
     check_policy(policy)
-    return rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC, "img_mean": fill})
+    transform = rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC, "img_mean": fill})
+    for operation in transform.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """Image with the highest bits of each channel; black with none, which timm draws and Pillow 13 refuses."""
+    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @contextmanager

@@ -50,7 +50,8 @@ class FailureList(Callback):
         """Keeps what the batch lacks."""
         table = _table(trainer, "val")
         self._keep(table, batch)
-        for row in outputs["non_finite"].tolist():
+        rows = outputs["non_finite"].tolist() if isinstance(outputs, dict) else []  # another task may return nothing
+        for row in rows:
             self._reasons[table.path(row), table.span(row)] = "the model's output is not finite"
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,20 +1,23 @@
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from mvit_video.data import VideoDataset, VideoReader, VideoTable
+from mvit_video.data import ClipBatch, VideoDataset, VideoReader, VideoTable
 from mvit_video.data.dataset import Decode, collate
 from mvit_video.data.readers import IndexCache
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
-from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)
 BYTES = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -46,6 +49,44 @@ def test_repeats_are_copies_of_one_clip(table: VideoTable) -> None:
     assert (clips == clips[0]).all()
     clips = VideoDataset(table, RandomView(CLIP, 32, Augment(repeats=2)))[0, 1].clip
     assert not torch.equal(clips[0], clips[1])
+
+
+class Failing:
+    """A view rule that fails as a library does."""
+
+    num_frames, crop_size, short_side = 4, 32, 32
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("bits must\nbe 1 to 8"), MemoryError("too much"), KeyError("x")])
+def test_any_error_of_an_item_names_its_file_and_follows_on_error(table: VideoTable, error: Exception) -> None:
+    reason = rf"{type(error).__name__}: {' '.join(str(error).split())} \(test_dataset.py line \d+\)"
+    with pytest.raises(VideoDecodeError, match=rf"^\S+/1\.mp4: {reason}$"):
+        VideoDataset(table, Failing(error))[1]
+    item = VideoDataset(table, Failing(error), on_error="skip")[1]
+    assert item.failure is not None
+    assert re.fullmatch(reason, item.failure.reason)
+    assert item.clip.shape == (0, 3, 4, 32, 32)
+
+
+def test_a_wrong_setting_is_no_fault_of_an_item(table: VideoTable) -> None:
+    with pytest.raises(ConfigError, match="wrong"):
+        VideoDataset(table, Failing(ConfigError("wrong")), on_error="skip")[1]
+
+
+def test_a_plain_loader_makes_batches(table: VideoTable) -> None:
+    dataset = VideoDataset(table, UniformViews(CLIP, 32, ViewSpec(2, 1)), on_error="skip")
+    for loader in (DataLoader(dataset, batch_size=5), DataLoader(dataset, batch_size=5, collate_fn=dataset.collate)):
+        (batch,) = loader
+        assert isinstance(batch, ClipBatch)
+        assert batch.clip.shape == (8, 3, 4, 32, 32)
+        assert batch.video.tolist() == [0, 0, 1, 1, 2, 2, 4, 4]
+        assert [failure.video for failure in batch.failures] == [3]
 
 
 def test_an_item_is_given_by_seed_epoch_and_row(table: VideoTable) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from mvit_video.data.randaugment import randaugment_clip
+from mvit_video.data.randaugment import GREY, _transform, randaugment_clip
 from mvit_video.types import ConfigError
 
 POLICY = "rand-m7-n4-mstd0.5-inc1"
@@ -38,6 +38,25 @@ def test_one_frame_is_timms(seed: int) -> None:
     timms = rand_augment_transform(POLICY, {"interpolation": Image.Resampling.BICUBIC})
     expected = np.asarray(timms(Image.fromarray(clip[0].numpy())))
     assert np.array_equal(randaugment_clip(clip, POLICY, np.random.default_rng(seed))[1].numpy(), expected)
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "rand-m10-n4-mmax20-inc1", "rand-m10-n4"])
+def test_an_image_without_bits_is_black(policy: str) -> None:
+    """Half of the draws at these magnitudes leave no bit, or fewer than none."""
+    transform = _transform(policy, GREY)
+    posterize = [one for one in transform.ops if one.name.startswith("Posterize")]
+    assert len(posterize) == 1
+    image = Image.fromarray(frames(1)[0].numpy())
+    for magnitude in (0, 5, 9.9, 10, 20):
+        (bits,) = posterize[0].level_fn(magnitude, posterize[0].hparams)
+        mask = 256 - 2 ** (8 - bits) if bits > 0 else 0
+        assert np.array_equal(posterize[0].aug_fn(image, bits, **posterize[0].kwargs), np.asarray(image) & mask)
+
+
+def test_many_draws_of_the_image_recipe() -> None:
+    rng, image = np.random.default_rng(0), frames(1)[:, ::4, ::4].contiguous()
+    for _ in range(200):
+        randaugment_clip(image, "rand-m10-n4-mstd0.5-inc1", rng)
 
 
 def test_chance_comes_from_the_generator_alone() -> None:

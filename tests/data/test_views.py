@@ -254,3 +254,16 @@ def test_the_example_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monke
     assert shown["item"].clip.shape == (30, 3, 16, 224, 224)
     exec(f"views = {second}", shown)
     assert shown["item"].clip.shape == (1, 3, 16, 224, 224)
+
+
+def test_the_loader_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "val.csv").write_text(f"path,label\n{barcode_video},0\n{barcode_video},1\n")
+    monkeypatch.chdir(tmp_path)
+    docs = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    source = next(block for block in docs.split("```python\n") if "DataLoader" in block).split("```")[0]
+    shown: dict[str, Any] = {}
+    exec(source, shown)
+    batch = shown["batch"]
+    assert "# (2, 3, 16, 224, 224), (2,), and (2,)" in source
+    assert batch.clip.shape == (2, 3, 16, 224, 224)
+    assert (batch.label.tolist(), batch.video.tolist()) == ([0, 1], [0, 1])
