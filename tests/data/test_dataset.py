@@ -54,7 +54,7 @@ def test_repeats_are_copies_of_one_clip(table: VideoTable) -> None:
 class Failing:
     """A view rule that fails as a library does."""
 
-    num_frames, crop_size, short_side = 4, 32, 32
+    num_frames, crop_size, short_side, is_training = 4, 32, 32, False
 
     def __init__(self, error: Exception) -> None:
         self.error = error
