@@ -25,8 +25,8 @@ from mvit_video import __version__
 from mvit_video.data import VideoTable
 from mvit_video.features import Video, VideoFeatures, writer_for
 from mvit_video.features.extraction import FEATURES, Results
-from mvit_video.features.inputs import join_tables
-from mvit_video.features.manifest import Manifest, Stamp
+from mvit_video.features.inputs import Stamp, join_tables
+from mvit_video.features.manifest import Manifest
 from mvit_video.features.ray_pool import Pool
 
 NUM_WINDOWS, CHANNELS = 9, 768
@@ -53,8 +53,8 @@ def bench_writing(folder: Path, num_videos: int) -> None:
     """Prints what features and ledger of a video cost, in time and in bytes, and what a later start reads."""
     writer, manifest = writer_for("parquet", folder / FEATURES, RECORD), Manifest(folder, RECORD["key"])
     began = 1_700_000_000_000_000_000
-    stamps = {path_of(number): (300_000 + number * 7, began + number * 10**9) for number in range(num_videos)}
-    results = Results(writer, manifest, dict[str, Stamp](stamps))
+    stamps = {path_of(one): Stamp(300_000 + one * 7, began + one * 10**9, None) for one in range(num_videos)}
+    results = Results(writer, manifest, stamps)
     seconds = 0.0
     for number in range(num_videos):
         features = features_of(number)
@@ -86,6 +86,9 @@ class Nowhere:
 
     def read(self, row: int) -> bytes:
         raise NotImplementedError
+
+    def version(self, row: int) -> str:
+        return ""
 
     def take(self, rows: Any) -> Nowhere:
         return self

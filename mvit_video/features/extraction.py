@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mvit_video.data.jobs import Folder, JobStopped, Trouble
 from mvit_video.features.extractor import Extractor
-from mvit_video.features.inputs import Inputs
-from mvit_video.features.manifest import MANIFEST, Manifest, Stamp, claimed
+from mvit_video.features.inputs import Inputs, Stamp
+from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.features.writers.naming import group_name
@@ -80,7 +80,7 @@ def extract_videos(
 
         def videos() -> Iterator[Video]:
             for number in todo.tolist():
-                stamps[inputs.names[number].as_py()] = manifest.stamp(inputs.location(number))
+                stamps[inputs.names[number].as_py()] = inputs.stamp(number)
                 yield inputs.video(number)
 
         results = Results(writer, manifest, stamps)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,25 @@ from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotat
 from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
 from mvit_video.data.annotations.files import is_video, videos_below
 from mvit_video.data.annotations.requirements import require_videos
+from mvit_video.data.scanning.checks import size_and_time
 from mvit_video.features.remote import find_remote
 from mvit_video.features.videos import Stored, Video
 from mvit_video.features.writers.naming import group_name
 from mvit_video.types import AnnotationError, ConfigError
+
+
+class Stamp(NamedTuple):
+    """What differs when a video has another content.
+
+    Attributes:
+        size: bytes of a file of its own.
+        mtime_ns: time of its last change.
+        version: of a video in an archive or at a URL.
+    """
+
+    size: int | None
+    mtime_ns: int | None
+    version: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +59,12 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.names)
 
-    def location(self, number: int) -> Path | None:
-        """Where the file of a video lies; None where it is a part of another file."""
-        table = self.tables[self.table[number]]
-        return None if table.archive is not None else table.locate(int(self.row[number]))
+    def stamp(self, number: int) -> Stamp:
+        """By which another content of a video is known, as far as its storage says."""
+        table, row = self.tables[self.table[number]], int(self.row[number])
+        if table.archive is not None:
+            return Stamp(None, None, table.archive.version(row))
+        return Stamp(*size_and_time(str(table.locate(row))), None)
 
     def video(self, number: int) -> Video:
         """A video, not read yet."""

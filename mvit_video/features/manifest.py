@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.jobs import Folder, Ledger
-from mvit_video.data.scanning.checks import size_and_time
-from mvit_video.features.inputs import Inputs
+from mvit_video.features.inputs import Inputs, Stamp
 from mvit_video.jobs import is_unfinished, lock
 from mvit_video.types import ConfigError
 
@@ -34,9 +33,9 @@ _SCHEMA = pa.schema(
         "key": pa.string(),
         "size": pa.int64(),
         "mtime_ns": pa.int64(),
+        "version": pa.string(),
     }
 )
-Stamp = tuple[int | None, int | None]
 
 
 class Plan(NamedTuple):
@@ -76,7 +75,7 @@ class Manifest:
 
     def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
         self._folder, self._key = Folder(folder), key
-        self._ledger = Ledger(self._folder / LEDGER, _SCHEMA)
+        self._ledger = Ledger(self._folder / LEDGER, _SCHEMA, added=["version"])
 
     def begin(self, inputs: Inputs, writer: FeatureWriter) -> Plan:
         """What is left to do, after the features on disk have been compared with the ledger.
@@ -98,19 +97,14 @@ class Manifest:
         """Windows and stamp of each video that the ledger calls done, but those whose file has changed."""
         rows = self._ledger.load()
         rows = rows.filter(compute.and_(compute.equal(rows["status"], "ok"), compute.equal(rows["key"], self._key)))
-        columns = (rows[name].to_pylist() for name in ("path", "num_windows", "size", "mtime_ns"))
+        columns = (rows[name].to_pylist() for name in ("path", "num_windows", *Stamp._fields))
         listed, stamps = dict[str, int](), dict[str, Stamp]()
         for path, num_windows, *stamp in zip(*columns, strict=True):
-            listed[path], stamps[path] = num_windows, (stamp[0], stamp[1])
+            listed[path], stamps[path] = num_windows, Stamp(*stamp)
         for number, name in enumerate(inputs.names.to_pylist()):
-            if name in listed and stamps[name] != self.stamp(inputs.location(number)):
+            if name in listed and stamps[name] != inputs.stamp(number):
                 del listed[name]
         return listed, stamps
-
-    @staticmethod
-    def stamp(location: Path | None) -> Stamp:
-        """Size and time of change of a file, by which another content is known; None of a part of an archive."""
-        return (None, None) if location is None else size_and_time(str(location))
 
     def add_done(self, name: str, stamp: Stamp, num_windows: int) -> None:
         """Notes a video whose features are on disk."""
@@ -134,7 +128,7 @@ class Manifest:
     def _add(self, name: str, status: str, num_windows: int, reason: str | None, stamp: Stamp) -> None:
         self._ledger.add(
             {"path": name, "status": status, "num_windows": num_windows, "reason": reason, "key": self._key}
-            | dict(zip(("size", "mtime_ns"), stamp, strict=True))
+            | stamp._asdict()
         )
 
 

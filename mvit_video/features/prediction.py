@@ -21,9 +21,9 @@ from mvit_video.data.readers import Backend
 from mvit_video.data.views import published_short_side
 from mvit_video.features.extraction import FEATURES, Results, Summary, describe, extraction_progress
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
-from mvit_video.features.inputs import Inputs, join_tables
+from mvit_video.features.inputs import Inputs, Stamp, join_tables
 from mvit_video.features.local import Batches, Outcome, Waiting
-from mvit_video.features.manifest import Manifest, Stamp, claimed
+from mvit_video.features.manifest import Manifest, claimed
 from mvit_video.features.streams import read_in_processes
 from mvit_video.features.videos import Video
 from mvit_video.features.weights import Preprocessing, TrainedModel
@@ -253,7 +253,7 @@ class _Share:
 
     def _videos(self) -> Iterator[Video]:
         for number in self._todo.tolist():
-            self._stamps[self._inputs.names[number].as_py()] = self._manifest.stamp(self._inputs.location(number))
+            self._stamps[self._inputs.names[number].as_py()] = self._inputs.stamp(number)
             yield self._inputs.video(number)
 
     def _keep(self, outcomes: Iterator[Outcome]) -> None:

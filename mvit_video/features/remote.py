@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import as_strings
 from mvit_video.data.annotations.files import is_video
-from mvit_video.data.shards.storage import file_system, is_folder, read_file
+from mvit_video.data.shards.storage import file_system, is_folder, read_file, stamp_of
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
+
+Infos: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteFiles:
-    """The archive of a table whose videos are files at URLs."""
+    """The archive of a table whose videos are files at URLs.
+
+    Attributes:
+        versions: size and stamp of each, as its file system has them.
+    """
 
     urls: pa.Array
+    versions: pa.Array
 
     def read(self, row: int) -> bytes:
         """The file of the video in a row.
@@ -39,9 +48,14 @@ class RemoteFiles:
             raise VideoDecodeError(url, "there is no such file")
         return data
 
+    def version(self, row: int) -> str:
+        """Size and stamp of the file."""
+        return self.versions[row].as_py()
+
     def take(self, rows: NDArray[np.int64]) -> RemoteFiles:
         """Some of the videos."""
-        return replace(self, urls=self.urls.take(pa.array(rows)))
+        kept = pa.array(rows)
+        return replace(self, urls=self.urls.take(kept), versions=self.versions.take(kept))
 
 
 def find_remote(source: str) -> VideoTable | None:
@@ -53,24 +67,33 @@ def find_remote(source: str) -> VideoTable | None:
     """
     if not is_folder(source):
         return None
-    if is_video(source) and "*" not in source:
-        return _table([source])
     system, path = file_system(source)
     try:
+        if is_video(source) and "*" not in source:
+            return _table([source], [_info(system, path)])
         if "*" in source:
-            found = cast("list[str]", system.glob(path))
+            found = cast("Infos", system.glob(path, detail=True))
         elif any(str(entry).endswith(".tar") for entry in system.ls(path, detail=False)):
             return None
         else:
-            found = cast("list[str]", system.find(path))
+            found = cast("Infos", system.find(path, detail=True))
     except Exception as error:  # each file system has its own
         raise ConfigError(f"INPUT {source}: cannot be listed ({str(error) or type(error).__name__})") from error
     videos = sorted(entry for entry in found if is_video(entry) and not posixpath.basename(entry).startswith("."))
     if not videos:
         raise ConfigError(f"INPUT {source}: no video and no tar lies there")
-    return _table([str(system.unstrip_protocol(entry)) for entry in videos])
+    return _table([str(system.unstrip_protocol(entry)) for entry in videos], [found[entry] for entry in videos])
 
 
-def _table(urls: list[str]) -> VideoTable:
+def _info(system: AbstractFileSystem, path: str) -> Mapping[str, Any]:
+    try:
+        return system.info(path)
+    except Exception:  # each file system has its own; reading the video says what is wrong
+        return {}
+
+
+def _table(urls: list[str], infos: Sequence[Mapping[str, Any]]) -> VideoTable:
     paths = as_strings(urls)
-    return VideoTable(paths, np.full(len(urls), -1, dtype=np.int64), None, Path(), archive=RemoteFiles(paths))
+    versions = as_strings([f"{info.get('size')} {stamp_of(info)}" for info in infos])
+    archive = RemoteFiles(paths, versions)
+    return VideoTable(paths, np.full(len(urls), -1, dtype=np.int64), None, Path(), archive=archive)

@@ -120,7 +120,12 @@ def test_videos_in_tar_shards_are_extracted_from_there(tiny_checkpoint: Path, di
     tables = [parquet.read_table(tmp_path / name / "features").sort_by("path") for name in ("packed", "loose")]
     assert tables[0]["label"].equals(tables[1]["label"])
     assert tables[0]["path"].to_pylist() == tables[1]["path"].to_pylist()
-    assert parquet.read_table(tmp_path / "packed" / "manifest.parquet")["size"].to_pylist() == [None] * 4
+    manifest = parquet.read_table(tmp_path / "packed" / "manifest.parquet")
+    assert manifest["size"].to_pylist() == [None] * 4
+    status = next((tmp_path / "shards").glob("*.tar")).stat()
+    versions = manifest["version"].to_pylist()
+    assert len(set(versions)) == 4
+    assert all(version.startswith(f"{status.st_size} {status.st_mtime_ns} ") for version in versions)
 
 
 @pytest.mark.slow

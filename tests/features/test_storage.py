@@ -1,6 +1,7 @@
 """Videos and features at URLs, on fsspec's file system in memory."""
 
 import json
+import shutil
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,40 @@ def test_videos_are_read_from_urls_and_shards(
         for path in set(rows["path"].to_pylist()):
             found = np.stack(rows.filter(compute.equal(rows["path"], path))["feature"].to_numpy())
             np.testing.assert_array_equal(found, expected[Path(path).name][:, 0])
+
+
+@pytest.mark.parametrize("where", ["local", "url", "file_at_url"])
+def test_a_repacked_shard_is_extracted_again(
+    memory: MemoryFileSystem, extractor: Extractor, videos: Path, tmp_path: Path, where: str
+) -> None:
+    """Other videos of the same names and sizes, in a shard of the same name and size."""
+    files = sorted(videos.rglob("*.mp4"))
+    size = max(file.stat().st_size for file in files)
+    source = {"local": f"{tmp_path}/shards", "url": "memory://bucket/shards", "file_at_url": "memory://bucket/videos"}
+
+    def put(order: list[Path]) -> None:
+        folder = tmp_path / "videos"
+        for name, file in zip(("left/a.mp4", "left/b.mp4", "right/c.mp4", "right/d.mp4"), order, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(file.read_bytes().ljust(size, b"\0"))
+        if where == "file_at_url":
+            upload(memory, folder, "/bucket/videos")
+            return
+        if where == "local":
+            shutil.rmtree(tmp_path / "shards", ignore_errors=True)
+        memory.store.clear()
+        pack(load_annotations(str(folder)), source[where], PackSettings(seed=None))
+
+    put(files)
+    assert run(extractor, source[where], str(tmp_path / "out")).num_extracted == 4
+    assert run(extractor, source[where], str(tmp_path / "out")).num_before == 4
+    put(files[::-1])
+    again = run(extractor, source[where], str(tmp_path / "out"))
+    assert (again.num_extracted, again.num_before) == (4, 0)
+    whole = run(extractor, source[where], str(tmp_path / "whole"))
+    assert whole.num_extracted == 4
+    tables = [parquet.read_table(tmp_path / name / "features").sort_by("path") for name in ("out", "whole")]
+    assert tables[0].equals(tables[1])
 
 
 def test_a_folder_knows_its_files(memory: MemoryFileSystem, tmp_path: Path) -> None:

@@ -18,6 +18,10 @@ class Archive(Protocol):
         """The file of the video in a row."""
         ...
 
+    def version(self, row: int) -> str:
+        """Text that differs when the video in a row is another one, as far as its storage says."""
+        ...
+
     def take(self, rows: NDArray[np.int64]) -> Archive:
         """The archive of some of the videos."""
         ...

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import posixpath
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.shards.storage import Shard, read_range
+from mvit_video.data.shards.storage import Shard, find_shard, read_range
 from mvit_video.types import VideoDecodeError
+
+_NUM_THREADS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,22 @@ class TarArchive:
             raise VideoDecodeError(
                 shard.url, f"shard {posixpath.basename(shard.url)} cannot be read ({reason})"
             ) from error
+
+    def version(self, row: int) -> str:
+        """Size and stamp of the shard, and where in it the video lies."""
+        size, stamp = self._versions[self.shard_of[row]]
+        return f"{size} {stamp} {self.offsets[row]}+{self.sizes[row]}"
+
+    @cached_property
+    def _versions(self) -> list[tuple[int, str]]:
+        """Size and stamp of each shard; the index of packed shards at a URL has no stamps."""
+
+        def find(shard: Shard) -> tuple[int, str]:
+            found = shard if shard.stamp else find_shard(shard.url)
+            return found.size, found.stamp
+
+        with ThreadPoolExecutor(_NUM_THREADS) as threads:
+            return list(threads.map(find, self.shards))
 
     def take(self, rows: NDArray[np.int64]) -> TarArchive:
         """The archive of some of the videos, with the shards that they lie in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from glob import has_magic
@@ -172,7 +172,12 @@ def find_shard(url: str) -> Shard:
         raise AnnotationError(url, 0, f"cannot be read ({error.strerror or error})") from None
     if info.get("size") is None:
         raise AnnotationError(url, 0, "its server does not tell its size; copy the shard, or use another server")
-    return Shard(url, int(info["size"]), str(next((info[key] for key in _STAMPS if info.get(key)), "")))
+    return Shard(url, int(info["size"]), stamp_of(info))
+
+
+def stamp_of(info: Mapping[str, Any]) -> str:
+    """What a file system says of a file that differs when its content does; empty where it says nothing."""
+    return str(next((info[key] for key in _STAMPS if info.get(key)), ""))
 
 
 @contextmanager
