@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from mvit_video.types import ConfigError
 PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
 if not PACKAGED_CONFIGS.is_dir():  # a source tree keeps them beside the package
     PACKAGED_CONFIGS = PACKAGED_CONFIGS.parents[1] / "configs"
+
+# options that say which model, or ask for something else
+_ENOUGH = ("--config", "--model", "--print_config", "--help", "-h")
 
 
 def find_config(name: str) -> str:
@@ -25,9 +29,10 @@ def find_config(name: str) -> str:
     packaged = PACKAGED_CONFIGS / Path(name).name
     if Path(name).parent in (Path("configs"), Path()) and packaged.is_file():
         return str(packaged)
-    ours = sorted(path.name for path in PACKAGED_CONFIGS.glob("*.yaml"))
-    hint = f"; the package has configs/{{{','.join(ours)}}}" if ours else ""
-    raise ConfigError(f"-c {name}: there is no such file{hint}")
+    ours = {path.name: f"configs/{path.name}" for path in PACKAGED_CONFIGS.glob("*.yaml")}
+    near = difflib.get_close_matches(Path(name).name, ours, n=1)
+    hint = f"did you mean {ours[near[0]]}?" if near else f"the package has {', '.join(sorted(ours.values()))}"
+    raise ConfigError(f"-c {name}: there is no such file{'; ' + hint if ours else ''}")
 
 
 def with_found_configs(words: Sequence[str]) -> list[str]:
@@ -46,12 +51,20 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
             )
         if word in ("-c", "--config"):
             name = next(rest, "")
+            if not name:
+                raise ConfigError(f"{word} needs the path of a config, such as {word} configs/demo.yaml")
         elif option != "--config":
             found.append(word)
             continue
         path = find_config(name)
         for file in [*_bases(path), path]:
             found += ["--config", file]
+    if not any(word.startswith(_ENOUGH) for word in found):
+        stray = "".join(f"; {word} is given as -c {word}" for word in words[1:2] if word.endswith((".yaml", ".yml")))
+        raise ConfigError(
+            f"{words[0]} needs a config that says which model and which videos: mvit-video {words[0]} -c "
+            f"configs/demo.yaml, or another of configs/{stray}"
+        )
     return found
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mvit_video.cli.wording import in_words
 from mvit_video.types import ConfigError
 from mvit_video.yaml_files import YamlError, parse_yaml
 
@@ -32,10 +33,7 @@ class Parser(LightningArgumentParser):
         message += self._nearest_key(message)
         if not self.exit_on_error:  # a parser within a parser: the outer one adds the key and says it
             super().error(message, ex)
-        line = " ".join(message.split()).replace(": - ", ": ")
-        line = re.sub(r'Parser key "([^"]+)":', r"\1:", line)
-        line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
-        raise ConfigError(line) from ex
+        raise ConfigError(in_words(" ".join(message.split()))) from ex
 
     def _nearest_key(self, message: str) -> str:
         unknown = re.search(r"(unrecognized arguments: --|option '|Option ')([\w.]+)", message)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import multiprocessing.util
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -169,14 +170,18 @@ class VideoCLI(LightningCLI):
         if loggers is not False:
             loggers = [*self._loggers(), *(loggers if isinstance(loggers, list) else [loggers])]
         bar = config.enable_progress_bar is not False and sys.stdout.isatty()
-        return super().instantiate_trainer(
-            callbacks=[*_as_list(config.callbacks), *self._callbacks(), *([ProgressBar()] if bar else [])],
-            logger=loggers,
-            plugins=[*_as_list(config.plugins), AtomicCheckpointIO()],
-            enable_progress_bar=bar,
-            default_root_dir=self.run_folder,
-            **kwargs,
-        )
+        callbacks = [*_as_list(config.callbacks), *self._callbacks(), *([ProgressBar()] if bar else [])]
+        try:
+            return super().instantiate_trainer(
+                callbacks=callbacks,
+                logger=loggers,
+                plugins=[*_as_list(config.plugins), AtomicCheckpointIO()],
+                enable_progress_bar=bar,
+                default_root_dir=self.run_folder,
+                **kwargs,
+            )
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+            raise ConfigError(_refusal(str(error), config)) from error
 
     def fit(self, **kwargs: Any) -> None:
         """Trains."""
@@ -277,6 +282,15 @@ class VideoCLI(LightningCLI):
             "version": self.run_folder.name,
         }
         return [MetricsLogger(**place), EventLogger(**place)]
+
+
+def _refusal(text: str, config: Namespace) -> str:
+    """What Lightning has against the settings of the trainer, with the keys that it may mean."""
+    line = " ".join(text.split()).partition(" Find a complete list")[0]
+    if re.search(r"No supported \w+ backend|can not run on your system|No (CUDA )?(GPU|device)s? ", line):
+        return f"trainer.accelerator={config.accelerator}: torch finds none on this machine; set it to auto or cpu"
+    named = [key for key in ("accelerator", "devices", "strategy", "precision") if re.search(rf"\b{key}\b", line)]
+    return (f"trainer.{named[0]}={config[named[0]]}: " if named else "trainer: ") + line
 
 
 def _as_list(value: Any) -> list[Any]:

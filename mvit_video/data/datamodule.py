@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.annotations.labels import label_number
+from mvit_video.data.annotations.missing import require_under_root
+from mvit_video.data.annotations.requirements import require_same_kind
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import Split, hold_out, split_folders
@@ -76,6 +78,7 @@ class VideoDataModule(L.LightningDataModule):
     backend: Backend
     on_error: OnError
     _holds_out = False
+    _divided: str | None = None
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class VideoDataModule(L.LightningDataModule):
         needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"], "predict": ["predict"]}
         tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
         if stage == "fit":
-            _check_same_kind(tables)
+            require_same_kind(tables)
         names, whose = self._names_of_checkpoint, "the checkpoint"  # one that was loaded before, as for another test
         if names is None:
             names, whose = self._leading_names(tables)
@@ -237,7 +240,7 @@ class VideoDataModule(L.LightningDataModule):
 
     def _divide(self, root: str) -> None:
         """Makes splits of a folder."""
-        self.root = None
+        self.root, self._divided = None, root
         self.sources.update(split_folders(root))
         self._holds_out = self.sources["train"] == self.sources["val"]
 
@@ -249,11 +252,13 @@ class VideoDataModule(L.LightningDataModule):
                 f"folder of your own ({how_to_get()})"
             )
         if not may_exist(source):
-            raise ConfigError(f"data.{split}: there is no {source}; {how_to_get(source)}")
+            key = "root" if source == self._divided else split
+            raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
         names = self.given_names if class_names is None else class_names
         if self._needs_no_labels(split):
             return load_folder(source, names)
         table = load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
+        require_under_root(table, f"data.{split}", source, self.root)
         is_divided = self._holds_out and source == self.sources["train"]
         return table.take(hold_out(table)[split != "train"]) if is_divided else table
 
@@ -338,13 +343,6 @@ def _check_at_least(least: int, **values: int) -> None:
 def _seed_of_run() -> int:
     """That of `seed_everything`, from where Lightning keeps it, also for the processes that it starts."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def _check_same_kind(tables: dict[Split, VideoTable]) -> None:
-    named = [split for split, table in tables.items() if table.class_names is not None]
-    numbered = [split for split in tables if split not in named]
-    if named and numbered:
-        raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
 
 
 def _rows_of(table: VideoTable, label: int) -> NDArray[np.int64]:

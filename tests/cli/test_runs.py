@@ -22,7 +22,7 @@ def test_config_falls_back_to_the_package(tmp_path: Path, monkeypatch: pytest.Mo
     (packaged / "demo.yaml").touch()
     monkeypatch.setattr("mvit_video.cli.configs.PACKAGED_CONFIGS", packaged)
     assert find_config("configs/demo.yaml") == find_config("demo.yaml") == str(packaged / "demo.yaml")
-    with pytest.raises(ConfigError, match=r"-c other/demo.yaml: there is no such file; the package has .*demo.yaml"):
+    with pytest.raises(ConfigError, match=r"-c other/demo.yaml: there is no such file; did you mean configs/demo.yaml"):
         find_config("other/demo.yaml")
     shutil.copytree(packaged, tmp_path / "configs")
     assert find_config("configs/demo.yaml") == "configs/demo.yaml"

@@ -124,7 +124,7 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--data.batch_size=many"], 2, "data.batch_size: Expected a <class 'int'>. Got value: many"),
+        (["--data.batch_size=many"], 2, "data.batch_size=many: expected a whole number$"),
         (["--data.batchsize=1"], 2, "unrecognized arguments: --data.batchsize=1; did you mean data.batch_size.$"),
         (["--model.schedule.warm=1"], 2, "unrecognized arguments: --model.schedule.warm=1"),
         (["--model.net.widht=1"], 2, "model.net: .* Option 'widht' is not accepted"),
@@ -133,6 +133,13 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
         (["-c", "nowhere.yaml"], 2, "-c nowhere.yaml: there is no such file"),
         (["--data.clip.num_frames=3"], 2, "data.clip.num_frames=3 but model.net.num_frames=2: set both to the same"),
         (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
+        (["--data.train=wrong.yml"], 2, "data.train: there is no wrong.yml; did you mean wrong.yaml.$"),
+        (["--data.train=null", "--data.val=null", "--data.root=wrong.yam"], 2, "data.root: .* mean wrong.yaml.$"),
+        (["--data.root=videos"], 2, r"data.root=videos: there is no videos/train/.* --data.train null"),
+        (["--trainer.precision=bf16-mixd"], 2, "trainer.precision=bf16-mixd: expected .* did you mean bf16-mixed.$"),
+        (["--trainer.accelerator=mps"], 2, "trainer.accelerator=mps: torch finds none .* set it to auto or cpu$"),
+        (["--trainer.strategy=dpp"], 2, r"trainer.strategy=dpp: You selected an invalid strategy name: .*, \.\.\.$"),
+        (["stray.yaml"], 2, "unrecognized arguments: stray.yaml; a config is given as -c stray.yaml$"),
         (["--ckpt_path=nowhere.ckpt"], 2, "--ckpt_path nowhere.ckpt: there is no such file"),
         (["--ckpt_path=last"], 2, r"--ckpt_path last: runs/tiny/version_\* has no checkpoint; train first"),
         (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,18 +75,6 @@ def may_exist(source: str | os.PathLike[str]) -> bool:
     """Whether annotations are there; shards are found out about when they are opened."""
     text = os.fspath(source)
     return "://" in text or text.endswith(".tar") or os.path.exists(text) or is_hmdb(Path(text))
-
-
-def how_to_get(source: str | os.PathLike[str] = "") -> str:
-    """What to do about annotations that are missing, for messages."""
-    command = ["python", "-m", "mvit_video.data.digits"]
-    if demo := re.match(r"(?P<root>(.*/)?data/demo)/(?P<labels>[^/]+)/", Path(source).as_posix()):
-        command += ["--root", demo["root"], "--labels", demo["labels"]]
-        return f"`{shlex.join(command)}` writes it (docs/data.md shows how to lay out other videos)"
-    return (
-        "docs/data.md shows how to lay out videos; configs/demo.yaml needs none of yours, "
-        f"`{shlex.join(command)}` writes those that it uses"
-    )
 
 
 def _are_shards(source: str | os.PathLike[str]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mvit_video.data.annotations.arrow import first, matches
 from mvit_video.data.annotations.table import VideoTable
@@ -38,3 +40,18 @@ def require_outside(source: str, out: str) -> None:
     folder = Path(source)
     if "://" not in out and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"--out {out} lies in the folder {source} of the sources; choose one outside")
+
+
+def require_same_kind(tables: Mapping[Any, VideoTable]) -> None:
+    """Refuses splits of a data set that give names of classes in one and numbers in another.
+
+    Args:
+        tables: by the name of the split.
+
+    Raises:
+        ConfigError: names both splits.
+    """
+    named = [split for split, table in tables.items() if table.class_names is not None]
+    numbered = [split for split in tables if split not in named]
+    if named and numbered:
+        raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
