@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mvit_video.data.readers.signature import container_by_signature, read_head
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.types import VideoDecodeError
@@ -212,6 +213,9 @@ def _container_refusal(opened: OpenStream, container: str) -> str | None:
     """Why other libraries may read another stream, or none."""
     if container not in _OTHERS_READ:
         return f"its container is {opened.container.format.name}"
+    if container_by_signature(read_head(opened.source)) != container:
+        # a library that chooses among all formats may take it for a playlist, and open the files that it names
+        return f"its first bytes are not those of its container, {container}"
     if opened.num_video_streams > 1:
         # each version of FFmpeg has its own rule for the best one, and decord does not say which it took
         return f"it has {opened.num_video_streams} video streams"

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mvit_video.data.readers.container import MAX_PIXELS, Translated, as_fraction, open_container
+from mvit_video.data.readers.signature import check_claims
 from mvit_video.data.readers.source import Source, check_source
 from mvit_video.types import VideoDecodeError
 
@@ -45,6 +46,7 @@ class OpenStream:
         self.conceal = conceal
         self.size_bytes = source.num_bytes(status)
         self._process = os.getpid()
+        check_claims(source, self.size_bytes)
         self.container = open_container(source)
         try:
             self.stream = self._best_stream()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from mvit_video.data.readers.signature import container_by_signature
+
 # boxes that a video cannot do without; others are padding, or left over by editors
 _MP4_NEEDED = {b"mdat", b"moov", b"moof"}
-_MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp"}
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: Path) -> int:
@@ -17,11 +18,12 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(12)
         file.seek(0)
-        if head[4:8] in _MP4_FIRST:
+        kind = container_by_signature(head)
+        if kind == "mov":
             end = _mp4_end(file, size)
-        elif head[:4] == _EBML:
+        elif kind == "matroska":
             end = _matroska_end(file)
-        elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        elif kind == "avi":
             end = 8 + int.from_bytes(head[4:8], "little")
         else:
             end = 0
