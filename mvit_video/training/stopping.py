@@ -42,21 +42,26 @@ class StopBetweenSteps(Callback):
         self._process = os.getpid()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes over Ctrl-C before the data loaders fork: their workers inherit a handler that does nothing."""
+        """Note whether this process speaks."""
         self._speaks = trainer.is_global_zero
-        if stage == "fit":
-            self._take(signal.SIGINT)
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C before the data loaders fork: their workers inherit a handler that does nothing.
+
+        Not earlier: Lightning notes the handlers before this, and puts them back when the run ends in any way.
+        """
+        self._take(signal.SIGINT)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes over the others from Lightning.
+        """Take over Ctrl-C, and the other signals from Lightning.
 
         It answers them in the middle of a step: with a collective, or under SLURM with a checkpoint and a new job.
         """
-        self._take(*TERMINATION_SIGNALS)
+        self._take(signal.SIGINT, *TERMINATION_SIGNALS)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives the signals back."""
-        self._release(signal.SIGINT, *TERMINATION_SIGNALS)
+        """Forget the previous handlers, some of them Lightning's, which has put back the user's."""
+        self._previous_handlers.clear()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,7 +106,7 @@ class StopBetweenSteps(Callback):
 
     def _take(self, *signums: int) -> None:
         if threading.current_thread() is threading.main_thread():
-            for signum in signums:
+            for signum in set(signums) - self._previous_handlers.keys():
                 self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
 
     def _release(self, *signums: int) -> None:

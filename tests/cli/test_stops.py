@@ -16,6 +16,8 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from pyarrow import parquet
 
+from mvit_video.types import TrainingError
+
 Run = Callable[..., int]
 
 pytestmark = [
@@ -85,6 +87,24 @@ def test_stopped_and_continued_run_equals_one_run(
     assert continued["global_step"] == whole["global_step"] == 8
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, continued["state_dict"][name]), name
+
+
+@pytest.mark.parametrize("ending", ["done", "stopped", "failed"])
+def test_a_run_gives_back_the_handlers_of_signals(
+    run: Run, spy: type[Spy], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(signum) for signum in signals]
+    if ending == "stopped":
+        spy.at = (0, 1)
+    if ending == "failed":
+        monkeypatch.setattr(Spy, "on_train_start", _fail, raising=False)
+    assert run("fit", "--trainer.max_epochs=1") == {"done": 0, "stopped": 130, "failed": 1}[ending]
+    assert [signal.getsignal(signum) for signum in signals] == before
+
+
+def _fail(*_: object) -> None:
+    raise TrainingError("on purpose")
 
 
 @pytest.mark.slow

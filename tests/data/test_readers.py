@@ -180,7 +180,7 @@ def test_hundreds_of_openings_leave_nothing_behind(backend: Backend, barcode_vid
     assert str(barcode_video) not in open_files()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(indices=st.lists(st.integers(0, 47), max_size=12), backend=st.sampled_from(BACKENDS))
 def test_any_order_and_repetition(
     barcode_video: Path, barcodes: Callable, indices: list[int], backend: Backend

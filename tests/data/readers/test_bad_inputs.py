@@ -55,7 +55,7 @@ def complaint(answer: dict[str, Any], sound: list[str]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("mode", ["main", "fork", "spawn"])
+@pytest.mark.parametrize("mode", ["main", "fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_every_kind_of_bad_input(
     mode: str, bad_inputs: BadInputs, run_attempts: RunAttempts, odd_videos: Callable[[str], Path]
 ) -> None:
