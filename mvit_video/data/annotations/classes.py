@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import as_strings, compute, first, is_string, lengths, matches, to_mask
+from mvit_video.data.annotations.foreign import require_file
 from mvit_video.data.annotations.labels import CLASS_NUMBER, LabelError, label_number
 from mvit_video.types import AnnotationError, ConfigError
 
@@ -63,6 +64,7 @@ def read_names(file: Path) -> ClassNames:
     Raises:
         AnnotationError: names the file, the line and the value.
     """
+    require_file(file)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

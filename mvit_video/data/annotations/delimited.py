@@ -49,7 +49,7 @@ class Header(NamedTuple):
 def read_header(lines: Lines, known: Sequence[set[str]]) -> Header | None:
     """Header of a file whose first line names all columns of one of the known sets."""
     for mark in ",\t":
-        names = _column_names(lines.line(0), mark) if len(lines) else []
+        names = _column_names(lines, mark) if len(lines) else []
         if any(columns <= set(names) for columns in known):
             return Header(names, mark, lines.below(1))
     return None
@@ -66,7 +66,7 @@ def guess_header(lines: Lines) -> Header | None:
     head = lines.line(0)
     if "," not in head or _VIDEO_AND_BLANK.search(head):
         return None
-    names, needed = _column_names(head, ","), ("path", "label")
+    names, needed = _column_names(lines, ","), ("path", "label")
     # a path has a suffix, a folder or a number, which names of columns do not
     if not set(needed) & set(names) and re.search(r"[./\\\d]", head):
         return Header(list(needed), ",", lines)
@@ -138,12 +138,16 @@ def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
     )
 
 
-def _column_names(line: str, mark: str) -> list[str]:
-    return [field.lower() for field in _fields(line, mark)]
+def _column_names(lines: Lines, mark: str) -> list[str]:
+    return [field.lower() for field in _fields(lines, 0, mark)]
 
 
-def _fields(line: str, mark: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader([line], delimiter=mark, skipinitialspace=True))]
+def _fields(lines: Lines, i: int, mark: str) -> list[str]:
+    try:
+        fields = next(csv.reader([lines.line(i)], delimiter=mark, skipinitialspace=True))
+    except csv.Error as error:
+        raise lines.error(i, f"is no line of CSV ({error}), got {lines.line(i)[:80]!r}") from None
+    return [field.strip() for field in fields]
 
 
 def _read_quickly(header: Header, places: dict[str, int]) -> dict[str, pa.Array] | None:
@@ -175,7 +179,7 @@ def _read_carefully(header: Header, places: dict[str, int]) -> dict[str, pa.Arra
     """Columns as the csv module reads them line by line."""
     lines, columns = header.body, {name: [] for name in places}
     for i in range(len(lines)):
-        fields = _fields(lines.line(i), header.mark)
+        fields = _fields(lines, i, header.mark)
         if len(fields) != len(header.names):
             expected = header.mark.join(header.names)
             raise lines.error(i, f"expected `{expected}`, got {lines.line(i)!r}; put quotes around a path with a comma")

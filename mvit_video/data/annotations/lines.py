@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations.arrow import compute, lengths, strip, to_mask
+from mvit_video.data.annotations.foreign import require_file
 from mvit_video.types import AnnotationError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -61,8 +62,9 @@ def read_head(file: Path) -> bytes:
     """The first bytes of a file, which tell its kind.
 
     Raises:
-        AnnotationError: it cannot be read.
+        AnnotationError: it cannot be read, or is no file.
     """
+    require_file(file)
     try:
         with file.open("rb") as opened:
             return opened.read(_HEAD_BYTES)

@@ -16,6 +16,7 @@ from mvit_video.data.annotations.arrow import as_strings
 from mvit_video.data.annotations.classes import ClassNames, given_names, names_beside, number_labels, parse_json
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
 from mvit_video.data.annotations.folders import read_folders
+from mvit_video.data.annotations.foreign import parsing
 from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
 from mvit_video.data.annotations.lists import read_list
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
@@ -54,6 +55,17 @@ def load_annotations(
         AnnotationError: names the file, the line and the value.
     """
     given = given_names(class_names) if class_names is not None else None
+    with parsing(source):
+        return _load(source, root, given, allow_outside=allow_outside)
+
+
+def _load(
+    source: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    given: ClassNames | None,
+    *,
+    allow_outside: bool,
+) -> VideoTable:
     if _are_shards(source):
         from mvit_video.data.shards import load_shards
 

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
 from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.foreign import read_parquet_table
 from mvit_video.data.annotations.label_spans import COLUMN, TYPE, is_label_spans
 from mvit_video.data.annotations.labels import label_text
 from mvit_video.data.annotations.lines import Lines
@@ -69,22 +70,18 @@ def read_parquet(file: Path) -> Rows:
         AnnotationError: names the file, the row and the value.
     """
     wanted = ["path", "label", "labels", "start", "end", "status", COLUMN]
-    try:
-        schema = parquet.read_schema(file)
-        table = parquet.read_table(file, columns=[name for name in wanted if name in schema.names], use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise AnnotationError(file, 0, f"is no Parquet file that can be read ({str(error).splitlines()[0]})") from None
+    table, metadata = read_parquet_table(file, wanted=wanted)
     columns = {name: joined(table.column(name)) for name in table.column_names}
     labels = columns.get("labels", columns.get("label"))
     if "path" not in columns or labels is None:
-        raise AnnotationError(file, 0, f"has the columns {', '.join(schema.names)}; it needs path and label or labels")
+        names = parquet.read_schema(file).names
+        raise AnnotationError(file, 0, f"has the columns {', '.join(names)}; it needs path and label or labels")
     if not is_string(columns["path"].type):
         raise AnnotationError(file, 0, f"column path holds {columns['path'].type}, not strings")
     values = labels.type.value_type if is_list(labels.type) else labels.type
     is_number = pa.types.is_integer(values) or pa.types.is_floating(values)
     if not (is_string(values) or is_number or pa.types.is_null(values)):
         raise AnnotationError(file, 0, f"column label holds {labels.type}, neither class names nor class numbers")
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     rows = Rows(
         file,
         np.arange(1, len(table) + 1),
@@ -98,6 +95,8 @@ def read_parquet(file: Path) -> Rows:
         unit="row",
     )
     if "status" in columns:
+        if not is_string(columns["status"].type):
+            raise AnnotationError(file, 0, f'column status holds {columns["status"].type}, not strings such as "ok"')
         index = file.parent / INDEX_FOLDER
         rows = replace(rows, index_cache=index if index.is_dir() else None)
         is_ok = to_mask(compute.equal(columns["status"], "ok"))
@@ -120,9 +119,11 @@ def _read_quickly(lines: Lines) -> Rows | None:
         options = pyarrow.json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore")
         try:
             table = pyarrow.json.read_json(pa.BufferReader(data), pyarrow.json.ReadOptions(use_threads=False), options)
+            path, label, *seconds = (joined(table.column(field)) for field in fields)
+            for column in (path, label):
+                column.validate(full=True)  # JSON may hold half of a character
         except pa.ArrowException:
             continue
-        path, label, *seconds = (joined(table.column(field)) for field in fields)
         if len(table) != len(lines) or path.null_count or label.null_count:
             return None
         spans = np.stack([column.to_numpy(zero_copy_only=False) for column in seconds], axis=1)

@@ -30,11 +30,11 @@ def join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> pa
         if not pa.types.is_null(column.type):  # shards without labels go with any
             kinds.setdefault(column.type, shard)
     if len(kinds) > 1:
-        single, several = (kinds[kind] for kind in (pa.string(), pa.list_(pa.string())))
+        several, single = (kinds[kind] for kind in sorted(kinds, key=str))  # large_list, large_string
         raise AnnotationError(
             several.url, 0, f"gives lists of labels, {single.url} single labels; give one sort in all shards"
         )
-    kind = next(iter(kinds), pa.string())
+    kind = next(iter(kinds), pa.large_string())
     return pa.chunked_array([chunk.cast(kind) for column in found for chunk in column.chunks], kind).combine_chunks()
 
 

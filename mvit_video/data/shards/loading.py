@@ -18,6 +18,7 @@ from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.classes import ClassNames
+from mvit_video.data.annotations.foreign import read_parquet_table
 from mvit_video.data.annotations.label_spans import COLUMN, check_label_spans
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.labels import as_numbers, find_names, join_labels, row_error
@@ -29,6 +30,7 @@ from mvit_video.types import AnnotationError
 
 _CACHE_NAME = ".mvit_video_index"
 _CACHE_FORMAT = "3"
+_CACHE_KEY = "mvit_video"
 _NUM_THREADS = 8
 
 
@@ -102,20 +104,22 @@ def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable
 
 def _cached_samples(shard: Shard) -> pa.Table:
     """What the headers of a shard say, from an earlier time if the shard is the same."""
-    key = {b"mvit_video": json.dumps([_CACHE_FORMAT, shard.size, shard.stamp]).encode()}
+    key = json.dumps([_CACHE_FORMAT, shard.size, shard.stamp])
     files = _cache_files(shard)
     for file in files:
-        try:
-            table = parquet.read_table(file)
-        except (OSError, pa.ArrowException):
+        if not file.exists():
             continue
-        if table.schema.metadata == key:
+        try:
+            table, metadata = read_parquet_table(file)
+        except AnnotationError:
+            continue
+        if metadata.get(_CACHE_KEY) == key:
             return table
-    table = read_samples(shard).replace_schema_metadata(key)
+    table = read_samples(shard)
     for file in files:
         try:
             with atomic_write(file) as unfinished:
-                parquet.write_table(table, unfinished)
+                parquet.write_table(table.replace_schema_metadata({_CACHE_KEY: key}), unfinished)
         except OSError:  # read-only, or full
             continue
         break

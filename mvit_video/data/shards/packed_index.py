@@ -12,6 +12,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.annotations.arrow import as_strings, compute
+from mvit_video.data.annotations.foreign import read_parquet_table
 from mvit_video.data.annotations.label_spans import COLUMN
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.storage import Shard, find_shard, is_url, list_shards, read_file
@@ -20,7 +22,7 @@ from mvit_video.types import AnnotationError
 INDEX_NAME = "index.parquet"
 
 _FORMAT = 1
-_KEY = b"mvit_video_shards"
+_KEY = "mvit_video_shards"
 
 
 def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
@@ -64,22 +66,19 @@ def read_packed(folder: str, wanted: Sequence[str] | None) -> VideoTable | None:
     if data is None:
         return None
     try:
-        columns = parquet.read_table(pa.BufferReader(data))
-    except (OSError, pa.ArrowException) as error:
-        raise AnnotationError(index, 0, f"cannot be read ({str(error).splitlines()[0]}); pack again") from None
-    metadata = (columns.schema.metadata or {}).get(_KEY)
-    if metadata is None:  # something else of that name
+        columns, metadata = read_parquet_table(index, data)
+    except AnnotationError as error:
+        raise AnnotationError(index, 0, f"cannot be read ({error.reason}); pack again") from None
+    if _KEY not in metadata:  # something else of that name
         return None
-    facts = json.loads(metadata)
+    facts = json.loads(metadata[_KEY])
     if facts["format"] != _FORMAT:
         raise AnnotationError(index, 0, f"has format {facts['format']}, this version reads {_FORMAT}; pack again")
     sizes: dict[str, int] = facts["shards"]
     names = list(sizes) if wanted is None else [posixpath.basename(url) for url in wanted]
     shards = _check_shards(index, folder, sizes, names, is_whole=wanted is None)
-    column = columns["shard"].unify_dictionaries().combine_chunks()
-    position = {name: i for i, name in enumerate(names)}
-    shard_of = np.array([position.get(name, -1) for name in column.dictionary.to_pylist()], dtype=np.int32)
-    shard_of = shard_of[column.indices.to_numpy()]
+    found = compute.index_in(columns["shard"].combine_chunks(), value_set=as_strings(names))
+    shard_of = found.fill_null(-1).to_numpy()
     if wanted is not None:
         columns, shard_of = columns.filter(pa.array(shard_of >= 0)), shard_of[shard_of >= 0]
     archive = TarArchive(shards, shard_of, columns["offset"].to_numpy(), columns["size"].to_numpy())

@@ -46,8 +46,8 @@ def read_samples(shard: Shard) -> pa.Table:
     table = dict(zip(_Row._fields, columns, strict=True))
     return pa.table(
         {
-            "key": pa.array(table["key"], pa.string()),
-            "path": pa.array(table["path"], pa.string()),
+            "key": pa.array(table["key"], pa.large_string()),
+            "path": pa.array(table["path"], pa.large_string()),
             "offset": pa.array(table["offset"], pa.int64()),
             "size": pa.array(table["size"], pa.int64()),
             "label": pa.array(table["label"], _column_type(shard, rows)),
@@ -203,8 +203,8 @@ def _column_type(shard: Shard, rows: list[_Row]) -> pa.DataType:
             f"{single[0].label!r}"
         )  # fmt: skip
     if lists:
-        return pa.list_(pa.string())
-    return pa.string() if single else pa.null()
+        return pa.large_list(pa.large_string())
+    return pa.large_string() if single else pa.null()
 
 
 def _unusable(shard: Shard, member: Member, what: str, value: object, expected: str) -> AnnotationError:

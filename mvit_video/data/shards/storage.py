@@ -14,6 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from mvit_video.data.annotations.foreign import require_file
 from mvit_video.types import AnnotationError
 
 _TAR_URL = re.compile(r"\.tar(\?.*)?$")
@@ -146,6 +147,8 @@ def read_file(url: str) -> bytes | None:
         AnnotationError: it is there, but cannot be read.
     """
     system, path = file_system(url)
+    if not is_url(url):
+        require_file(path)
     try:
         return cast("bytes", system.cat_file(path))
     except FileNotFoundError:
@@ -158,8 +161,10 @@ def find_shard(url: str) -> Shard:
     """Size and stamp of a tar file.
 
     Raises:
-        AnnotationError: there is no such file, or its size is not known.
+        AnnotationError: there is no such file, it is a pipe, or its size is not known.
     """
+    if not is_url(url):
+        require_file(url)
     try:
         if not is_url(url):
             status = os.stat(url)

@@ -5,15 +5,20 @@ The file is not trusted: nothing is extracted, and every size and offset is held
 
 from __future__ import annotations
 
+import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
+from mvit_video.data.annotations.arrow import is_utf8
 from mvit_video.types import AnnotationError
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 
-_MAX_HEADER_BYTES = 2**20
+_MAX_HEADER_BYTES = 2**16
+# tarfile looks for numbers in extended headers, which takes the square of the length of a row of digits
+_MANY_DIGITS = re.compile(rb"[0-9]{128}")
 _MAX_TEXT_BYTES = 2**24
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -65,6 +70,10 @@ def read_members(file: BinaryIO, name: str, size: int, is_text: Callable[[str], 
                     raise AnnotationError(name, 0, f"{found.name!r} at byte {found.offset} is sparse; pack it whole")
                 if not found.isreg():
                     continue
+                if not is_utf8(found.name):
+                    raise AnnotationError(
+                        name, 0, f"the name {os.fsencode(found.name)!r} at byte {found.offset} is no UTF-8; rename it"
+                    )
                 text = _read_text(file, name, found) if is_text(found.name) else None
                 yield Member(found.name, found.offset_data, found.size, text)
             headers.begin(end := tar.offset)
@@ -72,7 +81,7 @@ def read_members(file: BinaryIO, name: str, size: int, is_text: Callable[[str], 
             if any(headers.read(BLOCK_BYTES)):
                 raise AnnotationError(name, 0, f"is damaged at byte {end}, where a header should be")
     # tarfile lets errors of its parsers through for some headers
-    except (tarfile.TarError, ValueError, OverflowError, IndexError) as error:
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
         reason = error if isinstance(error, tarfile.TarError) else "a header that means nothing"
         raise AnnotationError(name, 0, f"is damaged at byte {headers.offset}, or no tar file ({reason})") from None
 
@@ -107,7 +116,10 @@ class _Headers:
             raise AnnotationError(
                 self._name, 0, f"is cut off at byte {self._size}, without the mark at the end of a tar file"
             )
-        return self._file.read(num_bytes)
+        data = self._file.read(num_bytes)
+        if _MANY_DIGITS.search(data) and num_bytes > BLOCK_BYTES:
+            raise tarfile.ReadError("a header with a number of more than 128 digits")
+        return data
 
     def seek(self, position: int) -> int:
         return self._file.seek(position)

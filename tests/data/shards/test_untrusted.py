@@ -85,8 +85,16 @@ HOSTILE = {
     "negative size": (header("x.mp4", 0)[:124] + b"\xff" * 12 + header("x.mp4", 0)[136:], "damaged|cut off"),
     "huge size": (header("x.mp4", 2**60), r"cut off: 'x\.mp4' at byte 0 says it has 1152921504606846976 bytes"),
     "negative size in an extended header": (extended(size="-99") + header("x.mp4", 9), r"says it has -99 bytes"),
-    "huge extended header": (header("p", 2**40, tarfile.XHDTYPE), r"header of more than 1048576 bytes"),
-    "huge long name": (header("p", 2**50, tarfile.GNUTYPE_LONGNAME), r"header of more than 1048576 bytes"),
+    "huge extended header": (header("p", 2**40, tarfile.XHDTYPE), r"header of more than 65536 bytes"),
+    "huge long name": (header("p", 2**50, tarfile.GNUTYPE_LONGNAME), r"header of more than 65536 bytes"),
+    "many digits": (
+        header("p", 60_000, tarfile.XHDTYPE) + b"1" * 60_000, r"a header with a number of more than 128 digits"
+    ),
+    "many headers in a chain": (extended(x="y") * 2000, r"header of more than 65536 bytes"),
+    "name in Latin-1": (
+        tarfile.TarInfo("\xe9.mp4").tobuf(tarfile.GNU_FORMAT, "latin-1"),
+        r"the name b'\\xe9\.mp4' at byte 0 is no UTF-8",
+    ),
     "sparse map without end": (
         extended(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x.mp4"})
         + header("x.mp4", 512) + b"99999999\n".ljust(512, b"\0"),
