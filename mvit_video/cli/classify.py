@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, console_for_reports, count
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import write_overlay
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
+from mvit_video.features.weights import load_trained
 from mvit_video.types import ConfigError
 
 
@@ -30,10 +31,11 @@ def classify(words: list[str]) -> int:
         args.model, "logits", args.window, args.stride, args.crops, True, args.precision, args.batch_size, args.device,
         args.backend,
     )  # fmt: skip
+    trained = load_trained(args.model, args.crops, class_names=args.class_names)
     with open_video(args.video, args.backend) as reader:
         total = reader.duration_seconds
     with _seconds_bar(console, "classifying", total) as reached:
-        timeline = classify_video(Extractor(settings), Video(args.video, Path(args.video)), reached)
+        timeline = classify_video(Extractor(settings, trained), Video(args.video, Path(args.video)), reached)
     if args.json:
         print(json.dumps(timeline.record(args.k)))
     else:
@@ -64,6 +66,7 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("video", metavar="VIDEO", help="file")
     parser.add_argument("--model", required=True, help="checkpoint, run folder, or a model's name")
+    add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("-k", type=count, default=3, metavar="K", help="classes to name (default: %(default)s)")
     parser.add_argument("--window", metavar="LENGTH", help="64 frames or 2.5s (default: what a clip stands for)")
     parser.add_argument("--stride", metavar="LENGTH", help="from window to window, likewise (default: the window)")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, console_for_reports, count, positive
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, positive
 from mvit_video.data.jobs import JobStopped, num_cores
 from mvit_video.data.readers import Backend
 from mvit_video.features.extraction import Engine, describe, extract_videos
@@ -15,6 +15,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Pre
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.local import extract_locally
 from mvit_video.features.ray_engine import Cluster, extract_on_ray
+from mvit_video.features.weights import load_trained
 from mvit_video.features.writers import Format
 from mvit_video.types import ConfigError
 
@@ -41,9 +42,13 @@ def extract(words: list[str]) -> int:
     )
     if args.address and args.engine != "ray":
         raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
+    of_logits = args.class_names if args.layer == "logits" else None
     inputs = find_videos(args.inputs, args.root)
+    if args.class_names is not None and of_logits is None:
+        inputs = inputs.named(args.class_names)
     # with Ray the model computes elsewhere
-    extractor = Extractor(replace(settings, device="cpu") if args.engine == "ray" else settings)
+    settings = replace(settings, device="cpu") if args.engine == "ray" else settings
+    extractor = Extractor(settings, load_trained(args.model, args.crops, class_names=of_logits))
     try:
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     except JobStopped as stop:
@@ -104,6 +109,7 @@ def _parser() -> VerbParser:
         "--precision", choices=get_args(Precision), default=defaults.precision, help="of the model; fp16 and bf16 are "
         "kept as float16 (default: %(default)s)",
     )  # fmt: skip
+    add_class_names_option(parser, "those of the INPUTs, for logits those of the checkpoint")
     _add_machine_options(parser, defaults)
     return parser
 

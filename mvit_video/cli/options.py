@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from math import nan
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -95,6 +96,24 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+
+
+def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds the option that names classes.
+
+    Args:
+        default: where names come from without it.
+    """
+    parser.add_argument(
+        "--class-names", type=_class_names, metavar="FILE", help="name of each class in the order of their numbers, one "
+        f"per line or a JSON list (default: {default})",
+    )  # fmt: skip
+
+
+def _class_names(file: str) -> tuple[str, ...]:
+    from mvit_video.data.annotations.classes import read_names  # brings Arrow, for which other verbs need not wait
+
+    return read_names(Path(file)).names
 
 
 def console_for_reports() -> Console:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from mvit_video import models
 from mvit_video.cli.wording import in_words
 from mvit_video.types import ConfigError
 from mvit_video.yaml_files import YamlError, parse_yaml
@@ -16,9 +18,51 @@ from mvit_video.yaml_files import YamlError, parse_yaml
 _LOAD = get_loader("yaml")
 
 
-def limit_yaml() -> None:
-    """Have jsonargparse read values and files within the limits of `yaml_files`."""
-    set_loader("yaml", lambda text: parse_yaml(text, _LOAD), exceptions=(YamlError,))
+_NET = ("--model.net", "--model.net.class_path")
+
+
+def read_yaml_our_way() -> None:
+    """Have jsonargparse read values and files within the limits of `yaml_files`, with models by their bare names."""
+    set_loader("yaml", lambda text: _with_net_path(parse_yaml(text, _LOAD)), exceptions=(YamlError,))
+
+
+def with_net_path(words: Sequence[str]) -> list[str]:
+    """Words of a command line with the builder's dotted path in place of a model's bare name.
+
+    Raises:
+        ConfigError: no model has the name, and another has nearly that.
+    """
+    found = list(words)
+    for i, word in enumerate(found):
+        option, equals, name = word.partition("=")
+        if option in _NET and equals:
+            found[i] = f"{option}={_net_path(name)}"
+        elif i and found[i - 1] in _NET:
+            found[i] = _net_path(word)
+    return found
+
+
+def _with_net_path(content: Any) -> Any:
+    """The same for what a config file says."""
+    if not isinstance(content, dict):
+        return content
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("net"), str):
+        return content | {"model": model | {"net": _net_path(model["net"])}}
+    if isinstance(model, dict) and isinstance(model.get("net"), dict):
+        return content | {"model": model | {"net": _with_net_path(model["net"])}}
+    if isinstance(content.get("class_path"), str):
+        return content | {"class_path": _net_path(content["class_path"])}
+    return content
+
+
+def _net_path(name: str) -> str:
+    if name in models.__all__:
+        return f"{models.__name__}.{name}"
+    near = difflib.get_close_matches(name, models.list_models(), n=1) if name.isidentifier() else []
+    if near:
+        raise ConfigError(f"model.net: there is no model {name!r}; did you mean {near[0]}?")
+    return name
 
 
 class Parser(LightningArgumentParser):

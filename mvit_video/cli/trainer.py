@@ -22,7 +22,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
-from mvit_video.cli.parser import Parser, limit_yaml
+from mvit_video.cli.parser import Parser, read_yaml_our_way, with_net_path
 from mvit_video.cli.quiet import quiet_lightning
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
 from mvit_video.data.datamodule import VideoDataModule
@@ -60,13 +60,13 @@ def run_trainer(words: list[str]) -> int:
 def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> int:
     """Runs a verb of a command line."""
     quiet_lightning()
-    limit_yaml()
+    read_yaml_our_way()
     try:
         cli(
             Task,
             VideoDataModule,
             trainer_class=trainer,
-            args=words,
+            args=with_net_path(words),
             parser_class=Parser,
             parser_kwargs={
                 "prog": "mvit-video",

@@ -19,7 +19,7 @@ class InitFrom:
     """Weights that the net of a new run begins with.
 
     Attributes:
-        path: a checkpoint of SlowFast, pytorchvideo, torchvision or this project.
+        path: a checkpoint of SlowFast, pytorchvideo, torchvision or this project, or a run folder.
         strict: refuse one in which anything but the head is missing, unexpected or does not fit.
         use_ema: take weights that were averaged over training, or refuse to; None takes what the file names as its
             model.

@@ -46,7 +46,7 @@ class Task(LightningModule):
         layer_decay: learning rate of a block over that of the block above it.
         multi_label: a clip shows any number of the classes: a sigmoid for each instead of a softmax over all.
         speed: how the net runs.
-        init_from: weights that `net` begins with when no run is continued; None keeps its own.
+        init_from: weights that `net` begins with when no run is continued, or their file; None keeps its own.
 
     Attributes:
         predict_layer: whose features predictions are.
@@ -62,7 +62,7 @@ class Task(LightningModule):
         layer_decay: float = 1.0,
         multi_label: bool = False,
         speed: Speed = Speed(),
-        init_from: InitFrom | None = None,
+        init_from: InitFrom | str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -77,7 +77,7 @@ class Task(LightningModule):
         self.layer_decay = layer_decay
         self.multi_label = multi_label
         self.speed = speed
-        self.init_from = init_from
+        self.init_from = InitFrom(init_from) if isinstance(init_from, str) else init_from
         self.predict_layer: Layer = "pooled"
         self.train_loss = ClipMean()
         self.val_loss = VideoMean()
