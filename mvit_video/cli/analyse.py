@@ -17,7 +17,7 @@ from mvit_video.analysis.report import study, write_page
 from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
 from mvit_video.analysis.threads import one_thread_if_small
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, console_for_reports, count
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.mixing import Mixing
 from mvit_video.data.sampling import Sampling
@@ -48,7 +48,7 @@ def analyse(words: list[str]) -> int:
     names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
     if not may_exist(args.data):
         raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
-    trained = load_trained(args.model, num_crops=1, argument=_MODEL)
+    trained = load_trained(args.model, num_crops=1, argument=_MODEL, class_names=args.class_names)
     training, notes = _training(trained)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -107,6 +107,7 @@ def _parser() -> VerbParser:
         "--batch-size", type=count, default=16, metavar="N", help="clips in a batch (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
     return parser
 

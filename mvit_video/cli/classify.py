@@ -31,9 +31,9 @@ def classify(words: list[str]) -> int:
         args.model, "logits", args.window, args.stride, args.crops, True, args.precision, args.batch_size, args.device,
         args.backend,
     )  # fmt: skip
-    trained = load_trained(args.model, args.crops, class_names=args.class_names)
     with open_video(args.video, args.backend) as reader:
         total = reader.duration_seconds
+    trained = load_trained(args.model, args.crops, class_names=args.class_names)
     with _seconds_bar(console, "classifying", total) as reached:
         timeline = classify_video(Extractor(settings, trained), Video(args.video, Path(args.video)), reached)
     if args.json:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, console_for_reports, count
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.evaluation.comparison import Comparison, Missed, compare_predictions
 from mvit_video.evaluation.intervals import LEVEL
 from mvit_video.evaluation.loading import Predictions, in_words, load_predictions
@@ -17,7 +17,7 @@ from mvit_video.evaluation.loading import Predictions, in_words, load_prediction
 def compare(words: list[str]) -> int:
     """Says what one test has over another of the same videos."""
     args = _parser().parse_args(words)
-    first, second = load_predictions(args.first), load_predictions(args.second)
+    first, second = (load_predictions(one, args.class_names) for one in (args.first, args.second))
     found = compare_predictions(first, second)
     if args.json:
         files = {"first": str(first.file), "second": str(second.file)}
@@ -36,6 +36,7 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("first", metavar="A", help="run folder of a test, or its predictions.parquet")
     parser.add_argument("second", metavar="B", help="likewise; differences are B minus A")
+    add_class_names_option(parser, "those that the tests recorded")
     parser.add_argument("--rows", type=count, default=10, metavar="N", help="rows of each list (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     return parser

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import mvit_video as mv
-from mvit_video.cli.options import VerbParser
-from mvit_video.models.checkpoints import FOREIGN_FORMATS, load_checkpoint
+from mvit_video.cli.options import VerbParser, add_class_names_option
+from mvit_video.models.checkpoints import (
+    FOREIGN_FORMATS,
+    UnknownArchitectureError,
+    load_checkpoint,
+    read_checkpoint,
+)
+from mvit_video.types import CheckpointError, ConfigError
 
 
 def convert(words: list[str]) -> int:
@@ -27,12 +34,30 @@ def convert(words: list[str]) -> int:
     )
     parser.add_argument("--num-frames", type=int, help="frames of a clip, likewise; positions are resized")
     parser.add_argument("--crop-size", type=int, help="height and width of a clip in pixels, likewise")
+    parser.add_argument(
+        "--use-ema", action=argparse.BooleanOptionalAction, help="take weights that were averaged over training, or "
+        "those that were not, where the file holds both (default: what it names as its model; the report says which)",
+    )  # fmt: skip
+    add_class_names_option(parser, "those that IN holds; only files of mvit_video keep them")
     args = parser.parse_args(words)
+    if args.class_names is not None and args.to != "mvit_video":
+        raise ConfigError(f"--class-names: files of {args.to} hold no names of classes; leave it out")
+    stored = read_checkpoint(args.source, use_ema=args.use_ema)
+    names = args.class_names or stored.class_names
     sizes = {"num_frames": args.num_frames, "crop_size": args.crop_size}
-    model = mv.create_model(args.model, checkpoint=args.source, **sizes)
-    print(load_checkpoint(model, args.source))
+    try:
+        model = mv.create_model(args.model, checkpoint=stored, **sizes)
+    except UnknownArchitectureError as error:
+        raise error.advising("--model NAME says which model it is, --num-frames and --crop-size its input") from error
+    except CheckpointError as error:
+        raise error.advising(
+            "leave out --model to convert the model that the file holds" if args.model else ""
+        ) from error
+    if args.class_names is not None and len(names) != model.num_classes:
+        raise ConfigError(f"--class-names holds {len(names)} names, {args.source} has {model.num_classes} classes")
+    print(load_checkpoint(model, stored))
     if args.to == "mvit_video":
-        mv.save_checkpoint(model, args.target)
+        mv.save_checkpoint(model, args.target, class_names=names)
     else:
         mv.export_checkpoint(model, args.target, format=args.to)
     print(f"wrote {args.target} ({args.to})")

@@ -11,7 +11,9 @@ from mvit_video.features.store import video_means
 def knn(words: list[str]) -> int:
     """Classifies videos by the labels of their nearest neighbours."""
     args = _parser().parse_args(words)
-    train, test, num_classes = load_pair(args.features, args.test, average=args.windows == "mean")
+    train, test, num_classes = load_pair(
+        args.features, args.test, average=args.windows == "mean", class_names=args.class_names
+    )
     judged = train if test is None else test
     neighbours = nearest_rows(
         judged.vectors, train.vectors, args.k, file=train.file, without=train.numbers_of(judged.files)[judged.file]

@@ -105,8 +105,8 @@ def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> Non
         default: where names come from without it.
     """
     parser.add_argument(
-        "--class-names", type=_class_names, metavar="FILE", help="name of each class in the order of their numbers, one "
-        f"per line or a JSON list (default: {default})",
+        "--class-names", type=_class_names, metavar="FILE", help="name of each class in the order of their numbers, "
+        f"one per line or a JSON list (default: {default})",
     )  # fmt: skip
 
 

@@ -11,7 +11,9 @@ def probe(words: list[str]) -> int:
     """Fits a linear probe on stored features and says how well it tells the classes apart."""
     args = _parser().parse_args(words)
     settings = ProbeSettings(tuple(args.strengths), args.folds, args.max_iterations)
-    train, test, num_classes = load_pair(args.features, args.test, average=args.windows == "mean")
+    train, test, num_classes = load_pair(
+        args.features, args.test, average=args.windows == "mean", class_names=args.class_names
+    )
     if test is None:
         probabilities, probes = cross_validate(train, num_classes, settings)
         found, protocol = Classified(train, probabilities), f"cross-validation over files, {len(probes)} folds"

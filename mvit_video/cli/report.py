@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvit_video.cli.options import VerbParser, console_for_reports
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
 from mvit_video.evaluation.report import write_report
 
 
@@ -14,7 +14,7 @@ def report(words: list[str]) -> int:
     console = console_for_reports()
     run = Path(args.run)
     out = Path(args.out) if args.out else (run if run.is_dir() else run.parent) / "report.html"
-    write_report(run, out, console)
+    write_report(run, out, console, args.class_names)
     console.print(f"written: {out}  for a browser; it needs no network", highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -27,5 +27,6 @@ def _parser() -> VerbParser:
         example="mvit-video report runs/mvit_b_k400/version_3",
     )
     parser.add_argument("run", metavar="RUN", help="run folder of a test, or its predictions.parquet")
+    add_class_names_option(parser, "those that the test recorded")
     parser.add_argument("--out", metavar="FILE", help="page to write (default: report.html in the folder)")
     return parser

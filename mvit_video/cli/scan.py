@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_worker_options, console_for_reports
+from mvit_video.cli.options import VerbParser, add_class_names_option, add_worker_options, console_for_reports
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.jobs import JobStopped, Workers
 from mvit_video.data.readers import Backend
@@ -30,7 +30,7 @@ def scan(words: list[str]) -> int:
     args = _parser().parse_args(words)
     console, out = console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
-    table, unlabelled_because = list_videos(args.data, args.root)
+    table, unlabelled_because = list_videos(args.data, args.root, args.class_names)
     settings = ScanSettings(args.backend, args.full, args.min_seconds)
     try:
         manifest = scan_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
@@ -71,5 +71,6 @@ def _parser() -> VerbParser:
         "--backend", choices=get_args(Backend), default="decord", help="what training will ask for (default: "
         "%(default)s)",
     )  # fmt: skip
+    add_class_names_option(parser, "classes.txt beside DATA, or the labels themselves")
     add_worker_options(parser)
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from pyarrow import parquet
 from rich.table import Table
 
 from mvit_video import metrics
-from mvit_video.cli.options import VerbParser, console_for_reports
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
 from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, mean_class_interval, share_interval
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.jobs import atomic_write
@@ -36,17 +36,20 @@ class Classified(NamedTuple):
     probabilities: Probabilities
 
 
-def load_pair(train: str, test: str | None, *, average: bool) -> tuple[FeatureTable, FeatureTable | None, int]:
+def load_pair(
+    train: str, test: str | None, *, average: bool, class_names: Sequence[str] | None = None
+) -> tuple[FeatureTable, FeatureTable | None, int]:
     """Features to learn from, those to be judged by, and the number of classes.
 
     Args:
         average: whether each video becomes one row.
+        class_names: name of each class; None takes those of the extractions.
 
     Raises:
         ConfigError: the two number the classes differently, or differ in what their vectors are.
         MVitVideoError: no row to learn from has a label.
     """
-    tables = [load_features(source) for source in (train, test) if source is not None]
+    tables = [load_features(source, class_names) for source in (train, test) if source is not None]
     if (tables[0].label < 0).all():
         raise MVitVideoError(f"{train}: no row has a label; extract from annotations, or from a folder per class")
     require_alike(tables[0], tables[-1])
@@ -162,6 +165,7 @@ def add_scoring_options(parser: VerbParser) -> None:
     """Adds what `probe` and `knn` share."""
     parser.add_argument("features", metavar="FEATURES", help="folder of mvit-video extract, or a Parquet file of it")
     parser.add_argument("--test", metavar="FEATURES", help="features of other videos to judge by")
+    add_class_names_option(parser, "those of the extraction")
     parser.add_argument(
         "--windows", choices=["mean", "keep"], default="mean", help="one row per video, the mean of its windows, or "
         "every window; the probabilities of a video are then the mean over its windows (default: %(default)s)",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, console_for_reports, count
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.features.queries import Queries, query_rows, query_video
 from mvit_video.features.search import Neighbours, nearest_rows
 from mvit_video.features.store import FeatureTable, load_features, require_alike
@@ -18,9 +18,9 @@ from mvit_video.features.store import FeatureTable, load_features, require_alike
 def search(words: list[str]) -> int:
     """Finds what is most like a video among stored features."""
     args = _parser().parse_args(words)
-    table = load_features(args.features)
+    table = load_features(args.features, args.class_names)
     is_table = Path(args.query).is_dir() or args.query.endswith(".parquet")
-    asked = load_features(args.query) if is_table else None
+    asked = load_features(args.query, args.class_names) if is_table else None
     if asked is not None:
         require_alike(table, asked)
     queries = None if asked is not None else query_video(args.query, table)
@@ -51,6 +51,7 @@ def _parser() -> VerbParser:
         "--query", required=True, metavar="VIDEO", help="a path as FEATURES has it or any video file, for the mean of "
         "its windows; VIDEO:SECONDS for the window there; or other features, of which every row is a query",
     )  # fmt: skip
+    add_class_names_option(parser, "those of the extraction")
     parser.add_argument("-k", type=count, default=10, metavar="K", help="rows to find (default: %(default)s)")
     parser.add_argument(
         "--windows", choices=["keep", "mean"], default="keep", help="find windows, or videos by the mean of their "

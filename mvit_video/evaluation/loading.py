@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,14 +63,15 @@ def in_words(key: Key) -> str:
     return f"{path} ({start:g} seconds to {'the end' if end is None else f'{end:g}'})"
 
 
-def load_predictions(source: str | Path) -> Predictions:
+def load_predictions(source: str | Path, class_names: Sequence[str] | None = None) -> Predictions:
     """Reads the predictions of a run.
 
     Args:
         source: a run folder, or a `predictions.parquet`.
+        class_names: name of each class; None takes those that the test recorded.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or it has scores of another number of classes.
         MVitVideoError: it holds no predictions.
     """
     file = Path(source)
@@ -91,7 +93,9 @@ def load_predictions(source: str | Path) -> Predictions:
     path, start, end = (table[name].to_pylist() for name in ("path", "start", "end"))
     is_multilabel = pa.types.is_list(table.schema.field("label").type)
     prediction = table["prediction"].to_numpy()
-    return Predictions(
+    if class_names is not None:
+        metadata["class_names"] = json.dumps(list(class_names))
+    found = Predictions(
         file=file,
         keys=list(zip(path, start, end, strict=True)),
         label=np.full(len(path), -1) if is_multilabel else table["label"].to_numpy(),
@@ -101,6 +105,10 @@ def load_predictions(source: str | Path) -> Predictions:
         metadata=metadata,
         _probabilities=table["probabilities"],
     )
+    num_classes = found.probabilities.shape[1] if len(found.probabilities) else 0
+    if class_names is not None and num_classes not in (0, len(class_names)):
+        raise ConfigError(f"--class-names holds {len(class_names)} names, {file} has scores of {num_classes} classes")
+    return found
 
 
 def _are_finite(lists: pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -59,6 +59,19 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.names)
 
+    def named(self, class_names: tuple[str, ...]) -> Inputs:
+        """The same with names for the classes that their labels number.
+
+        Raises:
+            ConfigError: the classes have other names already, or there are fewer names than classes.
+        """
+        if self.class_names not in (None, class_names):
+            raise ConfigError("--class-names: the INPUTs name their classes themselves; leave it out")
+        largest = max((int(table.labels.max(initial=-1)) for table in self.tables), default=-1)
+        if largest >= len(class_names):
+            raise ConfigError(f"--class-names holds {len(class_names)} names, the INPUTs have class {largest}")
+        return replace(self, class_names=class_names)
+
     def stamp(self, number: int) -> Stamp:
         """By which another content of a video is known, as far as its storage says."""
         table, row = self.tables[self.table[number]], int(self.row[number])

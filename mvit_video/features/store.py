@@ -115,7 +115,7 @@ class FeatureTable:
             start = stop
 
 
-def load_features(source: str | os.PathLike[str]) -> FeatureTable:
+def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> FeatureTable:
     """Reads what `mvit-video extract` wrote in Parquet.
 
     Parquet cannot be mapped: the first reading copies the vectors to a `.npy` file in a folder `mapped` beside the part
@@ -124,9 +124,10 @@ def load_features(source: str | os.PathLike[str]) -> FeatureTable:
 
     Args:
         source: the folder of an extraction, a folder of part files, or one Parquet file.
+        class_names: name of each class; None takes those of the extraction.
 
     Raises:
-        ConfigError: there is no such thing.
+        ConfigError: there is no such thing, or it has more classes than names.
         MVitVideoError: it holds no features, or those of several extractions.
     """
     path = Path(source)
@@ -147,9 +148,11 @@ def load_features(source: str | os.PathLike[str]) -> FeatureTable:
     encoded = joined(rows["path"]).dictionary_encode()
     file = encoded.indices.to_numpy().astype(np.int64)
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    return FeatureTable(
-        path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, _record(path), cache
-    )
+    record = _record(path) | ({} if class_names is None else {"class_names": list(class_names)})
+    table = FeatureTable(path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, record, cache)
+    if class_names is not None and (largest := int(table.label.max())) >= len(class_names):
+        raise ConfigError(f"--class-names holds {len(class_names)} names, {path} has class {largest}")
+    return table
 
 
 def require_alike(one: FeatureTable, other: FeatureTable) -> None:

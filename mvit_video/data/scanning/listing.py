@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,20 @@ from mvit_video.data.annotations.files import is_video, unlistable, videos_below
 from mvit_video.types import AnnotationError
 
 
-def list_videos(data: str, root: str | None = None) -> tuple[VideoTable, str]:
+def list_videos(data: str, root: str | None = None, class_names: Sequence[str] | None = None) -> tuple[VideoTable, str]:
     """The videos of annotations or a folder, and why they have no labels where they have none.
+
+    Args:
+        data: annotations, or a folder.
+        root: folder that relative paths start from; None is that of the annotations.
+        class_names: name of each class; None takes those that the annotations tell.
 
     Raises:
         AnnotationError: there is nothing to read, or no video in it, or a folder cannot be listed.
     """
     folder = Path(data)
     if not folder.is_dir() or any(folder.glob("*.tar")):
-        return load_annotations(data, root), ""
+        return load_annotations(data, root, class_names=class_names), ""
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -29,7 +35,7 @@ def list_videos(data: str, root: str | None = None) -> tuple[VideoTable, str]:
     if any(is_video(name) and not name.startswith(".") for name in names):
         return walk(folder), "the folder holds videos, not one folder per class"
     try:
-        return load_annotations(data, root), ""
+        return load_annotations(data, root, class_names=class_names), ""
     except AnnotationError as error:
         return walk(folder), error.reason
 

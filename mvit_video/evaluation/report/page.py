@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,20 @@ _FAILURES_LISTED = 2000
 _CLASSES_IN_MATRIX = 1000
 
 
-def write_report(source: str | Path, path: Path, console: Console) -> None:
+def write_report(source: str | Path, path: Path, console: Console, class_names: Sequence[str] | None = None) -> None:
     """Writes the page of a test.
 
     Args:
         source: run folder of the test, or the `predictions.parquet` in it.
         path: HTML file to write.
         console: where progress is shown.
+        class_names: name of each class; None takes those that the test recorded.
 
     Raises:
-        ConfigError: there are no predictions.
+        ConfigError: there are no predictions, or of another number of classes.
         MVitVideoError: they cannot be read.
     """
-    run = read_run(source)
+    run = read_run(source, class_names)
     videos = ScoredVideos.of(run)
     listed = listed_videos(videos, run)
     notes = list(run.notes)

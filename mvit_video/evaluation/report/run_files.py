@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,17 +52,18 @@ class RunFiles:
     notes: tuple[str, ...]
 
 
-def read_run(source: str | Path) -> RunFiles:
+def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> RunFiles:
     """Reads the folder of a test.
 
     Args:
         source: the folder, or the `predictions.parquet` in it.
+        class_names: name of each class; None takes those that the test recorded.
 
     Raises:
-        ConfigError: there are no predictions.
+        ConfigError: there are no predictions, or of another number of classes.
         MVitVideoError: they cannot be read.
     """
-    predictions = load_predictions(source)
+    predictions = load_predictions(source, class_names)
     folder = predictions.file.parent
     notes: list[str] = []
     lacking: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mvit_video.models.checkpoints.architecture import Architecture, describe
+from mvit_video.models.checkpoints.contents import CLASS_NAMES_KEY
 from mvit_video.models.checkpoints.files import write_checkpoint
 from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
 from mvit_video.models.net import VideoNet
@@ -17,13 +20,18 @@ from mvit_video.models.position import kinds_of
 from mvit_video.types import THW, CheckpointError, ConfigError
 
 
-def save_checkpoint(model: VideoNet, path: str | PathLike[str]) -> None:
+def save_checkpoint(model: VideoNet, path: str | PathLike[str], *, class_names: Sequence[str] | None = None) -> None:
     """Write weights and the builder's arguments to a safetensors file, from which `create_model` makes the model again.
+
+    Args:
+        class_names: name of each class, for `classify` and other verbs that name classes.
 
     Raises:
         CheckpointError: the model is none that a builder makes, or the file cannot be written.
     """
     metadata = {"format": "mvit_video"} | describe(model).to_metadata()
+    if class_names is not None:
+        metadata[CLASS_NAMES_KEY] = json.dumps(list(class_names))
     tensors = _state(model)
     write_checkpoint(path, lambda place: save_file(tensors, place, metadata))
 

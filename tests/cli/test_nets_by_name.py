@@ -1,0 +1,54 @@
+"""`model.net` by a model's bare name and `model.init_from` by a file alone, from the command line and from YAML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mvit_video.cli import main
+from mvit_video.cli.parser import with_net_path
+
+pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+
+
+def settings_of(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["fit", "-c", "configs/demo.yaml", *words, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)["model"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": {"net": "mvitv2_s_16x4", "init_from": "x.pth"}},
+        {"model": {"net": {"class_path": "mvitv2_s_16x4"}, "init_from": {"path": "x.pth"}}},
+        ["--model.net", "mvitv2_s_16x4", "--model.net.num_classes", "7", "--model.init_from", "x.pth"],
+    ],
+    ids=["yaml", "yaml with class_path", "words"],
+)
+def test_a_bare_name_is_the_builder_and_a_file_the_weights(
+    content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "delta.yaml").write_text(json.dumps(content))
+    (tmp_path / "x.pth").write_bytes(b"\x80\x02\xff\xfe")  # no YAML, which it was once taken for
+    words = content if isinstance(content, list) else ["-c", str(tmp_path / "delta.yaml")]
+    words = [word.replace("x.pth", str(tmp_path / "x.pth")) for word in words]
+    found = settings_of(words, capsys)
+    assert found["net"]["class_path"] == "mvit_video.models.mvitv2_s_16x4"
+    init = found["init_from"]
+    assert Path(init if isinstance(init, str) else init["path"]).name == "x.pth"
+
+
+def test_a_name_that_is_nearly_right_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "-c", "configs/demo.yaml", "--model.net", "mvit_b_16x5"]) == 2
+    assert "model.net: there is no model 'mvit_b_16x5'; did you mean mvit_b_16x4?" in capsys.readouterr().err
+
+
+def test_other_words_stay() -> None:
+    words = ["--model.net=torch.nn.Linear", "--data.train", "mvit_b_16x4", "--model.net", "my.net"]
+    assert with_net_path(words) == words
+    assert with_net_path(["--model.net=pvt"]) == ["--model.net=mvit_video.models.pvt"]

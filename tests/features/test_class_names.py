@@ -1,0 +1,127 @@
+"""Names of classes: kept by this project's own format, and given to any verb that shows them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+import mvit_video as mv
+from mvit_video.cli import main
+from mvit_video.features.weights import load_trained
+from mvit_video.models.checkpoints import read_checkpoint
+
+Make = Callable[..., Path]
+NAMES = ["left", "right", "up"]
+VERBS = ("classify", "extract", "analyse", "convert", "report", "compare", "search", "probe", "knn", "scan")
+
+
+@pytest.fixture
+def names_file(tmp_path: Path) -> Path:
+    (tmp_path / "names.txt").write_text("links\nrechts\noben\n")
+    return tmp_path / "names.txt"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_names_classes_takes_their_names(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert "--class-names FILE" in capsys.readouterr().out
+
+
+def test_convert_keeps_the_names_or_takes_others(
+    write_run: Make, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_run({}, NAMES), tmp_path / "net.safetensors"
+    assert main(["convert", str(run), str(out), "--to", "mvit_video"]) == 0
+    assert load_trained(str(out), num_crops=1).class_names == tuple(NAMES)
+    assert main(["convert", str(out), str(tmp_path / "again.safetensors"), "--to", "mvit_video"]) == 0
+    assert read_checkpoint(tmp_path / "again.safetensors").class_names == tuple(NAMES)
+    words = ["convert", str(run), str(out), "--class-names", str(names_file), "--to"]
+    assert main([*words, "mvit_video"]) == 0
+    assert read_checkpoint(out).class_names == ("links", "rechts", "oben")
+    capsys.readouterr()
+    assert main([*words, "slowfast"]) == 2
+    assert "files of slowfast hold no names of classes; leave it out" in capsys.readouterr().err
+    names_file.write_text("one\n")
+    assert main([*words, "mvit_video"]) == 2
+    assert capsys.readouterr().err == f"error: --class-names holds 1 names, {run} has 3 classes\n"
+
+
+def test_names_of_a_file_that_are_none_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    net = mv.create_model(checkpoint=tiny_checkpoint)
+    mv.save_checkpoint(net, tmp_path / "net.safetensors", class_names=NAMES)
+    content = (tmp_path / "net.safetensors").read_bytes()
+    (tmp_path / "net.safetensors").write_bytes(content.replace(b'\\"left\\"', b"[[[1]]] "))
+    with pytest.raises(mv.CheckpointError, match=r"its metadata have no list of names as class_names, got '\[\[\[\[1"):
+        load_trained(str(tmp_path / "net.safetensors"), num_crops=1)
+
+
+def test_given_names_stand_for_those_of_the_checkpoint(write_run: Make) -> None:
+    run = str(write_run({}, NAMES))
+    assert load_trained(run, num_crops=1, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    with pytest.raises(mv.ConfigError, match=r"--class-names holds 2 names, --model .*run has 3 classes"):
+        load_trained(run, num_crops=1, class_names=["a", "b"])
+
+
+def test_random_weights_are_told_of_by_every_verb_that_loads_them(
+    tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the log, since a verb can forget to print notes."""
+    load_trained("pvt_v2_b0", num_crops=1)
+    told = [(one.levelno, one.getMessage()) for one in caplog.records if "random" in one.getMessage()]
+    text = "pvt_v2_b0 has random weights, so that its results mean nothing: give a checkpoint or a run folder"
+    assert told == [(logging.WARNING, text)]
+    caplog.clear()
+    load_trained(str(tiny_checkpoint), num_crops=1)
+    assert "random" not in caplog.text
+
+
+def write_predictions(folder: Path, **metadata: str) -> Path:
+    folder.mkdir()
+    scores = [[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]
+    unknown = pa.array([None, None], pa.float64())
+    columns: dict[str, Any] = {
+        "path": ["a.mp4", "b.mp4"], "start": unknown, "end": unknown, "label": [1, 2], "prediction": [0, 2],
+        "probabilities": pa.array(scores, pa.list_(pa.float32())), "status": ["ok", "ok"],
+    }  # fmt: skip
+    parquet.write_table(pa.table(columns, metadata={"num_clips": "1", **metadata}), folder / "predictions.parquet")
+    return folder
+
+
+def test_report_and_compare_show_given_names(
+    names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write_predictions(tmp_path / "a")
+    second = write_predictions(tmp_path / "b")
+    given = ["--class-names", str(names_file)]
+    assert main(["report", str(first), *given]) == 0
+    page = (first / "report.html").read_text()
+    assert '"names":["links","rechts","oben"]' in page
+    assert main(["compare", str(first), str(second), *given]) == 0
+    names_file.write_text("one\ntwo\n")
+    capsys.readouterr()
+    assert main(["report", str(first), *given]) == 2
+    assert "--class-names holds 2 names, " in capsys.readouterr().err
+
+
+def test_verbs_on_features_show_given_names(
+    store_features: Make, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.eye(6, dtype=np.float32)
+    folder = store_features(vectors, [f"{i}.mp4" for i in range(6)], [0, 1, 2, 0, 1, 2])
+    given = ["--class-names", str(names_file)]
+    assert main(["search", str(folder), "--query", "2.mp4", "-k", "2", *given]) == 0
+    assert "oben" in capsys.readouterr().out
+    assert main(["knn", str(folder), "--out", str(tmp_path / "knn"), *given]) == 0
+    metadata = parquet.read_schema(tmp_path / "knn" / "predictions.parquet").metadata
+    assert json.loads(metadata[b"class_names"]) == ["links", "rechts", "oben"]
+    names_file.write_text("one\n")
+    assert main(["knn", str(folder), *given]) == 2
+    assert f"--class-names holds 1 names, {folder} has class 2" in capsys.readouterr().err
