@@ -53,8 +53,10 @@ def convert(words: list[str]) -> int:
         raise error.advising(
             "leave out --model to convert the model that the file holds" if args.model else ""
         ) from error
-    if args.class_names is not None and len(names) != model.num_classes:
-        raise ConfigError(f"--class-names holds {len(names)} names, {args.source} has {model.num_classes} classes")
+    if args.class_names is not None and len(args.class_names) != model.num_classes:
+        raise ConfigError(
+            f"--class-names holds {len(args.class_names)} names, {args.source} has {model.num_classes} classes"
+        )
     print(load_checkpoint(model, stored))
     if args.to == "mvit_video":
         mv.save_checkpoint(model, args.target, class_names=names)
