@@ -1,6 +1,7 @@
 import csv
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ def test_an_experiment_on_still_digits_writes_a_table_and_a_figure(
     assert {row["variant"] for row in rows} == {variant}
 
 
-def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.findings", "position", "--clips", "8", "2", "--data", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: num_train=8, num_val=2: 'pairs' needs 8 videos or more in each"]
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setattr(sys, "argv", ["findings", "position", "--clips", "8", "2", "--data", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        import_module("scripts.findings.__main__").main()
+    assert stop.value.code == "error: num_train=8, num_val=2: 'pairs' needs 8 videos or more in each"

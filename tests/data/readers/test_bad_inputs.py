@@ -1,11 +1,11 @@
 """What is no sound video gives an error that names it, or tells its damage: soon, in any process, no other frames."""
 
 import hashlib
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -89,26 +89,26 @@ def test_without_permission(tmp_path_factory: pytest.TempPathFactory, barcode_vi
     path.write_bytes(barcode_video.read_bytes())
     path.chmod(0)
     path.parent.chmod(0o755)
-    # nothing is locked for root: become nobody, having entered the folder, whose parents nobody may enter
-    code = """
-import os
-from mvit_video.data.readers import open_video
-from mvit_video.types import VideoDecodeError
-if os.geteuid() == 0:
-    os.setegid(65534), os.seteuid(65534)
-for backend in ("decord", "pyav"):
-    try:
-        open_video("video.mp4", backend)
-    except VideoDecodeError as error:
-        print(error.path, error.reason)
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=path.parent, env=environment, capture_output=True, text=True, check=True
-    )
-    lines = done.stdout.lower().splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("video.mp4 ") and "permission denied" in line for line in lines)
+    context = multiprocessing.get_context("fork")
+    told = context.SimpleQueue()
+    process = context.Process(target=open_as_nobody, args=(path, told))
+    process.start()
+    errors = [told.get() for _ in range(2)]
+    process.join()
+    assert [error.path for error in errors] == ["video.mp4"] * 2
+    assert all("permission denied" in error.reason.lower() for error in errors)
+
+
+def open_as_nobody(path: Path, told: SimpleQueue[object]) -> None:
+    os.chdir(path.parent)
+    if os.geteuid() == 0:  # nothing is locked for root; nobody may not enter the folder's parents
+        os.setegid(65534)
+        os.seteuid(65534)
+    for backend in ("decord", "pyav"):
+        try:
+            told.put(open_video("video.mp4", backend).backend)
+        except Exception as error:
+            told.put(error)
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
