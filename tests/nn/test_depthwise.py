@@ -41,9 +41,9 @@ def test_value_and_gradients_equal_conv3d(
         torch.testing.assert_close(mine, theirs, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride"), CASES[:2])
-def test_second_derivatives_equal_finite_differences(size: tuple[int, ...], kernel: THW, stride: THW) -> None:
-    grid, weight, padding = inputs((1, 2, *size[2:]), kernel, torch.float64)
+@pytest.mark.parametrize(("kernel", "stride"), [case[1:] for case in CASES[:2]])
+def test_second_derivatives_equal_finite_differences(kernel: THW, stride: THW) -> None:
+    grid, weight, padding = inputs((1, 2, 3, 5, 4), kernel, torch.float64)
     assert torch.autograd.gradgradcheck(lambda g, w: depthwise_conv3d(g, w, stride, padding), (grid, weight))
 
 

@@ -136,6 +136,7 @@ def test_number_that_is_none_in_one_process_stops_both(start_two: StartTwo, conf
     assert good["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(
     start_two: StartTwo, config: dict[str, Any]
 ) -> None:
@@ -156,6 +157,7 @@ def test_signal_to_one_process_stops_both_and_the_run_goes_on_exactly(
         torch.testing.assert_close(continued[key], last("whole")[key], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_net_that_is_sharded_takes_the_same_steps(start: Start, start_two: StartTwo, config: dict[str, Any]) -> None:
     one = start(*command(plain(config, 4), "one"))
     config = plain(config, 2)

@@ -102,7 +102,7 @@ def stamps() -> list[tuple[Path, int]]:
     return found
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_random_and_continued_run_equals_one_run(start: Start, words: list[str], num_workers: int) -> None:
     words = [*words, f"--data.num_workers={num_workers}"]
     whole = start(*words, "--trainer.default_root_dir=whole")
