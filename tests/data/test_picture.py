@@ -46,6 +46,23 @@ def test_orientation_and_palettes(tmp_path: Path) -> None:
     assert PictureReader(tmp_path / "print.jpg").get_frames([0]).shape == (1, 48, 64, 3)
 
 
+def test_grey_of_sixteen_bits_keeps_its_shades(tmp_path: Path) -> None:
+    shades = np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)
+    Image.fromarray(shades).save(tmp_path / "grey.png")
+    frame = PictureReader(tmp_path / "grey.png").get_frames([0])[0].numpy()
+    assert frame.shape == (48, 64, 3)
+    assert np.abs(frame[..., 0].astype(int) - shades / 257).max() <= 1
+    assert (frame == frame[..., :1]).all()
+    assert (frame.min(), frame.max()) == (0, 255)
+
+
+def test_a_file_of_another_kind_under_the_name_of_a_picture(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(VideoDecodeError, match=r"a\.png: cannot be read as a picture"):
+        PictureReader(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", None])
 def test_what_is_no_picture(tmp_path: Path, data: bytes | None) -> None:
     if data is not None:

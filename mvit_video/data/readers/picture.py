@@ -16,6 +16,9 @@ from mvit_video.types import VideoDecodeError
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 
+_FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+
+
 def is_picture(path: str | os.PathLike[str]) -> bool:
     """Whether a path ends like that of a picture."""
     return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
@@ -38,9 +41,10 @@ class PictureReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
-            with Image.open(path) as picture:
+            # other formats under these names would start other programs, as PostScript does
+            with Image.open(path, formats=_FORMATS) as picture:
                 self.codec = str(picture.format).lower()
-                upright = ImageOps.exif_transpose(picture).convert("RGB")
+                upright = _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
         # damaged bytes can fail in any way, a decompression bomb is an error of its own
         except Exception as error:
             raise VideoDecodeError(path, f"cannot be read as a picture ({error or type(error).__name__})") from error
@@ -71,3 +75,10 @@ class PictureReader:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale a grey picture of 16 bits to 8; `convert` would cut every value above 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
