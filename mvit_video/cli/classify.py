@@ -20,7 +20,9 @@ from mvit_video.features.overlay import write_overlay
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.features.weights import load_trained
-from mvit_video.types import ConfigError
+from mvit_video.types import ConfigError, VideoDecodeError
+
+_MOST_UNREAD = 3
 
 
 def classify(words: list[str]) -> int:
@@ -40,6 +42,7 @@ def classify(words: list[str]) -> int:
         print(json.dumps(timeline.record(args.k)))
     else:
         _print(console, timeline, args.k, args.rows)
+    _print_unread(Console(stderr=True), timeline)
     written = []
     if args.overlay is not None:
         with _seconds_bar(console, "drawing", total) as reached:
@@ -99,6 +102,21 @@ def _print(console: Console, timeline: Timeline, k: int, num_rows: int) -> None:
     console.print(table, highlight=False, markup=False)
     if len(segments) > num_rows:
         console.print(f"{len(segments) - num_rows:,} more; --rows or --json gives them", highlight=False)
+
+
+def _print_unread(console: Console, timeline: Timeline) -> None:
+    """Say on standard error which windows are missing, the first few of them by their time."""
+    if not timeline.unread:
+        return
+    shown = [f"{_clock(one.start_seconds)} to {_clock(one.end_seconds)}" for one in timeline.unread[:_MOST_UNREAD]]
+    more = f" and {len(timeline.unread) - len(shown)} more" if len(timeline.unread) > len(shown) else ""
+    num_windows = len(timeline.unread) + len(timeline.start_seconds)
+    text = (
+        f"{len(timeline.unread)} of {num_windows} windows do not decode and are left out: {', '.join(shown)}{more} "
+        f"({timeline.unread[0].reason})"
+    )
+    error = VideoDecodeError(timeline.path, text)  # one line, whatever the path holds
+    console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

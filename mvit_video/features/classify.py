@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mvit_video.features.decoding import read_chunks
 from mvit_video.features.extractor import Extractor, Place
 from mvit_video.features.videos import Video
+from mvit_video.features.windows import Windows
 from mvit_video.types import ConfigError, VideoDecodeError
 
 
@@ -33,6 +34,18 @@ class Segment(NamedTuple):
     probabilities: NDArray[np.float32]
 
 
+class Unread(NamedTuple):
+    """A window that does not decode.
+
+    Attributes:
+        reason: why.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """The classes of the windows of a video.
@@ -43,6 +56,7 @@ class Timeline:
         end_seconds: `(W,)` where it ends.
         center_seconds: `(W,)` half way between them.
         class_names: name of each class, when known.
+        unread: windows that do not decode, in order; they are not among the W.
     """
 
     path: str
@@ -51,6 +65,7 @@ class Timeline:
     end_seconds: NDArray[np.float64]
     center_seconds: NDArray[np.float64]
     class_names: tuple[str, ...] | None
+    unread: tuple[Unread, ...] = ()
 
     @property
     def overall(self) -> NDArray[np.float32]:
@@ -68,13 +83,18 @@ class Timeline:
         return np.searchsorted(self.edges[1:-1], seconds, side="right")
 
     def segments(self) -> list[Segment]:
-        """The video cut where the most probable class changes."""
+        """Cut the video where the most probable class changes, and where windows between do not decode."""
         best = self.probabilities.argmax(axis=1)
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(best)) + 1, [len(best)]]).tolist()
-        return [
-            Segment(float(self.edges[start]), float(self.edges[end]), self.probabilities[start:end].mean(axis=0))
-            for start, end in itertools.pairwise(cuts)
-        ]
+        lost = np.array([one.start_seconds for one in self.unread])
+        is_gap = np.diff(np.searchsorted(lost, self.start_seconds)) > 0
+        cuts = np.concatenate([[0], np.flatnonzero((np.diff(best) != 0) | is_gap) + 1, [len(best)]]).tolist()
+        segments = []
+        for start, end in itertools.pairwise(cuts):
+            begins = self.start_seconds if start and is_gap[start - 1] else self.edges
+            ends = self.end_seconds[end - 1] if end < len(best) and is_gap[end - 1] else self.edges[end]
+            mean = self.probabilities[start:end].mean(axis=0)
+            segments.append(Segment(float(begins[start]), float(ends), mean))
+        return segments
 
     def name(self, number: int) -> str:
         """Name of a class, or its number."""
@@ -99,6 +119,7 @@ class Timeline:
                 {"start_seconds": start, "end_seconds": end, "center_seconds": center, "top": self.top(own, k)}
                 for start, end, center, own in windows
             ],
+            "unread": [one._asdict() for one in self.unread],
         }
 
     def top(self, probabilities: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
@@ -110,7 +131,7 @@ class Timeline:
 
 
 def classify_video(extractor: Extractor, video: Video, reached: Callable[[float], None]) -> Timeline:
-    """Classifies every window of a video, in one pass that keeps a bounded part of it in memory.
+    """Classify every window of a video that decodes, in one pass that keeps a bounded part of it in memory.
 
     Args:
         extractor: of logits.
@@ -118,12 +139,16 @@ def classify_video(extractor: Extractor, video: Video, reached: Callable[[float]
 
     Raises:
         ConfigError: the extractor does not give logits.
-        VideoDecodeError: the video cannot be read.
+        VideoDecodeError: the video, or every window of it, cannot be read.
     """
     if extractor.settings.layer != "logits":
         raise ConfigError(f"classes follow from the layer logits, got {extractor.settings.layer}")
-    found, times = [], []
-    for chunk in read_chunks(video, extractor.rule):
+    found, times, unread = [], [], []
+
+    def note(window: Windows, error: VideoDecodeError) -> None:
+        unread.append(Unread(float(window.start_seconds[0]), float(window.end_seconds[0]), error.reason))
+
+    for chunk in read_chunks(video, extractor.rule, note):
         places = [Place(chunk, row) for row in range(len(chunk.rows))]
         for start in range(0, len(places), extractor.windows_per_batch):
             batch = places[start : start + extractor.windows_per_batch]
@@ -133,10 +158,13 @@ def classify_video(extractor: Extractor, video: Video, reached: Callable[[float]
             found.append(torch.from_numpy(logits).float().softmax(dim=2).mean(dim=1).numpy())
             reached(float(chunk.windows.end_seconds[start + len(batch) - 1]))
         times.append((chunk.windows.start_seconds, chunk.windows.end_seconds, chunk.windows.center_seconds))
+    if not found:
+        raise VideoDecodeError(video.path, unread[0].reason if unread else "it has no window")
     start_seconds, end_seconds, center_seconds = (np.concatenate(column) for column in zip(*times, strict=True))
     return Timeline(
-        video.path, np.concatenate(found), start_seconds, end_seconds, center_seconds, extractor.trained.class_names
-    )
+        video.path, np.concatenate(found), start_seconds, end_seconds, center_seconds, extractor.trained.class_names,
+        tuple(unread),
+    )  # fmt: skip
 
 
 def foremost(timeline: Timeline, count: int) -> Sequence[int]:

@@ -5,7 +5,7 @@ Letters: W windows, T frames of a clip, U frames of a chunk, K crops, S pixels o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from mvit_video.data.transforms import resize_frames
 from mvit_video.data.trimming import trim
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows, WindowSpec, windows_of
+from mvit_video.types import VideoDecodeError
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,33 @@ class Chunk(NamedTuple):
     fps: float
 
 
-def read_chunks(video: Video, rule: ReadingRule) -> Iterator[Chunk]:
-    """All windows of a video, in order; frames are asked for in order too, and none twice.
+def read_chunks(
+    video: Video, rule: ReadingRule, unreadable: Callable[[Windows, VideoDecodeError], None] | None = None
+) -> Iterator[Chunk]:
+    """Read all windows of a video in order; of an undamaged video each frame is decoded once.
+
+    Args:
+        unreadable: called for each window that does not decode, and why; without it such a window is an error.
 
     Raises:
-        VideoDecodeError: it cannot be read.
+        VideoDecodeError: the video cannot be read.
     """
     with open_video(video.content(), rule.backend, short_side=rule.decode_short_side or None) as whole:
         if video.span is None:
-            yield from _chunks(whole, rule, 0, 0.0)
+            yield from _chunks(whole, rule, 0, 0.0, unreadable)
             return
         part = trim(whole, *video.span, video.path)
         first, _ = frames_within(whole.timestamps, *video.span)
-        yield from _chunks(part, rule, first, float(whole.timestamps[first]))
+        yield from _chunks(part, rule, first, float(whole.timestamps[first]), unreadable)
 
 
-def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seconds: float) -> Iterator[Chunk]:
+def _chunks(
+    reader: VideoReader,
+    rule: ReadingRule,
+    first_frame: int,
+    begin_seconds: float,
+    unreadable: Callable[[Windows, VideoDecodeError], None] | None,
+) -> Iterator[Chunk]:
     """The chunks of a reader whose first frame is `first_frame` of a video, and begins at `begin_seconds` of it."""
     windows = windows_of(rule.windows, reader.timestamps, reader.fps, reader.duration_seconds)
     times = {
@@ -98,12 +110,43 @@ def _chunks(reader: VideoReader, rule: ReadingRule, first_frame: int, begin_seco
         stop = max(int(np.searchsorted(high, num_read + max_frames, side="right")), start + 1)
         kept = kept[max(len(kept) - (num_read - int(low[start])), 0) :]
         bounds = [*range(num_read, int(high[stop - 1]), max_frames), int(high[stop - 1])]
-        new = [crop_frames(reader.get_frames(wanted[first:last]), rule) for first, last in pairwise(bounds)]
+        try:
+            new = [crop_frames(reader.get_frames(wanted[first:last]), rule) for first, last in pairwise(bounds)]
+        except VideoDecodeError:
+            if unreadable is None:
+                raise
+            yield from _one_by_one(reader, rule, windows.frames[start:stop], told.part(slice(start, stop)), unreadable)
+            start, kept = stop, kept[:0]
+            num_read = int(low[stop]) if stop < len(low) else num_read
+            continue
         kept = np.concatenate([kept, *new])
         num_read = int(high[stop - 1])
         rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
         yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps)
         start = stop
+
+
+def _one_by_one(
+    reader: VideoReader,
+    rule: ReadingRule,
+    frames: NDArray[np.int64],
+    windows: Windows,
+    unreadable: Callable[[Windows, VideoDecodeError], None],
+) -> Iterator[Chunk]:
+    """Those of some windows that decode, each as a chunk of its own.
+
+    Args:
+        frames: `(W, T)` indices of the frames of each clip.
+    """
+    for row, of_window in enumerate(frames):
+        window = windows.part(slice(row, row + 1))
+        wanted, rows = np.unique(of_window, return_inverse=True)
+        try:
+            decoded = crop_frames(reader.get_frames(wanted), rule)
+        except VideoDecodeError as error:
+            unreadable(window, error)
+            continue
+        yield Chunk(decoded, rows.reshape(1, -1), window, reader.fps)
 
 
 def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,50 @@ def test_probabilities_are_the_mean_softmax_of_the_crops_whatever_the_chunks(vid
     assert len(reached) == -(-len(probabilities) // 2)
     extractor.rule = replace(extractor.rule, max_bytes=1)
     np.testing.assert_allclose(classify_video(extractor, asked, reached.append).probabilities, probabilities, atol=1e-6)
+
+
+@pytest.fixture
+def damaged(video: Path, tmp_path: Path) -> Path:
+    """The bytes of frames 14 to 17 of the 32 are zero."""
+    with av.open(str(video)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data = bytearray(video.read_bytes())
+    for packet in packets[14:18]:
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    return tmp_path / "damaged.mp4"
+
+
+@pytest.mark.parametrize("max_bytes", [2**28, 1])
+def test_what_precedes_and_follows_damage_is_classified(
+    video: Path, damaged: Path, checkpoint: Path, max_bytes: int
+) -> None:
+    extractor = Extractor(ExtractSettings(str(checkpoint), "logits", "4", "4"))
+    extractor.rule = replace(extractor.rule, max_bytes=max_bytes)
+    whole = classify_video(extractor, Video("whole", video), lambda _: None)
+    timeline = classify_video(extractor, Video("damaged", damaged), lambda _: None)
+    lost = np.isin(whole.start_seconds, [one.start_seconds for one in timeline.unread])
+    assert 0 < lost.sum() < len(lost)
+    assert lost[14 // 4]
+    assert "frame" in timeline.unread[0].reason
+    np.testing.assert_array_equal(timeline.start_seconds, whole.start_seconds[~lost])
+    np.testing.assert_allclose(timeline.probabilities[:3], whole.probabilities[:3], atol=1e-6)
+    assert not any(
+        one.start_seconds < gap.end_seconds and gap.start_seconds < one.end_seconds
+        for one in timeline.segments()
+        for gap in timeline.unread
+    )
+    assert timeline.record(1)["unread"][0]["start_seconds"] == timeline.unread[0].start_seconds
+
+
+def test_the_verb_says_what_it_has_not_seen(
+    damaged: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", str(damaged), "--model", str(checkpoint), "--window", "4", "--json"]) == 0
+    told = capsys.readouterr()
+    assert f"warning: {damaged}: " in told.err
+    assert "of 8 windows do not decode and are left out: 0:00:00." in told.err
+    assert len(json.loads(told.out)["windows"]) + len(json.loads(told.out)["unread"]) == 8
 
 
 def test_other_layers_and_logits_that_are_not_finite_are_refused(
