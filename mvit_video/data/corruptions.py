@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mvit_video.data.x264 import x264_options
 from mvit_video.types import ConfigError
 
 CorruptionKind = Literal["gaussian_noise", "shot_noise", "blur", "frame_drop", "compression"]
@@ -105,9 +106,7 @@ def _compression(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height = pictures.shape[2], pictures.shape[1]
     encoder.pix_fmt, encoder.framerate = "yuv420p", Fraction(30)
-    encoder.thread_count = 1  # the outcome depends on it
-    # x264's macroblock tree reads memory that nobody wrote: with it the same frames come out now this way, now that
-    encoder.options = {"preset": "medium", "crf": str(CRF[level]), "x264-params": "mbtree=0"}
+    encoder.options = x264_options("medium", CRF[level])
     packets = []
     for i, picture in enumerate(pictures):
         frame = VideoFrame.from_ndarray(picture, format="rgb24")

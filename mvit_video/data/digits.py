@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from mvit_video.data.x264 import x264_options
 from mvit_video.jobs import move_into_place, scratch_folder
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -208,10 +209,10 @@ def render(scene: Scene, path: Poses) -> NDArray[np.uint8]:
 def encode(frames: NDArray[np.uint8], path: Path) -> None:
     """Write RGB frames `(T, H, W, 3)` as an H.264 mp4 that every decoder reads exactly.
 
-    Closed groups of 8 frames, no B-frames and no edit list; one encoder thread, so the same frames give the same bytes.
+    Closed groups of 8 frames, no B-frames and no edit list; the same frames give the same bytes.
     """
     with av.open(str(path), "w", format="mp4", options={"use_editlist": "0"}) as container:
-        options = {"crf": "18", "preset": "veryfast", "g": "8", "bf": "0", "sc_threshold": "0", "threads": "1"}
+        options = x264_options("veryfast", 18, b_frames=False, keyint=8, scenecut=0)
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         for frame in frames:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
+from mvit_video.data.x264 import x264_options
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -135,12 +136,12 @@ def _add_encoder(
     """The stream to write, and the seconds per unit of its time stamps."""
     rate = source.likely_rate
     time_base = 1 / rate if is_counted else source.time_base or 1 / rate
-    parameters = f"keyint={settings.gop}:min-keyint={settings.gop}:scenecut=0:open-gop=0"
-    options = {"preset": "fast", "crf": str(settings.crf), "x264-params": parameters}
+    gop = {"keyint": settings.gop, "min_keyint": settings.gop, "scenecut": 0, "open_gop": 0}
+    options = x264_options("fast", settings.crf, **gop)
     encoder = output.add_stream("libx264", rate, options=options)
     context = encoder.codec_context
     context.width, context.height = picture.width, picture.height
-    context.pix_fmt, context.thread_count = "yuv420p", 1
+    context.pix_fmt = "yuv420p"
     context.time_base = encoder.time_base = time_base
     context.color_range = ColorRange.MPEG
     # untouched by what happens here, but a decoder needs them to get the colours right

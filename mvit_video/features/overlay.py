@@ -24,6 +24,7 @@ from mvit_video.data.readers import open_video
 from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
+from mvit_video.data.x264 import x264_options
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
@@ -117,7 +118,7 @@ def _encode(
 
 
 def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: int) -> VideoStream:
-    encoder = output.add_stream("libx264", rate, options={"preset": "veryfast", "crf": "20"})
+    encoder = output.add_stream("libx264", rate, options=x264_options("veryfast", 20))
     context = encoder.codec_context
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base = encoder.time_base = _TIME_BASE
