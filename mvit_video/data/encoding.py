@@ -136,8 +136,7 @@ def _add_encoder(
     """The stream to write, and the seconds per unit of its time stamps."""
     rate = source.likely_rate
     time_base = 1 / rate if is_counted else source.time_base or 1 / rate
-    gop = {"keyint": settings.gop, "min_keyint": settings.gop, "scenecut": 0, "open_gop": 0}
-    options = x264_options("fast", settings.crf, **gop)
+    options = x264_options("fast", settings.crf, keyint=settings.gop, min_keyint=settings.gop, scenecut=0, open_gop=0)
     encoder = output.add_stream("libx264", rate, options=options)
     context = encoder.codec_context
     context.width, context.height = picture.width, picture.height
