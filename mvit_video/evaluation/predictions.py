@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.evaluation.result import Evaluation
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, write_rows
 from mvit_video.metrics import confusion
 
 _ROWS_PER_GROUP = 1024
@@ -107,10 +106,8 @@ def _lists(values: NDArray[Any], is_there: NDArray[np.bool_]) -> pa.ListArray:
 
 def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -> None:
     """Writes `path,reason` of each video that has no score, in the order of the table."""
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "reason"])
-        writer.writerows([table.path(row), failures[row]] for row in sorted(failures))
+    with atomic_write(path) as unfinished:
+        write_rows(unfinished, [("path", "reason"), *((table.path(row), failures[row]) for row in sorted(failures))])
 
 
 def write_confusion(path: Path, evaluation: Evaluation) -> None:

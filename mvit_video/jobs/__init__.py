@@ -1,5 +1,6 @@
 """Files that long work writes: complete or absent, whatever happens to the process or the machine."""
 
+from mvit_video.jobs.csv_files import write_rows
 from mvit_video.jobs.files import (
     atomic_write,
     fitting_name,
@@ -18,4 +19,5 @@ __all__ = [
     "move_into_place",
     "remove_unfinished",
     "scratch_folder",
+    "write_rows",
 ]

@@ -15,7 +15,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, write_rows
 from mvit_video.training.checkpoint_io import system_error
 
 
@@ -38,8 +38,8 @@ def print_line(text: str) -> None:
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
     """Writes a file of the run folder, or warns."""
-    with survives_failure(path), atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    with survives_failure(path), atomic_write(path) as unfinished:
+        write_rows(unfinished, rows)
 
 
 class MetricsFile(ExperimentWriter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import compute
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, write_rows
 
 _FROM_CHECK = (
     "num_frames", "fps", "duration_seconds", "height", "width", "codec", "container", "backend", "backend_reason",
@@ -67,8 +66,8 @@ def write_manifest(manifest: pa.Table, path: Path) -> None:
 def write_failures(videos: pa.Table, path: Path) -> None:
     """Write `path,kind,reason` of every video with something wrong."""
     rows = wrong_rows(videos)
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
+    with atomic_write(path) as unfinished:
+        write_rows(unfinished, [("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
 
 
 def wrong_rows(videos: pa.Table) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.shards.storage import Shard, find_shard, is_url, local_path, read_file, read_range
 from mvit_video.data.shards.writing import OutputFolder, ShardWriter, SourceFailed, open_source
+from mvit_video.jobs import write_rows
 from mvit_video.types import AnnotationError, ConfigError, MVitVideoError, VideoDecodeError
 
 SETTINGS_NAME = "pack.json"
@@ -202,8 +202,7 @@ class _Packing:
             archive = TarArchive(tuple(self.shards), self._shard_of, self._offsets, self._sizes)
             write_index(self._folder.draft(INDEX_NAME), self._table, archive)
             self._folder.place(INDEX_NAME)
-        with self._folder.draft(FAILURES_NAME).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([PackFailure._fields, *failures])
+        write_rows(self._folder.draft(FAILURES_NAME), [PackFailure._fields, *failures])
         self._folder.place(FAILURES_NAME)
 
     def _take_up(self, shard: Shard) -> None:
