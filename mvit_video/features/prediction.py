@@ -138,10 +138,12 @@ class FeatureExtraction(Callback):
 
     def _begin(self, trainer: Trainer) -> _Share:
         task = cast(Any, trainer.lightning_module)  # pyright: ignore[reportAttributeAccessIssue]
+        begins_with = None if task.init_from is None else task.init_from.path
         task.on_predict_start()  # weights of `init_from`, which Lightning would have loaded after this
         data = _data(trainer)
         was_training = task.net.training
-        extractor = Extractor(*self._model(trainer, data, task.net))
+        weights = cast(Any, trainer).ckpt_path or begins_with
+        extractor = Extractor(*self._model(trainer, data, task.net, weights))
         task.net.train(was_training)  # the trainer puts it to rest, and wakes it afterwards
         folder = self.default_folder or Path(trainer.default_root_dir)
         own = folder / FEATURES / f"{self.settings.layer}-{extractor.key[:8]}"
@@ -153,9 +155,10 @@ class FeatureExtraction(Callback):
         self._share = _Share(inputs, extractor, out, self.format, max(data.num_workers, 1), console)
         return self._share
 
-    def _model(self, trainer: Trainer, data: Any, net: nn.Module) -> tuple[ExtractSettings, TrainedModel]:
+    def _model(
+        self, trainer: Trainer, data: Any, net: nn.Module, checkpoint: str | None
+    ) -> tuple[ExtractSettings, TrainedModel]:
         settings, views = self.settings, data.test_views
-        checkpoint = trainer.ckpt_path  # pyright: ignore[reportAttributeAccessIssue]
         name = str(checkpoint or type(net).__name__)
         short_side = data.views.short_side or published_short_side(data.crop_size, settings.num_crops)
         needs = Preprocessing(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from pyarrow import parquet
 from mvit_video.data.annotations.arrow import compute, joined
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = (
     "path", "label", "window", "crop", "start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame",
@@ -149,6 +152,8 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
     file = encoded.indices.to_numpy().astype(np.int64)
     metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     record = _record(path) | ({} if class_names is None else {"class_names": list(class_names)})
+    if record.get("checkpoint", "") is None:
+        _log.warning("%s: features of random weights, so that they mean nothing: extract with a checkpoint", path)
     table = FeatureTable(path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, record, cache)
     if class_names is not None and (largest := int(table.label.max())) >= len(class_names):
         raise ConfigError(f"--class-names holds {len(class_names)} names, {path} has class {largest}")

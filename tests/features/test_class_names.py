@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 import mvit_video as mv
 from mvit_video.cli import main
+from mvit_video.features.store import load_features
 from mvit_video.features.weights import load_trained
 from mvit_video.models.checkpoints import read_checkpoint
 
@@ -81,6 +82,17 @@ def test_random_weights_are_told_of_by_every_verb_that_loads_them(
     caplog.clear()
     load_trained(str(tiny_checkpoint), num_crops=1)
     assert "random" not in caplog.text
+
+
+def test_features_of_random_weights_are_told_of_where_they_are_used(
+    store_features: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = store_features(np.eye(3, dtype=np.float32), ["a.mp4", "b.mp4", "c.mp4"])
+    load_features(folder)
+    assert caplog.text == ""
+    (folder / "extract.json").write_text(json.dumps({"checkpoint": None}))
+    load_features(folder)
+    assert f"{folder}: features of random weights, so that they mean nothing" in caplog.text
 
 
 def write_predictions(folder: Path, **metadata: str) -> Path:

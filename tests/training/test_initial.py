@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch import Trainer
 
 import mvit_video as mv
+from mvit_video.cli import main
+from mvit_video.features.weights import load_trained
 from mvit_video.models import MViT, Patch, Pooling, mvit
-from mvit_video.models.checkpoints import describe
+from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe
 from mvit_video.training import InitFrom
 
 Make = Callable[..., Any]
@@ -61,7 +63,8 @@ def test_a_run_that_is_continued_keeps_its_own_weights(
     published.unlink()
     net = small_net()
     going_on = make_task(net=net, init_from=InitFrom(str(published)))
-    start(make_trainer(max_epochs=1), going_on, tiny_data(), ckpt_path=tmp_path / "run.ckpt")
+    more = make_trainer(max_epochs=2, limit_train_batches=0)
+    start(more, going_on, tiny_data(), ckpt_path=tmp_path / "run.ckpt")
     assert torch.equal(net.class_token, task.net.class_token)
 
 
@@ -99,6 +102,67 @@ def test_weights_that_do_not_fit_are_refused_by_key(
         make_task(net=small_net(), init_from=InitFrom(str(published), strict=False)),
         tiny_data(),
     )
+
+
+@pytest.mark.parametrize("num_classes", [0, 7])
+def test_a_backbone_without_a_head_begins_a_run(
+    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, num_classes: int
+) -> None:
+    """Saved without one by this project, or cut off by another; the run's own head stays."""
+    backbone = small_net(num_classes=num_classes, seed=1).state_dict()
+    torch.save({key: value for key, value in backbone.items() if not key.startswith("head.")}, tmp_path / "back.pth")
+    net = small_net()
+    head = net.head.projection.weight.clone()
+    start(make_trainer(max_steps=0), make_task(net=net, init_from=str(tmp_path / "back.pth")), tiny_data())
+    assert torch.equal(net.class_token, backbone["class_token"])
+    assert torch.equal(net.head.projection.weight, head)
+    report = mv.load_checkpoint(small_net(), tmp_path / "back.pth", new_head=True)
+    assert "the head is newly initialised: the checkpoint has none" in report.notes
+    with pytest.raises(mv.CheckpointError, match=r"create_model\(..., num_classes=N\) starts a new head"):
+        mv.load_checkpoint(small_net(), tmp_path / "back.pth")
+
+
+def test_hints_name_options_that_the_caller_has(
+    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(published, weights_only=True)
+    content["model_state"]["more"] = torch.zeros(1)
+    torch.save(content, published)
+    with pytest.raises(mv.CheckpointError, match=r"; set model\.init_from\.strict to false to load the rest$"):
+        start(make_trainer(), make_task(net=small_net(), init_from=str(published)), tiny_data())
+    with pytest.raises(mv.CheckpointError, match=r"load_checkpoint\(model, ..., strict=False\) loads the rest$"):
+        mv.create_model("mvit_b_16x4", checkpoint=published)
+    assert main(["convert", str(published), "out.pth", "--to", "slowfast", "--model", "mvit_b_16x4"]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith("; leave out --model to convert the model that the file holds\n")
+    assert "strict" not in told
+    content["model_state"] = {key: value for key, value in content["model_state"].items() if "pool" not in key}
+    torch.save(content, published)
+    assert main(["convert", str(published), "out.pth", "--to", "slowfast"]) == 1
+    assert "; --model NAME says which model it is" in capsys.readouterr().err
+    with pytest.raises(
+        mv.CheckpointError, match=r"; mvit-video convert .*k7\.pyth OUT --to mvit_video --model NAME makes"
+    ):
+        load_trained(str(published), num_crops=1)
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
+    net, other = small_net(seed=1), small_net(seed=2)
+    (tmp_path / "checkpoints").mkdir()
+    for name, one in (("last", other), ("best", net)):
+        state = {f"net.{key}": value for key, value in one.state_dict().items()}
+        content = {"pytorch-lightning_version": "2.6", "state_dict": state}
+        torch.save(content | {ARCHITECTURE_KEY: describe(one).to_metadata()}, tmp_path / "checkpoints" / f"{name}.ckpt")
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        assert torch.equal(mv.create_model(checkpoint=folder).class_token, net.class_token)
+    (tmp_path / "checkpoints" / "best.ckpt").unlink()
+    assert torch.equal(mv.create_model(checkpoint=tmp_path).class_token, other.class_token)
+
+
+@pytest.mark.parametrize("habit", [{"pretrained": True}, {"weights": "DEFAULT"}])
+def test_weights_that_would_be_downloaded_are_refused_with_the_way_to_load_some(habit: dict[str, Any]) -> None:
+    with pytest.raises(mv.ConfigError, match=r"model mvit_b_16x4: no weights come with the package.*checkpoint=PATH"):
+        mv.create_model("mvit_b_16x4", **habit)
 
 
 def test_a_checkpoint_of_a_run_builds_its_net(
