@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ class VideoDataModule(L.LightningDataModule):
         train: annotations, such as a file with `path label` per line or a folder of class folders.
         val: as `train`.
         test: as `train`; None takes the videos of `val`.
-        predict: as `train`, or any folder with videos, which need no labels; None takes the videos of `test`.
+        predict: as `train`, or any folder or list of videos, which need no labels; None takes the videos of `test`.
         root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
             `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
             without `val` a fifth of each class is held out.
@@ -257,7 +258,10 @@ class VideoDataModule(L.LightningDataModule):
         names = self.given_names if class_names is None else class_names
         if self._needs_no_labels(split):
             return load_folder(source, names)
-        table = load_annotations(source, self.root, allow_outside=self.allow_outside, class_names=names)
+        need_labels = split != "predict" or source == self.sources["test"]
+        table = load_annotations(
+            source, self.root, allow_outside=self.allow_outside, class_names=names, need_labels=need_labels
+        )
         require_under_root(table, f"data.{split}", source, self.root)
         is_divided = self._holds_out and source == self.sources["train"]
         return table.take(hold_out(table)[split != "train"]) if is_divided else table
@@ -286,6 +290,8 @@ class VideoDataModule(L.LightningDataModule):
             return self._load(split, names)
         if names is None or table.class_names == names:
             return table
+        if split == "predict" and table.is_unlabelled:
+            return replace(table, class_names=names)
         if table.class_names is None:
             # where names are numbers, a label may be meant by either
             return self._load(split, names) if any(label_number(name) is not None for name in names) else table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
 from mvit_video.data.annotations.files import is_video, videos_below
 from mvit_video.data.annotations.requirements import require_videos
 from mvit_video.data.scanning.checks import size_and_time
+from mvit_video.data.scanning.summary import describe_label
 from mvit_video.features.remote import find_remote
 from mvit_video.features.videos import Stored, Video
 from mvit_video.features.writers.naming import group_name
@@ -47,6 +49,7 @@ class Inputs:
         names: of each video, its path, with the seconds of the part that counts where it is not the whole.
         table: number of the table of each.
         row: row in it.
+        labels: class of each; -1 where unknown, where it has several, and where sources disagree.
         class_names: name of each class, where known.
     """
 
@@ -54,6 +57,7 @@ class Inputs:
     names: pa.Array
     table: NDArray[np.int64]
     row: NDArray[np.int64]
+    labels: NDArray[np.int64]
     class_names: tuple[str, ...] | None
 
     def __len__(self) -> int:
@@ -82,11 +86,10 @@ class Inputs:
     def video(self, number: int) -> Video:
         """A video, not read yet."""
         table, row = self.tables[self.table[number]], int(self.row[number])
-        label = table.label_of(row)
-        known = label if isinstance(label, int) and label >= 0 else None
+        label = int(self.labels[number])
         part = None if table.archive is None else table.archive.take(np.array([row]))
         source = table.locate(row) if part is None else Stored(part)
-        return Video(table.path(row), source, known, table.span(row))
+        return Video(table.path(row), source, label if label >= 0 else None, table.span(row))
 
 
 def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
@@ -94,8 +97,8 @@ def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
 
     Args:
         sources: video files; folders, with all videos below them; patterns and URLs of these; annotations as
-            `load_annotations` takes them, whose labels and segments count. Folders of one folder per class give labels
-            too.
+            `load_annotations` takes them, whose labels and segments count; lists of paths. Folders of one folder per
+            class give labels too.
         root: folder that relative paths of annotations start from; None is that of the annotations.
 
     Raises:
@@ -112,11 +115,13 @@ def join_tables(tables: Sequence[VideoTable]) -> Inputs:
         ConfigError: two tables number their classes differently.
     """
     names = pa.concat_arrays([as_strings(_names(table)) for table in tables])
-    _, first = np.unique(compute.dictionary_encode(names).indices.to_numpy(), return_index=True)
-    kept = np.sort(first)
+    codes = compute.dictionary_encode(names).indices.to_numpy()  # in the order of their first places
+    _, kept = np.unique(codes, return_index=True)
+    class_names = _class_names(tables)
+    labels = _agreed(codes, np.concatenate([table.labels for table in tables]), names.take(pa.array(kept)), class_names)
     table = np.repeat(np.arange(len(tables)), [len(table) for table in tables])[kept]
     row = np.concatenate([np.arange(len(table)) for table in tables])[kept]
-    return Inputs(tuple(tables), names.take(pa.array(kept)), table, row, _class_names(tables))
+    return Inputs(tuple(tables), names.take(pa.array(kept)), table, row, labels, class_names)
 
 
 def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
@@ -147,7 +152,7 @@ def _table(source: str, root: str | None) -> VideoTable:
         return _folder(source, root)
     if is_video(source):
         return _unlabelled([source])
-    table = load_annotations(source, root)
+    table = load_annotations(source, root, need_labels=False)
     require_videos(table, "extract")
     return table
 
@@ -182,6 +187,25 @@ def _names(table: VideoTable) -> list[str]:
     if table.spans is None:
         return table.paths.to_pylist()
     return [group_name(table.path(row), table.span(row)) for row in range(len(table))]
+
+
+def _agreed(
+    codes: NDArray[np.int32], labels: NDArray[np.int64], names: pa.Array, class_names: tuple[str, ...] | None
+) -> NDArray[np.int64]:
+    """Return the class of each video, -1 where nothing gives one or several rows differ, which is a warning."""
+    lowest, highest = np.full(len(names), np.iinfo(np.int64).max), np.full(len(names), -1)
+    is_known = labels >= 0
+    np.minimum.at(lowest, codes[is_known], labels[is_known])
+    np.maximum.at(highest, codes[is_known], labels[is_known])
+    differ = np.flatnonzero(lowest < highest)
+    if differ.size:
+        one, other = (describe_label(int(ends[differ[0]]), class_names) for ends in (lowest, highest))
+        warnings.warn(
+            f"{differ.size} videos are listed with different labels and get none, the first is "
+            f"{names[int(differ[0])].as_py()} ({one}, {other}); give several labels as a list, or correct them",
+            stacklevel=3,
+        )
+    return np.where(lowest == highest, highest, -1)
 
 
 def _class_names(tables: Sequence[VideoTable]) -> tuple[str, ...] | None:

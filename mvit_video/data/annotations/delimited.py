@@ -104,7 +104,8 @@ def read_table_columns(columns: Columns) -> Rows:
     spans = None
     if columns.names & {"start", "end"}:
         spans = np.stack([read_seconds(columns, name) for name in ("start", "end")], axis=1)
-    labels = values["labels" if "labels" in values else "label"]
+    unknown = pa.nulls(len(lines), pa.large_string())  # where labels are not asked for
+    labels = values.get("labels", values.get("label", unknown))
     return Rows(lines.file, lines.numbers, values["path"], labels, spans, are_lists="labels" in values)
 
 

@@ -40,7 +40,7 @@ def read_list(lines: Lines) -> Rows:
     parts = [_split(lines.text[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK)]
     paths, labels = (pa.concat_arrays([part[i] for part in parts]) for i in range(2))
     is_quoted = np.concatenate([part[2] for part in parts])
-    bad = first((lengths(paths) == 0) | (lengths(labels) == 0))
+    bad = first((lengths(paths) == 0) | (lengths(labels) == 0) | matches(labels, _ENDS_IN_VIDEO))
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
     is_video = matches(paths, _ENDS_IN_VIDEO)
@@ -55,6 +55,17 @@ def read_list(lines: Lines) -> Rows:
                 bad, f"path and label cannot be told apart in {lines.line(bad)!r}; put a tab between them, or write CSV"
             )
     return Rows(lines.file, lines.numbers, paths, labels)
+
+
+def read_paths(lines: Lines) -> Rows | None:
+    """Read a list of bare paths of videos, which have no labels; None where a line is something else."""
+    lines = without_comments(lines)
+    text = lines.text
+    for quote in "\"'":
+        text = compute.replace_substring_regex(text, f"^{quote}(.*){quote}$", r"\1")
+    if not len(lines) or not matches(text, _ENDS_IN_VIDEO).all():
+        return None
+    return Rows(lines.file, lines.numbers, text, pa.nulls(len(lines), text.type))
 
 
 def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from mvit_video.data.annotations.delimited import guess_header, read_columns, re
 from mvit_video.data.annotations.folders import read_folders
 from mvit_video.data.annotations.foreign import parsing
 from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
-from mvit_video.data.annotations.lists import read_list
+from mvit_video.data.annotations.lists import read_list, read_paths
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
 from mvit_video.data.annotations.rows import Rows, make_table
 from mvit_video.data.annotations.something import is_something, read_something
@@ -35,6 +35,7 @@ def load_annotations(
     root: str | os.PathLike[str] | None = None,
     *,
     allow_outside: bool = False,
+    need_labels: bool = True,
     class_names: Sequence[str] | str | os.PathLike[str] | None = None,
 ) -> VideoTable:
     """Read the annotations of a data set, whose kind is recognised by what they are.
@@ -49,6 +50,8 @@ def load_annotations(
     Args:
         root: folder that relative paths start from; None is the folder of the file. A folder of classes is its own.
         allow_outside: let relative paths leave the root by `..`, and absolute ones lie outside of a root that is given.
+        need_labels: refuse annotations without labels; else a list of paths, or a table without a column of labels, is
+            one of unknown labels.
         class_names: name of each class in the order of their numbers, or a file that holds them.
 
     Raises:
@@ -56,7 +59,7 @@ def load_annotations(
     """
     given = given_names(class_names) if class_names is not None else None
     with parsing(source):
-        return _load(source, root, given, allow_outside=allow_outside)
+        return _load(source, root, given, allow_outside=allow_outside, need_labels=need_labels)
 
 
 def _load(
@@ -65,6 +68,7 @@ def _load(
     given: ClassNames | None,
     *,
     allow_outside: bool,
+    need_labels: bool,
 ) -> VideoTable:
     if _are_shards(source):
         from mvit_video.data.shards import load_shards
@@ -79,7 +83,7 @@ def _load(
     if os.path.isdir(path):
         folder, rows = path, read_folders(path, need_all=known is None)
     else:
-        rows = _read_rows(path, folder, known)
+        rows = _read_rows(path, folder, known, need_labels=need_labels)
     return make_table(rows, folder, known, allow_outside=allow_outside)
 
 
@@ -110,18 +114,21 @@ def _renumber(table: VideoTable, known: ClassNames, source: str | os.PathLike[st
     return replace(table, labels=labels, multi_labels=several, class_names=names)
 
 
-def _read_rows(file: Path, root: Path | None, known: ClassNames | None) -> Rows:
+def _read_rows(file: Path, root: Path | None, known: ClassNames | None, *, need_labels: bool) -> Rows:
     if not os.path.exists(file):
         return read_hmdb(file, root)
     if read_head(file).startswith(PARQUET_MAGIC):
-        return read_parquet(file)
+        return read_parquet(file, need_labels=need_labels)
     lines = read_lines(file)
     if file.suffix.lower() in _JSON_SUFFIXES:
-        return _read_json(lines, root, known)
+        return _read_json(lines, root, known, need_labels=need_labels)
     if is_ucf(lines):
         return read_ucf(lines, root)
     below = below_comments(lines)
-    header = read_header(below, [kinetics.COLUMNS, charades.COLUMNS, {"path", "label"}, {"path", "labels"}])
+    tables = [{"path", "label"}, {"path", "labels"}] if need_labels else [{"path"}]
+    header = read_header(below, [kinetics.COLUMNS, charades.COLUMNS, *tables])
+    if header is None and not need_labels and (bare := read_paths(lines)) is not None:
+        return bare
     if header is None and file.suffix.lower() == ".csv" and len(lines):
         header = guess_header(lines)
     if header is None:
@@ -133,10 +140,10 @@ def _read_rows(file: Path, root: Path | None, known: ClassNames | None) -> Rows:
     return read_table_columns(read_columns(header, _TABLE_COLUMNS))
 
 
-def _read_json(lines: Lines, root: Path | None, known: ClassNames | None) -> Rows:
+def _read_json(lines: Lines, root: Path | None, known: ClassNames | None, *, need_labels: bool) -> Rows:
     if not len(lines) or not lines.line(0).startswith("["):
-        return read_jsonl(lines)
+        return read_jsonl(lines, need_labels=need_labels)
     records = parse_json(lines.file, lines.data.decode("utf-8-sig"))
     if is_something(records):
         return read_something(lines.file, records, root, known)
-    return read_records(lines.file, records)
+    return read_records(lines.file, records, need_labels=need_labels)

@@ -29,7 +29,7 @@ INDEX_FOLDER = "index"
 _CHUNK = 65_536
 
 
-def read_jsonl(lines: Lines) -> Rows:
+def read_jsonl(lines: Lines, *, need_labels: bool = True) -> Rows:
     """Videos `{"path": ..., "label": ...}`, one object per line.
 
     Raises:
@@ -46,10 +46,10 @@ def read_jsonl(lines: Lines) -> Rows:
             except (ValueError, RecursionError):
                 raise lines.error(i, f"is no JSON object, got {lines.line(i)[:80]!r}") from None
 
-    return _from_records(records(), Rows(lines.file, lines.numbers, lines.text, lines.text))
+    return _from_records(records(), Rows(lines.file, lines.numbers, lines.text, lines.text), need_labels)
 
 
-def read_records(file: Path, records: list[Any]) -> Rows:
+def read_records(file: Path, records: list[Any], *, need_labels: bool = True) -> Rows:
     """Videos of a JSON array of objects.
 
     Raises:
@@ -57,10 +57,10 @@ def read_records(file: Path, records: list[Any]) -> Rows:
     """
     numbers = np.arange(1, len(records) + 1)
     nothing = pa.nulls(len(records), pa.large_string())
-    return _from_records(records, Rows(file, numbers, nothing, nothing, unit="record"))
+    return _from_records(records, Rows(file, numbers, nothing, nothing, unit="record"), need_labels)
 
 
-def read_parquet(file: Path) -> Rows:
+def read_parquet(file: Path, *, need_labels: bool = True) -> Rows:
     """Videos of a Parquet file; where it has a column `status`, those of which it says "ok".
 
     Its metadata may hold `root`, the folder of relative paths, and `class_names`, a JSON list. The packet indices of a
@@ -72,7 +72,7 @@ def read_parquet(file: Path) -> Rows:
     wanted = ["path", "label", "labels", "start", "end", "status", COLUMN]
     table, metadata = read_parquet_table(file, wanted=wanted)
     columns = {name: joined(table.column(name)) for name in table.column_names}
-    labels = columns.get("labels", columns.get("label"))
+    labels = columns.get("labels", columns.get("label", None if need_labels else pa.nulls(len(table))))
     if "path" not in columns or labels is None:
         names = parquet.read_schema(file).names
         raise AnnotationError(file, 0, f"has the columns {', '.join(names)}; it needs path and label or labels")
@@ -139,7 +139,7 @@ class _Record(NamedTuple):
     label_spans: list[list[float]] | None
 
 
-def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
+def _from_records(records: Iterable[Any], rows: Rows, need_labels: bool) -> Rows:
     """Rows filled with what records say, some of them at a time so that few are Python objects at once."""
     paths: list[pa.Array] = []
     labels: list[pa.Array] = []
@@ -157,7 +157,7 @@ def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
         chunk.clear()
 
     for row, record in enumerate(records):
-        parsed = _parse(record, row, rows)
+        parsed = _parse(record, row, rows, need_labels)
         if parsed.label is not None:
             if is_multilabel is None:
                 is_multilabel = isinstance(parsed.label, list)
@@ -178,13 +178,15 @@ def _from_records(records: Iterable[Any], rows: Rows) -> Rows:
     )
 
 
-def _parse(record: Any, row: int, rows: Rows) -> _Record:
+def _parse(record: Any, row: int, rows: Rows, need_labels: bool) -> _Record:
+    if isinstance(record, str) and not need_labels:
+        record = {"path": record}
     if not isinstance(record, dict):
         raise rows.error(row, f"expected an object with path and label, got {str(record)[:80]!r}")
     path, label = record.get("path"), record.get("labels", record.get("label"))
     if not isinstance(path, str) or not is_utf8(path):
         raise rows.error(row, f'"path" must be a string, got {path!r}')
-    if "label" not in record and "labels" not in record:
+    if need_labels and "label" not in record and "labels" not in record:
         raise rows.error(row, 'has no "label"; null is unknown')
     label = [_label(value, row, rows) for value in label] if isinstance(label, list) else label
     label = label if label is None or isinstance(label, list) else _label(label, row, rows)

@@ -83,6 +83,11 @@ class VideoTable:
         return self.multi_labels is not None
 
     @property
+    def is_unlabelled(self) -> bool:
+        """Whether the labels of all videos are unknown."""
+        return self.multi_labels is None and not (self.labels >= 0).any()
+
+    @property
     def label_columns(self) -> dict[str, pa.Array]:
         """The class of each video, or the list of its classes, and when these occur, as files keep them."""
         columns = {"label": pa.array(self.labels) if self.multi_labels is None else self.multi_labels}

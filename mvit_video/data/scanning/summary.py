@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute
+from mvit_video.data.annotations.arrow import compute, joined, matches
 from mvit_video.data.scanning.checks import KINDS
 
 
@@ -33,7 +34,7 @@ class BackendCount(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-    """Files with the same bytes."""
+    """Files with the same bytes, or rows that name the same file and segment."""
 
     paths: list[str]
     labels: list[str]
@@ -54,7 +55,7 @@ class Summary:
         kinds: what is wrong, the most frequent first.
         classes: name or number of each class with its usable videos, the largest class first; empty without labels.
         num_unlabelled: usable videos without a label.
-        duplicates: groups of equal files, those with contradictory labels first.
+        duplicates: groups of equal files and of rows of one file, those with contradictory labels first.
         sizes: "width x height" with the number of videos, the most frequent first.
         codecs: likewise.
         containers: likewise.
@@ -158,12 +159,33 @@ def _count_classes(numbers: NDArray[np.int64], class_names: tuple[str, ...] | No
 
 
 def _find_duplicates(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
-    hashed = manifest.select(["path", "label", "sha256"]).filter(compute.is_valid(manifest["sha256"]))
-    counts = hashed.group_by("sha256").aggregate([("path", "count_distinct")])
-    shared = counts.filter(compute.greater(counts["path_count_distinct"], 1))["sha256"]
-    groups: dict[str, dict[str, str]] = {}
-    rows = hashed.filter(compute.is_in(hashed["sha256"], value_set=shared))
-    for path, label, digest in zip(*_columns(rows, "path", "label", "sha256"), strict=True):
-        groups.setdefault(digest, {})[path] = describe_label(label, class_names)
-    found = [Duplicates(list(group), list(group.values())) for group in groups.values()]
+    found = [*_equal_files(manifest, class_names), *_repeated_rows(manifest, class_names)]
     return sorted(found, key=lambda group: (not group.is_contradictory, -len(group.paths), group.paths))
+
+
+def _equal_files(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
+    hashed = manifest.select(["path", "label", "sha256"]).filter(compute.is_valid(manifest["sha256"]))
+    groups: dict[str, dict[tuple[str, str], None]] = {}  # a file has several labels where its segments have
+    for path, label, digest in zip(*_columns(hashed, "path", "label", "sha256"), strict=True):
+        groups.setdefault(digest, {})[posixpath.normpath(path), describe_label(label, class_names)] = None
+    return [_duplicates(list(group)) for group in groups.values() if len({path for path, _ in group}) > 1]
+
+
+def _repeated_rows(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
+    """Find files, or segments of files, that several rows name."""
+    keys = {name: manifest[name] for name in ("path", "start", "end") if name in manifest.column_names}
+    if matches(joined(keys["path"]), r"(^|/)\.{0,2}/").any():
+        keys["path"] = pa.array([posixpath.normpath(path) for path in keys["path"].to_pylist()], pa.large_string())
+    rows = pa.table({**keys, "row": np.arange(len(manifest))})
+    counts = rows.group_by(list(keys)).aggregate([("row", "list")])
+    repeated = counts.filter(compute.greater(compute.list_value_length(counts["row_list"]), 1))
+    found: list[Duplicates] = []
+    for path, numbers in zip(*_columns(repeated, "path", "row_list"), strict=True):
+        labels = manifest["label"].take(pa.array(numbers)).to_pylist()
+        found.append(_duplicates([(path, describe_label(label, class_names)) for label in labels]))
+    return found
+
+
+def _duplicates(pairs: list[tuple[str, str]]) -> Duplicates:
+    paths, labels = zip(*pairs, strict=True)
+    return Duplicates(list(paths), list(labels))

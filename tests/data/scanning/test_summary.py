@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mvit_video.data.scanning import Summary, print_summary, summarise, write_page
-from mvit_video.data.scanning.summary import histogram
+from mvit_video.data.scanning.summary import Duplicates, _find_duplicates, histogram
 
 NUM_CLASSES, NUM_VIDEOS, NUM_BAD = 400, 6000, 2500
 NAMES = ("<b>bold & brash</b>", *(f"class {i}" for i in range(1, NUM_CLASSES)))
@@ -70,6 +70,18 @@ def test_classes_are_counted_with_those_that_have_no_video(summary: Summary) -> 
 def test_duplicates_with_contradictory_labels_come_first(summary: Summary) -> None:
     assert [group.is_contradictory for group in summary.duplicates] == [True, False]
     assert summary.duplicates[0].paths == ["<i>4000</i>.mp4", "<i>4001</i>.mp4"]
+
+
+def test_one_path_with_two_labels_is_contradictory() -> None:
+    paths = ["a.mp4", "b.mp4", "./a.mp4", "c.mp4", "c.mp4", "c.mp4"]
+    spans = {"start": [None, None, None, 0.0, 5.0, 5.0], "end": [None, None, None, 5.0, 9.0, 9.0]}
+    rows = pa.table({"path": paths, "label": [0, 1, 1, 0, 1, 1], "sha256": pa.nulls(6, pa.string()), **spans})
+    assert _find_duplicates(rows, ("run", "hop")) == [
+        Duplicates(["a.mp4", "a.mp4"], ["run", "hop"]),
+        Duplicates(["c.mp4", "c.mp4"], ["hop", "hop"]),
+    ]
+    rows = pa.table({"path": ["a.mp4", "b.mp4", "b.mp4"], "label": [0, 0, 1], "sha256": ["x"] * 3, "start": [0, 0, 3]})
+    assert _find_duplicates(rows, ("run", "hop")) == [Duplicates(["a.mp4", "b.mp4", "b.mp4"], ["run", "run", "hop"])]
 
 
 def test_the_page_needs_no_network_and_takes_names_as_text(
