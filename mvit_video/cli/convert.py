@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import mvit_video as mv
 from mvit_video.cli.options import VerbParser, add_class_names_option
-from mvit_video.models.checkpoints import (
-    FOREIGN_FORMATS,
-    UnknownArchitectureError,
-    load_checkpoint,
-    read_checkpoint,
-)
+from mvit_video.models import create_with_report
+from mvit_video.models.checkpoints import FOREIGN_FORMATS, UnknownArchitectureError, read_checkpoint
+from mvit_video.models.mvit import HeadPool
 from mvit_video.types import CheckpointError, ConfigError
 
 
@@ -21,7 +19,8 @@ def convert(words: list[str]) -> int:
     parser = VerbParser(
         prog="mvit-video convert",
         description="Convert a checkpoint of SlowFast, pytorchvideo, torchvision, or this project. Its layout is "
-        "recognised by its keys, and the model inferred from its tensors unless it is named.",
+        "recognised by its keys, and the model taken from the settings in the file or inferred from its tensors unless "
+        "it is named. What neither tells is assumed, printed, and noted in a file of mvit_video.",
         example="mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="file of torch.save or safetensors")
@@ -35,6 +34,9 @@ def convert(words: list[str]) -> int:
     parser.add_argument("--num-frames", type=int, help="frames of a clip, likewise; positions are resized")
     parser.add_argument("--crop-size", type=int, help="height and width of a clip in pixels, likewise")
     parser.add_argument(
+        "--head-pool", choices=get_args(HeadPool), help="what the head classifies, where the file does not tell it"
+    )
+    parser.add_argument(
         "--use-ema", action=argparse.BooleanOptionalAction, help="take weights that were averaged over training, or "
         "those that were not, where the file holds both (default: what it names as its model; the report says which)",
     )  # fmt: skip
@@ -44,9 +46,10 @@ def convert(words: list[str]) -> int:
         raise ConfigError(f"--class-names: files of {args.to} hold no names of classes; leave it out")
     stored = read_checkpoint(args.source, use_ema=args.use_ema)
     names = args.class_names or stored.class_names
-    sizes = {"num_frames": args.num_frames, "crop_size": args.crop_size}
+    given = {key: getattr(args, key) for key in ("num_frames", "crop_size", "head_pool")}
+    given = {key: value for key, value in given.items() if value is not None}
     try:
-        model = mv.create_model(args.model, checkpoint=stored, **sizes)
+        model, report = create_with_report(args.model, checkpoint=stored, **given)
     except UnknownArchitectureError as error:
         raise error.advising("--model NAME says which model it is, --num-frames and --crop-size its input") from error
     except CheckpointError as error:
@@ -57,9 +60,10 @@ def convert(words: list[str]) -> int:
         raise ConfigError(
             f"--class-names holds {len(args.class_names)} names, {args.source} has {model.num_classes} classes"
         )
-    print(load_checkpoint(model, stored))
+    assert report is not None
+    print(report)
     if args.to == "mvit_video":
-        mv.save_checkpoint(model, args.target, class_names=names)
+        mv.save_checkpoint(model, args.target, class_names=names, facts=report.facts, assumed=report.assumed)
     else:
         mv.export_checkpoint(model, args.target, format=args.to)
     print(f"wrote {args.target} ({args.to})")

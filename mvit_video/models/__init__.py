@@ -7,6 +7,8 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
+
 from mvit_video.models.alternet import (
     AlterNet,
     alternet,
@@ -17,7 +19,15 @@ from mvit_video.models.alternet import (
     alternet_152,
 )
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
-from mvit_video.models.checkpoints import Source, architecture_of, fill, read_checkpoint, translate
+from mvit_video.models.checkpoints import (
+    LoadReport,
+    Source,
+    architecture_of,
+    arguments_from,
+    fill,
+    read_checkpoint,
+    translate,
+)
 from mvit_video.models.cpvt import (
     cpvt,
     cpvt_b,
@@ -156,6 +166,31 @@ def create_model(
         ConfigError: no model has this name, or the builder has no such argument.
         CheckpointError: the checkpoint cannot be read, does not fit, or does not tell what it holds.
     """
+    model, report = create_with_report(
+        name,
+        num_classes=num_classes,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        checkpoint=checkpoint,
+        use_ema=use_ema,
+        **overrides,
+    )
+    if report is not None:
+        _log.log(logging.WARNING if report.head_is_new or report.assumed else logging.INFO, "%s", report)
+    return model
+
+
+def create_with_report(
+    name: str | None = None,
+    *,
+    num_classes: int | None = None,
+    num_frames: int | None = None,
+    crop_size: int | None = None,
+    checkpoint: Source | None = None,
+    use_ema: bool | None = None,
+    **overrides: Any,
+) -> tuple[VideoNet, LoadReport | None]:
+    """What `create_model` makes, and what came of loading the checkpoint; None without one."""
     arguments = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}
     arguments = {key: value for key, value in arguments.items() if value is not None} | overrides
     found = None if checkpoint is None else translate(read_checkpoint(checkpoint, use_ema=use_ema))
@@ -164,11 +199,12 @@ def create_model(
             f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
             "file that you downloaded (docs/checkpoints.md)"
         )
+    chosen, origin = set(arguments), "as the model has it"
     if name is None:
         if found is None:
             raise ConfigError("create_model needs a name, a checkpoint, or both")
         architecture = architecture_of(found, num_frames=num_frames, crop_size=crop_size)
-        name, builder = f"of {found.name}", architecture.build
+        name, builder, origin = f"of {found.name}", architecture.build, "as published"
         found.notes.extend(architecture.notes)
     elif name in _BUILDERS:
         builder = _BUILDERS[name]
@@ -177,13 +213,15 @@ def create_model(
     else:
         raise ConfigError(f"there is no model {name!r}; mv.list_models() names them: {', '.join(list_models())}")
     try:
+        if found is not None and name in _BUILDERS:
+            with torch.device("meta"):
+                arguments |= arguments_from(found, builder(**arguments), chosen)
         model = builder(**arguments)
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}") from error
-    if found is not None:
-        report = fill(model, found, new_head=num_classes is not None)
-        _log.log(logging.WARNING if report.head_is_new else logging.INFO, "%s", report)
-    return model
+    if found is None:
+        return model, None
+    return model, fill(model, found, new_head=num_classes is not None, origin=origin, chosen=chosen)
 
 
 __all__ = [
@@ -216,6 +254,7 @@ __all__ = [
     "cpvt_ti_gap",
     "cpvt_ti_plus",
     "create_model",
+    "create_with_report",
     "list_models",
     "mvit",
     "mvit_b24_32x3",

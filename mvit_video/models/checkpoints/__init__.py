@@ -15,6 +15,7 @@ from mvit_video.models.checkpoints.layouts import (
 from mvit_video.models.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
 from mvit_video.models.checkpoints.runs import checkpoint_in
 from mvit_video.models.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
+from mvit_video.models.checkpoints.untraced import arguments_from, published_facts
 
 __all__ = [
     "ARCHITECTURE_KEY",
@@ -27,12 +28,14 @@ __all__ = [
     "Translation",
     "UnknownArchitectureError",
     "architecture_of",
+    "arguments_from",
     "checkpoint_in",
     "describe",
     "export_checkpoint",
     "export_state",
     "fill",
     "load_checkpoint",
+    "published_facts",
     "read_checkpoint",
     "save_checkpoint",
     "to_layout",

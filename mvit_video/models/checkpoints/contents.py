@@ -30,6 +30,7 @@ class StoredState:
         metadata: texts that a file of this project carries.
         is_lightning: Lightning wrote it.
         notes: which entry of the file was taken, where it holds several.
+        config: SlowFast's settings as text, which its files carry as `cfg`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StoredState:
     metadata: dict[str, str] = field(default_factory=dict)
     is_lightning: bool = False
     notes: tuple[str, ...] = ()
+    config: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -68,6 +70,7 @@ def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
     """
     is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
     metadata = _metadata_of_run(content) if is_lightning else {}
+    config = content.get("cfg") if isinstance(content, Mapping) else None
     notes: list[str] = []
     took_average = False
     for _ in range(_MAX_DEPTH):
@@ -86,7 +89,8 @@ def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
         raise CheckpointError(f"{name}: holds a {type(content).__name__}; expected a mapping from names to tensors")
     tensors = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
     others = tuple(str(key) for key in content if isinstance(key, str | int) and str(key) not in tensors)
-    return StoredState(name, tensors, others, metadata, is_lightning, tuple(notes))
+    config = config if isinstance(config, str) else None
+    return StoredState(name, tensors, others, metadata, is_lightning, tuple(notes), config)
 
 
 def _entries(content: Any, use_ema: bool | None) -> list[tuple[str, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -21,7 +22,10 @@ from mvit_video.models.checkpoints.pyramids import (
     is_pyramid,
     position_found,
 )
+from mvit_video.models.checkpoints.slowfast_config import architecture_in_config
 from mvit_video.types import THW, CheckpointError, ConfigError
+
+PYTORCHVIDEO_EPS = 1e-5  # of the norms after pools, in its release 0.1.5
 
 
 class UnknownArchitectureError(CheckpointError):
@@ -40,28 +44,60 @@ def architecture_of(
     Raises:
         CheckpointError: what it states is not what it holds, or its tensors do not tell.
     """
-    tensors, name = checkpoint.tensors, checkpoint.name
-    with parsing(name):
-        if "builder" not in checkpoint.metadata:
-            return infer(tensors, name, num_frames=num_frames, crop_size=crop_size)
-        try:
-            return _stated(checkpoint.metadata, tensors)
-        except CheckpointError as error:
-            raise CheckpointError(f"{name}: {error}") from error
-
-
-def _stated(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Architecture:
-    architecture = Architecture.from_metadata(metadata)
-    num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
-    if sum(architecture.arguments["depths"]) != num_blocks:  # before as many blocks are built as a file asks for
-        raise CheckpointError(f"its metadata have depths {architecture.arguments['depths']}, it has {num_blocks}")
-    try:
-        difference = architecture.first_difference({key: tensor.shape for key, tensor in tensors.items()})
-    except Exception as error:  # arguments of a file can be anything
-        raise CheckpointError(f"its metadata name no model that can be built ({one_line(error)})") from error
-    if difference:
-        raise CheckpointError(f"its metadata and its tensors disagree: {difference}")
+    with parsing(checkpoint.name):
+        stated = stated_architecture(checkpoint)
+        if stated is not None:
+            return stated
+        architecture = infer(checkpoint.tensors, checkpoint.name, num_frames=num_frames, crop_size=crop_size)
+    if checkpoint.format == "pytorchvideo":
+        pooling = replace(architecture.arguments["pooling"], norm_eps=PYTORCHVIDEO_EPS)
+        return replace(architecture, arguments=architecture.arguments | {"pooling": pooling})
     return architecture
+
+
+def stated_architecture(checkpoint: Translation) -> Architecture | None:
+    """The architecture that the metadata of a file of this project or the settings in one of SlowFast state.
+
+    Raises:
+        CheckpointError: what they state is not what the file holds, or no net here.
+    """
+    tensors, is_ours = checkpoint.tensors, "builder" in checkpoint.metadata
+    if not is_ours and checkpoint.config is None:
+        return None
+    num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
+    what = "metadata" if is_ours else "cfg"
+    try:
+        if is_ours:
+            architecture = Architecture.from_metadata(checkpoint.metadata)
+        else:
+            architecture = _in_config(checkpoint, num_blocks)
+        depths = architecture.arguments["depths"]
+        if sum(depths) != num_blocks:  # before as many blocks are built as a file asks for
+            raise CheckpointError(f"its {what} have depths {depths}, it has {num_blocks}")
+        difference = _difference(architecture, tensors, what)
+        if difference:
+            raise CheckpointError(f"its {what} and its tensors disagree: {difference}")
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}") from error
+    return architecture
+
+
+def _difference(architecture: Architecture, tensors: Mapping[str, Tensor], what: str) -> str | None:
+    try:
+        return architecture.first_difference({key: tensor.shape for key, tensor in tensors.items()})
+    except Exception as error:  # arguments of a file can be anything
+        raise CheckpointError(f"its {what} name no model that can be built ({one_line(error)})") from error
+
+
+def _in_config(checkpoint: Translation, num_blocks: int) -> Architecture:
+    tensors = checkpoint.tensors
+    head, stem = (tensors.get(f"{name}.weight") for name in ("head.projection", "patch_embed.proj"))
+    return architecture_in_config(
+        checkpoint.config or "",
+        num_blocks=num_blocks,
+        num_classes=head.shape[0] if head is not None and head.ndim else 0,
+        embed_dim=stem.shape[0] if stem is not None and stem.ndim else 0,
+    )
 
 
 def infer(
@@ -124,11 +160,13 @@ def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: 
         num_frames, crop_size = num_frames or 1, crop_size or PUBLISHED_CROP
     frames, crop = _input(tensors, patch, num_frames, crop_size)
     head = tensors.get("head.projection.weight")
+    notes: list[str] = []
     pools = [tensor for key, tensor in tensors.items() if key.endswith(".pool.weight") and tensor.ndim == 5]
     if pools:
-        pooling, notes = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
+        pooling = _inferred_pooling(tensors, depths, is_v2, is_image=frames == 1)
     elif is_plain:
-        pooling, notes = Pooling(kernel=None, stride_kv=None), ["heads leave no trace; taken as published"]
+        pooling = Pooling(kernel=None, stride_kv=None)
+        notes.append("heads leave no trace; taken as published")
     else:
         raise _Unknown("there are no pooling weights, and max or average pooling leaves no trace")
     arguments: dict[str, Any] = {
@@ -152,9 +190,7 @@ def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: 
     return Architecture("mvitv2" if is_v2 else "mvit", arguments, notes)
 
 
-def _inferred_pooling(
-    tensors: Mapping[str, Tensor], depths: tuple[int, ...], is_v2: bool, is_image: bool
-) -> tuple[Pooling, list[str]]:
+def _inferred_pooling(tensors: Mapping[str, Tensor], depths: tuple[int, ...], is_v2: bool, is_image: bool) -> Pooling:
     def kernel(block: int, letter: str) -> THW | None:
         weight = tensors.get(f"blocks.{block}.attn.pool_{letter}.pool.weight")
         return None if weight is None else THW(*weight.shape[2:])
@@ -176,13 +212,7 @@ def _inferred_pooling(
     )
     if pooling is None:
         raise _Unknown(f"pools of kernels {sorted(map(tuple, kernels))} in these blocks belong to no published rule")
-    notes = []
-    if pooling.kernel:
-        notes.append(
-            f"strides leave no trace; taken as published: stride_q={tuple(pooling.stride_q)}, "
-            f"stride_kv={tuple(pooling.stride_kv) if pooling.stride_kv else None}"
-        )
-    return pooling, notes
+    return pooling
 
 
 def _input(

@@ -166,6 +166,7 @@ class Translation:
         unexpected: their names that the layout does not know.
         notes: what was done beside renaming.
         metadata: of a file of this project.
+        config: SlowFast's settings as text, where a file of its layout carries them.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Translation:
     unexpected: list[str]
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
+    config: str | None = None
 
 
 @cache
@@ -247,6 +249,7 @@ def _translated(state: StoredState) -> Translation:
         [key for key in state.tensors if key not in known[layout]] + list(state.others),
         notes=list(state.notes),
         metadata=state.metadata,
+        config=state.config if layout == "slowfast" else None,
     )
     if prefix and not state.is_lightning:
         translation.notes.append(f"prefix {prefix} removed from the names")

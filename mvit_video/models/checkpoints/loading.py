@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mvit_video.models.checkpoints.files import Source, read_checkpoint
 from mvit_video.models.checkpoints.fitting import INFLATIONS, convert_positions, fit
 from mvit_video.models.checkpoints.layouts import Translation, translate
+from mvit_video.models.checkpoints.untraced import compare_untraced
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError, ConfigError, printable
 
 _HEAD = "head."
@@ -42,6 +44,9 @@ class LoadReport:
         resized: tensors that were loaded after a change of shape.
         mismatched: tensors that were not loaded because no change of shape leads to the model's.
         non_finite: names of loaded tensors that hold NaN or infinity.
+        conflicts: arguments that leave no trace in tensors, which the file states and the model has otherwise.
+        assumed: arguments that leave no trace in tensors, and that the file does not state; a line for each.
+        facts: what the weights were trained with, as the file states it or, where `assumed` says so, as published.
         notes: what else was done.
         head_is_new: the model kept its own head.
     """
@@ -54,6 +59,9 @@ class LoadReport:
     resized: list[ShapeChange] = field(default_factory=list)
     mismatched: list[ShapeChange] = field(default_factory=list)
     non_finite: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    assumed: dict[str, str] = field(default_factory=dict)
+    facts: TrainingFacts | None = None
     notes: list[str] = field(default_factory=list)
     head_is_new: bool = False
 
@@ -62,10 +70,10 @@ class LoadReport:
             f"{printable(self.source)} ({self.format}): {len(self.loaded)} tensors loaded, "
             f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, {len(self.resized)} resized"
         ]
-        for title in ("missing", "unexpected", "mismatched", "non_finite", "resized"):
+        for title in ("missing", "unexpected", "mismatched", "non_finite", "resized", "conflicts"):
             if found := getattr(self, title):
                 lines.append(f"  {title.replace('_', '-')}: {printable(_first(found))}")
-        return "\n".join(lines + [f"  {note}" for note in self.notes])
+        return "\n".join(lines + [f"  {note}" for note in (*self.notes, *self.assumed.values())])
 
     @property
     def faults(self) -> list[str]:
@@ -82,7 +90,7 @@ class LoadReport:
         if self.mismatched:
             key, found, expected, _ = self.mismatched[0]
             faults.append(f"{len(self.mismatched)} of another shape (first {key} {found}, the model has {expected})")
-        return faults
+        return faults + self.conflicts
 
 
 def load_checkpoint(
@@ -126,8 +134,15 @@ def fill(
     strict: bool = True,
     inflate: str = "centre",
     new_head: bool = False,
+    origin: str = "as the model has it",
+    chosen: Collection[str] = (),
 ) -> LoadReport:
-    """Fill a model with a checkpoint that was read and translated; see `load_checkpoint`."""
+    """Fill a model with a checkpoint that was read and translated; see `load_checkpoint`.
+
+    Args:
+        origin: where the model's arguments that leave no trace in tensors are from, for the report.
+        chosen: arguments of the model that the caller gave, and that may differ from those that the file states.
+    """
     if inflate not in INFLATIONS:
         raise ConfigError(f"inflate must be one of {', '.join(INFLATIONS)}, got {inflate!r}")
     own = model.state_dict()
@@ -137,6 +152,13 @@ def fill(
     if note := convert_positions(tensors, set(own)):
         report.notes.append(note)
     kept = _keep_head(tensors, own, report) if new_head else set()
+    untraced = compare_untraced(model, checkpoint, origin, chosen)
+    report.notes.extend(untraced.notes)
+    report.assumed, report.facts = untraced.assumed, untraced.facts
+    if report.head_is_new or not strict:
+        report.notes.extend(untraced.conflicts.values())
+    else:
+        report.conflicts = list(untraced.conflicts.values())
     values = {}
     modules = dict(model.named_modules())
     for key, tensor in tensors.items():

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mvit_video.models.architecture import Pooling
 from mvit_video.models.checkpoints.architecture import Architecture, describe
 from mvit_video.models.checkpoints.contents import CLASS_NAMES_KEY
 from mvit_video.models.checkpoints.files import write_checkpoint
+from mvit_video.models.checkpoints.inference import PYTORCHVIDEO_EPS
 from mvit_video.models.checkpoints.layouts import FOREIGN_FORMATS, to_layout
+from mvit_video.models.checkpoints.untraced import ASSUMED_KEY, FACTS_KEY
 from mvit_video.models.net import VideoNet
 from mvit_video.models.position import kinds_of
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import THW, CheckpointError, ConfigError
 
+_log = logging.getLogger(__name__)
 
-def save_checkpoint(model: VideoNet, path: str | PathLike[str], *, class_names: Sequence[str] | None = None) -> None:
+
+def save_checkpoint(
+    model: VideoNet,
+    path: str | PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    facts: TrainingFacts | None = None,
+    assumed: Mapping[str, str] | None = None,
+) -> None:
     """Write weights and the builder's arguments to a safetensors file, from which `create_model` makes the model again.
 
     Args:
         class_names: name of each class, for `classify` and other verbs that name classes.
+        facts: what the weights were trained with, for `extract` and `classify`.
+        assumed: lines of `LoadReport.assumed`, which are reported again when the file is loaded.
 
     Raises:
         CheckpointError: the model is none that a builder makes, or the file cannot be written.
@@ -32,6 +49,10 @@ def save_checkpoint(model: VideoNet, path: str | PathLike[str], *, class_names: 
     metadata = {"format": "mvit_video"} | describe(model).to_metadata()
     if class_names is not None:
         metadata[CLASS_NAMES_KEY] = json.dumps(list(class_names))
+    if facts is not None:
+        metadata[FACTS_KEY] = facts.to_json()
+    if assumed:
+        metadata[ASSUMED_KEY] = json.dumps(dict(assumed))
     tensors = _state(model)
     write_checkpoint(path, lambda place: save_file(tensors, place, metadata))
 
@@ -42,7 +63,8 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
     torchvision is the state dict. What the other code base does not have is refused: PVT, AlterNet, PEGs, and spatial
     reduction of keys and values in all; MViTv2 in pytorchvideo; in torchvision joint positions, nets without class
-    token or head, and pooling by maximum or average.
+    token or head, and pooling by maximum or average; a mean of patches, which SlowFast alone has. The log warns of what
+    no tensor shows and the other code base has otherwise.
 
     Raises:
         ConfigError: there is no such format.
@@ -51,6 +73,8 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     Source: exported, loaded and run in torchvision and pytorchvideo (tests/models/checkpoints/test_exchange.py).
     """
     state = export_state(model, format)
+    for line in _untold(describe(model).arguments, format):
+        _log.warning("%s: %s", path, line)
     content = state if format == "torchvision" else {"model_state": state}
 
     def write(place: Path) -> None:
@@ -88,6 +112,10 @@ def _lack(architecture: Architecture, format: str) -> str | None:
             return f"no {name}"
     is_v2, pooling = architecture.builder == "mvitv2", arguments["pooling"]
     kinds = kinds_of(arguments.get("position", "relative"))
+    usual = "cls" if arguments["class_token"] else "gap"
+    head_pool = arguments["head_pool"]
+    if head_pool != usual and (format != "slowfast" or head_pool != "mean_of_patches"):
+        return f"no head_pool {head_pool} in nets {'with' if arguments['class_token'] else 'without'} a class token"
     if pooling.reduction != pooling.mode:
         return f"no reduction of keys and values by {pooling.reduction} beside pooling of queries by {pooling.mode}"
     if any(kind.startswith("peg") for kind in kinds):
@@ -109,6 +137,20 @@ def _lack(architecture: Architecture, format: str) -> str | None:
     if pooling.mode != "conv":
         return f"no {pooling.mode} pooling"
     return None
+
+
+def _untold(arguments: Mapping[str, Any], format: str) -> list[str]:
+    """What the other code base has to be told, because its own value is another and no tensor shows it."""
+    lines, pooling = [], arguments["pooling"]
+    if arguments["head_pool"] == "mean_of_patches":
+        lines.append("the head takes the mean of patches: set MVIT.USE_MEAN_POOLING in SlowFast")
+    theirs = PYTORCHVIDEO_EPS if format == "pytorchvideo" else Pooling.norm_eps
+    if pooling.mode == "conv" and pooling.norm_eps != theirs:
+        lines.append(
+            f"the norms after pools have eps {pooling.norm_eps:g} here and {theirs:g} in {format}, whose logits differ "
+            "by up to 1e-3"
+        )
+    return lines
 
 
 def _zero_positions(model: VideoNet) -> dict[str, Tensor]:

@@ -18,6 +18,14 @@ _BLOCK = (
     ("attn.reduction.norm.{p}", "attn.norm.{p}"),
     ("mlp.fc{i}.{p}", "mlp.fc{i}.{p}"),
 )
+_MVIT_V2_OF_TIMM = (
+    ("attn.qkv.{p}", "attn.qkv.{p}"),
+    ("attn.pool_{x}.pool.weight", "attn.pool_{x}.weight"),
+    ("attn.pool_{x}.norm.{p}", "attn.norm_{x}.{p}"),
+    ("attn.rel_pos.{a}", "attn.rel_pos_{a}"),
+    ("proj.{p}", "shortcut_proj_attn.{p}"),
+    ("proj.{p}", "shortcut_proj_mlp.{p}"),
+)
 _PATCH_EMBED = "stage.{s}.patch_embed.{e}.{p}"
 
 
@@ -38,6 +46,11 @@ STAGED: dict[str, Rules] = {
     ),
     "timm": (
         *_blocks("stages.{s}.blocks.{j}", conv="mlp.dwconv"),
+        *((f"stage.{{s}}.{{j}}.{ours}", f"stages.{{s}}.blocks.{{j}}.{theirs}") for ours, theirs in _MVIT_V2_OF_TIMM),
+        ("class_token", "cls_token"),
+        ("position.table", "pos_embed"),
+        ("norm.{p}", "norm.{p}"),
+        ("head.projection.{p}", "head.fc.{p}"),
         ("stage.0.patch_embed.{e}.{p}", "patch_embed.{e}.{p}"),
         (_PATCH_EMBED, "stages.{s}.downsample.{e}.{p}"),
         ("stage.{s}.norm.{p}", "stages.{s}.norm.{p}"),
