@@ -155,7 +155,9 @@ def classify_video(extractor: Extractor, video: Video, reached: Callable[[float]
             logits = extractor.embed(batch)
             if not np.isfinite(logits).all():
                 raise VideoDecodeError(video.path, "its logits are not finite numbers; try another --precision")
-            found.append(torch.from_numpy(logits).float().softmax(dim=2).mean(dim=1).numpy())
+            scores = torch.from_numpy(logits).float()
+            scores = scores.sigmoid() if extractor.trained.multi_label else scores.softmax(dim=2)
+            found.append(scores.mean(dim=1).numpy())
             reached(float(chunk.windows.end_seconds[start + len(batch) - 1]))
         times.append((chunk.windows.start_seconds, chunk.windows.end_seconds, chunk.windows.center_seconds))
     if not found:

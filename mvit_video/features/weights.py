@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +14,15 @@ import torch
 
 from mvit_video.data.transforms import RGB, Normalize
 from mvit_video.data.views import published_short_side
-from mvit_video.models import VideoNet, create_model, list_models
-from mvit_video.models.checkpoints import UnknownArchitectureError, checkpoint_in, read_checkpoint
+from mvit_video.models import VideoNet, create_model, create_with_report, list_models
+from mvit_video.models.checkpoints import FACTS_ASSUMED, UnknownArchitectureError, checkpoint_in, read_checkpoint
+from mvit_video.models.published import PUBLISHED, TrainingFacts
 from mvit_video.settings import typed_settings
 from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
 from mvit_video.yaml_files import read_yaml
 
 _log = logging.getLogger(__name__)
 
-# frames of a clip, and the frames from one of them to the next, in the published models
-_PUBLISHED_RATES = {1: 30, 16: 4, 32: 3, 40: 3, 64: 3}
 # settings of `data` in a config
 _OF_CLIPS = {"clip": ClipSpec, "views": ViewSpec, "mean": RGB, "std": RGB}
 
@@ -56,6 +54,7 @@ class TrainedModel:
         class_names: name of each class, where the checkpoint tells.
         notes: what the user should know, one line each.
         config: of its run, where there is one.
+        multi_label: scores are a sigmoid for each class instead of a softmax over all.
     """
 
     net: VideoNet
@@ -65,6 +64,7 @@ class TrainedModel:
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    multi_label: bool = False
 
     def digest(self) -> str:
         """Hash of the weights and their names."""
@@ -95,7 +95,9 @@ def load_trained(
             torch.manual_seed(0)  # the same in every run, which else could not go on
             net = create_model(model)
         notes = (f"{model} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
-        trained = TrainedModel(net, model, None, _preprocessing(net, model, {}, num_crops)[0], None, notes)
+        trained = TrainedModel(
+            net, model, None, _preprocessing(net, PUBLISHED[model].facts, {}, num_crops), None, notes
+        )
     else:
         trained = _of_checkpoint(model, num_crops, argument)
     for note in trained.notes:
@@ -121,13 +123,21 @@ def _of_checkpoint(model: str, num_crops: int, argument: str) -> TrainedModel:
         raise ConfigError(f"{argument} {error}") from error
     try:
         stored = read_checkpoint(file)
-        net = create_model(checkpoint=stored)
+        net, report = create_with_report(checkpoint=stored)
     except UnknownArchitectureError as error:
         hint = f"mvit-video convert {model} OUT --to mvit_video --model NAME makes a file that says it"
         raise error.advising(hint) from error
+    assert report is not None
+    assert report.facts is not None
     config = _run_config(path, file)
-    preprocessing, notes = _preprocessing(net, None, config.get("data"), num_crops)
-    return TrainedModel(net, model, file, preprocessing, stored.class_names, notes, config)
+    preprocessing = _preprocessing(net, report.facts, config.get("data"), num_crops)
+    notes = tuple(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config)
+    task = config.get("model")
+    multi_label = isinstance(task, Mapping) and task.get("multi_label") is True
+    return TrainedModel(
+        net, model, file, preprocessing, stored.class_names, notes, config,
+        multi_label=multi_label if config else report.facts.activation == "sigmoid",
+    )  # fmt: skip
 
 
 def _run_config(model: Path, file: Path) -> Mapping[str, Any]:
@@ -146,23 +156,16 @@ def _run_config(model: Path, file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _preprocessing(net: VideoNet, name: str | None, data: Any, num_crops: int) -> tuple[Preprocessing, tuple[str, ...]]:
-    """As the config of the run says, else as published; and what had to be assumed."""
-    notes: tuple[str, ...] = ()
+def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any, num_crops: int) -> Preprocessing:
+    """As the config of the run says, else as the weights were trained with."""
     try:
         told = typed_settings(data, _OF_CLIPS, "data")
-        clip = told.get("clip")
-        if clip is None:
-            size = re.search(r"_(\d+)x(\d+)$", name or "")
-            rate = int(size[2]) if size else _PUBLISHED_RATES.get(net.num_frames, ClipSpec.sampling_rate)
-            clip = ClipSpec(net.num_frames, rate)
-            if name is None:
-                assumed = f"taken as {clip.num_frames}x{rate}; the config.yaml of its run would tell"
-                notes = (f"the checkpoint does not tell its clips: {assumed}",)
+        clip = told.get("clip", ClipSpec(net.num_frames, facts.sampling_rate))
         if clip.num_frames != net.num_frames:
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
-        normalize = Normalize(**{key: told[key] for key in ("mean", "std") if key in told})
+        usual = Normalize() if data else facts  # a run that does not say was trained with the data module's own
+        mean, std = (told.get(key, getattr(usual, key)) for key in ("mean", "std"))
         short_side = told.get("views", ViewSpec()).short_side or published_short_side(net.crop_size, num_crops)
     except ConfigError as error:
         raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
-    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), normalize.mean, normalize.std), notes
+    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), mean, std)

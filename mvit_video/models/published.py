@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -20,27 +19,12 @@ class TrainingFacts:
         std: of each channel, for pixels between 0 and 1.
         sampling_rate: source frames from one frame of a clip to the next.
         activation: from logits to scores: softmax over all classes, or a sigmoid for each.
-
-    Raises:
-        ValueError: a value is of another kind or out of range.
     """
 
     mean: RGB = (0.45, 0.45, 0.45)
     std: RGB = (0.225, 0.225, 0.225)
     sampling_rate: int = 4
     activation: Activation = "softmax"
-
-    def __post_init__(self) -> None:
-        for name, least in (("mean", -math.inf), ("std", 0.0)):
-            found = getattr(self, name)
-            if len(found) != 3 or not all(isinstance(x, (int, float)) and least < x < math.inf for x in found):
-                raise ValueError(
-                    f"{name} must be three finite numbers{' above 0' if name == 'std' else ''}, got {found}"
-                )
-        if not isinstance(self.sampling_rate, int) or self.sampling_rate < 1:
-            raise ValueError(f"sampling_rate must be a whole number of at least 1, got {self.sampling_rate!r}")
-        if self.activation not in get_args(Activation):
-            raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {self.activation!r}")
 
     def to_json(self) -> str:
         """As text for the metadata of a file."""
@@ -51,14 +35,33 @@ class TrainingFacts:
         """The reverse of `to_json`.
 
         Raises:
-            ValueError: the text is not one of `to_json`.
+            ValueError: the text is not one of `to_json`, or a value is out of range.
         """
         try:
-            values: Any = json.loads(text)
-            colours = {key: tuple(values[key]) for key in ("mean", "std")}
-            return cls(**(values | colours))
-        except (KeyError, TypeError, RecursionError) as error:
+            return cls.checked(**json.loads(text))
+        except (TypeError, RecursionError) as error:
             raise ValueError(f"not the text of training facts ({error})") from error
+
+    @classmethod
+    def checked(cls, mean: Any, std: Any, sampling_rate: Any, activation: Any) -> TrainingFacts:
+        """Facts that a file states.
+
+        Raises:
+            ValueError: a value is of another kind or out of range.
+        """
+        if not isinstance(sampling_rate, int) or not 1 <= sampling_rate <= 10**6:
+            raise ValueError(f"sampling_rate must be a whole number from 1 to 1000000, got {sampling_rate!r}")
+        if activation not in get_args(Activation):
+            raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
+        return cls(_rgb("mean", mean, -1e6), _rgb("std", std, 0.0), sampling_rate, activation)
+
+
+def _rgb(name: str, values: Any, above: float) -> RGB:
+    is_three = isinstance(values, list | tuple) and len(values) == 3
+    if not is_three or not all(isinstance(one, int | float) and above < one < 1e6 for one in values):
+        raise ValueError(f"{name} must be three numbers above {above:g}, got {values!r}")
+    red, green, blue = (float(one) for one in values)
+    return red, green, blue
 
 
 class Published(NamedTuple):

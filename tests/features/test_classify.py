@@ -19,6 +19,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.models import mvit
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError, VideoDecodeError
 
 
@@ -44,6 +45,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("net") / "net.safetensors"
     mv.save_checkpoint(net, file)
     return file
+
+
+def test_scores_are_sigmoids_where_the_weights_were_trained_so(video: Path, checkpoint: Path, tmp_path: Path) -> None:
+    net, path = mv.create_model(checkpoint=checkpoint), tmp_path / "net.safetensors"
+    mv.save_checkpoint(net, path, facts=TrainingFacts(activation="sigmoid"))
+    shown = []
+    for file in (checkpoint, path):
+        extractor = Extractor(ExtractSettings(str(file), "logits", "8", "8", keep_crops=True))
+        shown.append(classify_video(extractor, Video("digit", video), lambda seconds: None).probabilities)
+        logits = torch.from_numpy(extractor.extract(Video("digit", video)).feature)
+        expected = logits.softmax(dim=2) if file == checkpoint else logits.sigmoid()
+        np.testing.assert_allclose(shown[-1], expected.mean(dim=1).numpy(), rtol=1e-5)
+    assert np.allclose(shown[0].sum(axis=1), 1)
+    assert not np.allclose(shown[1].sum(axis=1), 1)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))

@@ -36,7 +36,8 @@ def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
     words = ["extract", str(videos), "--model", str(tiny_checkpoint), "--out", str(tmp_path / "out"), "--stride", "16"]
     assert main(words) == 1
     printed = capsys.readouterr().out
-    assert "the checkpoint does not tell its clips: taken as 4x4; the config.yaml of its run would tell" in caplog.text
+    assert "mean, std, sampling rate and activation leave no trace; taken as published for clips: " in caplog.text
+    assert "mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax" in caplog.text
     assert "4 of 5 videos extracted (8 windows in " in printed
     assert "1 failed; the same command tries them again\n" in printed
     rows = {row["path"]: row for row in parquet.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()}

@@ -1,5 +1,6 @@
 """Features equal those of clips made by hand, however the video is read."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from mvit_video.data.views import published_short_side
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding
 from mvit_video.features.decoding import read_chunks
 from mvit_video.features.weights import load_trained
+from mvit_video.models import mvit, mvitv2_s
+from mvit_video.models.checkpoints import save_checkpoint
+from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
 from mvit_video.types import CheckpointError, ConfigError, VideoDecodeError
 
 LAYERS = ("pooled", "tokens", "stage1", "stage2", "logits")
@@ -229,6 +233,33 @@ def test_the_folder_of_a_test_stands_for_the_checkpoint_that_it_tested(
     assert trained.checkpoint is not None
     assert trained.checkpoint.samefile(run / "checkpoints" / "last.ckpt")
     assert (trained.class_names, trained.preprocessing.mean) == (("left", "right", "up"), (0.1, 0.2, 0.3))
+
+
+def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"num_classes": 3, "crop_size": 32, "depths": (1, 1), "embed_dim": 8}
+    save_checkpoint(
+        mvit(num_frames=4, **small), tmp_path / "a.pt", facts=TrainingFacts((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
+    )
+    trained = load_trained(str(tmp_path / "a.pt"), num_crops=1)
+    found = trained.preprocessing
+    assert (found.mean, found.std, found.clip.sampling_rate) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
+    assert (trained.notes, trained.multi_label) == ((), False)
+    save_checkpoint(mvitv2_s(**small), tmp_path / "image.pt")  # every net of images was trained with ImageNet's
+    trained = load_trained(str(tmp_path / "image.pt"), num_crops=1)
+    assert (trained.preprocessing.mean, trained.preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert len(trained.notes) == 1
+    assert "leave no trace; taken as published for images: mean=(0.485, 0.456, 0.406)" in trained.notes[0]
+    with torch.device("meta"):
+        trained = load_trained("mvitv2_t", num_crops=1)
+    assert trained.preprocessing.mean == IMAGENET_MEAN
+
+
+def test_a_run_of_several_labels_has_sigmoids(write_run: Callable[..., Path]) -> None:
+    run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
+    assert not load_trained(str(run), num_crops=1).multi_label
+    config = {"model": {"multi_label": True}, "data": {"mean": [0.1, 0.2, 0.3]}}
+    (run / "config.yaml").write_text(json.dumps(config))
+    assert load_trained(str(run), num_crops=1).multi_label
 
 
 def test_names_tell_their_clips_and_have_the_same_weights_every_time() -> None:

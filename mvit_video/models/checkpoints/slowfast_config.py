@@ -30,7 +30,7 @@ _FIXED: dict[str, Any] = {
     "MVIT.POOL_FIRST": False, "MVIT.LAYER_SCALE_INIT_VALUE": 0.0, "MVIT.USE_FIXED_SINCOS_POS": False,
     "MVIT.REV.ENABLE": False, "DETECTION.ENABLE": False,
 }  # fmt: skip
-_BGR_DATASETS = ("ssv2", "charades", "ava")  # whose frames SlowFast reads with OpenCV
+_BGR_DATASETS = ("ssv2", "charades")  # whose frames SlowFast reads as BGR
 _MAX_BLOCKS = 1000
 
 
@@ -109,14 +109,13 @@ def facts_in_config(text: str) -> TrainingFacts:
     settings = _settings(text)
     activation = settings.get("MODEL.HEAD_ACT")
     mean, std = (settings.get(f"DATA.{key}") for key in ("MEAN", "STD"))
+    if settings.get("TRAIN.DATASET") in _BGR_DATASETS and settings.flag("DATA.REVERSE_INPUT_CHANNEL"):
+        mean, std = (one[::-1] if isinstance(one, list) else one for one in (mean, std))  # reversed once normalised
+    _, is_image = _patch(settings)
+    rate = IMAGE_FACTS.sampling_rate if is_image else settings.whole("DATA.SAMPLING_RATE")
     try:
-        mean, std = tuple(mean), tuple(std)
-        if settings.get("TRAIN.DATASET") in _BGR_DATASETS and settings.flag("DATA.REVERSE_INPUT_CHANNEL"):
-            mean, std = mean[::-1], std[::-1]  # SlowFast normalises such frames as BGR and reverses them afterwards
-        _, is_image = _patch(settings)
-        rate = IMAGE_FACTS.sampling_rate if is_image else settings.whole("DATA.SAMPLING_RATE")
-        return TrainingFacts(mean, std, rate, "sigmoid" if activation == "sigmoid" else "softmax")
-    except (TypeError, ValueError) as error:
+        return TrainingFacts.checked(mean, std, rate, "sigmoid" if activation == "sigmoid" else "softmax")
+    except (ArithmeticError, ValueError) as error:
         raise CheckpointError(f"its cfg does not describe the input of a net ({printable(str(error), 200)})") from error
 
 

@@ -24,6 +24,7 @@ from mvit_video.models.published import IMAGE_FACTS, PUBLISHED, TrainingFacts
 from mvit_video.types import CheckpointError, printable
 
 FACTS_KEY, ASSUMED_KEY = "training", "assumed"  # of JSON among the metadata of a file
+FACTS_ASSUMED = "training"  # of the line on them in `LoadReport.assumed`
 _CLIP_NETS = {name: getattr(v1, name, None) or getattr(v2, name) for name in PUBLISHED if re.search(r"_\d+x\d+$", name)}
 _RATES = {int(frames): int(rate) for name in _CLIP_NETS for frames, rate in [name.rsplit("_", 1)[1].split("x")]}
 _OF_SIZES = re.compile(r"head\.|position\.|.*\.rel_pos\.")  # tensors that change with classes, frames or crop
@@ -91,7 +92,7 @@ def compare_untraced(net: nn.Module, checkpoint: Translation, origin: str, chose
             found.conflicts = _conflicts(net, stated)
     found.facts, assumed = _facts(net, checkpoint)
     if assumed:
-        found.assumed["training"] = assumed
+        found.assumed[FACTS_ASSUMED] = assumed
     for lines in (found.assumed, found.conflicts):
         for key in [key for key in lines if key in chosen or (key in ("stride", "norm_eps") and "pooling" in chosen)]:
             if lines is found.conflicts:

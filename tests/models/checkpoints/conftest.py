@@ -148,7 +148,7 @@ def peer_in_pytorchvideo() -> Make:
         ).double()
         for name, module in peer.named_modules():
             if name.endswith(("norm_q", "norm_k", "norm_v")):
-                module.eps = 1e-6  # as on its main branch; 0.1.5 has 1e-5
+                module.eps = pooling.norm_eps  # 1e-6 on its main branch; 0.1.5 has 1e-5
         return peer.eval()
 
     return make

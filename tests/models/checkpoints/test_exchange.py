@@ -13,6 +13,7 @@ from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
 from mvit_video.models import MViT, Pooling
+from mvit_video.models.checkpoints import describe
 
 Make = Callable[..., Any]
 
@@ -120,6 +121,29 @@ def test_v1_to_pytorchvideo_and_back(
         theirs = peer(clip.squeeze(2) if net.num_frames == 1 else clip)
     torch.testing.assert_close(net(clip), theirs, rtol=0, atol=1e-9)
     assert_comes_back(net, disturbed(make_v1(**settings)), tmp_path / "net.pyth", "pytorchvideo", clip)
+
+
+@torch.no_grad()
+def test_a_file_of_pytorchvideo_keeps_the_eps_of_its_release(
+    make_v1: Make, peer_in_pytorchvideo: Make, clip_for: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = peer_in_pytorchvideo(make_v1(pooling=Pooling(stride_kv=(1, 4, 4), norm_eps=1e-5)))
+    for parameter in peer.parameters():
+        parameter.add_(0.01)
+    found = mv.create_model(checkpoint={"model_state": peer.state_dict()}).double().eval()
+    assert "pooling.norm_eps leaves no trace; the net has 1e-05, as in 0.1.5" in caplog.text
+    mv.load_checkpoint(found, peer.state_dict())  # in float64
+    clip = clip_for(found)
+    assert_same_outputs(found, peer, clip)
+    small: dict[str, Any] = {"depths": (1, 2, 2), "embed_dim": 12, "num_frames": 4, "crop_size": 32}
+    named = mv.create_model("mvit_b_16x4", checkpoint=peer.state_dict(), **small)
+    assert describe(named).arguments["pooling"].norm_eps == 1e-5
+    mv.save_checkpoint(found, tmp_path / "net.safetensors")
+    again = mv.create_model(checkpoint=tmp_path / "net.safetensors")
+    assert describe(again).arguments["pooling"].norm_eps == 1e-5
+    caplog.clear()
+    mv.export_checkpoint(found, tmp_path / "net.pyth", format="slowfast")
+    assert "the norms after pools have eps 1e-05 here and 1e-06 in slowfast" in caplog.text
 
 
 @pytest.mark.parametrize("peer", ["torchvision", "pytorchvideo"])

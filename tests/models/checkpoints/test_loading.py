@@ -35,6 +35,10 @@ def test_report_names_everything(make_v1: Make) -> None:
         "  unexpected: blocks.0.extra",
         "  mismatched: head.projection.weight (7, 48) -> (5, 48), not loaded",
         "  resized: position.temporal (1, 2, 12) -> (1, 4, 12), linear",
+        "  strides leave no trace; taken as the model has it: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)",
+        "  head_pool leaves no trace; taken as the model has it: cls",
+        "  mean, std, sampling rate and activation leave no trace; taken as published for clips: "
+        "mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 8x4, softmax",
     ]
 
 
