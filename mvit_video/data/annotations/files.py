@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8, to_mask
+from mvit_video.data.readers.container import VIDEO_SUFFIXES
 from mvit_video.types import AnnotationError
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 SUFFIX_PATTERN = rf"(?i:\.(?:{'|'.join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))}))"
 
 SPLITS = {
@@ -32,22 +33,47 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
+class Files(NamedTuple):
+    """Files below a folder, by their paths.
+
+    Attributes:
+        others: those that are not wanted.
+    """
+
+    wanted: list[str]
+    others: list[str]
+
+
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the paths of the videos in a folder and in those below it, except hidden ones.
+    """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files.
 
     Raises:
         AnnotationError: one of them cannot be listed.
     """
-    return files_below(folder, is_video)
+    files = files_below(folder, is_video)
+    if files.wanted:
+        warn_of_others(folder, files.others)
+    return files.wanted
 
 
-def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> list[str]:
-    """Return the paths of the files in a folder and in those below it, except hidden ones; links are followed.
+def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
+    """Count and name the files of a folder that are left out, since they do not end like a video."""
+    if others:
+        shown = [os.fsencode(os.path.relpath(path, folder)).decode(errors="backslashreplace") for path in others[:3]]
+        warnings.warn(
+            f"{os.fspath(folder)}: {len(others)} files do not end like a video and are left out: "
+            f"{', '.join(shown)}{', ...' if len(others) > len(shown) else ''}",
+            stacklevel=3,
+        )
+
+
+def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Files:
+    """List the files in a folder and in those below it, except hidden ones; links are followed.
 
     Raises:
         AnnotationError: a folder cannot be listed.
     """
-    found: list[str] = []
+    found = Files([], [])
     # real paths of a folder and of those above it: a link to one of them is a loop
     start = Path(os.path.realpath(folder))
     above = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
@@ -56,7 +82,9 @@ def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
         real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if not name.startswith(".")}
         folders[:] = sorted(name for name in real if real[name] not in outer)
         above |= {os.path.join(parent, name): outer | {real[name]} for name in folders}
-        found += [os.path.join(parent, name) for name in sorted(files) if is_wanted(name) and not name.startswith(".")]
+        for name in sorted(files):
+            if not name.startswith("."):
+                (found.wanted if is_wanted(name) else found.others).append(os.path.join(parent, name))
     return found
 
 

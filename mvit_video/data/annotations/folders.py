@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import SPLITS, VIDEO_SUFFIXES, files_below, is_video, unlistable
+from mvit_video.data.annotations.files import SPLITS, VIDEO_SUFFIXES, files_below, is_video, unlistable, warn_of_others
 from mvit_video.data.annotations.rows import Rows
 from mvit_video.data.readers.picture import is_picture
 from mvit_video.types import AnnotationError
@@ -35,14 +35,14 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
             names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         raise unlistable(error) from None
-    is_wanted = is_video
-    files = [_files_in(folder, name, is_wanted) for name in names]
-    if not any(files):
-        is_wanted = is_picture
-        files = [_files_in(folder, name, is_wanted) for name in names]
-    if not any(files):
+    for is_wanted in (is_video, is_picture):
+        listed = [files_below(folder / name, is_wanted) for name in names]
+        if any(found.wanted for found in listed):
+            break
+    else:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")
+    files = [_relative(folder, found.wanted) for found in listed]
     empty = next((name for name, found in zip(names, files, strict=True) if not found), None)
     if empty is not None and need_all:
         raise AnnotationError(folder / empty, 0, "holds no videos; remove the folder or fill it")
@@ -54,6 +54,7 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
             f"{', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}",
             stacklevel=3,
         )
+    warn_of_others(folder, [path for found in listed for path in found.others])
     paths = as_strings([path for found in files for path in found])
     labels = as_strings(names).take(pa.array(np.repeat(np.arange(len(names)), [len(found) for found in files])))
     return Rows(
@@ -84,9 +85,13 @@ def _check_level(folder: Path, names: Sequence[str], files: Sequence[list[str]])
         )  # fmt: skip
 
 
-def _files_in(folder: Path, name: str, is_wanted: Callable[[str], bool]) -> list[str]:
-    """Return the paths of the files below a folder of a class, from the folder of the classes."""
-    found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in files_below(folder / name, is_wanted)]
+def _relative(folder: Path, paths: Sequence[str]) -> list[str]:
+    """Return paths from the folder of the classes on.
+
+    Raises:
+        AnnotationError: one is no UTF-8.
+    """
+    found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     strange = next((path for path in found if not is_utf8(path)), None)
     if strange is not None:
         parent, _, file = strange.rpartition("/")

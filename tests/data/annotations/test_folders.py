@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 from mvit_video.data import load_annotations
+from mvit_video.data.annotations import VIDEO_SUFFIXES
+from mvit_video.data.annotations.files import videos_below
+from mvit_video.data.scanning.listing import walk
 from mvit_video.types import AnnotationError
 
 
@@ -11,11 +14,34 @@ def test_folder_of_classes(tmp_path: Path) -> None:
     for name in ["run/b.mp4", "run/a.AVI", "run/notes.txt", "climb/c d.mkv", ".cache/x.mp4", "run/.hidden.mp4"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    table = load_annotations(tmp_path)
+    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: run/notes\.txt$"):
+        table = load_annotations(tmp_path)
     assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
     assert table.labels.tolist() == [0, 1, 1]
     assert table.class_names == ("climb", "run")
     assert table.locate(0) == tmp_path / "climb" / "c d.mkv"
+
+
+def test_every_suffix_that_the_reader_reads(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    names = [f"run/{i:02d}{suffix}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES))]
+    names += [f"run/{i:02d}{suffix.upper()}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES), len(names))]
+    for name in names:
+        (tmp_path / name).touch()
+    assert load_annotations(tmp_path).paths.to_pylist() == names
+    assert walk(tmp_path).paths.to_pylist() == names
+    (tmp_path / "list.txt").write_text("".join(f"{name} 1\n" for name in names))
+    assert load_annotations(tmp_path / "list.txt").paths.to_pylist() == names
+
+
+def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("a.mp4", "b.dat", "c.xyz", "d", "e.wav"):
+        (tmp_path / "run" / name).touch()
+    told = r": 4 files do not end like a video and are left out: run/b\.dat, run/c\.xyz, run/d, \.\.\.$"
+    for read in (load_annotations, walk, videos_below):
+        with pytest.warns(UserWarning, match=told):
+            assert len(read(tmp_path)) == 1
 
 
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
@@ -88,3 +114,8 @@ def test_a_video_whose_name_is_no_text_is_named(touch: Callable[..., Path]) -> N
         pytest.skip("this file system takes text only")
     with pytest.raises(AnnotationError, match=r"run: holds a video whose name is no UTF-8: b'b\\xff.mp4'"):
         load_annotations(root)
+
+
+def test_the_documented_suffixes_are_those_of_the_reader() -> None:
+    text = " ".join((Path(__file__).parents[3] / "docs/data.md").read_text().split())
+    assert " ".join(sorted(VIDEO_SUFFIXES)) in text

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from mvit_video.data.readers import container, open_video
-from mvit_video.data.readers.container import as_fraction, open_container
+from mvit_video.data.readers.container import VIDEO_SUFFIXES, as_fraction, open_container
 from mvit_video.data.readers.source import Source
 from mvit_video.types import VideoDecodeError
 
@@ -21,6 +22,41 @@ class LaterRational:
 
     def __init__(self, numerator: int, denominator: int) -> None:
         self.numerator, self.denominator = numerator, denominator
+
+
+# where FFmpeg would choose another format for the suffix, or none
+FORMATS = {
+    ".divx": "avi", ".qt": "mov", ".m2t": "mpegts", ".mts": "mpegts", ".mpe": "mpeg", ".rmvb": "rm", ".ogm": "ogg",
+    ".ogv": "ogg", ".f4v": "mp4", ".265": "hevc", ".h265": "hevc", ".264": "h264",
+}  # fmt: skip
+SUFFIXES_OF_CODECS = {
+    "gif": ".gif", "libvpx": ".ivf .webm .ogv .ogm", "mjpeg": ".mjpeg .mjpg", "mpeg1video": ".m1v",
+    "mpeg2video": ".m2v .mpg .mpeg .mpe .vob .mxf", "libx265": ".265 .h265 .hevc", "dvvideo": ".dv",
+    "rv20": ".rm .rmvb", "wmv2": ".wmv .asf", "h263": ".3gp .3g2", "libx264": ".264 .h264 .flv .ts .m2t .mts .m2ts",
+}  # fmt: skip
+CODECS = {suffix: codec for codec, suffixes in SUFFIXES_OF_CODECS.items() for suffix in suffixes.split()}
+SIZES = {"dvvideo": (720, 576), "rv20": (176, 144), "h263": (176, 144)}
+PIXELS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
+
+
+@pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
+def test_every_suffix_in_the_list_is_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    codec = CODECS.get(suffix, "mpeg4")
+    width, height = SIZES.get(codec, (96, 64))
+    with av.open(str(path), "w", format=FORMATS.get(suffix)) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, PIXELS.get(codec, "yuv420p")
+        stream.codec_context.thread_count = 1
+        if codec == "libx265":
+            stream.options = {"x265-params": "log-level=none:pools=none"}
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 10 * number, np.uint8), format="rgb24")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    with open_video(path) as reader:
+        assert reader.get_frames([0]).shape == (1, height, width, 3)
 
 
 @pytest.mark.parametrize(

@@ -316,10 +316,12 @@ def test_videos_in_shards_are_refused(barcode_video: Path, tmp_path: Path) -> No
         def read(self, row: int) -> bytes:
             raise NotImplementedError
 
-    table, _ = list_videos(str(barcode_video.parent))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").symlink_to(barcode_video)
+    table, _ = list_videos(str(tmp_path / "videos"))
     shards = VideoTable(table.paths, table.labels, None, table.root, archive=Archive())
     with pytest.raises(ConfigError, match=r"scan them before `mvit-video pack`"):
-        scan_videos(shards, tmp_path, ScanSettings(), WORKERS)
+        scan_videos(shards, tmp_path / "out", ScanSettings(), WORKERS)
 
 
 def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
