@@ -30,7 +30,7 @@ def compare(words: list[str]) -> int:
 def _parser() -> VerbParser:
     parser = VerbParser(
         prog="mvit-video compare",
-        description="Compare two tests of the same videos: difference in top1 with a bootstrap interval over pairs and "
+        description="Compare two tests of the same videos: difference in top1 with its interval over pairs and "
         "McNemar's exact test, classes that changed, videos that one of them alone has right.",
         example="mvit-video compare runs/mvit_b_k400/version_3 runs/mvit_b_k400/version_7",
     )

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mvit_video import metrics
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
-from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, mean_class_interval, share_interval
+from mvit_video.evaluation.intervals import LEVEL, METHOD, mean_class_interval, share_interval
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError
@@ -72,7 +72,7 @@ def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, 
     bounds = {f"top{k}": share_interval(int((ranks < k).sum()), len(ranks)) for k in (1, 5)}
     numbers["mean_class"] = float(metrics.mean_known(metrics.class_accuracy(confused)))
     bounds["mean_class"] = mean_class_interval(confused.numpy())
-    about = {"level": LEVEL, "resamples": NUM_RESAMPLES, "seed": SEED}
+    about = {"level": LEVEL, "method": METHOD}
     intervals = {name: one._asdict() for name, one in bounds.items()}
     return {"num_videos": len(known), "metrics": numbers, "intervals": about | intervals}
 

@@ -46,7 +46,7 @@ class Comparison:
         settings: what the runs were given differently, with both values.
         top1: percent right of each run.
         difference: top1 of the second minus that of the first.
-        interval: bootstrap interval of the difference, videos drawn in pairs.
+        interval: interval of the difference over pairs of videos.
         p_value: McNemar's exact test, two-sided.
         classes: those with a difference, the largest losses first.
     """

@@ -18,7 +18,7 @@ from mvit_video import metrics
 from mvit_video.calibration import apply_temperature, calibration_error, reliability
 from mvit_video.data.annotations import VideoTable
 from mvit_video.evaluation.curves import accuracy_by_views
-from mvit_video.evaluation.intervals import LEVEL, NUM_RESAMPLES, SEED, share_interval
+from mvit_video.evaluation.intervals import LEVEL, METHOD, share_interval
 from mvit_video.evaluation.scores import VideoViews, describe
 from mvit_video.metrics import Ensemble, combine
 from mvit_video.types import ClipSpec, ViewSpec
@@ -194,8 +194,8 @@ def record(evaluation: Evaluation, temperature: Temperature | None = None) -> di
 
 
 def intervals(ranks: Tensor) -> dict[str, Any]:
-    """Bootstrap intervals of top1 and top5, and what they are."""
-    about = {"level": LEVEL, "resamples": NUM_RESAMPLES, "seed": SEED}
+    """Intervals of top1 and top5, and what they are."""
+    about = {"level": LEVEL, "method": METHOD}
     if not len(ranks):
         return about
     bounds = {f"top{k}": share_interval(int((ranks < k).sum()), len(ranks))._asdict() for k in (1, 5)}

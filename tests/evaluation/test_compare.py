@@ -75,7 +75,7 @@ def test_a_run_equals_itself(write: Write, capsys: pytest.CaptureFixture[str]) -
     run = write("a", [0, 1, 2], [0, 2, 2])
     found = as_json(run, run, capsys=capsys)
     assert (found["difference"], found["p_value"], found["classes"], found["settings"]) == (0, 1, [], {})
-    assert found["interval"] == {"low": 0, "high": 0}
+    assert -found["interval"]["low"] == found["interval"]["high"] > 0  # other videos might have differed
 
 
 def test_order_of_the_videos_does_not_matter(write: Write, capsys: pytest.CaptureFixture[str]) -> None:

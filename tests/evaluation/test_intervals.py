@@ -1,4 +1,4 @@
-"""Bootstrap intervals against loops over videos, how often they hold the truth, and McNemar's test against SciPy."""
+"""Intervals against SciPy and worked examples, how often they hold the truth, and McNemar's test against SciPy."""
 
 import numpy as np
 import pytest
@@ -8,31 +8,44 @@ from hypothesis import strategies as st
 from mvit_video.evaluation.intervals import mcnemar_exact, mean_class_interval, paired_interval, share_interval
 
 
-def resample(values: np.ndarray, num_resamples: int = 4000) -> np.ndarray:
-    """Means of videos drawn anew, one by one."""
-    rng = np.random.default_rng(1)
-    return np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)])
+@given(st.integers(1, 3000), st.floats(0, 1))
+def test_share_equals_scipys_wilson(num_videos: int, share: float) -> None:
+    stats = pytest.importorskip("scipy.stats")  # came with scikit-learn
+    num_hits = round(share * num_videos)
+    expected = stats.binomtest(num_hits, num_videos).proportion_ci(0.95, method="wilson")
+    low, high = share_interval(num_hits, num_videos)
+    assert (low, high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+    assert 0 <= low <= 100 * num_hits / num_videos <= high <= 100
 
 
-@pytest.mark.parametrize(("num_hits", "num_videos"), [(60, 80), (1, 30), (0, 10), (10, 10)])
-def test_share_equals_a_loop_over_videos(num_hits: int, num_videos: int) -> None:
-    values = np.repeat([100.0, 0.0], [num_hits, num_videos - num_hits])
-    expected = np.quantile(resample(values), [0.025, 0.975])
-    assert share_interval(num_hits, num_videos) == pytest.approx(expected, abs=1.5 * 100 / num_videos)
+def test_six_of_six_has_a_width() -> None:
+    assert share_interval(6, 6) == (pytest.approx(60.97, abs=0.01), 100)
+    assert share_interval(0, 6) == (0, pytest.approx(39.03, abs=0.01))
+    low, high = mean_class_interval(np.diag([3, 3]))
+    assert (round(low, 1), high) == (60.3, 100)
+    low, high = paired_interval(0, 0, 6)
+    assert low == -high < -20
 
 
-def test_the_interval_of_the_mean_class_is_that_of_the_share_where_there_is_one_class() -> None:
-    assert mean_class_interval(np.array([[17, 3], [0, 0]])) == share_interval(17, 20)
-    low, high = mean_class_interval(np.array([[30, 10], [5, 5]]))
+def test_the_interval_of_the_mean_class() -> None:
+    assert mean_class_interval(np.array([[17, 3], [0, 0]])) == pytest.approx(share_interval(17, 20))
+    low, high = mean_class_interval(np.array([[300, 100], [50, 50]]))
     # variance of the mean of two independent shares, of which the rarer class has nearly all
-    spread = 100 * np.sqrt(0.75 * 0.25 / 40 + 0.5 * 0.5 / 10) / 2
-    assert (low, high) == pytest.approx((62.5 - 1.96 * spread, 62.5 + 1.96 * spread), abs=1.5)
+    spread = 100 * np.sqrt(0.75 * 0.25 / 400 + 0.5 * 0.5 / 100) / 2
+    assert (low, high) == pytest.approx((62.5 - 1.96 * spread, 62.5 + 1.96 * spread), abs=0.3)
+    rng, held = np.random.default_rng(0), 0
+    for hits in rng.binomial([40, 5, 10], [0.7, 0.9, 0.5], (1000, 3)):
+        low, high = mean_class_interval(np.diag(hits) + np.roll(np.diag([40, 5, 10] - hits), 1, axis=1))
+        held += low <= 70 <= high
+    assert 0.93 <= held / 1000 <= 0.98
 
 
-def test_pairs_equal_a_loop_over_videos() -> None:
-    values = np.repeat([-100.0, 100.0, 0.0], [12, 25, 63])
-    expected = np.quantile(resample(values), [0.025, 0.975])
-    assert paired_interval(12, 25, 100) == pytest.approx(expected, abs=1.5)
+def test_pairs_of_a_worked_example() -> None:
+    """1 and 7 of 21 pairs differ."""
+    first, second = 2 / 23, 8 / 23
+    half = 1.959964 * np.sqrt((first + second - (second - first) ** 2) / 23)
+    assert paired_interval(1, 7, 21) == pytest.approx((100 * (second - first - half), 100 * (second - first + half)))
+    assert paired_interval(7, 1, 21) == pytest.approx((-50.8, -1.4), abs=0.1)
 
 
 def test_interval_holds_the_truth_as_often_as_it_says() -> None:
@@ -51,10 +64,6 @@ def test_paired_interval_holds_the_truth_as_often_as_it_says() -> None:
         low, high = paired_interval(int(first), int(second), num_videos)
         held += low <= 4 <= high
     assert 0.93 <= held / 1000 <= 0.97
-
-
-def test_an_interval_is_the_same_every_time() -> None:
-    assert share_interval(70_000, 99_999) == share_interval(70_000, 99_999)
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

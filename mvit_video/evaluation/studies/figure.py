@@ -36,7 +36,7 @@ def draw_studies(table: pa.Table) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e3e8ec")
         axes.set_axisbelow(True)
-    band = "" if rows[0]["low"] is None else "; bars and bands are 95 % bootstrap intervals over videos"
+    band = "" if rows[0]["low"] is None else "; bars and bands are 95 % intervals over videos"
     figure.suptitle(f"{rows[0]['num_videos']} videos, the same in every setting{band}", fontsize=10, color=_GREY)
     return figure
 

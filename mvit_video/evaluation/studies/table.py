@@ -47,7 +47,7 @@ def study_table(folder: Path, studies: Sequence[Study], settings: Sequence[Study
 
     Columns: `study`; `setting`, such as "reversed", "blur" or "3 clips x 1 crop"; `severity` of a corruption, else
     null; `metric`, "top1" and "top5", or "mAP" of videos with several labels; `value` in percent; `low` and `high` of
-    its bootstrap interval, null for mAP; `num_videos`, the same in every row; `seconds` that the test took, null where
+    its 95% interval, null for mAP; `num_videos`, the same in every row; `seconds` that the test took, null where
     scores of another were used. The metadata hold `gigaflops_per_view`, giga multiply-adds.
 
     Raises:
