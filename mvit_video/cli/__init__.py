@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mvit_video import __version__
 from mvit_video.cli.configs import with_found_configs
+from mvit_video.cli.explain import out_of_memory
 from mvit_video.types import ConfigError, MVitVideoError
 
 
@@ -104,6 +105,12 @@ def main(args: Sequence[str] | None = None) -> int:
         if str(stop):  # one of several processes speaks
             print(stop, file=sys.stderr)
         return stop.exit_code
+    except (MemoryError, RuntimeError) as error:
+        text = out_of_memory(error)
+        if debug or text is None:
+            raise
+        print(f"error: {text}: lower the batch size, or the number of workers", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -7,12 +7,13 @@ import errno
 import multiprocessing.util
 import os
 import re
+import shlex
 import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -22,6 +23,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
+from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
 from mvit_video.cli.parser import Parser, read_yaml_our_way, with_net_path
 from mvit_video.cli.quiet import quiet_lightning
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
@@ -49,6 +51,7 @@ from mvit_video.training import (
     Task,
     Throughput,
 )
+from mvit_video.training.output import print_line
 from mvit_video.types import CheckpointError, ConfigError, MVitVideoError, TrainingError
 
 
@@ -156,9 +159,11 @@ class VideoCLI(LightningCLI):
         """Builds everything; a run that fails here leaves no empty folder."""
         try:
             super().instantiate_classes()
-        except BaseException:
+        except BaseException as error:
             _remove_if_empty(self.run_folder)
             _remove_if_empty(self.run_folder.parent)
+            if isinstance(error, ValueError) and (text := failed_class(error)):
+                raise ConfigError(text) from error
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -184,8 +189,13 @@ class VideoCLI(LightningCLI):
             raise ConfigError(_refusal(str(error), config)) from error
 
     def fit(self, **kwargs: Any) -> None:
-        """Trains."""
+        """Trains, and prints which epoch was the best and the command that tests it."""
         self._run(self.trainer.fit, kwargs)
+        for best in cast(Any, self.trainer).checkpoint_callbacks:
+            if isinstance(best, BestCheckpoint) and best.best_epoch is not None and self.trainer.is_global_zero:
+                print_line(best.describe())
+                words = ["-c", str(self.run_folder / "config.yaml"), "--ckpt_path", best.best_model_path]
+                print_line(f"test it: mvit-video test {shlex.join(words)}")
 
     def validate(self, **kwargs: Any) -> None:
         """Scores the validation videos."""
@@ -208,9 +218,13 @@ class VideoCLI(LightningCLI):
             if not self.trainer.is_global_zero:  # one of several processes speaks
                 raise Stopped("", 1) from None
             raise
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if death := explain_dead_worker(error):
                 raise death from None
+            if text := missing_metric(error):
+                raise ConfigError(text) from error
+            if text := out_of_memory(error):
+                raise MVitVideoError(f"{text}: {self._how_to_need_less()}") from error
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -224,6 +238,17 @@ class VideoCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 message += self._how_to_go_on()
             raise Stopped(message, 143 if terminated else 130) from None
+
+    def _how_to_need_less(self) -> str:
+        """What to change where memory ran out."""
+        name = "test_batch_size" if self.subcommand == "test" else "batch_size"
+        advice = f"lower data.{name}={getattr(self.datamodule, name)}"
+        if self.subcommand != "fit":
+            return f"{advice} or set trainer.precision=bf16-mixed"
+        return (
+            f"{advice} and raise trainer.accumulate_grad_batches as much, set trainer.precision=bf16-mixed, or "
+            "model.speed.activation_checkpointing=true"
+        )
 
     def _find_folder(self, root: Path, *, make: bool) -> Path:
         """The run folder."""

@@ -9,19 +9,16 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
-from mvit_video.data.annotations.arrow import compute
 from mvit_video.data.annotations.labels import label_number
 from mvit_video.data.annotations.missing import require_under_root
 from mvit_video.data.annotations.requirements import require_same_kind
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
-from mvit_video.data.holdout import Split, hold_out, split_folders
+from mvit_video.data.holdout import Split, doubts, hold_out, split_folders
 from mvit_video.data.jobs import num_cores
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
@@ -166,7 +163,7 @@ class VideoDataModule(L.LightningDataModule):
     def example_of(self, label: int) -> str:
         """Split and path of the first video with a label, for messages."""
         for split, table in self.tables.items():
-            rows = _rows_of(table, label)
+            rows = table.rows_of(label)
             if rows.size:
                 return f"data.{split}: {table.path(rows[0])}"
         raise ValueError(f"no video has label {label}")
@@ -191,6 +188,8 @@ class VideoDataModule(L.LightningDataModule):
             self._check_train(self.tables["train"])
             if not len(self.tables.get("val", ())) and self.trainer is not None:
                 self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
+            for doubt in doubts(self.tables["train"], self.tables.get("val"), holds_out=self._holds_out):
+                rank_zero_warn(doubt)
 
     def state_dict(self) -> dict[str, Any]:
         """The classes, for the checkpoint."""
@@ -349,10 +348,3 @@ def _check_at_least(least: int, **values: int) -> None:
 def _seed_of_run() -> int:
     """That of `seed_everything`, from where Lightning keeps it, also for the processes that it starts."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def _rows_of(table: VideoTable, label: int) -> NDArray[np.int64]:
-    """Rows of the videos with a label."""
-    if table.multi_labels is None:
-        return (table.labels == label).nonzero()[0]
-    return compute.list_parent_indices(table.multi_labels).to_numpy()[table.multi_labels.flatten().to_numpy() == label]

@@ -71,3 +71,27 @@ def hold_out(table: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if len(rows) > 1:
             held[rows[np.argsort(order[rows], kind="stable")[: -(-len(rows) // _ONE_IN)]]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def doubts(train: VideoTable, val: VideoTable | None, *, holds_out: bool) -> list[str]:
+    """Warnings about data that train but whose scores say little.
+
+    Args:
+        holds_out: whether `val` was held out of the videos that `train` comes from.
+    """
+    texts = []
+    if not train.is_multilabel and len(train) and (train.labels == train.labels[0]).all():
+        name = train.class_names[train.labels[0]] if train.class_names is not None else train.labels[0]
+        texts.append(
+            f"data.train: all {len(train)} videos are of one class, {name}: a model that learns nothing scores 100 too"
+        )
+    if holds_out and val is not None:
+        num_single = len(np.unique(train.labels)) - len(np.unique(val.labels))
+        if not len(val):
+            texts.append(
+                "data.val: every class has a single video, which trains, so no video is held out and this run has no "
+                "validation: add videos, or set data.val"
+            )
+        elif num_single:
+            texts.append(f"data.val: {num_single} classes have a single video, which trains: no validation sees them")
+    return texts

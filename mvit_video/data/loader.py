@@ -189,7 +189,7 @@ class VideoLoader(DataLoader[VideoItem]):
         return (self.batch_size or 1) * rank_and_size()[1]
 
 
-def explain_dead_worker(error: RuntimeError) -> MVitVideoError | None:
+def explain_dead_worker(error: Exception) -> MVitVideoError | None:
     """What to do about a loader process that died, in one line; None when the error is of another kind.
 
     Torch raises it wherever the main process stands at that moment, also outside of the loader.

@@ -36,7 +36,12 @@ class VideoScoring(Callback):
         folder: where files go; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
         ensemble: "sum" (mean probability), "logit_mean" or "max" over the views of a video; None is "sum" for videos
             with one label and "max" for those with several.
+
+    Attributes:
+        evaluates_views: tells the task that its own scores are not needed.
     """
+
+    evaluates_views = True
 
     def __init__(self, folder: str | Path | None = None, ensemble: Ensemble | None = None) -> None:
         self.folder = None if folder is None else Path(folder)

@@ -1,9 +1,11 @@
-"""Whether data and net belong together, before anything is computed."""
+"""Whether data, net and callbacks belong together, before anything is computed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
@@ -21,6 +23,26 @@ def make_head_for_data(data: Any, net: Any) -> None:
     net.reset_classifier(data.num_classes)
     names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
     rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
+
+
+def check_callbacks(trainer: Trainer) -> None:
+    """Refuses callbacks that could only fail later.
+
+    Raises:
+        ConfigError: one needs what this task or this run does not have.
+    """
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, LearningRateFinder):
+            raise ConfigError(
+                "trainer.callbacks: LearningRateFinder needs a model with an attribute lr, the learning rate here is "
+                "model.optimizer.init_args.lr: remove the callback, and try several values"
+            )
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(callback, EarlyStopping) and str(monitor).startswith("val/") and not trainer.enable_validation:
+            raise ConfigError(
+                f"trainer.callbacks: EarlyStopping monitors {monitor}, but this run has no validation: set data.val, "
+                "or monitor train/loss_epoch"
+            )
 
 
 def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: str) -> None:

@@ -96,6 +96,12 @@ class BestCheckpoint(ModelCheckpoint):
                 warnings.warn(text, stacklevel=2)
         self._restore(state_dict)
 
+    def describe(self) -> str:
+        """The best epoch and its scores, in one line."""
+        loss = "" if self.best_loss is None else f", val/loss {self.best_loss:.4f}"
+        name = Path(self.best_model_path).name
+        return f"{name}: epoch {self.best_epoch} ({self.monitor} {float(self.kth_value):.2f}{loss})"
+
     def state_dict(self) -> dict[str, Any]:
         """Lightning's state, with the epoch and the loss of the best checkpoint."""
         return super().state_dict() | {"best_epoch": self.best_epoch, "best_loss": self.best_loss}

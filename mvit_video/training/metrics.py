@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 import numpy as np
 import torch
@@ -112,8 +113,8 @@ class PercentMeanPrecision(VideoMetric):
         return mean_known(class_precision(probabilities, label))
 
 
-def validation_metrics(multi_label: bool) -> dict[str, Metric]:
-    """Metrics by the name that they are logged under; the first one chooses the best checkpoint."""
+def video_metrics(split: Literal["val", "test"], multi_label: bool) -> dict[str, Metric]:
+    """Metrics by the name that they are logged under; the first one of validation chooses the best checkpoint."""
     if multi_label:
-        return {"val/mAP": PercentMeanPrecision()}
-    return {"val/top1": PercentVideosWithin(1), "val/top5": PercentVideosWithin(5)}
+        return {f"{split}/mAP": PercentMeanPrecision()}
+    return {f"{split}/top1": PercentVideosWithin(1), f"{split}/top5": PercentVideosWithin(5)}

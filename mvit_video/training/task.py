@@ -20,10 +20,10 @@ from torchmetrics import Metric
 from mvit_video.data.mixing import Mixing
 from mvit_video.metrics import combine, is_scored, label_ranks
 from mvit_video.models.layers import Layer, layer_of
-from mvit_video.training.agreement import check_data_fit_net, make_head_for_data
+from mvit_video.training.agreement import check_callbacks, check_data_fit_net, make_head_for_data
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.initial import InitFrom, begin_with, note_architecture
-from mvit_video.training.metrics import ClipMean, VideoMean, validation_metrics
+from mvit_video.training.metrics import ClipMean, VideoMean, video_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
 from mvit_video.training.schedule import RunSchedule, Schedule, limit_to_epoch
 from mvit_video.training.speed import Speed, count_graphs
@@ -81,7 +81,9 @@ class Task(LightningModule):
         self.predict_layer: Layer = "pooled"
         self.train_loss = ClipMean()
         self.val_loss = VideoMean()
-        self.val_metrics = nn.ModuleDict(validation_metrics(multi_label))
+        self.val_metrics = nn.ModuleDict(video_metrics("val", multi_label))
+        self.test_metrics = nn.ModuleDict(video_metrics("test", multi_label))
+        self._has_evaluation = False
         self._run: RunSchedule | None = None
         self._count_classes()
 
@@ -93,9 +95,11 @@ class Task(LightningModule):
         """Compares what `data` yields with what `net` takes, and sets the net up to run.
 
         Raises:
-            ConfigError: they differ.
+            ConfigError: they differ, or a callback does not suit the run.
         """
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if stage == "fit":
+            check_callbacks(self.trainer)
         if data is not None:
             if self.net.num_classes == 0:
                 make_head_for_data(data, self.net)
@@ -126,7 +130,9 @@ class Task(LightningModule):
         self._begin_with_weights()
 
     def on_test_start(self) -> None:
-        """Likewise, for a test without training."""
+        """Likewise, for a test without training; and asks whether a callback evaluates the views."""
+        callbacks = cast(Any, self.trainer).callbacks
+        self._has_evaluation = any(getattr(callback, "evaluates_views", False) for callback in callbacks)
         self._begin_with_weights()
 
     def on_predict_start(self) -> None:
@@ -158,31 +164,32 @@ class Task(LightningModule):
         Returns: `non_finite`, the rows of the videos with NaN or inf among their scores, which count as wrong.
         """
         non_finite = batch.video[:0]
-        known = batch.label >= 0
-        if self.multi_label:
-            known = known.all(dim=1)
+        known = self._known(batch)
         if known.any():
-            num_views = int(batch.view.max()) + 1
             logits, target = self._logits(batch.clip[known]).float(), self._target(batch.label[known])
-            video, label = batch.video[known][::num_views], target[::num_views].cpu()
-            self.val_loss.update(video, self._losses(logits, target).view(-1, num_views).mean(dim=1))
-            scores = self._probabilities(logits).view(-1, num_views, self.num_classes).cpu()
-            joined = combine(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
-            for metric in self.val_metrics.values():
-                cast(Metric, metric).update(video, joined, label if self.multi_label else label.argmax(dim=1))
-            non_finite = video[~is_scored(scores).to(video.device)]
+            video, num_views = batch.video[known], int(batch.view.max()) + 1
+            self.val_loss.update(video[::num_views], self._losses(logits, target).view(-1, num_views).mean(dim=1))
+            non_finite = self._score(self.val_metrics, video, logits, target, num_views)
         # Also after an empty batch: a process that logs nothing would not take part in the reduction.
         self.log("val/loss", self.val_loss)
-        for name, metric in self.val_metrics.items():
-            self.log(name, metric, prog_bar=name == next(iter(self.val_metrics)))  # type: ignore[arg-type]
+        self._log_scores(self.val_metrics)
         return {"non_finite": non_finite}
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Logits and probabilities of each view; `evaluation` joins the views of a video."""
+        """Logits and probabilities of each view; `evaluation` joins the views of a video.
+
+        Where none of its callbacks is in the trainer, the task logs the scores of the videos itself.
+        """
         if len(batch.label):
             logits = self._logits(batch.clip).float()
         else:
             logits = torch.zeros(0, self.num_classes, device=self.device)
+        if not self._has_evaluation:
+            known = self._known(batch)
+            if known.any():
+                target, num_views = self._target(batch.label[known]), int(batch.view.max()) + 1
+                self._score(self.test_metrics, batch.video[known], logits[known], target, num_views)
+            self._log_scores(self.test_metrics)
         return {"logits": logits, "probabilities": self._probabilities(logits)}
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -257,6 +264,24 @@ class Task(LightningModule):
         if self.init_from is not None:
             begin_with(self.net, self.init_from)
             self.init_from = None  # what is tested later in the same process are the trained weights
+
+    def _known(self, batch: ClipBatch) -> Tensor:
+        """Whether the label of each view is known."""
+        known = batch.label >= 0
+        return known.all(dim=1) if self.multi_label else known
+
+    def _score(self, metrics: nn.ModuleDict, video: Tensor, logits: Tensor, target: Tensor, num_views: int) -> Tensor:
+        """Adds videos, whose views stand side by side, to metrics; returns the rows of those with non-finite scores."""
+        scores = self._probabilities(logits).view(-1, num_views, self.num_classes).cpu()
+        joined = combine(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
+        rows, label = video[::num_views], target[::num_views].cpu()
+        for metric in metrics.values():
+            cast(Metric, metric).update(rows, joined, label if self.multi_label else label.argmax(dim=1))
+        return rows[~is_scored(scores).to(rows.device)]
+
+    def _log_scores(self, metrics: nn.ModuleDict) -> None:
+        for name, metric in metrics.items():
+            self.log(name, metric, prog_bar=name == next(iter(metrics)))  # type: ignore[arg-type]
 
     def _logits(self, clip: Tensor) -> Tensor:
         return self.net(self.speed.order(clip))

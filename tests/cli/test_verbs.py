@@ -62,20 +62,18 @@ def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert json.loads((folder / "run.json").read_text())["seed"] == 3
     with (folder / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
-    logged = {
-        "lr",
-        "train/loss",
-        "train/loss_epoch",
-        "train/top1",
-        "train/clips_per_second",
-        "val/loss",
-        "val/top1",
-        "val/top5",
-    }
+    logged = {"lr", "train/loss", "train/loss_epoch", "train/top1", "train/clips_per_second"}
+    logged |= {"val/loss", "val/top1", "val/top5"}
     assert logged <= metrics[0].keys()
     assert [float(row["val/top5"]) for row in metrics if row["val/top5"]] == [100.0, 100.0]
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    rows = [row for row in metrics if row["val/top1"]]
+    best = max(rows, key=lambda row: (float(row["val/top1"]), -float(row["val/loss"])))
+    score, loss = float(best["val/top1"]), float(best["val/loss"])
+    assert printed[-2] == f"best.ckpt: epoch {int(best['epoch']) + 1} (val/top1 {score:.2f}, val/loss {loss:.4f})"
+    assert printed[-1].startswith("test it: mvit-video test -c runs/tiny/version_0/config.yaml --ckpt_path ")
+    assert Path(printed[-1].split()[-1]).samefile(folder / "checkpoints" / "best.ckpt")
 
     assert run("test", "--ckpt_path", "best") == 0
     printed = capsys.readouterr().out
@@ -193,3 +191,86 @@ def test_skipped_videos_are_listed(run: Run, digits: Path, tmp_path: Path, capfd
     assert printed.out.count("videos failed so far: ") == 1
     assert "videos failed so far: 2, listed in runs/tiny/version_0/failures.csv" in printed.out
     assert "[h264" not in printed.err
+
+
+LIGHTNING = "lightning.pytorch"
+FAILING = """
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import CSVLogger
+
+class Hungry(Callback):
+    def on_train_batch_start(self, trainer, task, batch, batch_idx):
+        torch.empty(10**15)
+
+class HungryGPU(Callback):
+    def on_train_batch_start(self, trainer, task, batch, batch_idx):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of ...")
+
+class Missing(CSVLogger):
+    def __init__(self, save_dir: str = "x") -> None:
+        raise ModuleNotFoundError("Requirement 'no_such_package>=1' not met. HINT: Try running `pip install it`")
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "message"),
+    [
+        (
+            [f"--trainer.callbacks={LIGHTNING}.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/top1",
+             "--data.val=null"],
+            2, "trainer.callbacks: EarlyStopping monitors val/top1, but this run has no validation: set data.val, or "
+            "monitor train/loss_epoch",
+        ),
+        (
+            [f"--trainer.callbacks={LIGHTNING}.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/acc"],
+            2, "trainer.callbacks: Early stopping conditioned on metric `val/acc` which is not available.*`val/top1`.*"
+        ),
+        (
+            [f"--trainer.callbacks={LIGHTNING}.callbacks.LearningRateFinder"],
+            2, "trainer.callbacks: LearningRateFinder needs a model with an attribute lr, the learning rate here is "
+            "model.optimizer.init_args.lr: remove the callback, and try several values",
+        ),
+        (
+            ["--trainer.callbacks=failing.Hungry"],
+            1, r"memory ran out \(tried to allocate 4000000000000000 bytes\): lower data.batch_size=4 and raise "
+            "trainer.accumulate_grad_batches as much, set trainer.precision=bf16-mixed, or "
+            "model.speed.activation_checkpointing=true",
+        ),
+        (
+            ["--trainer.callbacks=failing.HungryGPU"],
+            1, r"GPU memory ran out \(tried to allocate 20.00 GiB\): lower data.batch_size=4 and raise .*",
+        ),
+        (
+            ["--trainer.logger=failing.Missing"],
+            2, "failing.Missing: Requirement 'no_such_package>=1' not met. HINT: Try running `pip install it`",
+        ),
+    ],
+    ids=["no validation", "no such metric", "rate finder", "memory", "memory of a GPU", "package"],
+)  # fmt: skip
+def test_callbacks_loggers_and_memory_that_fail_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str],
+    exit_code: int, message: str,
+) -> None:  # fmt: skip
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    assert run("fit", "--trainer.max_epochs=1", *words) == exit_code
+    assert re.fullmatch(f"error: {message}", capfd.readouterr().err.splitlines()[-1])
+
+
+def test_a_verb_that_runs_out_of_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hungry(words: list[str]) -> int:
+        torch.empty(10**15)
+        return 0
+
+    monkeypatch.setattr("mvit_video.cli.models.print_models", hungry)
+    assert main(["models"]) == 1
+    assert capsys.readouterr().err == (
+        "error: memory ran out (tried to allocate 4000000000000000 bytes): lower the batch size, or the number of "
+        "workers\n"
+    )
+    with pytest.raises(RuntimeError):
+        main(["models", "--debug"])

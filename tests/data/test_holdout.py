@@ -117,8 +117,25 @@ def test_shards_are_divided_too(make_folder: Callable[..., Path], tmp_path: Path
 
 def test_nothing_is_held_out_of_single_videos(make_folder: Callable[..., Path]) -> None:
     data = VideoDataModule(root=str(make_folder(bow=1, run=1)), **SMALL)
-    data.setup("fit")
+    with pytest.warns(UserWarning, match=r"data.val: every class has a single video, .* this run has no validation"):
+        data.setup("fit")
     assert (len(data.tables["train"]), len(data.tables["val"])) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"run": 4}, "data.train: all 3 videos are of one class, run: a model that learns nothing scores 100 too"),
+        ({"run": 6, "jump": 1}, "data.val: 1 classes have a single video, which trains: no validation sees them"),
+        ({"run": 2, "jump": 2}, None),
+    ],
+)
+def test_data_whose_scores_say_little_are_warned_of(
+    make_folder: Callable[..., Path], recwarn: pytest.WarningsRecorder, counts: dict[str, int], message: str | None
+) -> None:
+    VideoDataModule(root=str(make_folder(**counts)), **SMALL | {"batch_size": 1}).setup("fit")
+    texts = [str(warning.message) for warning in recwarn]
+    assert texts == ([] if message is None else [message])
 
 
 def test_a_root_that_is_not_there(tmp_path: Path) -> None:

@@ -169,3 +169,7 @@ def test_validation_over_the_views_of_a_test_gives_its_numbers(digits: Path, mak
     for name in ("top1", "top5"):
         assert validated[f"val/{name}"] == trainer.callback_metrics[f"test/{name}"]
     assert 0 < validated["val/top1"] < 100
+
+    # without a callback that evaluates, the task does
+    (alone,) = make_trainer().test(task, datamodule=data, verbose=False)
+    assert alone == {f"test/{name}": validated[f"val/{name}"] for name in ("top1", "top5")}

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mvit_video.data.annotations.arrow import compute
+
 
 class Archive(Protocol):
     """Where the videos of a table lie, when they are no files of their own."""
@@ -110,6 +112,13 @@ class VideoTable:
                 for start, end in zip(times[::2], times[1::2], strict=True)
             )
         ]
+
+    def rows_of(self, label: int) -> NDArray[np.int64]:
+        """Rows of the videos with a label."""
+        if self.multi_labels is None:
+            return (self.labels == label).nonzero()[0]
+        is_one = self.multi_labels.flatten().to_numpy() == label
+        return compute.list_parent_indices(self.multi_labels).to_numpy()[is_one]
 
     def path(self, row: int) -> str:
         """Path of a video as the annotations write it."""
