@@ -15,7 +15,11 @@ from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.holdout import hold_out
 from mvit_video.types import ClipSpec, ConfigError
 
-pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:data.train. all . videos are of one class"),
+    pytest.mark.filterwarnings("ignore:data.val. . classes have a single video"),
+]
 
 SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
 
