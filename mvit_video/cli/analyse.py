@@ -24,6 +24,7 @@ from mvit_video.data.sampling import Sampling
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.features.weights import TrainedModel, load_trained
+from mvit_video.jobs import require_writable
 from mvit_video.settings import typed_settings
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
@@ -48,6 +49,7 @@ def analyse(words: list[str]) -> int:
     names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
     if not may_exist(args.data):
         raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
+    require_writable(out / "report.html", "--out")
     trained = load_trained(args.model, num_crops=1, argument=_MODEL, class_names=args.class_names)
     training, notes = _training(trained)
     for note in notes:

@@ -27,6 +27,7 @@ class VerbParser(argparse.ArgumentParser):
             example: a whole command, printed after the options.
             options: others of `argparse.ArgumentParser`.
         """
+        self._words: list[str] = []
         epilog = f"example: {example}"
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **options)
 
@@ -38,7 +39,7 @@ class VerbParser(argparse.ArgumentParser):
         Raises:
             ConfigError: something is wrong with the words.
         """
-        words = list(sys.argv[1:] if args is None else args)
+        words = self._words = list(sys.argv[1:] if args is None else args)
         if self._subparsers is None:
             for word in words[: words.index("--") if "--" in words else None]:
                 name = word.partition("=")[0]
@@ -55,6 +56,9 @@ class VerbParser(argparse.ArgumentParser):
         line = " ".join(re.sub(r"^argument ", "", message).split())
         line = re.sub(r"invalid int value: (.+)", r"must be a whole number, got \1", line)
         line = re.sub(r"invalid float value: (.+)", r"must be a number, got \1", line)
+        dashed = next((word for word in self._words if word.startswith("-") and Path(word).exists()), None)
+        if dashed is not None:
+            raise ConfigError(f"{dashed} is taken for an option, since it begins with -; give the file as ./{dashed}")
         unknown = re.match(r"(--\S+): there is no such option", line)
         near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
         raise ConfigError(f"{line}; " + (f"did you mean {near[0]}?" if near else f"see {self.prog} --help"))

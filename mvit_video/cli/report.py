@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
 from mvit_video.evaluation.report import write_report
+from mvit_video.jobs import require_writable
 
 
 def report(words: list[str]) -> int:
@@ -14,6 +15,7 @@ def report(words: list[str]) -> int:
     console = console_for_reports()
     run = Path(args.run)
     out = Path(args.out) if args.out else (run if run.is_dir() else run.parent) / "report.html"
+    require_writable(out, "--out")
     write_report(run, out, console, args.class_names)
     console.print(f"written: {out}  for a browser; it needs no network", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -25,6 +25,8 @@ from mvit_video.features.videos import Stored, Video
 from mvit_video.features.writers.naming import group_name
 from mvit_video.types import AnnotationError, ConfigError
 
+_START_BYTES = 4096
+
 
 class Stamp(NamedTuple):
     """What differs when a video has another content.
@@ -152,9 +154,26 @@ def _table(source: str, root: str | None) -> VideoTable:
         return _folder(source, root)
     if is_video(source):
         return _unlabelled([source])
+    if _is_binary(source):
+        raise ConfigError(
+            f"INPUT {source}: neither annotations, which are text or Parquet, nor by its name a video "
+            f"({' '.join(sorted(VIDEO_SUFFIXES))}); give a video one of these endings"
+        )
     table = load_annotations(source, root, need_labels=False)
     require_videos(table, "extract")
     return table
+
+
+def _is_binary(source: str) -> bool:
+    """Whether a file is no text, as the lists of videos are, nor Parquet."""
+    if not os.path.isfile(source):
+        return False
+    try:
+        with open(source, "rb") as file:
+            start = file.read(_START_BYTES)
+    except OSError:  # reading it says more
+        return False
+    return b"\0" in start and not start.startswith((b"PAR1", b"\xff\xfe", b"\xfe\xff"))  # Parquet; UTF-16
 
 
 def _folder(folder: str, root: str | None) -> VideoTable:

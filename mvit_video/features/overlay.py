@@ -26,7 +26,7 @@ from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.data.x264 import x264_options
 from mvit_video.features.classify import Timeline, foremost
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import atomic_write, require_writable
 from mvit_video.types import ConfigError, VideoDecodeError
 
 # told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
@@ -67,10 +67,7 @@ def write_overlay(
         ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
         VideoDecodeError: a frame cannot be decoded.
     """
-    if target.suffix.lower() != ".mp4":
-        raise ConfigError(f"--overlay {target}: an overlay is written as .mp4")
-    if target.exists() and target.samefile(source):
-        raise ConfigError(f"--overlay {target} is the video itself; give another file")
+    check_overlay(source, target)
     with open_video(source, "pyav") as reader:
         times = iter(reader.timestamps.tolist())
     try:
@@ -85,6 +82,19 @@ def write_overlay(
         raise ConfigError(
             f"--overlay {target}: cannot be written ({getattr(error, 'strerror', None) or error})"
         ) from error
+
+
+def check_overlay(source: Path, target: Path) -> None:
+    """Refuse a file that no overlay of the video can be written to.
+
+    Raises:
+        ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
+    """
+    if target.suffix.lower() != ".mp4":
+        raise ConfigError(f"--overlay {target}: an overlay is written as .mp4")
+    if target.exists() and target.samefile(source):
+        raise ConfigError(f"--overlay {target} is the video itself; give another file")
+    require_writable(target, "--overlay")
 
 
 def _encode(

@@ -8,6 +8,7 @@ from mvit_video.jobs.files import (
     lock,
     move_into_place,
     remove_unfinished,
+    require_writable,
     scratch_folder,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "lock",
     "move_into_place",
     "remove_unfinished",
+    "require_writable",
     "scratch_folder",
     "write_rows",
 ]

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from mvit_video.types import ConfigError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -94,6 +96,27 @@ def fitting_name(stem: str, ending: str) -> str:
 def is_unfinished(name: str) -> bool:
     """Whether a file of this name is a temporary one of `atomic_write`."""
     return _UNFINISHED.fullmatch(name) is not None
+
+
+def require_writable(path: Path, argument: str) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Args:
+        argument: by which the user named it, such as `--out`.
+
+    Raises:
+        ConfigError: says why.
+    """
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if path.is_dir():
+        reason = "is a folder; give the name of a file in it"
+    elif not folder.is_dir():
+        reason = f"cannot be written, {folder} is not a folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"cannot be written, {folder} allows no new files; choose another folder"
+    else:
+        return
+    raise ConfigError(f"{argument} {path}: {reason}")
 
 
 def remove_unfinished(folder: Path) -> None:

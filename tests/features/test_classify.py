@@ -167,6 +167,27 @@ def test_the_record_names_the_most_probable_classes() -> None:
     assert make_timeline([2]).record(1)["overall"][0]["name"] == "class 2"
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--overlay", "shown.avi", "shown.avi: an overlay is written as .mp4"),
+        ("--overlay", "file/shown.mp4", "file is not a folder"),
+        ("--timeline", "", "is a folder; give the name of a file in it"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_before_the_work(
+    video: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], option: str, name: str, message: str,
+) -> None:  # fmt: skip
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("mvit_video.cli.classify.classify_video", None)
+    assert main(["classify", str(video), "--model", str(checkpoint), option, f"{tmp_path}/{name}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {option} {tmp_path}")
+    assert message in error
+    assert error.count("\n") == 1
+
+
 def test_the_verb_prints_a_table_or_json_and_writes_pictures(
     video: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

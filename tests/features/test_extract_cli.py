@@ -53,14 +53,29 @@ def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
 
 
 def test_mistakes_are_told_in_one_line(
-    tiny_checkpoint: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path,
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "text.txt").touch()
     (tmp_path / "notes.mp4").mkdir()
     model, out = ["--model", str(tiny_checkpoint)], ["--out", str(tmp_path / "out")]
     (tmp_path / "file").touch()
+    (tmp_path / "tape.rm").write_bytes(b".RMF\0\0\0\x12")
+    monkeypatch.chdir(tmp_path)
+    Path("-abc.mp4").touch()
     for words, told in (
+        (
+            ["tape.rm", *model, *out],
+            "INPUT tape.rm: neither annotations, which are text or Parquet, nor by its na",
+        ),
+        (
+            ["-abc.mp4", *model, *out],
+            "-abc.mp4 is taken for an option, since it begins with -; give the file",
+        ),
         (["gone.mp4", *model, *out], "INPUT gone.mp4: no such file or folder"),
         ([f"{tmp_path}/empty", *model, *out], f"INPUT {tmp_path}/empty: holds no videos (.avi "),
         (["no/*.mp4", *model, *out], "INPUT no/*.mp4: no video and no folder fits the pattern"),
