@@ -82,9 +82,7 @@ def doubts(train: VideoTable, val: VideoTable | None, *, holds_out: bool) -> lis
     texts = []
     if not train.is_multilabel and len(train) and (train.labels == train.labels[0]).all():
         name = train.class_names[train.labels[0]] if train.class_names is not None else train.labels[0]
-        texts.append(
-            f"data.train: all {len(train)} videos are of one class, {name}: a model that learns nothing scores 100 too"
-        )
+        texts.append(f"data.train has one class only, {name}: a model that learns nothing scores 100 too")
     if holds_out and val is not None:
         num_single = len(np.unique(train.labels)) - len(np.unique(val.labels))
         if not len(val):

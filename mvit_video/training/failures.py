@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mvit_video.processes import all_gather_objects
 from mvit_video.training.output import print_line, write_csv
 from mvit_video.types import TrainingError
 
-_AS_ASKED = "as asked"
+_AS_ASKED, _MOST_LINES = "as asked", 5
 
 
 class FailureList(Callback):
@@ -83,8 +84,8 @@ class DecodingRecord(Callback):
     """Counts which library decoded the videos, and why that one.
 
     After every epoch `decoding.csv` (`split,backend,reason,videos`) holds the counts of each split's last epoch, and
-    `damaged.csv` (`path`) the videos that were delivered although parts of them could not be decoded. What was not
-    decoded as asked is printed, once.
+    `damaged.csv` (`path`) the videos that were delivered although parts of them could not be decoded. Why videos were
+    not decoded as asked is printed, each reason once.
 
     Args:
         folder: where the files go.
@@ -169,30 +170,31 @@ class DecodingRecord(Callback):
         write_csv(self.folder / "decoding.csv", [("split", "backend", "reason", "videos"), *rows])
         if damaged:
             write_csv(self.folder / "damaged.csv", [("path",), *((path,) for path in damaged)])
-        notable = {row[:3] for row in rows if row[2] != _AS_ASKED} | set(damaged)
+        reasons = dict.fromkeys((row[1], row[2]) for row in rows if row[2] != _AS_ASKED)
+        notable = reasons.keys() | set(damaged)
         if notable <= self._told:
             return
+        for line in describe_decoding(counts, [reason for reason in reasons if reason not in self._told]):
+            print_line(line)
         self._told |= notable
-        for split, counted in sorted(counts.items()):
-            print_line(f"{split} videos decoded by {describe_decoding(counted)}")
-        listed = f", {len(damaged)} damaged ones in damaged.csv" if damaged else ""
+        listed = f", {len(damaged)} damaged videos in damaged.csv" if damaged else ""
         print_line(f"listed in {self.folder / 'decoding.csv'}{listed}")
 
 
-def describe_decoding(counted: Counter[tuple[str, str]]) -> str:
-    """Counts by library and reason in words: `decord: 4012, pyav: 88 (61 its codec is hevc, 27 ...)`."""
-    parts = []
-    totals = Counter[str]()
-    for (backend, _), number in counted.items():
-        totals[backend] += number
-    for backend, total in totals.most_common():
-        why = [
-            f"{number} {re.sub(r'^not [a-z]+: ', '', reason)}"
-            for (name, reason), number in counted.most_common()
-            if name == backend and reason != _AS_ASKED
-        ]
-        parts.append(f"{backend}: {total}" + (f" ({'; '.join(why)})" if why else ""))
-    return ", ".join(parts)
+def describe_decoding(counts: Mapping[str, Counter[tuple[str, str]]], reasons: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines such as "pyav, not decord, decodes 88 train and 12 val videos: its codec is hevc".
+
+    Args:
+        counts: videos by backend and reason, of each split.
+        reasons: backend and reason of each line; beyond `_MOST_LINES` a last line counts the others.
+    """
+    lines = []
+    for key in reasons[:_MOST_LINES]:
+        backend, (wanted, _, why) = key[0], re.fullmatch(r"(?:not ([a-z]+))?(: )?(.*)", key[1]).groups()  # type: ignore
+        numbers = " and ".join(f"{counted[key]:,} {split}" for split, counted in sorted(counts.items()) if counted[key])
+        lines.append(f"{backend}{f', not {wanted},' if wanted else ''} decodes {numbers} videos: {why}")
+    more = len(reasons) - _MOST_LINES
+    return [*lines, f"and so on for {more} more reasons"] if more > 0 else lines
 
 
 def _table(trainer: Trainer, split: str) -> VideoTable:

@@ -78,6 +78,7 @@ def test_a_truncated_picture(tmp_path: Path) -> None:
         PictureReader(tmp_path / "a.jpg")
 
 
+@pytest.mark.filterwarnings("ignore:data.train has one class only")
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_view_is_made_from_the_picture_in_its_own_size(tmp_path: Path, split: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)

@@ -1,4 +1,5 @@
 import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from lightning.pytorch import Trainer
 from mvit_video.data import ClipBatch, VideoTable
 from mvit_video.data.dataset import Decode, Failure
 from mvit_video.training import DecodingRecord, FailureList
+from mvit_video.training.failures import describe_decoding
 
 NOT_DECORD = "its codec is hevc"
 
@@ -88,12 +90,30 @@ def test_libraries_are_counted_by_split_and_reason(
     ]
     assert rows_of(tmp_path / "damaged.csv") == [("path",), ("d, e.mp4",)]
     assert capsys.readouterr().out.splitlines() == [
-        f"train videos decoded by decord: 2, pyav: 1 (1 {NOT_DECORD})",
-        "val videos decoded by decord: 1, pyav: 1 (1 it is bytes)",
-        f"listed in {tmp_path / 'decoding.csv'}, 1 damaged ones in damaged.csv",
+        f"pyav decodes 1 train videos: {NOT_DECORD}",
+        "pyav decodes 1 val videos: it is bytes",
+        f"listed in {tmp_path / 'decoding.csv'}, 1 damaged videos in damaged.csv",
     ]
     run_epoch(record, trainer, "train", batch(Decode(0, "pyav", "decord failed", False)))
-    assert "train videos decoded by pyav: 1 (1 decord failed)" in capsys.readouterr().out
+    assert "pyav decodes 1 train videos: decord failed" in capsys.readouterr().out
+
+
+def test_why_another_library_decodes_is_one_sentence_and_said_once(
+    trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = DecodingRecord(tmp_path)
+    reason = "not decord: decord can crash the process on damaged videos in memory"
+    for _ in range(3):
+        run_epoch(record, trainer, "val", batch(Decode(3, "pyav", reason, False)))
+        run_epoch(record, trainer, "train", batch(Decode(0, "pyav", reason, False), Decode(1, "pyav", reason, False)))
+    assert capsys.readouterr().out.splitlines() == [
+        "pyav, not decord, decodes 2 train and 1 val videos: decord can crash the process on damaged videos in memory",
+        f"listed in {tmp_path / 'decoding.csv'}",
+    ]
+    counts = {"train": Counter({("pyav", f"not decord: {i}"): 1 for i in range(9)})}
+    assert describe_decoding(counts, list(counts["train"]))[-2:] == [
+        "pyav, not decord, decodes 1 train videos: 4", "and so on for 4 more reasons"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("verb", "split"), [("validate", "val"), ("test", "test")])

@@ -15,7 +15,7 @@ from mvit_video.data.readers.watchdog import BackendFailed, call_with_limit
 def decord_refusal(source: Source, index: PacketIndex, strict: bool) -> str | None:
     """Why decord cannot be trusted with a video on this machine, None when it can."""
     if source.data is not None:
-        return "it crashes the process on some damaged videos that lie in memory"
+        return "decord can crash the process on damaged videos in memory"
     if strict:
         return "it does not tell damage"
     try:
