@@ -59,8 +59,9 @@ class VideoDataModule(L.LightningDataModule):
         test_batch_size: videos in a batch of testing and prediction, each with all its views.
         num_workers: loader processes; None is one per core, at most 8.
         backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
-        decode_short_side: pixels of the shorter edge that larger frames of videos are decoded to, or more where a view
-            needs them; None is their own size, which images always have.
+        decode_short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more
+            where a view needs them; those of validation and test videos are decoded to the size that is cropped. None
+            is their own size, which images always have.
         index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
             the one that came with the annotations, if any.
         on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.

@@ -124,8 +124,9 @@ class VideoDataset(Dataset[VideoItem]):
 
     Args:
         views: rule that makes the views of a video, such as `RandomView` or `UniformViews`.
-        short_side: pixels of the shorter edge that larger frames of videos are decoded to, or more where the views need
-            them; None is their own size, which images always have.
+        short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more where the
+            views need them; those of other videos are decoded to the size that is cropped. None is their own size,
+            which images always have.
         index_cache: keeps what a pass over the packets of a video tells, for later opens of it.
         on_error: "raise" a `VideoDecodeError` at a video that cannot be read or augmented, or "skip" it and list it as
             a failure.
@@ -191,7 +192,10 @@ class VideoDataset(Dataset[VideoItem]):
     def _open(self, source: Path | bytes) -> VideoReader:
         if self.views.num_frames == 1 and isinstance(source, Path) and is_picture(source):
             return PictureReader(source)
-        short_side = None if self.short_side is None else max(self.short_side, self.views.short_side)
+        short_side = self.short_side
+        if short_side is not None:
+            # what is only cropped afterwards must not be resized twice, which blurs it
+            short_side = max(short_side, self.views.short_side) if self.views.is_training else self.views.short_side
         return open_video(source, self.backend, short_side=short_side, index_cache=self.index_cache)
 
     def _label(self, row: int) -> int | Tensor:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mvit_video.data import ClipBatch, VideoDataset, VideoReader, VideoTable
 from mvit_video.data.dataset import Decode, collate
-from mvit_video.data.readers import IndexCache
+from mvit_video.data.readers import Backend, IndexCache, open_video
 from mvit_video.data.transforms import Augment, Normalize
 from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
@@ -185,7 +185,7 @@ def test_several_labels_make_a_row_of_ones(barcode_video: Path) -> None:
     assert collate([wider[0, 0]]).label.tolist() == [[1, 0, 0, 1, 0, 0]]
 
 
-def test_frames_are_decoded_no_larger_than_asked_and_no_smaller_than_needed(
+def test_frames_that_are_only_cropped_are_decoded_to_the_size_of_the_crops(
     table: VideoTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heights: list[int] = []
@@ -201,7 +201,38 @@ def test_frames_are_decoded_no_larger_than_asked_and_no_smaller_than_needed(
     for crop_size, short_side in [(32, None), (32, 40), (48, 40), (32, 500)]:
         item = VideoDataset(table, views(crop_size), short_side=short_side)[0, 0]
         assert item.clip.shape[-2:] == (crop_size, crop_size)
-    assert heights == [64, 40, 48, 64]
+    assert heights == [64, 32, 48, 32]
+
+
+@pytest.mark.parametrize(("decode_short_side", "expected"), [(None, 64), (40, 40), (24, 32)])
+def test_frames_for_training_are_decoded_larger_than_their_crops(
+    table: VideoTable, monkeypatch: pytest.MonkeyPatch, decode_short_side: int | None, expected: int
+) -> None:
+    heights: list[int] = []
+
+    def noting(*args: Any, **kwargs: Any) -> VideoReader:
+        reader = open_video(*args, **kwargs)
+        heights.append(reader.height)
+        return reader
+
+    monkeypatch.setattr("mvit_video.data.dataset.open_video", noting)
+    VideoDataset(table, RandomView(CLIP, 32), short_side=decode_short_side)[0, 0]
+    assert heights == [expected]
+
+
+@pytest.mark.parametrize("backend", ["decord", "pyav"])
+def test_three_crops_are_as_sharp_as_after_one_resize(table: VideoTable, backend: Backend) -> None:
+    """SlowFast resizes the frames of a file once; to decode them to 52 and then to 48 pixels blurs them."""
+    views = UniformViews(CLIP, 48, ViewSpec(1, 3), Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    once = VideoDataset(table, views)[0, 0].clip
+    with open_video(table.source(0), backend, short_side=52) as reader:
+        twice = views(reader, np.random.default_rng(0)).clip
+    clip = VideoDataset(table, views, backend=backend, short_side=52)[0, 0].clip
+
+    def distance(one: torch.Tensor) -> float:
+        return float((one - once).square().mean().sqrt())
+
+    assert distance(clip) < 0.6 * distance(twice)
 
 
 def test_a_cache_spares_the_pass_over_the_packets(
