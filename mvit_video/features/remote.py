@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.annotations.files import is_video, warn_of_others
+from mvit_video.data.annotations.files import is_text, is_video, warn_of_others
 from mvit_video.data.shards.storage import file_system, is_folder, read_file, stamp_of
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
 
@@ -83,8 +83,8 @@ def find_remote(source: str) -> VideoTable | None:
     if not videos:
         raise ConfigError(f"INPUT {source}: no video and no tar lies there")
     if "*" not in source:
-        shown = (entry for entry in found if not posixpath.basename(entry).startswith("."))
-        warn_of_others(path, sorted(set(shown) - set(videos)))
+        shown = {entry for entry in found if not posixpath.basename(entry).startswith(".") and not is_text(entry)}
+        warn_of_others(path, sorted(shown - set(videos)))
     return _table([str(system.unstrip_protocol(entry)) for entry in videos], [found[entry] for entry in videos])
 
 

@@ -33,15 +33,24 @@ def is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
+# annotations and notes lie beside videos on purpose
+_TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".parquet", ".tsv", ".txt", ".yaml", ".yml"})
+
+
 class Files(NamedTuple):
     """Files below a folder, by their paths.
 
     Attributes:
-        others: those that are not wanted.
+        others: those that are not wanted, except texts and tables.
     """
 
     wanted: list[str]
     others: list[str]
+
+
+def is_text(path: str) -> bool:
+    """Whether a path ends like that of annotations or notes."""
+    return os.path.splitext(path)[1].lower() in _TEXTS
 
 
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
@@ -84,7 +93,10 @@ def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
         above |= {os.path.join(parent, name): outer | {real[name]} for name in folders}
         for name in sorted(files):
             if not name.startswith("."):
-                (found.wanted if is_wanted(name) else found.others).append(os.path.join(parent, name))
+                if is_wanted(name):
+                    found.wanted.append(os.path.join(parent, name))
+                elif not is_text(name):
+                    found.others.append(os.path.join(parent, name))
     return found
 
 

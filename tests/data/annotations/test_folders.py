@@ -11,10 +11,18 @@ from mvit_video.types import AnnotationError
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
-    for name in ["run/b.mp4", "run/a.AVI", "run/notes.txt", "climb/c d.mkv", ".cache/x.mp4", "run/.hidden.mp4"]:
+    for name in [
+        "run/b.mp4",
+        "run/a.AVI",
+        "run/notes.dat",
+        "run/notes.txt",
+        "climb/c d.mkv",
+        ".cache/x.mp4",
+        "run/.hidden.mp4",
+    ]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: run/notes\.txt$"):
+    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: run/notes\.dat$"):
         table = load_annotations(tmp_path)
     assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
     assert table.labels.tolist() == [0, 1, 1]
