@@ -77,7 +77,7 @@ V1 = {
 def test_v1_is_built_from_a_foreign_file(name: str, format: str, make_v1: Make, clip_for: Make, tmp_path: Path) -> None:
     settings = V1[name]
     if format == "pytorchvideo":  # the eps of its release
-        settings = settings | {"pooling": replace(settings.get("pooling", Pooling()), norm_eps=1e-5)}
+        settings = settings | {"pooling": replace(settings.get("pooling", V1["published"]["pooling"]), norm_eps=1e-5)}
     net = make_v1(**settings)
     mv.export_checkpoint(net, tmp_path / "net.pth", format=format)
     found = mv.create_model(checkpoint=tmp_path / "net.pth").double().eval()
