@@ -92,7 +92,13 @@ def printable(text: str, max_length: int = 1000) -> str:
 
 
 class MVitVideoError(Exception):
-    """Base of every error that a user can cause; its text is one line."""
+    """Base of every error that a user can cause; its text is one line.
+
+    Attributes:
+        exit_code: of a command that it ends: 1 when the work failed.
+    """
+
+    exit_code = 1
 
 
 class VideoDecodeError(MVitVideoError):
@@ -138,7 +144,9 @@ class CheckpointError(MVitVideoError):
 
 
 class ConfigError(MVitVideoError):
-    """A setting has an impossible value, or two settings disagree."""
+    """A setting has an impossible value, or two settings disagree: a command ends with 2, before the work begins."""
+
+    exit_code = 2
 
 
 class TrainingError(MVitVideoError):

@@ -96,7 +96,7 @@ def test_nothing_is_offered_for_training_where_no_video_can_be_used(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["scan", "nowhere.csv", "--out", "out"], 1, "nowhere.csv: no such annotation file or folder\n"),
+        (["scan", "nowhere.csv", "--out", "out"], 2, "nowhere.csv: there is no such file or folder; docs/data.md"),
         (["scan", "videos"], 2, "--out"),
         (["scan", "videos", "--out", "out", "--workers", "0"], 2, "--workers: must be a whole number above 0, got '0'"),
         (

@@ -1,9 +1,15 @@
 """Wrong options of the verbs without a config: one line, what is meant, exit code 2."""
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mvit_video.cli import VERBS, main
-from mvit_video.cli.options import VerbParser, count, positive
+from mvit_video.cli.options import VerbParser, count, out_folder, positive
 from mvit_video.types import ConfigError
 
 VERBS_WITHOUT_CONFIG = [name for name, verb in VERBS.items() if verb.module not in ("trainer", "predict", "study")]
@@ -26,25 +32,67 @@ def test_help_ends_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["scan", "videos", "--ot", "scans"], "--ot: there is no such option; did you mean --out?"),
-        (["scan", "videos", "--ot=scans"], "--ot: there is no such option; did you mean --out?"),
-        (["scan"], "the following arguments are required: DATA, --out; see mvit-video scan --help"),
-        (["scan", "a", "b", "--out", "c"], "unrecognized arguments: b; see mvit-video scan --help"),
-        (["scan", "a", "--out"], "--out: expected one argument; see mvit-video scan --help"),
-        (["scan", "a", "--out", "c", "--workers", "two"], "--workers: must be a whole number above 0, got 'two'; see"),
-        (["scan", "a", "--out", "c", "--time-limit", "0"], "--time-limit: must be a number above 0, got '0'; see"),
-        (["scan", "a", "--out", "c", "--min-seconds", "x"], "--min-seconds: must be a number, got 'x'; see"),
-        (["prepare", "a", "--out", "c", "--gop", "1.5"], "--gop: must be a whole number, got '1.5'; see"),
-        (["convert", "a", "b", "--to", "onnx"], "--to: invalid choice: 'onnx' (choose from"),
+        (["scan", "clips.cvs", "--out", "out"], "DATA clips.cvs: there is no such file or folder; did you mean clips"),
+        (["prepare", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/data.md shows how"),
+        (["pack", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/data.md shows how"),
+        (["analyse", "m", "--data", "none", "--out", "out"], "--data none: there is no such file or folder; docs/data"),
+        (["classify", "none.mp4", "--model", "m"], "VIDEO none.mp4: there is no such file or folder\n"),
+        (["convert", "none.pyth", "b", "--to", "mvit_video"], "IN none.pyth: there is no such file or folder\n"),
+        *(
+            ([verb, "clips.csv", "--out", "clips.csv/out"], "--out clips.csv/out: clips.csv is a file, not a folder;")
+            for verb in ("scan", "prepare", "pack")
+        ),
+        (["extract", "a", "--model", "m", "--out", "clips.csv"], "--out clips.csv: clips.csv is a file, not a folder;"),
+        (["convert", "clips.csv", ".", "--to", "mvit_video"], "OUT .: a folder; give the path of a file"),
+        (["convert", "clips.csv", "clips.csv/a", "--to", "mvit_video"], "OUT clips.csv/a: clips.csv is a file, not a"),
+        (["models", "mvit_b_16x5"], "no model has a name like 'mvit_b_16x5'; did you mean mvit_b_"),
     ],
 )  # fmt: skip
-def test_mistakes_name_the_option_and_the_value(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+def test_paths_are_looked_at_before_the_work(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clips.csv").write_text("path,label\na.mp4,run\n")
     assert main(words) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"error: {message}")
     assert told.count("\n") == 1
+    assert os.listdir() == ["clips.csv"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    assert out_folder(str(tmp_path / "new")) == f"the folder {tmp_path} cannot be written to; give another place"
+    assert out_folder("s3://bucket/new") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied; give a place that can be"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), "/a: No space left on device; make room"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; --debug shows where"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    error: OSError, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("mvit_video.cli.models.print_models", refuse)
+    assert main(["models"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+    with pytest.raises(type(error)):
+        main(["models", "--debug"])
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "mvit_video", "--help"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_words_after_two_dashes_are_no_options() -> None:

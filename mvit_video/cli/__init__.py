@@ -6,7 +6,9 @@ Help, version and the list of models answer without importing Lightning.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,6 +62,12 @@ options of every verb:
 
   --version  print the version
 
+exit codes:
+  0    all of it is done
+  1    the work failed, or a part of it: the message says which
+  2    the command line or the config is wrong, or names what is not there
+  130  stopped by Ctrl-C; 143: by a signal; 141: nobody reads the output any more
+
 examples:
   mvit-video fit -c configs/demo.yaml
   mvit-video fit -c configs/demo.yaml --ckpt_path last     continue where the last run stopped
@@ -89,18 +97,20 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: words after the program's name; None takes those of the process.
 
-    Returns: exit code: 0, 1 when something failed, 2 when the command or the config is wrong, 130 after Ctrl-C.
+    Returns: exit code, as `USAGE` says.
     """
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except MVitVideoError as error:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return error.exit_code
     except Stopped as stop:
         if str(stop):  # one of several processes speaks
             print(stop, file=sys.stderr)
@@ -114,8 +124,35 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except SystemExit as stop:  # after --help
-        return int(stop.code or 0)
+    except BrokenPipeError:
+        return _without_reader()
+    except OSError as error:
+        if debug:
+            raise
+        print(f"error: {_of_system(error)}", file=sys.stderr)
+        return MVitVideoError.exit_code
+    except SystemExit as stop:  # after --help; rich ends so where nobody reads
+        return _without_reader() if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
+
+
+def _without_reader() -> int:
+    """The exit code where the output is no longer read, such as by `| head`; what is left of it goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter complains when it flushes at its end
+    return 141
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, and what to do about it."""
+    remedies = {
+        errno.ENOSPC: "; make room", errno.EDQUOT: "; make room", errno.EMFILE: "; raise the limit of `ulimit -n`",
+        **dict.fromkeys(
+            (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+            "; give a place that can be written to, or change its permissions",
+        ),
+    }  # fmt: skip
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}{remedies.get(error.errno or 0, '; --debug shows where')}"
 
 
 def _run(words: list[str]) -> int:

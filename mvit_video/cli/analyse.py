@@ -17,8 +17,14 @@ from mvit_video.analysis.report import study, write_page
 from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
 from mvit_video.analysis.threads import one_thread_if_small
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
-from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
+from mvit_video.cli.options import (
+    VerbParser,
+    add_class_names_option,
+    annotation_source,
+    console_for_reports,
+    count,
+)
+from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.mixing import Mixing
 from mvit_video.data.sampling import Sampling
 from mvit_video.data.transforms import Augment, Normalize
@@ -47,8 +53,6 @@ def analyse(words: list[str]) -> int:
     args = _parser().parse_args(words)
     console, out = console_for_reports(), Path(args.out)
     names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
-    if not may_exist(args.data):
-        raise ConfigError(f"--data {args.data}: there is no such file or folder; {how_to_get(args.data)}")
     require_writable(out / "report.html", "--out")
     trained = load_trained(args.model, num_crops=1, argument=_MODEL, class_names=args.class_names)
     training, notes = _training(trained)
@@ -96,7 +100,11 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("model", metavar=_MODEL, help="run folder, checkpoint of any known format, or a name")
     parser.add_argument(
-        "--data", required=True, metavar="ANNOTATIONS", help="videos to study the net with, as in docs/data.md"
+        "--data",
+        check=annotation_source,
+        required=True,
+        metavar="ANNOTATIONS",
+        help="videos to study the net with, as in docs/data.md",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables, figures and report.html")
     parser.add_argument(

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, existing
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
@@ -72,7 +72,7 @@ def _parser() -> VerbParser:
         "the first, and, if asked, an MP4 with that drawn beneath and a picture over time.",
         example="mvit-video classify video.mp4 --model runs/demo/version_0 --overlay shown.mp4 --timeline shown.png",
     )
-    parser.add_argument("video", metavar="VIDEO", help="file")
+    parser.add_argument("video", check=existing, metavar="VIDEO", help="file")
     parser.add_argument("--model", required=True, help="checkpoint, run folder, or a model's name")
     add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("-k", type=count, default=3, metavar="K", help="classes to name (default: %(default)s)")

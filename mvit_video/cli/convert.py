@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import mvit_video as mv
-from mvit_video.cli.options import VerbParser, add_class_names_option
+from mvit_video.cli.options import VerbParser, add_class_names_option, existing, out_file
 from mvit_video.models import create_with_report
 from mvit_video.models.checkpoints import FOREIGN_FORMATS, UnknownArchitectureError, read_checkpoint
 from mvit_video.models.mvit import HeadPool
@@ -23,8 +23,10 @@ def convert(words: list[str]) -> int:
         "it is named. What neither tells is assumed, printed, and noted in a file of mvit_video.",
         example="mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video",
     )
-    parser.add_argument("source", metavar="IN", type=Path, help="file of torch.save or safetensors")
-    parser.add_argument("target", metavar="OUT", type=Path, help="file to write; one that exists is replaced")
+    parser.add_argument("source", metavar="IN", type=Path, check=existing, help="file of torch.save or safetensors")
+    parser.add_argument(
+        "target", metavar="OUT", type=Path, check=out_file, help="file to write; one that exists is replaced"
+    )
     parser.add_argument(
         "--to", required=True, choices=["mvit_video", *FOREIGN_FORMATS], help="layout; mvit_video is safetensors"
     )

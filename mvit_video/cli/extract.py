@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, positive
+from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, out_folder, positive
 from mvit_video.data.jobs import JobStopped, num_cores
 from mvit_video.data.readers import Backend
 from mvit_video.features.extraction import Engine, describe, extract_videos
@@ -87,7 +87,9 @@ def _parser() -> VerbParser:
     parser.add_argument(
         "--model", required=True, metavar="MODEL", help="a checkpoint, a run folder, or a name of `mvit-video models`"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this extraction alone, or its URL")
+    parser.add_argument(
+        "--out", check=out_folder, required=True, metavar="DIR", help="folder of this extraction alone, or its URL"
+    )
     parser.add_argument(
         "--format", choices=get_args(Format), default="parquet", help="of the features (default: %(default)s)"
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from rich.progress import track
+import difflib
+
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, console_for_reports
-from mvit_video.models import create_model, list_models
-from mvit_video.models.net import multiply_adds
+from mvit_video.models import list_models
 from mvit_video.models.published import PUBLISHED
+from mvit_video.models.sizes import SIZES
+from mvit_video.types import ConfigError
 
 
 def print_models(words: list[str]) -> int:
@@ -29,19 +30,16 @@ def print_models(words: list[str]) -> int:
     for title in ("published top1", "views", "source"):
         table.add_column(title)
     console = console_for_reports()
-    names = list_models(args.option or args.pattern)
-    for name in track(names, "counting", console=console, transient=True, disable=not console.is_terminal):
-        size, num_parameters, gflops = _measure(name)
-        top1, data, views, source, _ = PUBLISHED[name]
-        accuracy = data if top1 is None else f"{top1:.1f} {data}"
-        table.add_row(name, size, f"{num_parameters / 1e6:.2f} M", f"{gflops:.1f}", accuracy, views, source)
+    pattern = args.option or args.pattern
+    names = list_models(pattern)
+    if not names:
+        near = difflib.get_close_matches(pattern, SIZES, n=1)
+        hint = f"did you mean {near[0]}?" if near else "mvit-video models without a pattern lists all"
+        raise ConfigError(f"no model has a name like {pattern!r}; {hint}")
+    for name in names:
+        size, (top1, data, views, source, _) = SIZES[name], PUBLISHED[name]
+        input_size = f"{size.num_frames} x {size.crop_size} x {size.crop_size}"
+        cost = f"{size.num_parameters / 1e6:.2f} M", f"{size.multiply_adds / 1e9:.1f}"
+        table.add_row(name, input_size, *cost, data if top1 is None else f"{top1:.1f} {data}", views, source)
     console.print(table)
     return 0
-
-
-def _measure(name: str) -> tuple[str, int, float]:
-    """Input, parameters and giga multiply-adds of one view, from shapes alone."""
-    with torch.device("meta"):
-        net = create_model(name)
-    num_parameters = sum(parameter.numel() for parameter in net.parameters())
-    return f"{net.num_frames} x {net.crop_size} x {net.crop_size}", num_parameters, multiply_adds(net) / 1e9

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from mvit_video.types import ConfigError
+
+Check = Callable[[str], str | None]
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -29,7 +32,30 @@ class VerbParser(argparse.ArgumentParser):
         """
         self._words: list[str] = []
         epilog = f"example: {example}"
+        self._checks: list[tuple[argparse.Action, Check]] = []
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **options)
+
+    def add_argument(self, *names: str, check: Check | None = None, **options: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Adds an argument; what `check` says against its value is an error once all words are parsed."""
+        action = super().add_argument(*names, **options)
+        if check is not None:
+            self._checks.append((action, check))
+        return action
+
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Parses, then checks the values.
+
+        Raises:
+            ConfigError: something is wrong with the words.
+        """
+        parsed = super().parse_args(args, namespace)
+        for action, check in self._checks:
+            value = getattr(parsed, action.dest)
+            if value is not None and (reason := check(str(value))) is not None:
+                raise ConfigError(f"{[*action.option_strings, action.metavar][0]} {value}: {reason}")
+        return parsed
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -84,6 +110,43 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return value
+
+
+def existing(text: str) -> str | None:
+    """What speaks against an input: it is not there. A URL is looked up later."""
+    if "://" in text or os.path.exists(text):
+        return None
+    from mvit_video.data.annotations.missing import nearest  # brings pyarrow, for which other verbs need not wait
+
+    near = nearest(Path(text))
+    return "there is no such file or folder" + (f"; did you mean {near}?" if near is not None else "")
+
+
+def annotation_source(text: str) -> str | None:
+    """What speaks against annotations: they are not there. Those of HMDB are named by a file that is none."""
+    if os.path.exists(text):
+        return None
+    from mvit_video.data.annotations import how_to_get, may_exist  # slow, and of no use to help
+
+    return None if may_exist(text) else f"there is no such file or folder; {how_to_get(text)}"
+
+
+def out_folder(text: str) -> str | None:
+    """What speaks against an output folder: it can be neither made nor written to. A URL is looked up later."""
+    if "://" in text:
+        return None
+    path = Path(text)
+    above = next((one for one in (path, *path.parents) if one.exists()), Path())
+    if not above.is_dir():
+        return f"{above} is a file, not a folder; give another place"
+    if not os.access(above, os.W_OK | os.X_OK):
+        return f"the folder {above} cannot be written to; give another place"
+    return None
+
+
+def out_file(text: str) -> str | None:
+    """What speaks against an output file: it can be neither made nor replaced."""
+    return "a folder; give the path of a file" if os.path.isdir(text) else out_folder(str(Path(text).parent))
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

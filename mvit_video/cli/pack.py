@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.progress import Progress
 
-from mvit_video.cli.options import VerbParser
+from mvit_video.cli.options import VerbParser, annotation_source, out_folder
 from mvit_video.data.annotations import load_annotations
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.shards import PackReport, PackSettings
@@ -32,8 +32,13 @@ def pack(words: list[str]) -> int:
         "data.test). A run that was stopped goes on when it is started again.",
         example="mvit-video pack data/k400/train.csv --out shards/train",
     )
-    parser.add_argument("data", metavar="DATA", help="annotation file, folder of class folders, or other shards")
-    parser.add_argument("--out", required=True, metavar="DIR_OR_URL", help="folder of the shards")
+    parser.add_argument(
+        "data",
+        check=annotation_source,
+        metavar="DATA",
+        help="annotations, folder of class folders, or other shards",
+    )
+    parser.add_argument("--out", check=out_folder, required=True, metavar="DIR_OR_URL", help="folder of the shards")
     parser.add_argument("--root", metavar="DIR", help="folder that relative paths start from")
     parser.add_argument("--shard-size", default="1GB", metavar="SIZE", help="of a shard, such as 1GB or 500MB (1GB)")
     parser.add_argument("--max-videos", type=int, metavar="N", help="videos in a shard, however small they are")

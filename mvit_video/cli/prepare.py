@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_worker_options, console_for_reports
+from mvit_video.cli.options import VerbParser, add_worker_options, annotation_source, console_for_reports, out_folder
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.encoding import EncodeSettings
 from mvit_video.data.jobs import JobStopped, Workers
@@ -60,8 +60,15 @@ def _parser() -> VerbParser:
         "what is new or has changed; after Ctrl-C the same command goes on.",
         example="mvit-video prepare data/k400/train.csv --out data/k400_256/train",
     )
-    parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the new videos and their annotations")
+    parser.add_argument(
+        "data",
+        check=annotation_source,
+        metavar="DATA",
+        help="annotations, a folder of classes, or any with videos",
+    )
+    parser.add_argument(
+        "--out", check=out_folder, required=True, metavar="DIR", help="folder for the new videos and their annotations"
+    )
     parser.add_argument(
         "--short-side", type=int, default=defaults.short_side, metavar="PIXELS", help="shorter edge, even; smaller "
         "videos are not enlarged (default: %(default)s)",

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import get_args
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_class_names_option, add_worker_options, console_for_reports
+from mvit_video.cli.options import (
+    VerbParser,
+    add_class_names_option,
+    add_worker_options,
+    annotation_source,
+    console_for_reports,
+    out_folder,
+)
 from mvit_video.data.annotations.requirements import require_outside
 from mvit_video.data.jobs import JobStopped, Workers
 from mvit_video.data.readers import Backend
@@ -60,8 +67,19 @@ def _parser() -> VerbParser:
         "frame. A second run checks only what is new or has changed; after Ctrl-C the same command goes on.",
         example="mvit-video scan data/k400/train.csv --out scans/k400_train",
     )
-    parser.add_argument("data", metavar="DATA", help="annotations, a folder of classes, or any folder with videos")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the manifest, the lists and the report")
+    parser.add_argument(
+        "data",
+        check=annotation_source,
+        metavar="DATA",
+        help="annotations, a folder of classes, or any with videos",
+    )
+    parser.add_argument(
+        "--out",
+        check=out_folder,
+        required=True,
+        metavar="DIR",
+        help="folder for the manifest, lists and report",
+    )
     parser.add_argument("--full", action="store_true", help="decode every frame and hash every file")
     parser.add_argument(
         "--min-seconds", type=float, default=0.5, metavar="SECONDS", help="a video or segment with less is too short "

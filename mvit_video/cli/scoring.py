@@ -171,6 +171,8 @@ def add_scoring_options(parser: VerbParser) -> None:
         "every window; the probabilities of a video are then the mean over its windows (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", metavar="DIR", help="folder for the record and predictions.parquet, which compare reads"
+        "--out",
+        metavar="DIR",
+        help="folder for the record and predictions.parquet, which compare reads",
     )
     parser.add_argument("--json", action="store_true", help="print the record as JSON instead of a table")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import multiprocessing.util
 import os
 import re
@@ -90,12 +89,23 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
     return 0
 
 
+# settings that are paths, or may be
+_PATHS = (
+    "data.train", "data.val", "data.test", "data.predict", "data.root", "data.class_names", "data.index_cache",
+    "model.init_from.path", "features.folder",
+)  # fmt: skip
+
+
 class SaveConfig(SaveConfigCallback):
-    """Writes `config.yaml`, which stands alone: without a base, and without the checkpoint that `run.json` tells."""
+    """Writes `config.yaml`, which works from any folder: absolute paths, no base, no checkpoint (see `run.json`)."""
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
         config = config.clone()
         config.ckpt_path = config.base = None
+        for key in _PATHS:
+            path = config.get(key)
+            if isinstance(path, str) and "://" not in path:
+                config[key] = os.path.abspath(path)
         super().__init__(parser, config, **options)
 
 
@@ -225,10 +235,6 @@ class VideoCLI(LightningCLI):
                 raise ConfigError(text) from error
             if text := out_of_memory(error):
                 raise MVitVideoError(f"{text}: {self._how_to_need_less()}") from error
-            raise
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise MVitVideoError(f"{error.filename or self.run_folder}: {error.strerror}; make room") from error
             raise
         except SystemExit as stop:
             terminated = isinstance(stop, SIGTERMException) or self._stopper.signum in TERMINATION_SIGNALS

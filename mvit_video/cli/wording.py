@@ -5,7 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+_KINDS: dict[str, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "NoneType": "null",
+}
 _IMPORT_PATH = "the import path of a class or function, such as torch.optim.AdamW"
 _UNION = re.compile(
     r"(?P<before>.*?)Does not validate against any of the Union subtypes Subtypes: \[(?P<kinds>.*?)\] "
@@ -48,8 +54,11 @@ def _of_type(key: str, text: str) -> str:
 
 
 def _expected(key: str, value: str, kinds: str) -> str:
-    names = [name for part in re.findall(r"Literal\[(.*?)\]", kinds) for name in part.replace("'", "").split(", ")]
-    words = [_KINDS.get(name, name) for name in re.findall(r"<class '([\w.]+)'>", kinds)]
+    names: list[str] = [
+        name for part in re.findall(r"Literal\[(.*?)\]", kinds) for name in part.replace("'", "").split(", ")
+    ]
+    classes: list[str] = re.findall(r"<class '([\w.]+)'>", kinds)
+    words = [_KINDS.get(name, name) for name in classes]
     names = list(dict.fromkeys(names))
     if names:
         words.insert(0, f"one of {', '.join(names)}")

@@ -119,6 +119,17 @@ def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_saved_config_works_from_any_folder(
+    run: Run, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(digits)
+    (digits / "tiny.yaml").write_text((tmp_path / "tiny.yaml").read_text())
+    place = f"--trainer.default_root_dir={tmp_path}/runs"
+    assert run("fit", place, "--data.train=train.csv", "--data.val=val.csv", "--trainer.max_epochs=1") == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["validate", "-c", "runs/tiny/version_0/config.yaml", "--ckpt_path", "last"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -205,6 +205,10 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
     (run / "config.yaml").write_text("data: {clip: {num_frames: 8}}")
     with pytest.raises(CheckpointError, match=r"config.yaml beside .*num_frames=8, the net has 4"):
         load_trained(str(run), num_crops=1)
+    code = f"{{class_path: os.mkdir, init_args: {{path: {tmp_path}/ran}}}}"
+    (run / "config.yaml").write_text(f"{{model: {{net: {code}, optimizer: {code}}}, trainer: {{callbacks: [{code}]}}}}")
+    assert load_trained(str(run), num_crops=1).checkpoint is not None
+    assert not (tmp_path / "ran").exists()  # a config that is read for its sizes is never executed
     (run / "config.yaml").write_text("data: {views: {short_side: x}}")
     with pytest.raises(
         CheckpointError, match=r"config.yaml beside .*data.views.short_side='x': expected a whole number"

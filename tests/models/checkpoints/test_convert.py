@@ -44,8 +44,8 @@ def test_mistakes_are_one_line(make_v1: Make, tmp_path: Path, capsys: pytest.Cap
     mv.save_checkpoint(net, path)
     assert main(["convert", str(path), out, "--to", "torchvision"]) == 1
     assert capsys.readouterr().err == "error: cannot export to torchvision, which has no joint positions\n"
-    assert main(["convert", str(tmp_path / "nowhere"), out, "--to", "slowfast"]) == 1
-    assert "nowhere: No such file" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "nowhere"), out, "--to", "slowfast"]) == 2
+    assert "nowhere: there is no such file" in capsys.readouterr().err
     assert main(["convert", str(path), out, "--to", "timm"]) == 2
     assert main(["convert", "--help"]) == 0
     assert "mvit-video convert k400.pyth" in capsys.readouterr().out
