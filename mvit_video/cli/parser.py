@@ -16,44 +16,59 @@ from mvit_video.types import ConfigError
 from mvit_video.yaml_files import YamlError, parse_yaml
 
 _LOAD = get_loader("yaml")
-
-
 _NET = ("--model.net", "--model.net.class_path")
+_INIT = "--model.init_from"
 
 
 def read_yaml_our_way() -> None:
-    """Have jsonargparse read values and files within the limits of `yaml_files`, with models by their bare names."""
-    set_loader("yaml", lambda text: _with_net_path(parse_yaml(text, _LOAD)), exceptions=(YamlError,))
+    """Have jsonargparse read values and files within the limits of `yaml_files`, and take their short forms."""
+    set_loader("yaml", lambda text: _in_full(parse_yaml(text, _LOAD)), exceptions=(YamlError,))
 
 
-def with_net_path(words: Sequence[str]) -> list[str]:
-    """Words of a command line with the builder's dotted path in place of a model's bare name.
+def words_in_full(words: Sequence[str]) -> list[str]:
+    """Words of a command line whose short forms are written out.
+
+    A model's bare name becomes the builder's dotted path, and a file that stands for `model.init_from` its `path`.
 
     Raises:
         ConfigError: no model has the name, and another has nearly that.
     """
-    found = list(words)
-    for i, word in enumerate(found):
-        option, equals, name = word.partition("=")
-        if option in _NET and equals:
-            found[i] = f"{option}={_net_path(name)}"
-        elif i and found[i - 1] in _NET:
-            found[i] = _net_path(word)
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option not in (*_NET, _INIT):
+            found.append(word)
+            continue
+        if not equals and (value := next(rest, None)) is None:
+            return [*found, word]
+        if option in _NET:
+            found += [option, _net_path(value)]
+        else:
+            found += [f"{_INIT}.path" if _is_weights(value) else _INIT, value]
     return found
 
 
-def _with_net_path(content: Any) -> Any:
+def _in_full(content: Any) -> Any:
     """The same for what a config file says."""
     if not isinstance(content, dict):
         return content
-    model = content.get("model")
-    if isinstance(model, dict) and isinstance(model.get("net"), str):
-        return content | {"model": model | {"net": _net_path(model["net"])}}
-    if isinstance(model, dict) and isinstance(model.get("net"), dict):
-        return content | {"model": model | {"net": _with_net_path(model["net"])}}
     if isinstance(content.get("class_path"), str):
         return content | {"class_path": _net_path(content["class_path"])}
-    return content
+    model = content.get("model")
+    if not isinstance(model, dict):
+        return content
+    changes: dict[str, Any] = {}
+    if "net" in model:
+        changes["net"] = _net_path(model["net"]) if isinstance(model["net"], str) else _in_full(model["net"])
+    if isinstance(model.get("init_from"), str) and _is_weights(model["init_from"]):
+        changes["init_from"] = {"path": model["init_from"]}
+    return content | {"model": model | changes}
+
+
+def _is_weights(value: str) -> bool:
+    """Whether `init_from` is a file of weights, not settings or none."""
+    return not value.startswith("{") and value not in ("null", "~", "") and not value.endswith((".yaml", ".yml"))
 
 
 def _net_path(name: str) -> str:

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
 from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
-from mvit_video.cli.parser import Parser, read_yaml_our_way, with_net_path
+from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
 from mvit_video.cli.quiet import quiet_lightning
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
 from mvit_video.data.datamodule import VideoDataModule
@@ -68,7 +68,7 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
             Task,
             VideoDataModule,
             trainer_class=trainer,
-            args=with_net_path(words),
+            args=words_in_full(words),
             parser_class=Parser,
             parser_kwargs={
                 "prog": "mvit-video",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mvit_video.cli import main
-from mvit_video.cli.parser import with_net_path
+from mvit_video.cli.parser import words_in_full
 
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 
@@ -27,8 +27,9 @@ def settings_of(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> dic
         {"model": {"net": "mvitv2_s_16x4", "init_from": "x.pth"}},
         {"model": {"net": {"class_path": "mvitv2_s_16x4"}, "init_from": {"path": "x.pth"}}},
         ["--model.net", "mvitv2_s_16x4", "--model.net.num_classes", "7", "--model.init_from", "x.pth"],
+        ["--model.net=mvitv2_s_16x4", "--model.init_from=x.pth"],
     ],
-    ids=["yaml", "yaml with class_path", "words"],
+    ids=["yaml", "yaml with class_path", "words", "words with ="],
 )
 def test_a_bare_name_is_the_builder_and_a_file_the_weights(
     content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -37,10 +38,10 @@ def test_a_bare_name_is_the_builder_and_a_file_the_weights(
     (tmp_path / "x.pth").write_bytes(b"\x80\x02\xff\xfe")  # no YAML, which it was once taken for
     words = content if isinstance(content, list) else ["-c", str(tmp_path / "delta.yaml")]
     words = [word.replace("x.pth", str(tmp_path / "x.pth")) for word in words]
-    found = settings_of(words, capsys)
+    found = settings_of([*words, "--model.init_from.strict", "false"], capsys)
     assert found["net"]["class_path"] == "mvit_video.models.mvitv2_s_16x4"
-    init = found["init_from"]
-    assert Path(init if isinstance(init, str) else init["path"]).name == "x.pth"
+    assert Path(found["init_from"]["path"]).name == "x.pth"
+    assert found["init_from"]["strict"] is False
 
 
 def test_a_name_that_is_nearly_right_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +50,15 @@ def test_a_name_that_is_nearly_right_is_told(capsys: pytest.CaptureFixture[str])
 
 
 def test_other_words_stay() -> None:
-    words = ["--model.net=torch.nn.Linear", "--data.train", "mvit_b_16x4", "--model.net", "my.net"]
-    assert with_net_path(words) == words
-    assert with_net_path(["--model.net=pvt"]) == ["--model.net=mvit_video.models.pvt"]
+    words = [
+        "--model.net",
+        "torch.nn.Linear",
+        "--data.train",
+        "mvit_b_16x4",
+        "--model.init_from",
+        "null",
+        "--model.net",
+    ]
+    assert words_in_full(words) == words
+    assert words_in_full(["--model.net=pvt"]) == ["--model.net", "mvit_video.models.pvt"]
+    assert words_in_full(["--model.init_from={path: a.pth}"]) == ["--model.init_from", "{path: a.pth}"]
