@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.labels import label_number
 from mvit_video.data.annotations.missing import require_under_root
-from mvit_video.data.annotations.requirements import require_same_kind
+from mvit_video.data.annotations.requirements import require_same_kind, with_lists
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.holdout import Split, doubts, hold_out, split_folders
@@ -185,6 +185,7 @@ class VideoDataModule(L.LightningDataModule):
         if names is None:
             names, whose = self._leading_names(tables)
         self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
+        self.tables = with_lists(self.tables)
         if stage == "fit":
             self._check_train(self.tables["train"])
             if not len(self.tables.get("val", ())) and self.trainer is not None:

@@ -62,9 +62,10 @@ def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: s
     has_many = getattr(data, "is_multilabel", False)
     if has_many != multi_label and stage != "predict":
         kind = "any number of labels" if has_many else "one label"
+        lists = "" if has_many else ", or write the label of each video as a list, such as [3]"
         raise ConfigError(
             f"model.multi_label={str(multi_label).lower()} but the annotations give {kind} per video: "
-            f"set it to {str(has_many).lower()}"
+            f"set it to {str(has_many).lower()}{lists}"
         )
     num_classes: Any = net.num_classes
     if data.num_classes > num_classes:

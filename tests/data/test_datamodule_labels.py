@@ -100,6 +100,24 @@ def test_several_labels_per_video(listed: Callable[..., str], tmp_path: Path) ->
     assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
+def test_one_label_beside_lists_is_a_list_of_one(listed: Callable[..., str], tmp_path: Path) -> None:
+    val = listed(1, 0, 3)
+    (tmp_path / "train.txt").write_text("0.mp4\t0,2\n1.mp4\t1\n2.mp4\t2\n")
+    data = VideoDataModule(train=str(tmp_path / "train.txt"), val=val, **SMALL)
+    data.setup("fit")
+    table = data.tables["val"]
+    assert [table.label_of(row) for row in range(3)] == [[1], [0], [3]]
+    assert table.rows_of(3).tolist() == [2]
+    labels = torch.cat([batch.label for batch in data.val_dataloader()])
+    assert labels.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    data = VideoDataModule(train=val, val=str(tmp_path / "train.txt"), **SMALL)
+    data.setup("fit")
+    assert data.tables["train"].is_multilabel
+    data = VideoDataModule(train=str(tmp_path / "train.txt"), val=listed(1, -1, name="unknown.txt"), **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.val: 1\.mp4 has label -1 .* beside lists of labels; give its labels"):
+        data.setup("fit")
+
+
 def test_an_example_of_a_label_names_split_and_path(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("path,label\na.mp4,0\nb.mp4,7\n")
     data = VideoDataModule(train=str(tmp_path / "train.csv"), batch_size=1)

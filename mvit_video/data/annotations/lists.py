@@ -18,6 +18,7 @@ _LAST_MARK_IS_COMMA = r",[^, ]*$"
 _CHUNK = 262_144  # lines split at once, which need several times their size meanwhile
 _VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
 _ENDS_IN_VIDEO = rf"{SUFFIX_PATTERN}$"
+_LABEL_IS_VIDEO = rf"{SUFFIX_PATTERN}[\"']?$"
 _HEADERS = ({"path", "label"}, {"path", "labels"})
 
 
@@ -40,7 +41,7 @@ def read_list(lines: Lines) -> Rows:
     parts = [_split(lines.text[start : start + _CHUNK]) for start in range(0, len(lines), _CHUNK)]
     paths, labels = (pa.concat_arrays([part[i] for part in parts]) for i in range(2))
     is_quoted = np.concatenate([part[2] for part in parts])
-    bad = first((lengths(paths) == 0) | (lengths(labels) == 0) | matches(labels, _ENDS_IN_VIDEO))
+    bad = first((lengths(paths) == 0) | (lengths(labels) == 0) | matches(labels, _LABEL_IS_VIDEO))
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
     is_video = matches(paths, _ENDS_IN_VIDEO)

@@ -55,3 +55,24 @@ def require_same_kind(tables: Mapping[Any, VideoTable]) -> None:
     numbered = [split for split in tables if split not in named]
     if named and numbered:
         raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
+
+
+def with_lists(tables: Mapping[Any, VideoTable]) -> dict[Any, VideoTable]:
+    """Return the tables of splits with lists of labels in all where one has some: one label is a list of one.
+
+    Raises:
+        ConfigError: a label that is unknown stands beside lists.
+    """
+    if not any(table.is_multilabel for table in tables.values()):
+        return dict(tables)
+    found: dict[Any, VideoTable] = {}
+    for split, table in tables.items():
+        keeps = table.is_multilabel or (split == "predict" and table.is_unlabelled)
+        unknown = (table.labels < 0).nonzero()[0]
+        if unknown.size and not keeps:
+            raise ConfigError(
+                f"data.{split}: {table.path(int(unknown[0]))} has label -1 (unknown), which cannot stand beside lists "
+                "of labels; give its labels, or [] for none"
+            )
+        found[split] = table if keeps else table.as_multilabel()
+    return found

@@ -95,6 +95,12 @@ class VideoTable:
         columns = {"label": pa.array(self.labels) if self.multi_labels is None else self.multi_labels}
         return columns if self.label_spans is None else {**columns, "label_spans": self.label_spans}
 
+    def as_multilabel(self) -> VideoTable:
+        """Return the table with the one known label of each video as a list."""
+        offsets = pa.array(np.arange(len(self) + 1, dtype=np.int32))
+        lists = pa.ListArray.from_arrays(offsets, pa.array(self.labels))
+        return replace(self, labels=np.full(len(self), -1, np.int64), multi_labels=lists)
+
     def label_of(self, row: int) -> int | list[int]:
         """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
         return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()
