@@ -20,6 +20,7 @@ from mvit_video.models.alternet import (
 )
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
 from mvit_video.models.checkpoints import (
+    FACTS_ASSUMED,
     LoadReport,
     Source,
     architecture_of,
@@ -176,7 +177,8 @@ def create_model(
         **overrides,
     )
     if report is not None:
-        _log.log(logging.WARNING if report.head_is_new or report.assumed else logging.INFO, "%s", report)
+        unsure = report.head_is_new or report.assumed.keys() - {FACTS_ASSUMED}
+        _log.log(logging.WARNING if unsure else logging.INFO, "%s", report)
     return model
 
 
