@@ -57,6 +57,11 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
     distinct = locations.unique()
     ledger = Ledger(out / "checked", CHECK_SCHEMA)
     known = ledger.load()
+    if ledger.damaged:
+        moved = (
+            f"damaged files of earlier checks moved, the first to {ledger.damaged[0]}; their videos are checked again"
+        )
+        workers.console.print(moved, highlight=False, markup=False, soft_wrap=True)
     valid = compute.and_(
         compute.equal(known["asked_backend"], settings.backend),
         compute.and_(

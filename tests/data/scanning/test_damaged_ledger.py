@@ -1,0 +1,24 @@
+"""Damaged files of an earlier scan are moved away, and their videos checked again."""
+
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from mvit_video.data.jobs import Workers
+from mvit_video.data.scanning import ScanSettings, list_videos, scan_videos
+
+
+def test_damaged_files_of_an_earlier_scan_are_moved_and_named(barcode_video: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "one.mp4").write_bytes(barcode_video.read_bytes())
+    torn = tmp_path / "out" / "checked" / f"part-{1:020d}-1.parquet"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(b"PAR1")
+    shown = StringIO()
+    table, _ = list_videos(str(tmp_path / "videos"))
+    manifest = scan_videos(table, tmp_path / "out", ScanSettings(), Workers(1, 60, Console(file=shown)))
+    assert manifest["status"].to_pylist() == ["ok"]
+    moved = tmp_path / "out" / "damaged" / "checked" / torn.name
+    assert moved.read_bytes() == b"PAR1"
+    assert shown.getvalue() == f"damaged files moved, the first to {moved}; what they held is checked again\n"
