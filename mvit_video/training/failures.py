@@ -174,7 +174,8 @@ class DecodingRecord(Callback):
         notable = reasons.keys() | set(damaged)
         if notable <= self._told:
             return
-        for line in describe_decoding(counts, [reason for reason in reasons if reason not in self._told]):
+        new = [(str(backend), str(reason)) for backend, reason in reasons if (backend, reason) not in self._told]
+        for line in describe_decoding(counts, new):
             print_line(line)
         self._told |= notable
         listed = f", {len(damaged)} damaged videos in damaged.csv" if damaged else ""

@@ -118,7 +118,9 @@ class EventLogger(TensorBoardLogger):
 
 def _could_not_write(path: Path, error: Exception) -> str | None:
     """The warning of an error that the system raised; None of any other."""
-    reason = system_error(error)
+    # not of any error before it: one that a signal handler raises while a file is written is not about the file
+    cause = error if isinstance(error, OSError) else error.__cause__
+    reason = system_error(cause) if isinstance(cause, OSError) else None
     return reason and f"{path} could not be written ({reason}): training continues; free some space"
 
 

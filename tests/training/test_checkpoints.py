@@ -123,7 +123,7 @@ class Score(Callback):
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")
-@pytest.mark.parametrize(("scores", "best"), [((50.0, 20.0, 30.0), 0), ((50.0, 20.0, 60.0), 2)])
+@pytest.mark.parametrize(("scores", "best"), [((50.0, 20.0, 30.0, 10.0), 0), ((50.0, 20.0, 60.0, 10.0), 2)])
 def test_continued_run_begins_with_the_best_of_the_run_before(
     make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, scores: tuple[float, ...], best: int
 ) -> None:
@@ -143,7 +143,7 @@ def test_continued_run_begins_with_the_best_of_the_run_before(
 
     (third / "best.ckpt").unlink()
     with pytest.warns(UserWarning, match=r"third/checkpoints/best.ckpt is gone"):
-        fit("fourth", 3, third / "last.ckpt")
+        fit("fourth", 4, third / "last.ckpt")
 
 
 class Poison(Callback):

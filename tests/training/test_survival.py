@@ -131,11 +131,11 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     os.truncate(folder / "last.ckpt", 1000)
     capsys.readouterr()
     assert main([*words, f"--ckpt_path={folder}/last.ckpt"]) == 1
-    assert capsys.readouterr().err == f"error: {folder}/last.ckpt: truncated or not a checkpoint\n"
+    assert capsys.readouterr().err == (f"error: {folder}/last.ckpt: cut off or damaged (File is not a zip file)\n")
     for path in Path("runs").rglob("*.ckpt"):
         path.write_bytes(b"")
     assert main([*words, "--ckpt_path=last"]) == 1
-    assert "last.ckpt is truncated or damaged, and so is all before it" in capsys.readouterr().err
+    assert "last.ckpt is truncated or damaged, and so are all before it" in capsys.readouterr().err
 
 
 class FullDisk(Callback):
@@ -252,13 +252,20 @@ def test_run_whose_end_cannot_be_saved_is_an_error(
         trainer.fit(make_task(), datamodule=tiny_data())
 
 
-def test_device_that_is_full_is_told_apart_from_a_mistake(tmp_path: Path) -> None:
+def test_device_that_is_full_is_told_apart_from_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     io = AtomicCheckpointIO()
     path = tmp_path / "last.ckpt"
-    (tmp_path / f".last.ckpt.{os.getpid()}").symlink_to("/dev/full")
+    save = torch.save
+
+    def save_to_full_device(checkpoint: Any, file: Any) -> None:
+        with open("/dev/full", "wb") as full:
+            save(checkpoint, full)
+
+    monkeypatch.setattr(torch, "save", save_to_full_device)
     with pytest.warns(UserWarning, match=r"last.ckpt of step 7 could not be written \(No space left on device\)"):
         io.save_checkpoint({"global_step": 7, "weight": torch.zeros(10**6)}, path)
     assert io.unwritten == {path: os.strerror(errno.ENOSPC)}
+    monkeypatch.setattr(torch, "save", save)
     io.save_checkpoint({"global_step": 8}, path)
     assert not io.unwritten
 
