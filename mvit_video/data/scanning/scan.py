@@ -58,9 +58,7 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
     ledger = Ledger(out / "checked", CHECK_SCHEMA)
     known = ledger.load()
     if ledger.damaged:
-        moved = (
-            f"damaged files of earlier checks moved, the first to {ledger.damaged[0]}; their videos are checked again"
-        )
+        moved = f"damaged files moved, the first to {ledger.damaged[0]}; what they held is checked again"
         workers.console.print(moved, highlight=False, markup=False, soft_wrap=True)
     valid = compute.and_(
         compute.equal(known["asked_backend"], settings.backend),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -129,7 +129,7 @@ class _Packing:
     Attributes:
         num_videos: all of them.
         shards: those that are whole.
-        damaged: names of shards that could not be read and were moved away.
+        damaged: names of shards that were moved away.
     """
 
     def __init__(self, table: VideoTable, folder: OutputFolder, settings: PackSettings) -> None:
@@ -226,14 +226,11 @@ class _Packing:
 
     def _refuse_changed(self, row: int, offset: int, size: int, shard: Shard) -> None:
         """Refuses to resume behind a shard whose video has changed since."""
-        if self._table.archive is not None:
-            return
         source = self._table.locate(row)
-        try:
-            status = source.stat()
-        except OSError:  # packed, and no longer needed
+        if self._table.archive is not None or not source.exists():  # packed, and no longer needed
             return
-        is_newer = not is_url(shard.url) and status.st_mtime_ns > os.stat(shard.url).st_mtime_ns
+        status = source.stat()
+        is_newer = not is_url(shard.url) and status.st_mtime_ns > int(shard.stamp)
         if status.st_size != size or (is_newer and source.read_bytes() != read_range(shard, offset, size)):
             raise ConfigError(
                 f"{source} has changed since it was packed into {shard.url}; give a new folder, or remove that shard"
@@ -341,11 +338,10 @@ def _fingerprint(table: VideoTable) -> str:
 
 
 def _parse(settings: bytes) -> dict[str, Any]:
-    try:
+    with suppress(ValueError):
         known = json.loads(settings)
-    except ValueError:
-        known = None
-    return known if isinstance(known, dict) else {}
+        return known if isinstance(known, dict) else {}
+    return {}
 
 
 def _not_ours(url: str) -> ConfigError:
