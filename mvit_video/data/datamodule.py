@@ -257,6 +257,8 @@ class VideoDataModule(L.LightningDataModule):
             key = "root" if source == self._divided else split
             raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
         names = self.given_names if class_names is None else class_names
+        if isinstance(names, str) and not os.path.exists(names):
+            raise ConfigError(f"data.class_names: there is no file {names}; give one with a name per line, or a list")
         if self._needs_no_labels(split):
             return load_folder(source, names)
         need_labels = split != "predict" or source == self.sources["test"]

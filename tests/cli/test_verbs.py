@@ -144,6 +144,7 @@ def test_saved_config_works_from_any_folder(
         (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
         (["--data.train=wrong.yml"], 2, "data.train: there is no wrong.yml; did you mean wrong.yaml.$"),
         (["--data.train=null", "--data.val=null", "--data.root=wrong.yam"], 2, "data.root: .* mean wrong.yaml.$"),
+        (["--data.class_names=none.txt"], 2, "data.class_names: there is no file none.txt; give one with a name per"),
         (["--data.root=videos"], 2, r"data.root=videos: there is no videos/train/.* --data.train null"),
         (["--trainer.precision=bf16-mixd"], 2, "trainer.precision=bf16-mixd: expected .* did you mean bf16-mixed.$"),
         (["--trainer.accelerator=mps"], 2, "trainer.accelerator=mps: torch finds none .* set it to auto or cpu$"),
