@@ -129,7 +129,8 @@ class VideoDataModule(L.LightningDataModule):
         self.backend, self.on_error = backend, on_error
         self.decode_short_side, self.index_cache = decode_short_side, index_cache
         self._check_sizes()
-        self.seed = _seed_of_run() if seed is None else seed
+        # that of `seed_everything` is where Lightning keeps it, also for the processes that it starts
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
@@ -347,8 +348,3 @@ def _check_at_least(least: int, **values: int) -> None:
     for key, value in values.items():
         if value < least:
             raise ConfigError(f"data.{key} must be at least {least}, got {value}")
-
-
-def _seed_of_run() -> int:
-    """That of `seed_everything`, from where Lightning keeps it, also for the processes that it starts."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))
