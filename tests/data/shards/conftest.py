@@ -1,11 +1,16 @@
-"""Tar files as other programs write them."""
+"""Tar files as other programs write them, and videos to pack."""
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
+import numpy as np
+import pyarrow as pa
 import pytest
+
+from mvit_video.data.annotations import VideoTable
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +33,30 @@ def write_tar() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., VideoTable]:
+    """Writes files and gives the table of them."""
+
+    def write(num_videos: int = 8, folder: str = "videos", **columns: object) -> VideoTable:
+        root = tmp_path / folder
+        for i in range(num_videos):
+            (root / f"a b.{i}").mkdir(parents=True)
+            (root / f"a b.{i}" / "é.1.MP4").write_bytes(bytes([i % 251]) * (500 + 7 * i))
+        paths = pa.array([f"a b.{i}/é.1.MP4" for i in range(num_videos)])
+        labels = np.arange(num_videos) % 3
+        return VideoTable(
+            **{"paths": paths, "labels": labels, "class_names": ("hop", "run", "sit"), "root": root} | columns
+        )  # type: ignore[arg-type]
+
+    return write
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A URL below which nothing lies."""
+    yield "memory://bucket/shards"
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]

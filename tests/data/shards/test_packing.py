@@ -5,7 +5,7 @@ import os
 import pickle
 import resource
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -25,31 +25,6 @@ NAMES = ("hop", "run", "sit")
 def content(number: int) -> bytes:
     """Bytes that stand for a video; lengths around the blocks of a tar."""
     return bytes([number % 251]) * (500 + 7 * number)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Callable[..., VideoTable]:
-    """Writes files and gives the table of them."""
-
-    def write(num_videos: int = 8, folder: str = "videos", **columns: object) -> VideoTable:
-        root = tmp_path / folder
-        for i in range(num_videos):
-            (root / f"a b.{i}").mkdir(parents=True)
-            (root / f"a b.{i}" / "é.1.MP4").write_bytes(content(i))
-        paths = pa.array([f"a b.{i}/é.1.MP4" for i in range(num_videos)])
-        labels = np.arange(num_videos) % 3
-        return VideoTable(**{"paths": paths, "labels": labels, "class_names": NAMES, "root": root} | columns)  # type: ignore[arg-type]
-
-    return write
-
-
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    """A URL below which nothing lies."""
-    yield "memory://bucket/shards"
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
 
 
 def rows(table: VideoTable) -> list[tuple]:
@@ -237,55 +212,6 @@ def test_a_stopped_run_goes_on(files: Callable[..., VideoTable], tmp_path: Path,
         assert system.cat_file(f"{path}/{file.name}") == file.read_bytes(), file.name
     assert system.cat_file(f"{path}/shard-000000.tar") == first
     assert pack(table, out, settings)[:3] == (8, 8, 4)
-
-
-@pytest.mark.parametrize("where", ["local", "url"])
-def test_lost_and_damaged_shards_are_packed_again(
-    files: Callable[..., VideoTable], tmp_path: Path, bucket: str, where: str
-) -> None:
-    table, settings = files(6), PackSettings(max_videos=2, seed=None)
-    out = {"local": str(tmp_path / "out"), "url": bucket}[where]
-    pack(table, out, settings)
-    system, path = fsspec.url_to_fs(out)
-    system.pipe_file(f"{path}/shard-000000.tar", system.cat_file(f"{path}/shard-000000.tar")[:1000])
-    system.rm_file(f"{path}/shard-000001.tar")
-    report = pack(table, out, settings)
-    assert (report.num_videos, report.num_earlier, report.num_shards) == (6, 2, 3)
-    assert report.damaged == ["shard-000000.tar"]
-    assert system.size(f"{path}/damaged/shard-000000.tar") == 1000
-    assert sorted(row[0] for row in rows(load_shards(out))) == sorted(table.paths.to_pylist())
-    assert pack(table, out, settings).damaged == []
-
-
-def test_a_video_that_changed_after_it_was_packed_is_named(files: Callable[..., VideoTable], tmp_path: Path) -> None:
-    table, out = files(3), tmp_path / "out"
-    pack(table, str(out))
-    shard, source = out / "shard-000000.tar", table.locate(1)
-    later = shard.stat().st_mtime_ns + 10**9
-    os.utime(source, ns=(later, later))  # copied anew
-    assert pack(table, str(out)).num_earlier == 3
-    source.write_bytes(bytes(len(content(1))))
-    os.utime(source, ns=(later, later))
-    with pytest.raises(ConfigError, match=r"1\.MP4 has changed since it was packed into \S+shard-000000\.tar; "):
-        pack(table, str(out))
-    shard.unlink()
-    pack(table, str(out))
-    assert [row[3] for row in rows(load_shards(out))][1] == bytes(len(content(1)))
-
-
-def test_nothing_of_others_is_removed_or_replaced(files: Callable[..., VideoTable], tmp_path: Path) -> None:
-    out, table = tmp_path / "out", files(3)
-    out.mkdir()
-    (out / "classes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"out/classes\.txt was not written by pack; give a new or an empty folder"):
-        pack(table, str(out))
-    assert (out / "classes.txt").read_text() == "mine"
-    (out / "classes.txt").unlink()
-    (out / ".mvit_video_pack_notes").mkdir()
-    (out / ".pack.0123abcd.unfinished").mkdir()  # of a run that was killed
-    with pytest.raises(ConfigError, match="_notes was not written by pack"):
-        pack(table, str(out))
-    assert [path.name for path in out.iterdir()] == [".mvit_video_pack_notes"]
 
 
 def test_only_what_belongs_together_is_packed_together(files: Callable[..., VideoTable], tmp_path: Path) -> None:
