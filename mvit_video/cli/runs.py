@@ -133,6 +133,8 @@ def _best(saved: Sequence[Path], own_run: Path | None) -> Path:
 def _is_whole(path: Path) -> bool:
     """Whether nothing of a checkpoint is cut off or changed; reads all of it."""
     try:
+        if not path.is_file():  # a pipe would block
+            return False
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
     except (OSError, zipfile.BadZipFile):

@@ -126,8 +126,8 @@ class VideoDataModule(L.LightningDataModule):
         self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
         self.batch_size, self.test_batch_size = batch_size, test_batch_size
         self.num_workers = min(num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
-        self.backend, self.on_error = backend, on_error
-        self.decode_short_side, self.index_cache = decode_short_side, index_cache
+        self.backend, self.on_error, self.index_cache = backend, on_error, index_cache
+        self.decode_short_side = decode_short_side
         self._check_sizes()
         # that of `seed_everything` is where Lightning keeps it, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed

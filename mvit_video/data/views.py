@@ -282,10 +282,8 @@ def published_short_side(crop_size: int, num_crops: int) -> int:
     return crop_size * 8 // 7 if num_crops == 1 else crop_size
 
 
-def _sampled_times(
-    sampler: ClipSampler, duration_seconds: float, rng: np.random.Generator
-) -> list[tuple[float, float]]:
-    """Start and end of each clip, in seconds."""
+def _sampled_times(sampler: ClipSampler, seconds: float, rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Start and end of each clip of a video of so many seconds, in seconds."""
     times: list[tuple[float, float]] = []
     state = random.getstate()
     random.seed(int(rng.integers(2**63)))
@@ -293,7 +291,7 @@ def _sampled_times(
         sampler.reset()  # it may stand in the middle of a video that failed
         last_end, is_last = 0.0, False
         while not is_last:
-            start, end, _, _, last = sampler(last_end, duration_seconds, {})
+            start, end, _, _, last = sampler(last_end, seconds, {})
             starts, ends = (start, end) if isinstance(start, list) else ([start], [end])
             times += [(float(one), float(other)) for one, other in zip(starts, ends, strict=True)]
             last_end, is_last = end, last[-1] if isinstance(last, list) else last

@@ -183,20 +183,13 @@ def create_model(
 
 
 def create_with_report(
-    name: str | None = None,
-    *,
-    num_classes: int | None = None,
-    num_frames: int | None = None,
-    crop_size: int | None = None,
-    checkpoint: Source | None = None,
-    use_ema: bool | None = None,
-    **overrides: Any,
+    name: str | None = None, *, checkpoint: Source | None = None, use_ema: bool | None = None, **arguments: Any
 ) -> tuple[VideoNet, LoadReport | None]:
-    """What `create_model` makes, and what came of loading the checkpoint; None without one."""
-    arguments = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}
-    arguments = {key: value for key, value in arguments.items() if value is not None} | overrides
+    """Build a model as `create_model` does, and return what came of loading the checkpoint; None without one."""
+    sizes = {key: arguments.pop(key, None) for key in ("num_classes", "num_frames", "crop_size")}
+    arguments |= {key: value for key, value in sizes.items() if value is not None}
     found = None if checkpoint is None else translate(read_checkpoint(checkpoint, use_ema=use_ema))
-    if habit := overrides.keys() & _OF_OTHER_PACKAGES:
+    if habit := arguments.keys() & _OF_OTHER_PACKAGES:
         raise ConfigError(
             f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
             "file that you downloaded (docs/checkpoints.md)"
@@ -205,7 +198,7 @@ def create_with_report(
     if name is None:
         if found is None:
             raise ConfigError("create_model needs a name, a checkpoint, or both")
-        architecture = architecture_of(found, num_frames=num_frames, crop_size=crop_size)
+        architecture = architecture_of(found, num_frames=sizes["num_frames"], crop_size=sizes["crop_size"])
         name, builder, origin = f"of {found.name}", architecture.build, "as published"
         found.notes.extend(architecture.notes)
     elif name in _BUILDERS:
@@ -223,7 +216,7 @@ def create_with_report(
         raise ConfigError(f"model {name}: {error}") from error
     if found is None:
         return model, None
-    return model, fill(model, found, new_head=num_classes is not None, origin=origin, chosen=chosen)
+    return model, fill(model, found, new_head="num_classes" in chosen, origin=origin, chosen=chosen)
 
 
 __all__ = [

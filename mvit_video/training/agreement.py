@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
 
 
@@ -23,6 +24,15 @@ def make_head_for_data(data: Any, net: Any) -> None:
     net.reset_classifier(data.num_classes)
     names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
     rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
+
+
+def facts_of(data: Any, *, multi_label: bool) -> TrainingFacts | None:
+    """Return what weights are trained with on the clips of a data module; None where it does not say."""
+    view = getattr(data, "train_view", None)
+    if view is None:
+        return None
+    activation = "sigmoid" if multi_label else "softmax"
+    return TrainingFacts(view.normalize.mean, view.normalize.std, view.clip.sampling_rate, activation)
 
 
 def check_callbacks(trainer: Trainer) -> None:

@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from mvit_video.models import VideoNet
-from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, load_checkpoint
+from mvit_video.models.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, describe, load_checkpoint
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError
 
 
@@ -44,8 +45,14 @@ def begin_with(net: nn.Module, init_from: InitFrom) -> None:
     rank_zero_info(f"weights from {report}")
 
 
-def note_architecture(net: nn.Module, checkpoint: dict[str, Any]) -> None:
-    """Writes the builder's arguments into a checkpoint, so that `create_model` can make the net from it alone."""
+def note_model(net: nn.Module, facts: TrainingFacts | None, checkpoint: dict[str, Any]) -> None:
+    """Write what no tensor shows into a checkpoint, so that the file alone gives the net and its preprocessing.
+
+    Args:
+        facts: what the weights are trained with; None where nobody tells.
+    """
     if isinstance(net, VideoNet):
-        with suppress(CheckpointError):  # a net that was changed by hand is kept without them
+        with suppress(CheckpointError):  # a net that was changed by hand is kept without its builder's arguments
             checkpoint[ARCHITECTURE_KEY] = describe(net).to_metadata()
+        if facts is not None:
+            checkpoint.setdefault(ARCHITECTURE_KEY, {})[FACTS_KEY] = facts.to_json()

@@ -20,9 +20,9 @@ from torchmetrics import Metric
 from mvit_video.data.mixing import Mixing
 from mvit_video.metrics import combine, is_scored, label_ranks
 from mvit_video.models.layers import Layer, layer_of
-from mvit_video.training.agreement import check_callbacks, check_data_fit_net, make_head_for_data
+from mvit_video.training.agreement import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.checkpoint_io import check_unfinished
-from mvit_video.training.initial import InitFrom, begin_with, note_architecture
+from mvit_video.training.initial import InitFrom, begin_with, note_model
 from mvit_video.training.metrics import ClipMean, VideoMean, video_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
 from mvit_video.training.schedule import RunSchedule, Schedule, limit_to_epoch
@@ -242,8 +242,9 @@ class Task(LightningModule):
             self.log("train/compiled_graphs", float(count_graphs()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds how the net is built."""
-        note_architecture(self.net, checkpoint)
+        """Adds how the net is built, and the clips that it is trained on."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        note_model(self.net, facts_of(data, multi_label=self.multi_label), checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the weights of another model, and to resume a run that has ended.

@@ -13,6 +13,8 @@ import torch
 from pyarrow import parquet
 
 from mvit_video.cli import main
+from mvit_video.models import create_with_report
+from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
 
 Run = Callable[..., int]
@@ -105,6 +107,18 @@ def test_a_checkpoint_is_that_of_the_run_and_fits_it(run: Run, capsys: pytest.Ca
         "nothing is left to train; set trainer.max_epochs to more to train on\n"
     )
     assert len(list(Path("runs/tiny").iterdir())) == 3  # refused runs leave no folder
+
+
+def test_a_checkpoint_alone_knows_the_clips_that_it_was_trained_on(run: Run, tmp_path: Path) -> None:
+    """Also outside of its run folder, where no config tells."""
+    assert run("fit", "--trainer.max_epochs=1", "--data.mean=[0.1,0.2,0.3]", "--data.std=[1,1,2]") == 0
+    moved = Path("runs/tiny/version_0/checkpoints/best.ckpt").rename(tmp_path / "moved.ckpt")
+    assert main(["convert", str(moved), "net.safetensors", "--to", "mvit_video"]) == 0
+    for file in (moved, "net.safetensors"):
+        _, report = create_with_report(checkpoint=file)
+        assert report is not None
+        assert report.facts == TrainingFacts((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), sampling_rate=8)
+        assert not report.assumed
 
 
 def test_saved_config_repeats_the_run(run: Run, tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from mvit_video.models.checkpoints.layouts import (
 from mvit_video.models.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
 from mvit_video.models.checkpoints.runs import checkpoint_in
 from mvit_video.models.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
-from mvit_video.models.checkpoints.untraced import FACTS_ASSUMED, arguments_from, published_facts
+from mvit_video.models.checkpoints.untraced import FACTS_ASSUMED, FACTS_KEY, arguments_from, published_facts
 
 __all__ = [
     "ARCHITECTURE_KEY",
     "FACTS_ASSUMED",
+    "FACTS_KEY",
     "FOREIGN_FORMATS",
     "Architecture",
     "LoadReport",
