@@ -83,7 +83,7 @@ class Task(LightningModule):
         self.val_loss = VideoMean()
         self.val_metrics = nn.ModuleDict(video_metrics("val", multi_label))
         self.test_metrics = nn.ModuleDict(video_metrics("test", multi_label))
-        self._has_evaluation = False
+        self._logs_test_scores = False
         self._run: RunSchedule | None = None
         self._count_classes()
 
@@ -132,7 +132,7 @@ class Task(LightningModule):
     def on_test_start(self) -> None:
         """Likewise, for a test without training; and asks whether a callback evaluates the views."""
         callbacks = cast(Any, self.trainer).callbacks
-        self._has_evaluation = any(getattr(callback, "evaluates_views", False) for callback in callbacks)
+        self._logs_test_scores = not any(getattr(callback, "evaluates_views", False) for callback in callbacks)
         self._begin_with_weights()
 
     def on_predict_start(self) -> None:
@@ -184,7 +184,7 @@ class Task(LightningModule):
             logits = self._logits(batch.clip).float()
         else:
             logits = torch.zeros(0, self.num_classes, device=self.device)
-        if not self._has_evaluation:
+        if self._logs_test_scores:
             known = self._known(batch)
             if known.any():
                 target, num_views = self._target(batch.label[known]), int(batch.view.max()) + 1

@@ -127,7 +127,7 @@ def test_a_model_that_is_not_there_is_told_by_its_argument(
     assert main(["analyse", "mvit_c", *words]) == 2
     assert "error: RUN|CHECKPOINT mvit_c: neither a file nor a name of a model; did you" in capsys.readouterr().err
     assert main(["analyse", str(tmp_path), *words]) == 2
-    assert f"error: RUN|CHECKPOINT {tmp_path}: a folder without checkpoints/" in capsys.readouterr().err
+    assert f"error: RUN|CHECKPOINT {tmp_path}: is a directory without checkpoints/" in capsys.readouterr().err
 
 
 def test_studies_that_do_not_suit_the_net_are_left_out_unless_they_are_named(

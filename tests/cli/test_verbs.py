@@ -168,7 +168,7 @@ def test_saved_config_works_from_any_folder(
         (["--ckpt_path=last"], 2, r"--ckpt_path last: runs/tiny/version_\* has no checkpoint; train first"),
         (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
         (["--trainer.default_root_dir=wrong.yaml"], 2, "trainer.default_root_dir: .* wrong.yaml/tiny .Not a dir"),
-        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: truncated or not a checkpoint"),
+        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: cut off or damaged"),
         (["--weights_only=false"], 2, "unrecognized arguments: --weights_only=false"),
         (["--data.val=broken.csv"], 1, r"\S*broken.mp4: "),
     ],

@@ -64,13 +64,13 @@ def test_mistakes_are_told_in_one_line(
     (tmp_path / "notes.mp4").mkdir()
     model, out = ["--model", str(tiny_checkpoint)], ["--out", str(tmp_path / "out")]
     (tmp_path / "file").touch()
-    (tmp_path / "tape.rm").write_bytes(b".RMF\0\0\0\x12")
+    (tmp_path / "notes.bin").write_bytes(b".RMF\0\0\0\x12")
     monkeypatch.chdir(tmp_path)
     Path("-abc.mp4").touch()
     for words, told in (
         (
-            ["tape.rm", *model, *out],
-            "INPUT tape.rm: neither annotations, which are text or Parquet, nor by its na",
+            ["notes.bin", *model, *out],
+            "INPUT notes.bin: neither annotations, which are text or Parquet, nor by its na",
         ),
         (
             ["-abc.mp4", *model, *out],
@@ -164,5 +164,6 @@ def test_ctrl_c_says_how_to_go_on(
         process.kill()
     assert process.returncode == 130, told
     done = num_listed(tmp_path / "out")
-    note = "the checkpoint does not tell its clips: taken as 4x4; the config.yaml of its run would tell"
-    assert told == f"{note}\nstopped with {done} of 40 videos done; the same command does the rest\n"
+    note, told = told.split("\n", 1)
+    assert note.startswith("mean, std, sampling rate and activation leave no trace; taken as published for clips: ")
+    assert told == f"stopped with {done} of 40 videos done; the same command does the rest\n"
