@@ -131,7 +131,7 @@ def _of_checkpoint(model: str, num_crops: int, argument: str) -> TrainedModel:
     assert report.facts is not None
     config = _run_config(path, file)
     preprocessing = _preprocessing(net, report.facts, config.get("data"), num_crops)
-    notes = tuple(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config)
+    notes = (*stored.notes, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config))
     task = config.get("model")
     multi_label = isinstance(task, Mapping) and task.get("multi_label") is True
     return TrainedModel(

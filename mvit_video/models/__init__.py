@@ -167,17 +167,17 @@ def create_model(
         ConfigError: no model has this name, or the builder has no such argument.
         CheckpointError: the checkpoint cannot be read, does not fit, or does not tell what it holds.
     """
+    stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
     model, report = create_with_report(
         name,
         num_classes=num_classes,
         num_frames=num_frames,
         crop_size=crop_size,
-        checkpoint=checkpoint,
-        use_ema=use_ema,
+        checkpoint=stored,
         **overrides,
     )
-    if report is not None:
-        unsure = report.head_is_new or report.assumed.keys() - {FACTS_ASSUMED}
+    if stored is not None and report is not None:
+        unsure = report.head_is_new or report.assumed.keys() - {FACTS_ASSUMED} or (stored.notes and use_ema is None)
         _log.log(logging.WARNING if unsure else logging.INFO, "%s", report)
     return model
 

@@ -258,6 +258,13 @@ def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(t
     assert trained.preprocessing.mean == IMAGENET_MEAN
 
 
+def test_the_choice_between_weights_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = mvit(num_classes=3, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=8).state_dict()
+    torch.save({"model": weights, "model_ema": weights}, tmp_path / "net.pth")
+    load_trained(str(tmp_path / "net.pth"), num_crops=1)
+    assert "took its model, not model_ema; use_ema=True takes model_ema" in caplog.text
+
+
 def test_a_run_of_several_labels_has_sigmoids(write_run: Callable[..., Path]) -> None:
     run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
     assert not load_trained(str(run), num_crops=1).multi_label

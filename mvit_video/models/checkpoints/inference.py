@@ -28,6 +28,9 @@ from mvit_video.types import THW, CheckpointError, ConfigError
 PYTORCHVIDEO_EPS = 1e-5  # of the norms after pools, in its release 0.1.5
 
 
+_HINT = "name the model: create_model(name, checkpoint=...)"
+
+
 class UnknownArchitectureError(CheckpointError):
     """The tensors do not tell the architecture, and nothing else does: the user has to name the model."""
 
@@ -78,7 +81,9 @@ def stated_architecture(checkpoint: Translation) -> Architecture | None:
         if difference:
             raise CheckpointError(f"its {what} and its tensors disagree: {difference}")
     except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}") from error
+        if is_ours:
+            raise CheckpointError(f"{checkpoint.name}: {error}") from error
+        raise UnknownArchitectureError(f"{checkpoint.name}: {error}", _HINT) from error
     return architecture
 
 
@@ -129,7 +134,7 @@ def infer(
     except _Unknown as error:
         raise UnknownArchitectureError(
             f"{name}: the architecture cannot be inferred: {error}",
-            "name the model: create_model(name, checkpoint=...)",
+            _HINT,
         ) from error
     return architecture
 

@@ -242,6 +242,9 @@ def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
     if len(report.faults) == 1 and report.missing and all(key.startswith(_HEAD) for key in report.missing):
         hint = "create_model(..., num_classes=N) starts a new head, "
         hint += "load_checkpoint(model, ..., new_head=True) keeps the model's own"
+    if len(report.conflicts) == len(report.faults):
+        hint = "create_model(checkpoint=...) without a name builds the model as the file says, "
+        hint += "load_checkpoint(model, ..., strict=False) loads the weights all the same"
     if report.non_finite and len(report.faults) == 1:
         text = f"{report.source} ({report.format}) is spoilt: "
         hint = "load_checkpoint(model, ..., strict=False) loads it all the same"

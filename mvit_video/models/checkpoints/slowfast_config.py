@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from mvit_video.models.architecture import UNIT, Patch, pool_kernel
+import yaml
+
+from mvit_video.models.architecture import UNIT, Patch, Pooling, pool_kernel
 from mvit_video.models.checkpoints.architecture import Architecture, joined, matching_pooling
 from mvit_video.models.published import IMAGE_FACTS, TrainingFacts
 from mvit_video.types import THW, CheckpointError, MVitVideoError, printable
@@ -30,8 +34,26 @@ _FIXED: dict[str, Any] = {
     "MVIT.POOL_FIRST": False, "MVIT.LAYER_SCALE_INIT_VALUE": 0.0, "MVIT.USE_FIXED_SINCOS_POS": False,
     "MVIT.REV.ENABLE": False, "DETECTION.ENABLE": False,
 }  # fmt: skip
+# What no tensor shows, and one setting that is as old as the eps of today.
+_UNTRACED = (
+    "MVIT.MODE", "MVIT.USE_MEAN_POOLING", "MVIT.RESIDUAL_POOLING", "DATA.MEAN", "DATA.STD", "DATA.SAMPLING_RATE",
+    "MODEL.HEAD_ACT",
+)  # fmt: skip
+_SINCE_EPS = "MVIT.REL_POS_SPATIAL"
 _BGR_DATASETS = ("ssv2", "charades")  # whose frames SlowFast reads as BGR
+_KERNELS = "MVIT.POOL_{}_KERNEL"
 _MAX_BLOCKS = 1000
+_MAX_LITERAL = 200  # characters of a value that stands as text
+
+
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):
+    """Reads Python's tuples as lists; they are the only objects that settings need."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_sequence)
 
 
 class _Settings:
@@ -40,13 +62,21 @@ class _Settings:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
+    def states(self, key: str) -> bool:
+        """Whether the text has this setting, whatever its value."""
+        return self._find(key) is not _ABSENT
+
     def get(self, key: str, default: Any = None) -> Any:
+        found = self._find(key)
+        return _DEFAULTS.get(key, default) if found is _ABSENT else _decoded(found)
+
+    def _find(self, key: str) -> Any:
         found: Any = self._values
         for part in key.split("."):
             if not isinstance(found, Mapping):
                 raise _mistake(key, found, "a mapping above it")
             if part not in found:
-                return _DEFAULTS.get(key, default)
+                return _ABSENT
             found = found[part]
         return found
 
@@ -54,8 +84,8 @@ class _Settings:
         return self._of(key, bool, "true or false")
 
     def whole(self, key: str, least: int = 1) -> int:
-        value = self._of(key, int, "a whole number")
-        if isinstance(value, bool) or not least <= value <= 10**6:
+        value = _whole(self.get(key))
+        if type(value) is not int or not least <= value <= 10**6:
             raise _mistake(key, value, f"a whole number from {least} to 1000000")
         return value
 
@@ -66,10 +96,10 @@ class _Settings:
         return float(value)
 
     def wholes(self, key: str, value: Any, sizes: Sequence[int]) -> tuple[int, ...]:
-        is_list = isinstance(value, list | tuple) and len(value) in sizes
-        if not is_list or not all(type(one) is int and 0 <= one <= 10**6 for one in value):
+        numbers = tuple(map(_whole, value)) if isinstance(value, list | tuple) else ()
+        if len(numbers) not in sizes or not all(type(one) is int and 0 <= one <= 10**6 for one in numbers):
             raise _mistake(key, value, f"{' or '.join(map(str, sizes))} whole numbers")
-        return tuple(value)
+        return numbers
 
     def rows(self, key: str) -> list[Any]:
         value = self.get(key)
@@ -86,13 +116,29 @@ class _Settings:
         return value
 
 
+_ABSENT = object()
+
+
+def _decoded(value: Any) -> Any:
+    """A value that YAML reads as text, as `1e-5` and `(3, 7, 7)`, the way SlowFast reads it: as a Python literal."""
+    if isinstance(value, str) and len(value) <= _MAX_LITERAL:
+        with suppress(SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+            return ast.literal_eval(value)
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that is written as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _mistake(key: str, value: Any, expected: str) -> CheckpointError:
     return CheckpointError(f"its cfg has {key}={printable(repr(value), 80)}, expected {expected}")
 
 
 def _settings(text: str) -> _Settings:
     try:
-        values = parse_yaml(text)
+        values = parse_yaml(text, lambda text: yaml.load(text, _Loader))
     except YamlError as error:
         raise CheckpointError(f"its cfg cannot be read ({printable(str(error), 200)})") from error
     if not isinstance(values, Mapping) or not isinstance(values.get("MVIT"), Mapping):
@@ -107,16 +153,34 @@ def facts_in_config(text: str) -> TrainingFacts:
         CheckpointError: the text is not settings of SlowFast.
     """
     settings = _settings(text)
-    activation = settings.get("MODEL.HEAD_ACT")
+    activation = settings.get("MODEL.HEAD_ACT") or "none"
     mean, std = (settings.get(f"DATA.{key}") for key in ("MEAN", "STD"))
     if settings.get("TRAIN.DATASET") in _BGR_DATASETS and settings.flag("DATA.REVERSE_INPUT_CHANNEL"):
         mean, std = (one[::-1] if isinstance(one, list) else one for one in (mean, std))  # reversed once normalised
     _, is_image = _patch(settings)
     rate = IMAGE_FACTS.sampling_rate if is_image else settings.whole("DATA.SAMPLING_RATE")
     try:
-        return TrainingFacts.checked(mean, std, rate, "sigmoid" if activation == "sigmoid" else "softmax")
+        return TrainingFacts.checked(mean, std, rate, "softmax" if activation == "none" else activation)
     except (ArithmeticError, ValueError) as error:
         raise CheckpointError(f"its cfg does not describe the input of a net ({printable(str(error), 200)})") from error
+
+
+def unstated_in_config(text: str) -> dict[str, str]:
+    """A line for each thing that no tensor shows and that settings, being old, do not state either.
+
+    Raises:
+        CheckpointError: the text is not settings of SlowFast.
+    """
+    settings, lines = _settings(text), {}
+    if absent := [key for key in _UNTRACED if not settings.states(key)]:
+        values = ", ".join(f"{key}={_DEFAULTS[key]}" for key in absent)
+        lines["cfg"] = f"its cfg does not state all that leaves no trace; taken as SlowFast has it by default: {values}"
+    if not settings.states(_SINCE_EPS):
+        lines["norm_eps"] = (
+            f"pooling.norm_eps leaves no trace; taken as {Pooling.norm_eps:g} (SlowFast had 1e-05 before June 2022, as "
+            "its cfg is)"
+        )
+    return lines
 
 
 def architecture_in_config(text: str, *, num_blocks: int, num_classes: int, embed_dim: int) -> Architecture:
@@ -210,10 +274,8 @@ def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
     num_blocks, mode = sum(depths), settings.get("MVIT.MODE")
     if mode not in ("conv", "max", "avg"):
         raise _mistake("MVIT.MODE", mode, "conv, max or avg")
-    kernel = settings.get("MVIT.POOL_KVQ_KERNEL")
-    kernel = None if kernel is None else _thw(settings.wholes("MVIT.POOL_KVQ_KERNEL", kernel, (2, 3)))
-    strides_q = _strides(settings, "MVIT.POOL_Q_STRIDE", num_blocks)
-    strides_kv = _strides(settings, "MVIT.POOL_KV_STRIDE", num_blocks)
+    strides_q = _rows(settings, "MVIT.POOL_Q_STRIDE", num_blocks)
+    strides_kv = _rows(settings, "MVIT.POOL_KV_STRIDE", num_blocks)
     adaptive = settings.get("MVIT.POOL_KV_STRIDE_ADAPTIVE")
     if adaptive is not None:
         stride = _thw(settings.wholes("MVIT.POOL_KV_STRIDE_ADAPTIVE", adaptive, (2, 3)))
@@ -221,18 +283,19 @@ def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
         for block in range(num_blocks):
             stride = THW(*(max(kv // q, 1) for kv, q in zip(stride, strides_q.get(block, UNIT), strict=True)))
             strides_kv[block] = stride
+    kernels_q = _kernels(settings, "Q", strides_q, num_blocks)
+    kernels_kv = _kernels(settings, "KV", strides_kv, num_blocks)
     seen = []
     for block in range(num_blocks):
-        q, kv = strides_q.get(block), strides_kv.get(block)
-        kernel_q = None if q is None else pool_kernel(q, kernel, at_stride_1=True)
-        kernel_kv = None if kv is None else pool_kernel(kv, kernel, at_stride_1=True)
-        seen.append((kernel_q, q or UNIT, kernel_kv, kv if kv and kernel_kv else UNIT))
+        kernel_q, kernel_kv = kernels_q.get(block), kernels_kv.get(block)
+        stride_kv = strides_kv.get(block, UNIT) if kernel_kv else UNIT
+        seen.append((kernel_q, strides_q.get(block, UNIT), kernel_kv, stride_kv))
     try:
         pooling = matching_pooling(
             depths,
             lambda spec: (spec.kernel_q, spec.stride_q, spec.kernel_kv, spec.stride_kv if spec.kernel_kv else UNIT),
             seen,
-            kernels=set() if kernel is None else {kernel},
+            kernels={kernel for block in seen for kernel in (block[0], block[2]) if kernel},
             strides_q=[seen[depths[0]][1] if len(depths) > 1 else THW(1, 2, 2)],
             strides_kv=[seen[0][3] if seen[0][2] else None],
             mode=mode,
@@ -247,9 +310,23 @@ def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
     return pooling
 
 
-def _strides(settings: _Settings, key: str, num_blocks: int) -> dict[int, THW]:
-    """Stride of each block that has one."""
-    rows = [settings.wholes(key, row, (3, 4)) for row in settings.rows(key)]
+def _kernels(settings: _Settings, letters: str, strides: Mapping[int, THW], num_blocks: int) -> dict[int, THW | None]:
+    """Kernel of each block that pools its queries, or its keys and values; the settings of June 2021 list them."""
+    if settings.states(_KERNELS.format(letters)):
+        kernels: dict[int, THW | None] = {**_rows(settings, _KERNELS.format(letters), num_blocks)}
+    else:
+        kernel = settings.get("MVIT.POOL_KVQ_KERNEL")
+        kernel = None if kernel is None else _thw(settings.wholes("MVIT.POOL_KVQ_KERNEL", kernel, (2, 3)))
+        kernels = dict.fromkeys(strides, kernel)
+    return {block: pool_kernel(strides.get(block, UNIT), kernel, at_stride_1=True) for block, kernel in kernels.items()}
+
+
+def _rows(settings: _Settings, key: str, num_blocks: int) -> dict[int, THW]:
+    """Stride or kernel of each block that has one; the first settings have a row for each block, empty for none."""
+    found = settings.rows(key)
+    if settings.states(_KERNELS.format("KV")) and all(isinstance(row, list) and len(row) in (0, 3) for row in found):
+        found = [[block, *row] for block, row in enumerate(found) if row]
+    rows = [settings.wholes(key, row, (3, 4)) for row in found]
     if any(row[0] >= num_blocks or min(row[1:]) < 1 for row in rows):
-        raise _mistake(key, rows, f"rows of a block below {num_blocks} and its stride, at least 1")
+        raise _mistake(key, rows, f"rows of a block below {num_blocks} and three numbers, at least 1")
     return {row[0]: _thw(row[1:]) for row in rows}

@@ -17,7 +17,7 @@ from mvit_video.models import mvitv2 as v2
 from mvit_video.models.checkpoints.architecture import Architecture
 from mvit_video.models.checkpoints.inference import PYTORCHVIDEO_EPS, stated_architecture
 from mvit_video.models.checkpoints.layouts import Translation
-from mvit_video.models.checkpoints.slowfast_config import facts_in_config
+from mvit_video.models.checkpoints.slowfast_config import facts_in_config, unstated_in_config
 from mvit_video.models.mvit import MViT
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import IMAGE_FACTS, PUBLISHED, TrainingFacts
@@ -90,15 +90,17 @@ def compare_untraced(net: nn.Module, checkpoint: Translation, origin: str, chose
             found.assumed = _assumed(net, checkpoint, origin)
         elif stated.builder in ("mvit", "mvitv2"):
             found.conflicts = _conflicts(net, stated)
-    found.facts, assumed = _facts(net, checkpoint)
+            if checkpoint.config is not None:
+                found.assumed = unstated_in_config(checkpoint.config)
+    found.facts, assumed = _facts(net, checkpoint, found.notes)
     if assumed:
         found.assumed[FACTS_ASSUMED] = assumed
+    found.assumed |= _assumed_before(checkpoint)
     for lines in (found.assumed, found.conflicts):
         for key in [key for key in lines if key in chosen or (key in ("stride", "norm_eps") and "pooling" in chosen)]:
             if lines is found.conflicts:
                 found.notes.append(lines[key])
             del lines[key]
-    found.assumed |= _assumed_before(checkpoint)
     return found
 
 
@@ -107,7 +109,7 @@ def _stated(checkpoint: Translation) -> tuple[Architecture | None, str]:
     try:
         return stated_architecture(checkpoint), ""
     except CheckpointError as error:
-        return None, str(error).removeprefix(f"{checkpoint.name}: ")
+        return None, error.reason.removeprefix(f"{printable(checkpoint.name)}: ")
 
 
 def _assumed(net: MViT, checkpoint: Translation, origin: str) -> dict[str, str]:
@@ -153,8 +155,12 @@ def _conflicts(net: MViT, stated: Architecture) -> dict[str, str]:
     return conflicts
 
 
-def _facts(net: VideoNet, checkpoint: Translation) -> tuple[TrainingFacts, str | None]:
-    """What the weights were trained with, and the line that says so where it is assumed."""
+def _facts(net: VideoNet, checkpoint: Translation, notes: list[str]) -> tuple[TrainingFacts, str | None]:
+    """What the weights were trained with, and the line that says so where it is assumed.
+
+    Args:
+        notes: gets why what the file states is of no use.
+    """
     if FACTS_KEY in checkpoint.metadata:
         try:
             return TrainingFacts.from_json(checkpoint.metadata[FACTS_KEY]), None
@@ -163,8 +169,9 @@ def _facts(net: VideoNet, checkpoint: Translation) -> tuple[TrainingFacts, str |
     if checkpoint.config is not None:
         try:
             return facts_in_config(checkpoint.config), None
-        except CheckpointError:
-            pass  # `_stated` says why the text is of no use
+        except CheckpointError as error:
+            if not notes:  # else the text as a whole is of no use
+                notes.append(f"{error.reason}: not used")
     facts, like = published_facts(net)
     return facts, (
         f"mean, std, sampling rate and activation leave no trace; taken as published for {like}: mean={facts.mean}, "

@@ -104,6 +104,7 @@ def test_the_choice_reaches_report_and_model(make_v1: Make, caplog: pytest.LogCa
     report = mv.load_checkpoint(make_v1(), content)
     assert "  took its model, not model_ema; use_ema=True takes model_ema" in str(report).splitlines()
     built = mv.create_model(checkpoint=content).state_dict()
+    assert "took its model, not model_ema" in caplog.text
     assert torch.equal(built["class_token"], net.class_token.float())
     net = make_v1()
     mv.load_checkpoint(net, content, use_ema=True)

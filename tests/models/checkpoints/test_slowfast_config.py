@@ -22,7 +22,11 @@ from hypothesis import strategies as st
 import mvit_video as mv
 from mvit_video.models import Patch, Pooling, create_with_report, mvit, mvitv2
 from mvit_video.models.checkpoints import describe, export_state
-from mvit_video.models.checkpoints.slowfast_config import architecture_in_config, facts_in_config
+from mvit_video.models.checkpoints.slowfast_config import (
+    architecture_in_config,
+    facts_in_config,
+    unstated_in_config,
+)
 
 Make = Callable[..., Any]
 MASKFEAT: dict[str, Any] = {  # k400_MVITv2_S_16x4_FT.yaml at the size of these tests
@@ -169,6 +173,50 @@ def test_settings_are_arguments_of_a_builder(changes: dict[str, Any], expected: 
     with torch.device("meta"):
         net = (mvitv2 if "expand_in_attention" in found else mvit)(**found)
     assert describe(net).arguments["head_pool"] == found["head_pool"]
+
+
+FIRST = {  # a row for each block; the last two have no K/V pools
+    "MVIT.POOL_Q_STRIDE": [[], [1, 2, 2], [], [1, 2, 2], []], "MVIT.POOL_Q_KERNEL": [[], [3, 3, 3], [], [3, 3, 3], []],
+    "MVIT.POOL_KV_STRIDE": [[1, 4, 4], [1, 2, 2], [1, 2, 2], [1, 1, 1], [1, 1, 1]],
+    "MVIT.POOL_KV_KERNEL": [[3, 3, 3]] * 3 + [[1, 1, 1]] * 2,
+}  # fmt: skip
+SECOND = {key: [[block, *row] for block, row in enumerate(rows) if row] for key, rows in FIRST.items()}
+
+
+@pytest.mark.parametrize("rows", [FIRST, SECOND])
+def test_settings_of_june_2021_list_kernels_block_by_block(rows: dict[str, Any]) -> None:
+    found = in_config(V1 | NO_POOLS | rows)
+    assert found["pooling"] == replace(V1_POOLS, kv_at_stride_1=False)
+
+
+def test_values_that_yaml_reads_as_text_are_read_as_slowfast_does() -> None:
+    changes = {"MVIT.DROPPATH_RATE": "1e-1", "MVIT.PATCH_KERNEL": "(3, 7, 7)", "MVIT.USE_MEAN_POOLING": "True"}
+    changes |= {"MVIT.NUM_HEADS": 1.0, "MVIT.POOL_KVQ_KERNEL": "[3, 3, 3]", "DATA.MEAN": "(0.5, 0.5, 0.5)"}
+    assert in_config(changes) == in_config()
+    assert facts_in_config(text_of(changes)).mean == (0.5, 0.5, 0.5)
+    assert facts_in_config(text_of() + "EXTRA: !!python/tuple [1]\n") == facts_in_config(text_of())
+    text = yaml.dump({"MVIT": MASKFEAT["MVIT"], "DATA": MASKFEAT["DATA"] | {"MEAN": (0.5, 0.5, 0.5)}})
+    assert "!!python/tuple" in text
+    assert facts_in_config(text).mean == (0.5, 0.5, 0.5)
+
+
+def test_what_old_settings_do_not_state_is_said(file_of: dict[str, Any], maskfeat: Any) -> None:
+    values = yaml.safe_load(file_of["cfg"])
+    del values["MODEL"]["HEAD_ACT"]
+    file_of["cfg"] = yaml.safe_dump(values)
+    assumed = mv.load_checkpoint(maskfeat, file_of).assumed
+    assert list(assumed) == ["cfg"]
+    assert assumed["cfg"].endswith("taken as SlowFast has it by default: MODEL.HEAD_ACT=softmax")
+    assert "norm_eps" in unstated_in_config("MVIT: {DEPTH: 5}")
+
+
+@pytest.mark.parametrize("changes", [{"DATA.MEAN": [0.5]}, {"DATA.STD": [0, 0, 0]}, {"MODEL.HEAD_ACT": "relu"}])
+def test_settings_that_do_not_tell_the_input_are_said(changes: dict[str, Any], file_of: dict[str, Any]) -> None:
+    net, report = create_with_report(checkpoint=file_of | {"cfg": text_of(changes)})
+    assert report is not None
+    assert describe(net).arguments["head_pool"] == "mean_of_patches"
+    assert "training" in report.assumed
+    assert any(note.startswith("its cfg does not describe the input") for note in report.notes)
 
 
 def test_settings_tell_what_the_weights_were_trained_with() -> None:

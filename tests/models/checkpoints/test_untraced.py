@@ -61,6 +61,9 @@ def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
     assert all(line in str(report) for line in lines)
     assert all(line.startswith("assumed when converted: ") for line in report.assumed.values())
     assert report.facts == TrainingFacts()
+    converted = [words[0], words[2], str(tmp_path / "chosen.safetensors"), *words[3:]]
+    assert main([*converted, "--head-pool", "gap"]) == 0
+    assert "head_pool leaves no trace" not in capsys.readouterr().out  # nor is it assumed any more
     assert main([*words, "--head-pool", "gap"]) == 0
     assert "head_pool" not in capsys.readouterr().out
     assert describe(mv.create_model(checkpoint=tmp_path / "net.safetensors")).arguments["head_pool"] == "gap"
