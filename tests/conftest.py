@@ -4,6 +4,7 @@ import multiprocessing
 import runpy
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -18,6 +19,12 @@ settings.register_profile("steady", deadline=None, derandomize=True, suppress_he
 settings.load_profile("steady")
 
 REAL_VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, so that at the end no process works alone on one of them."""
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -num_slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
