@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 _LONGEST_POLL_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.01
+# from one look to the next, at most this many times the pause between them counts
+_POLLS_COUNTED = 4
 
 
 class HangWatch:
     """Watches work that owes a heartbeat.
 
     It is hung when it has used more CPU time than allowed since the last heartbeat, or none at all for a long time.
-    Waiting for a core is neither: the scheduler gives every waiting thread some CPU time.
+    Waiting for a core is neither: the scheduler gives every waiting thread some CPU time. Time in which nobody looked
+    does not count either: whatever stopped the watcher, such as Ctrl-Z, has most likely stopped the work too.
 
     Args:
         cpu_seconds: returns the CPU time that the work has used so far.
@@ -35,14 +38,16 @@ class HangWatch:
     def beat(self) -> None:
         """Note a heartbeat."""
         self._seen = self._at_beat = self._cpu_seconds()
-        self._seen_at = time.monotonic()
+        self._looked_at, self._idle = time.monotonic(), 0.0
 
     def is_hung(self) -> bool:
         """Look at the CPU time; call it every `poll_seconds` or so."""
-        used = self._cpu_seconds()
+        used, now = self._cpu_seconds(), time.monotonic()
+        self._idle += min(now - self._looked_at, _POLLS_COUNTED * self.poll_seconds)
+        self._looked_at = now
         if used != self._seen:  # less where a thread has ended
-            self._seen, self._seen_at = used, time.monotonic()
-        return used - self._at_beat > self.limit_seconds or time.monotonic() - self._seen_at > self._idle_seconds
+            self._seen, self._idle = used, 0.0
+        return used - self._at_beat > self.limit_seconds or self._idle > self._idle_seconds
 
 
 def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:

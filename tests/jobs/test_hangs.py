@@ -35,8 +35,24 @@ def test_work_that_spins_or_sleeps_is_hung(clock: list[float]) -> None:
     assert watch.is_hung()
     watch.beat()
     assert not watch.is_hung()
-    clock[0] += 61
+    for _ in range(60):
+        clock[0] += 1
+        assert not watch.is_hung()
+    clock[0] += 1
     assert watch.is_hung()
+
+
+def test_a_pause_of_the_watcher_does_not_count(clock: list[float]) -> None:
+    """Ctrl-Z stops it together with the work, for an hour."""
+    watch = HangWatch(lambda: 0.0, limit_seconds=5, idle_seconds=60)
+    for _ in range(3):
+        clock[0] += 3600
+        assert not watch.is_hung()
+    looks = 0
+    while not watch.is_hung():
+        clock[0] += watch.poll_seconds
+        looks += 1
+    assert looks * watch.poll_seconds > 40
 
 
 def burn(seconds: float) -> None:
