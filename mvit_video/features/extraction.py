@@ -60,7 +60,7 @@ def extract_videos(
         console: where progress is shown.
 
     Raises:
-        ConfigError: `out` cannot be written to, or holds other features.
+        ConfigError: `out` cannot be written to, holds other features, or its format cannot keep two videos apart.
         JobStopped: on Ctrl-C; the same call goes on.
     """
     names = inputs.class_names
@@ -76,6 +76,7 @@ def extract_videos(
         todo = plan.todo
         for line in plan.describe():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+        writer.require_free(inputs.names.take(todo).to_pylist())
         stamps: dict[str, Stamp] = {}
 
         def videos() -> Iterator[Video]:

@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -258,11 +259,42 @@ def test_a_video_never_replaces_another(tmp_path: Path) -> None:
     writer = writer_for("npy", tmp_path, RECORD)
     writer.write([features_of("a/x.mp4")])
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match=r"^a/x\.avi: .*a/x\.npy holds the features of a/x\.mp4; give the two"):
+    with pytest.raises(ConfigError, match=r"^a/x\.avi: .*a/x\.npy is for the features of a/x\.mp4; give the two"):
         writer.write([features_of("a/x.avi")])
+    assert contents(tmp_path) == before
+    # what an earlier version lost is no reason to move the files of the other
+    assert writer.keep_only({"a/x.avi": 4, "a/x.mp4": 4}) == ({"a/x.mp4"}, [])
     assert contents(tmp_path) == before
     writer.write([features_of("a/x.mp4", value=1)])
     assert contents(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [("npy", ("a.mp4", "a.avi")), ("video_features", ("./a.mp4", "a.mp4")), ("hdf5", ("./a.mp4", "a.mp4"))],
+)
+def test_two_videos_of_one_name_in_a_batch_are_refused(form: str, names: tuple[str, str], tmp_path: Path) -> None:
+    writer = writer_for(form, tmp_path, RECORD)
+    with pytest.raises(ConfigError, match=rf"^{re.escape(names[1])}: .*{re.escape(names[0])}"):
+        writer.require_free(names)
+    assert contents(tmp_path) == {}
+    writer_for("parquet", tmp_path, RECORD).require_free(names)
+
+
+@pytest.mark.parametrize("form", ["npy", "hdf5", "parquet"])
+def test_pipes_folders_and_links_to_nothing_are_no_features(form: str, tmp_path: Path) -> None:
+    writer = writer_for(form, tmp_path / "features", RECORD)
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        writer.write([features_of(name)])
+    files = sorted(path for path in (tmp_path / "features").iterdir() if path.suffix in (".npy", ".h5", ".parquet"))
+    for file in files:
+        file.unlink()
+    os.mkfifo(files[0])
+    files[1].mkdir()
+    files[2].symlink_to(tmp_path / "nothing")
+    assert writer.keep_only({"a.mp4": 4, "b.mp4": 4, "c.mp4": 4}).videos == set()
+    writer.write([features_of("a.mp4")])
+    assert writer.keep_only({"a.mp4": 4}).videos == {"a.mp4"}
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,15 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(
         assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
 
+def test_videos_that_a_format_cannot_keep_apart_are_refused_before_any_is_read(
+    run: Callable[..., Summary], folder: Path, tmp_path: Path
+) -> None:
+    (folder / "0.mp4").rename(folder / "1.avi")
+    with pytest.raises(ConfigError, match=r"/1\.mp4: .*/1\.npy is for the features of .*/1\.avi; give the two"):
+        run(folder, format="npy")
+    assert not (tmp_path / "out" / "features").exists()
+
+
 def test_a_second_run_does_what_is_new_changed_or_failed(
     run: Callable[..., Summary], folder: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,19 @@ class FeatureWriter(Protocol):
         """Writes some videos; a kill leaves each of its files whole or not at all."""
         ...
 
+    def require_free(self, videos: Sequence[str]) -> None:
+        """Refuse videos that this format cannot keep apart, or whose files are there already and not ours.
+
+        Called before a run writes, and after `keep_only`.
+
+        Args:
+            videos: names of those that the run will write.
+
+        Raises:
+            ConfigError: names two videos, or a file.
+        """
+        ...
+
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Remove the features of other videos, and of those with another number of windows than is listed.
 

@@ -56,6 +56,15 @@ class Hdf5Writer:
                 for name in _TIMES:
                     group[name] = getattr(features, name)
 
+    def require_free(self, videos: Sequence[str]) -> None:
+        """Refuse two names of one group."""
+        video_of: dict[str, str] = {}
+        for video in videos:
+            group = "/".join(part for part in video.split("/") if part not in ("", "."))
+            other = video_of.setdefault(group, video)
+            if other != video:
+                raise ConfigError(f"{video}: HDF5 takes {other} for the same; name one video once, or write parquet")
+
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Writes anew the files that hold other videos too, or older features of the same ones."""
         return keep_only_listed(Folder(self.folder), "h5", listed, self._contents, self._filter)

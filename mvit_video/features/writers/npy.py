@@ -46,14 +46,9 @@ class NpyWriter:
         self._stride = Length.parse(record["stride"], "stride")
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
-        """Writes the files of some videos.
-
-        Raises:
-            ConfigError: another video, or another program, has files of the same name.
-        """
+        """Writes the files of some videos."""
+        self.require_free([group_name(one.video.path, one.video.span) for one in batch])
         files = {self._name(one.video): list(self._files(self._name(one.video))) for one in batch}
-        for features in batch:
-            self._refuse_foreign(features.video)
         # after a kill it says which arrays without a JSON file are ours
         journal = self.folder / f".writing-{secrets.token_hex(4)}.json"
         _write_json(journal, {"key": self.record["key"], "files": list(chain(*files.values()))})
@@ -64,6 +59,23 @@ class NpyWriter:
                     np.save(out, array)
             _write_json(self.folder / f"{name}.json", {"files": files[name], **self._describe(features)})
         journal.unlink()
+
+    def require_free(self, videos: Sequence[str]) -> None:
+        """Refuse videos that would have the files of another one, or of another program."""
+        video_of: dict[str, str] = {}
+        for video in videos:
+            name = file_name(*split_group_name(video), self._longest_ending)
+            files = [self.folder / file for file in (f"{name}.json", *self._files(name))]
+            sidecar = self._read(files[0])
+            other = video_of.setdefault(name, video if sidecar is None else sidecar.video)
+            if other != video:
+                raise ConfigError(
+                    f"{video}: {files[1]} is for the features of {other}; give the two videos names that differ "
+                    "before the suffix, name one video once, or write parquet"
+                )
+            foreign = next(filter(os.path.lexists, files), None)
+            if sidecar is None and foreign is not None:
+                raise ConfigError(f"{video}: {foreign} is there, and not of this extraction; move it elsewhere")
 
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Removes the files of other videos, and what a kill left without a JSON file."""
@@ -80,12 +92,13 @@ class NpyWriter:
                     file.unlink(missing_ok=True)
             elif sidecar.num_windows == listed[sidecar.video] and all(map(_is_readable, arrays)):
                 kept.add(sidecar.video)
-                ours |= set(arrays)
+                ours |= {path, *arrays}
         for video in listed.keys() - kept:
             name = file_name(*split_group_name(video), self._longest_ending)
-            there = [file for file in (f"{name}.json", *self._files(name)) if (self.folder / file).is_file()]
-            damaged += [Folder(self.folder).quarantine(file) for file in there]
-        for journal in self.folder.glob(".writing-*.json"):
+            for file in (f"{name}.json", *self._files(name)):
+                if os.path.lexists(self.folder / file) and self.folder / file not in ours:
+                    damaged.append(Folder(self.folder).quarantine(file))
+        for journal in filter(Path.is_file, self.folder.glob(".writing-*.json")):
             begun = self._listed_in(journal)
             for file in begun - ours:
                 file.unlink(missing_ok=True)
@@ -130,22 +143,10 @@ class NpyWriter:
             **{name: getattr(features, name).tolist() for name in _TIMES},
         }
 
-    def _refuse_foreign(self, video: Video) -> None:
-        name = self._name(video)
-        path = self.folder / f"{name}.json"
-        sidecar = self._read(path)
-        if sidecar is not None and sidecar.video != group_name(video.path, video.span):
-            raise ConfigError(
-                f"{video.path}: {path.with_suffix('.npy')} holds the features of {sidecar.video}; give the two "
-                "videos names that differ before the suffix, or write parquet"
-            )
-        files = [] if sidecar is not None else [path, *(self.folder / file for file in self._files(name))]
-        foreign = next(filter(os.path.lexists, files), None)
-        if foreign is not None:
-            raise ConfigError(f"{video.path}: {foreign} is there, and not of this extraction; move it elsewhere")
-
     def _read(self, path: Path) -> _Sidecar | None:
         """What a JSON file says of a video; None where it is not of this extraction, or damaged."""
+        if not path.is_file():  # a pipe would block
+            return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             start, end = found["span"] or (None, None)
@@ -154,7 +155,7 @@ class NpyWriter:
             if found["key"] != self.record["key"] or path != self.folder / f"{name}.json":
                 return None
             return _Sidecar(name, group_name(found["path"], span), found["shape"][0])
-        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             return None
 
     def _listed_in(self, journal: Path) -> set[Path]:
@@ -241,9 +242,11 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _is_readable(array: Path) -> bool:
     """Whether a file holds as many numbers as its header says."""
+    if not array.is_file():  # a pipe would block
+        return False
     try:
         np.load(array, mmap_mode="r")
-    except (FileNotFoundError, ValueError, EOFError):
+    except (ValueError, EOFError):
         return False
     return True
 

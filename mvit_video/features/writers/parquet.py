@@ -65,6 +65,9 @@ class ParquetWriter:
         """Writes some videos to a part of their own."""
         self._write(pa.concat_tables([self._rows(features) for features in batch]))
 
+    def require_free(self, videos: Sequence[str]) -> None:
+        """Does nothing: a column names the video."""
+
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
         """Writes anew the parts that hold other videos too, or older features of the same ones."""
         return keep_only_listed(self._folder, "parquet", listed, self._contents, self._filter)
