@@ -57,8 +57,8 @@ class Plan(NamedTuple):
         """A line, if something was lost."""
         told = []
         if self.num_lost:
-            videos = "1 video is" if self.num_lost == 1 else f"{self.num_lost:,} videos are"
-            told.append(f"features of {videos} missing or damaged, {self.num_again:,} extracted again")
+            videos = "1 video" if self.num_lost == 1 else f"{self.num_lost:,} videos"
+            told.append(f"features of {videos} are missing or damaged, {self.num_again:,} extracted again")
         if self.damaged:
             files = "1 damaged file" if len(self.damaged) == 1 else f"{len(self.damaged):,} damaged files"
             told.append(f"{files} moved, the first to {self.damaged[0]}")
@@ -185,7 +185,7 @@ def _check(folder: Folder, record: Mapping[str, Any]) -> None:
     try:
         found = json.loads(content)
         there = {name: found[name] for name in record}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{folder / RECORD}: not the record of an extraction; choose another --out") from error
     if (there["key"], there["format"]) == (record["key"], record["format"]):
         return

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import compute, joined
+from mvit_video.data.annotations.foreign import parsing, read_parquet_table, require_file
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -139,7 +140,8 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
         raise ConfigError(f"{path}: there are no features in Parquet here; give the --out folder of mvit-video extract")
     try:
         schema = _agreed_schema(parts)
-        rows = pa.concat_tables([parquet.read_table(part, columns=list(COLUMNS)) for part in parts]).combine_chunks()
+        read = [read_parquet_table(part, wanted=COLUMNS) for part in parts]
+        rows, metadata = pa.concat_tables([table for table, _ in read]).combine_chunks(), read[0][1]
         kind = schema.field("feature").type
         cache = _Cache(path / "mapped" if path.is_dir() else path.with_name(f"{path.name}.mapped"), _key(parts))
         shape = (rows.num_rows, kind.list_size)
@@ -150,7 +152,6 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
         raise MVitVideoError(f"{path}: holds no features, not a single row")
     encoded = joined(rows["path"]).dictionary_encode()
     file = encoded.indices.to_numpy().astype(np.int64)
-    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
     record = _record(path) | ({} if class_names is None else {"class_names": list(class_names)})
     if record.get("checkpoint", "") is None:
         _log.warning("%s: features of random weights, so that they mean nothing: extract with a checkpoint", path)
@@ -186,20 +187,23 @@ def video_means(of_rows: NDArray[np.float64], table: FeatureTable) -> NDArray[np
 def _parts(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
-    return sorted((path / "features").glob("part-*.parquet")) or sorted(path.glob("part-*.parquet"))
+    found = (sorted(filter(Path.is_file, folder.glob("part-*.parquet"))) for folder in (path / "features", path))
+    return next(filter(None, found), [])
 
 
 def _record(path: Path) -> dict[str, Any]:
     folder = path.parent if path.is_file() else path
     file = folder / "extract.json"
-    if folder.name == "features" and not file.is_file():
+    if folder.name == "features" and not file.exists():
         file = folder.parent / file.name
-    if not file.is_file():
+    if not file.exists():
         return {}
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise MVitVideoError(f"{file}: is no JSON ({error})") from error
+    require_file(file)
+    with parsing(file):
+        record = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        raise MVitVideoError(f"{file}: not the record of an extraction; extract the features again")
+    return record
 
 
 def _agreed_schema(parts: Sequence[Path]) -> pa.Schema:

@@ -125,6 +125,23 @@ def test_what_holds_no_features_is_refused(store_features: Store, tmp_path: Path
         load_features(store_features(random_vectors(1)[:0], [], name="empty", window=[]))
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"a"', ""])
+def test_a_damaged_record_is_refused_by_name(store_features: Store, text: str) -> None:
+    folder = store_features(np.zeros((2, 3), np.float32), ["a", "b"])
+    (folder / "extract.json").write_text(text)
+    with pytest.raises(MVitVideoError, match=r"^.*/extract\.json: "):
+        load_features(folder)
+
+
+def test_text_that_is_no_utf8_is_refused_by_name(store_features: Store) -> None:
+    folder = store_features(np.zeros((2, 3), np.float32), ["a", "b"])
+    part = next((folder / "features").glob("*.parquet"))
+    table = parquet.read_table(part)
+    parquet.write_table(table.replace_schema_metadata({**table.schema.metadata, b"\xff": b"\xff"}), part)
+    with pytest.raises(MVitVideoError, match=r"^.*part-00000\.parquet: its metadata hold .* which is no UTF-8"):
+        load_features(folder)
+
+
 def test_parts_of_two_extractions_are_refused(store_features: Store) -> None:
     folder = store_features(random_vectors(2), [*"aa"])
     other = store_features(random_vectors(2), [*"bb"], name="other", metadata={"key": "changed"})

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 from pyarrow import parquet
 
+from mvit_video.data.annotations.foreign import require_file
 from mvit_video.data.shards.storage import file_system, is_url, local_path
 from mvit_video.jobs import atomic_write, remove_unfinished
 from mvit_video.types import AnnotationError, ConfigError
@@ -48,17 +49,27 @@ class Folder:
         return Folder(posixpath.join(self.place, name))
 
     def names(self, pattern: str) -> list[str]:
-        """Files that fit a pattern, in the order of their names; none where there is no folder."""
+        """Files that fit a pattern, in the order of their names; none where there is no folder.
+
+        Folders, pipes and links to nothing are no files.
+        """
         self._system.invalidate_cache(self._root)  # others may have written since
         found = self._system.glob(posixpath.join(_escape(self._root), pattern))
-        return sorted(posixpath.basename(str(entry)) for entry in found)
+        names = sorted(posixpath.basename(str(entry)) for entry in found)
+        return [name for name in names if self.path is None or (self.path / name).is_file()]
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
         return cast("int", self._system.size(self._file(name)))
 
     def read(self, name: str) -> bytes | None:
-        """A file; None where there is none."""
+        """A file; None where there is none.
+
+        Raises:
+            AnnotationError: it is a folder, or a pipe, which may never end.
+        """
+        if self.path is not None:
+            require_file(self.path / name)
         try:
             return cast("bytes", self._system.cat_file(self._file(name)))
         except FileNotFoundError:

@@ -338,7 +338,7 @@ def _fingerprint(table: VideoTable) -> str:
 
 
 def _parse(settings: bytes) -> dict[str, Any]:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         known = json.loads(settings)
         return known if isinstance(known, dict) else {}
     return {}
