@@ -24,6 +24,7 @@ _MAX_SAMPLES = 2**23
 _MAX_HEADER_BYTES = 2**26
 _MAX_BOXES = 2**22
 _MAX_DEPTH = 16
+_EDIT_BYTES = 12
 
 
 def container_by_signature(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
@@ -51,20 +52,21 @@ def check_claims(source: Source, size_bytes: int) -> None:
     """Refuse an MP4 file whose header counts more samples than it can hold; FFmpeg makes room before it looks.
 
     Raises:
-        VideoDecodeError: it counts more samples than bytes, or so many that their index takes too much memory.
+        VideoDecodeError: it counts more samples than bytes, or so many, edits of them included, that their index takes
+            too much memory.
     """
     tracks = [_Track()]
     with Translated(source), _opened(source) as file:
-        for number, (kind, content) in enumerate(_walk(file, 0, size_bytes, 0)):
+        for number, (kind, length, content) in enumerate(_walk(file, 0, size_bytes, 0)):
             if number == _MAX_BOXES:
                 raise VideoDecodeError(source.name, f"holds more than {_MAX_BOXES} boxes")
             if kind == b"trak":
                 tracks.append(_Track())
-            tracks[-1].note(kind, content)
+            tracks[-1].note(kind, length, content)
     num_samples = sum(track.num_samples for track in tracks)
     if num_samples > size_bytes:
         raise VideoDecodeError(source.name, f"its header counts {num_samples} samples, it has {size_bytes} bytes")
-    num_indexed = sum(track.num_samples for track in tracks if not track.is_plain_sound)
+    num_indexed = sum(track.num_indexed for track in tracks)
     if num_indexed > _MAX_SAMPLES:
         raise VideoDecodeError(source.name, f"its header counts {num_indexed} samples, more than {_MAX_SAMPLES}")
 
@@ -74,28 +76,41 @@ class _Track:
     """What the boxes of a track say of its samples; fragments count for the last one."""
 
     num_samples: int = 0
+    num_chunks: int = 0
+    num_edits: int = 0
     is_sound: bool = False
     is_even: bool = False
 
     @property
-    def is_plain_sound(self) -> bool:
-        """Whether FFmpeg indexes it chunk by chunk, as it does where each sample is one value per channel."""
-        return self.is_sound and self.is_even
+    def num_indexed(self) -> int:
+        """Entries that FFmpeg's index may have: every edit may show all samples again.
 
-    def note(self, kind: bytes, content: bytes) -> None:
+        Sound whose samples are one value per channel is indexed chunk by chunk.
+        """
+        return (self.num_chunks if self.is_sound and self.is_even else self.num_samples) * max(self.num_edits, 1)
+
+    def note(self, kind: bytes, length: int, content: bytes) -> None:
         """Take in the first bytes of a box, behind its name."""
         if kind in (b"stsz", b"stz2"):
             self.num_samples += int.from_bytes(content[8:12], "big")
         elif kind == b"trun":
             self.num_samples += int.from_bytes(content[4:8], "big")
+        elif kind == b"iinf":  # items are to a still image what samples are to a track
+            self.num_samples += int.from_bytes(content[4 : 8 if content[:1] > b"\0" else 6], "big")
+        elif kind == b"iloc":
+            self.num_samples += int.from_bytes(content[6 : 10 if content[:1] > b"\1" else 8], "big")
+        elif kind in (b"stco", b"co64"):
+            self.num_chunks += int.from_bytes(content[4:8], "big")
+        elif kind == b"elst":
+            self.num_edits += min(int.from_bytes(content[4:8], "big"), length // _EDIT_BYTES)
         elif kind == b"hdlr":
             self.is_sound |= content[8:12] == b"soun"
         elif kind == b"stts":
             self.is_even = content[4:8] + content[12:16] == b"\0\0\0\1" * 2
 
 
-def _walk(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
-    """Boxes of a range of a file: name and first bytes; those inside another one follow it."""
+def _walk(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[bytes, int, bytes]]:
+    """Boxes of a range of a file: name, length and first bytes of the content; those inside another one follow it."""
     while start + 8 <= end:
         file.seek(start)
         header = file.read(16)
@@ -108,7 +123,7 @@ def _walk(file: BinaryIO, start: int, end: int, depth: int) -> Iterator[tuple[by
             return
         stop = min(start + length, end)
         file.seek(behind)
-        yield kind, file.read(min(stop - behind, 16))
+        yield kind, stop - behind, file.read(min(stop - behind, 16))
         if kind in _PARENTS and depth < _MAX_DEPTH:
             yield from _walk(file, behind, stop, depth + 1)
         elif kind == b"meta" and depth < _MAX_DEPTH:  # a version precedes what it holds

@@ -82,6 +82,38 @@ def test_an_index_that_takes_too_much_memory(odd_videos: OddVideos, tmp_path: Pa
         open_video(path)
 
 
+def with_edits(data: bytes, num_edits: int) -> bytes:
+    """Each edit shows all samples again."""
+    before, header = split_header(data)
+    start = header.index(b"edts") - 4
+    stop = start + struct.unpack_from(">I", header, start)[0]
+    edits = box(b"elst", struct.pack(">II", 0, num_edits) + struct.pack(">IiI", 1600, 0, 2**16) * num_edits)
+    changed = bytearray(header[:start] + box(b"edts", edits) + header[stop:])
+    track = header.index(b"trak") - 4
+    grown = len(changed) - len(header) + struct.unpack_from(">I", changed, track)[0]
+    struct.pack_into(">I", changed, track, grown)
+    return before + box(b"moov", bytes(changed))
+
+
+def test_edits_that_repeat_all_samples(odd_videos: OddVideos) -> None:
+    """FFmpeg writes out an index entry for each sample of each edit: 1.4 GB for 20,000 edits of 2,000 samples."""
+    data = odd_videos("edit_list").read_bytes()
+    few = with_edits(data, 3)
+    check_claims(Source("x.mp4", few), len(few))
+    many = with_edits(data, 200_000)
+    with pytest.raises(VideoDecodeError, match="samples, more than 8388608"):
+        check_claims(Source("x.mp4", many), len(many))
+
+
+@pytest.mark.parametrize("kind", [b"iinf", b"iloc"])
+def test_items_of_a_still_image_that_cannot_be_there(kind: bytes, odd_videos: OddVideos) -> None:
+    counts = {b"iinf": bytes([1, 0, 0, 0]), b"iloc": bytes([2, 0, 0, 0, 0x44, 0])}[kind] + struct.pack(">I", 10**8)
+    handler = box(b"hdlr", bytes(8) + b"pict" + bytes(13))
+    data = odd_videos("closed_gop").read_bytes() + box(b"meta", bytes(4) + handler + box(kind, counts + bytes(64)))
+    with pytest.raises(VideoDecodeError, match="counts 1000000.. samples"):
+        check_claims(Source("x.mp4", data), len(data))
+
+
 def test_honest_files_pass(odd_name: str, odd_videos: OddVideos) -> None:
     path = odd_videos(odd_name)
     check_claims(Source(str(path)), path.stat().st_size)
