@@ -1,5 +1,6 @@
 """Pictures as videos of one frame."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,21 @@ def test_a_file_of_another_kind_under_the_name_of_a_picture(tmp_path: Path) -> N
         PictureReader(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", None])
-def test_what_is_no_picture(tmp_path: Path, data: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "is an empty file"), (b"no picture", "cannot be read as a picture"), (None, "no such file")],
+)
+def test_what_is_no_picture(tmp_path: Path, data: bytes | None, reason: str) -> None:
     if data is not None:
         (tmp_path / "a.jpg").write_bytes(data)
-    with pytest.raises(VideoDecodeError, match=r"a\.jpg: cannot be read as a picture"):
+    with pytest.raises(VideoDecodeError, match=rf"a\.jpg: {reason}"):
         PictureReader(tmp_path / "a.jpg")
+
+
+def test_a_pipe_is_refused_unopened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(VideoDecodeError, match=r"a\.png: is a pipe"):
+        PictureReader(tmp_path / "a.png")
 
 
 def test_a_truncated_picture(tmp_path: Path) -> None:

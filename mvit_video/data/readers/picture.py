@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from mvit_video.data.readers.source import as_source, check_source
 from mvit_video.types import VideoDecodeError
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-
 
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 
@@ -40,6 +40,7 @@ class PictureReader:
     damaged = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_source(as_source(path))
         try:
             # other formats under these names would start other programs, as PostScript does
             with Image.open(path, formats=_FORMATS) as picture:
