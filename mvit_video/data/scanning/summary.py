@@ -107,7 +107,7 @@ def summarise(manifest: pa.Table, class_names: tuple[str, ...] | None) -> Summar
 def describe_label(label: int | list[int], class_names: tuple[str, ...] | None) -> str:
     """A label as people read it."""
     if isinstance(label, list):
-        return ", ".join(describe_label(one, class_names) for one in label)
+        return ", ".join(describe_label(one, class_names) for one in sorted(label))
     return class_names[label] if class_names is not None and label >= 0 else str(label)
 
 
@@ -159,23 +159,32 @@ def _count_classes(numbers: NDArray[np.int64], class_names: tuple[str, ...] | No
 
 
 def _find_duplicates(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
+    manifest = _with_one_spelling(manifest)
     found = [*_equal_files(manifest, class_names), *_repeated_rows(manifest, class_names)]
     return sorted(found, key=lambda group: (not group.is_contradictory, -len(group.paths), group.paths))
+
+
+def _with_one_spelling(manifest: pa.Table) -> pa.Table:
+    """Write each path from the root on, without `.` and `..`, so that equal paths are equal texts."""
+    if not matches(joined(manifest["path"]), r"^/|(^|/)\.{0,2}/").any():
+        return manifest
+    root = (manifest.schema.metadata or {}).get(b"root", b"").decode()
+    full = [posixpath.normpath(posixpath.join(root, path)) for path in manifest["path"].to_pylist()]
+    paths = [path.removeprefix(f"{root}/") for path in full]
+    return manifest.set_column(manifest.schema.get_field_index("path"), "path", pa.array(paths, pa.large_string()))
 
 
 def _equal_files(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
     hashed = manifest.select(["path", "label", "sha256"]).filter(compute.is_valid(manifest["sha256"]))
     groups: dict[str, dict[tuple[str, str], None]] = {}  # a file has several labels where its segments have
     for path, label, digest in zip(*_columns(hashed, "path", "label", "sha256"), strict=True):
-        groups.setdefault(digest, {})[posixpath.normpath(path), describe_label(label, class_names)] = None
+        groups.setdefault(digest, {})[path, describe_label(label, class_names)] = None
     return [_duplicates(list(group)) for group in groups.values() if len({path for path, _ in group}) > 1]
 
 
 def _repeated_rows(manifest: pa.Table, class_names: tuple[str, ...] | None) -> list[Duplicates]:
     """Find files, or segments of files, that several rows name."""
     keys = {name: manifest[name] for name in ("path", "start", "end") if name in manifest.column_names}
-    if matches(joined(keys["path"]), r"(^|/)\.{0,2}/").any():
-        keys["path"] = pa.array([posixpath.normpath(path) for path in keys["path"].to_pylist()], pa.large_string())
     rows = pa.table({**keys, "row": np.arange(len(manifest))})
     counts = rows.group_by(list(keys)).aggregate([("row", "list")])
     repeated = counts.filter(compute.greater(compute.list_value_length(counts["row_list"]), 1))

@@ -84,6 +84,18 @@ def test_one_path_with_two_labels_is_contradictory() -> None:
     assert _find_duplicates(rows, ("run", "hop")) == [Duplicates(["a.mp4", "b.mp4", "b.mp4"], ["run", "run", "hop"])]
 
 
+def test_a_path_from_the_root_and_the_absolute_one_are_one_file() -> None:
+    paths = ["a.mp4", "/videos/a.mp4", "/elsewhere/a.mp4"]
+    rows = pa.table({"path": paths, "label": [0, 1, 1], "sha256": pa.nulls(3, pa.string())})
+    rows = rows.replace_schema_metadata({"root": "/videos"})
+    assert _find_duplicates(rows, ("run", "hop")) == [Duplicates(["a.mp4", "a.mp4"], ["run", "hop"])]
+
+
+def test_several_labels_in_another_order_are_the_same_labels() -> None:
+    rows = pa.table({"path": ["a.mp4"] * 2, "label": [[0, 1], [1, 0]], "sha256": pa.nulls(2, pa.string())})
+    assert _find_duplicates(rows, ("run", "hop")) == [Duplicates(["a.mp4"] * 2, ["run, hop"] * 2)]
+
+
 def test_the_page_needs_no_network_and_takes_names_as_text(
     manifest: pa.Table, summary: Summary, tmp_path: Path
 ) -> None:
