@@ -13,6 +13,7 @@ from mvit_video.data.annotations.lines import Lines, without_comments
 from mvit_video.data.annotations.rows import Rows
 
 _QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quote in "\"'"]
+_VIDEO_AND_LIST = rf"^(?P<path>.*{SUFFIX_PATTERN})[ ,]+(?P<label>\[.*\])$"
 _VIDEO_AND_SEVERAL_LABELS = rf"{SUFFIX_PATTERN} +[0-9]+(,[0-9]+)+$"
 _LAST_MARK_IS_COMMA = r",[^, ]*$"
 _CHUNK = 262_144  # lines split at once, which need several times their size meanwhile
@@ -20,13 +21,18 @@ _VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
 _ENDS_IN_VIDEO = rf"{SUFFIX_PATTERN}$"
 _LABEL_IS_VIDEO = rf"{SUFFIX_PATTERN}[\"']?$"
 _HEADERS = ({"path", "label"}, {"path", "labels"})
+# no video is called so and has a class that is called so
+_HEADER_WORDS = [
+    {"path", "paths", "file", "filename", "file_name", "filepath", "file_path", "name", "video", "video_path", "clip"},
+    {"label", "labels", "class", "class_id", "class_name", "category", "action", "target"},
+]
 
 
 def read_list(lines: Lines) -> Rows:
     """A path and a label on each line, separated by a tab, a comma or blanks.
 
-    The label is the last field. Numbers joined by commas after a video's suffix or a tab are several labels. A first
-    line `path label` is a header.
+    The label is the last field. After a video's suffix or a tab, numbers joined by commas and lists in brackets are
+    several labels. A first line `path label` is a header.
 
     Raises:
         AnnotationError: names the file, the line and the value.
@@ -45,9 +51,10 @@ def read_list(lines: Lines) -> Rows:
     if bad is not None:
         raise lines.error(bad, f"expected `path label`, got {lines.line(bad)!r}")
     is_video = matches(paths, _ENDS_IN_VIDEO)
-    if len(lines) > 1 and not is_video[0] and is_video[1:].all():
+    starts_otherwise = not is_video[0] and not matches(lines.text[:1], _VIDEO_AND_MORE)[0] and is_video[1:].all()
+    if (len(lines) > 1 and starts_otherwise) or _are_header_words(paths[0].as_py(), labels[0].as_py()):
         raise lines.error(
-            0, f"{lines.line(0)!r} looks like a header, since all other paths are videos; write `path label` or nothing"
+            0, f"{lines.line(0)!r} looks like a header, not like a video and its label; write `path label` or nothing"
         )
     if not is_video.all() or matches(labels, _VIDEO_AND_MORE).any():
         bad = first(~is_quoted & (~is_video & matches(paths, _VIDEO_AND_MORE) | matches(labels, _VIDEO_AND_MORE)))
@@ -56,6 +63,10 @@ def read_list(lines: Lines) -> Rows:
                 bad, f"path and label cannot be told apart in {lines.line(bad)!r}; put a tab between them, or write CSV"
             )
     return Rows(lines.file, lines.numbers, paths, labels)
+
+
+def _are_header_words(path: str, label: str) -> bool:
+    return path.lower() in _HEADER_WORDS[0] and label.lower() in _HEADER_WORDS[1]
 
 
 def read_paths(lines: Lines) -> Rows | None:
@@ -81,16 +92,21 @@ def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
         labels.append((left[mask], split[1]))
         left, text = left[~mask], text.filter(pa.array(~mask))
 
+    def take_fields(pattern: str) -> NDArray[np.int64]:
+        fields = compute.extract_regex(text, pattern)
+        found = to_mask(fields.is_valid())
+        places, fields = left[found], fields.filter(pa.array(found))
+        take(found, (strip(fields.field("path")), strip(fields.field("label"))))
+        return places
+
     is_quoted = np.zeros(len(text), bool)
     for pattern in _QUOTED_PATHS:
         if to_mask(compute.starts_with(text, pattern[1])).any():
-            fields = compute.extract_regex(text, pattern)
-            found = to_mask(fields.is_valid())
-            is_quoted[left[found]] = True
-            fields = fields.filter(pa.array(found))
-            take(found, (strip(fields.field("path")), strip(fields.field("label"))))
+            is_quoted[take_fields(pattern)] = True
     has_tab = to_mask(compute.match_substring(text, "\t"))
     take(has_tab, split_last(text.filter(pa.array(has_tab)), "\t"))
+    if to_mask(compute.ends_with(text, "]")).any():
+        take_fields(_VIDEO_AND_LIST)
     several = matches(text, _VIDEO_AND_SEVERAL_LABELS)
     take(several, split_last(text.filter(pa.array(several)), " "))
     by_comma = matches(text, _LAST_MARK_IS_COMMA)

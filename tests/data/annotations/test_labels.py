@@ -172,6 +172,12 @@ def test_another_header_is_no_video(write: Write, header: str) -> None:
         load_annotations(write(f"{header}\nv0.mp4 cook\nv1.mp4 run\n"))
 
 
+@pytest.mark.parametrize("header", ["name label", "path class", "File\tCategory"])
+def test_a_header_above_paths_without_suffix_is_no_video(write: Write, header: str) -> None:
+    with pytest.raises(AnnotationError, match=r"list\.txt:1: .* looks like a header"):
+        load_annotations(write(f"{header}\nv0\tcook\nv1\trun\n"))
+
+
 def test_floats_behind_a_path_with_a_comma(write: Write) -> None:
     table = load_annotations(write("a b, c.mp4 3.0\nd.mp4, 0.0\n"))
     assert table.paths.to_pylist() == ["a b, c.mp4", "d.mp4"]

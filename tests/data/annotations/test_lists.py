@@ -91,6 +91,13 @@ def test_numbers_joined_by_commas_are_several_labels(write: Write, text: str) ->
     assert table.labels.tolist() == [-1, -1]
 
 
+@pytest.mark.parametrize("text", ["a b.mp4 [0, 2]\nc.mp4 1\n", "a b.mp4, ['0','2']\nc.mp4, [1]\n"])
+def test_a_list_in_brackets_is_several_labels(write: Write, text: str) -> None:
+    table = load_annotations(write(text))
+    assert table.paths.to_pylist() == ["a b.mp4", "c.mp4"]
+    assert [table.label_of(0), table.label_of(1)] == [[0, 2], [1]]
+
+
 def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: Path) -> None:
     path = write("a.mp4 0\n")
     assert load_annotations(path).locate(0) == tmp_path / "a.mp4"
@@ -114,6 +121,7 @@ def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: 
         ("video,class\na.mp4,run\n", "list.csv", 1, "header 'video,class' has no column 'path'"),
         ("a.mp4 riding a bike\n", "list.txt", 1, "'a.mp4 riding a bike'; put a tab between them, or write CSV"),
         ("a.mp4 0\nb.mp4 class 10\n", "list.txt", 2, "cannot be told apart in 'b.mp4 class 10'"),
+        ("a.mp4 0 5\nb.mp4 1\n", "list.txt", 1, "cannot be told apart in 'a.mp4 0 5'"),
         ("a.mp4,class 10\n", "list.txt", 1, "cannot be told apart in 'a.mp4,class 10'"),
         ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* first is '0'"),
         ("a.mp4 -2\n", "list.txt", 1, "label -2 is out of range"),
