@@ -53,6 +53,11 @@ def is_text(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in _TEXTS
 
 
+def printable(path: str) -> str:
+    """Return a path with escapes in place of what is no UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
     """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files.
 
@@ -68,7 +73,7 @@ def videos_below(folder: str | os.PathLike[str]) -> list[str]:
 def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
     """Count and name the files of a folder that are left out, since they do not end like a video."""
     if others:
-        shown = [os.fsencode(os.path.relpath(path, folder)).decode(errors="backslashreplace") for path in others[:3]]
+        shown = [printable(os.path.relpath(path, folder)) for path in others[:3]]
         warnings.warn(
             f"{os.fspath(folder)}: {len(others)} files do not end like a video and are left out: "
             f"{', '.join(shown)}{', ...' if len(others) > len(shown) else ''}",

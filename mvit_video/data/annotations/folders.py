@@ -12,7 +12,16 @@ import pyarrow as pa
 
 from mvit_video.data.annotations.arrow import as_strings, is_utf8
 from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import SPLITS, VIDEO_SUFFIXES, files_below, is_video, unlistable, warn_of_others
+from mvit_video.data.annotations.files import (
+    SPLITS,
+    VIDEO_SUFFIXES,
+    files_below,
+    is_text,
+    is_video,
+    printable,
+    unlistable,
+    warn_of_others,
+)
 from mvit_video.data.annotations.rows import Rows
 from mvit_video.data.readers.picture import is_picture
 from mvit_video.types import AnnotationError
@@ -45,16 +54,20 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     files = [_relative(folder, found.wanted) for found in listed]
     empty = next((name for name, found in zip(names, files, strict=True) if not found), None)
     if empty is not None and need_all:
-        raise AnnotationError(folder / empty, 0, "holds no videos; remove the folder or fill it")
+        others = listed[names.index(empty)].others
+        shown = f" ({len(others)} other files, the first is {printable(os.path.basename(others[0]))})" if others else ""
+        raise AnnotationError(folder / empty, 0, f"holds no videos{shown}; remove the folder or fill it")
     _check_level(folder, names, files)
-    loose = sorted(entry.name for entry in entries if is_wanted(entry.name) and not entry.is_dir())
+    files_beside = sorted(entry.name for entry in entries if not entry.is_dir())
+    loose = [name for name in files_beside if is_wanted(name)]
     if loose:
         warnings.warn(
             f"{folder}: {len(loose)} videos lie beside the class folders, have no class and are left out: "
             f"{', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}",
             stacklevel=3,
         )
-    warn_of_others(folder, [path for found in listed for path in found.others])
+    others = [os.path.join(folder, name) for name in files_beside if not is_wanted(name) and not is_text(name)]
+    warn_of_others(folder, [*others, *(path for found in listed for path in found.others)])
     paths = as_strings([path for found in files for path in found])
     labels = as_strings(names).take(pa.array(np.repeat(np.arange(len(names)), [len(found) for found in files])))
     return Rows(
@@ -76,7 +89,7 @@ def _check_level(folder: Path, names: Sequence[str], files: Sequence[list[str]])
     if split is not None:
         raise AnnotationError(
             folder, 0, f"holds {split!r}, which looks like a split with class folders in it; give {folder / split}, or "
-            "data.root alone for all splits"
+            "data.root alone where one is called 'train'"
         )  # fmt: skip
     if len(names) == 1 and deep and len({path.split("/")[1] for path in files[0]}) > 1:
         raise AnnotationError(

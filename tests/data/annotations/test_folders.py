@@ -32,8 +32,8 @@ def test_folder_of_classes(tmp_path: Path) -> None:
 
 def test_every_suffix_that_the_reader_reads(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    names = [f"run/{i:02d}{suffix}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES))]
-    names += [f"run/{i:02d}{suffix.upper()}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES), len(names))]
+    names = [f"run/{i:03d}{suffix}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES))]
+    names += [f"run/{i:03d}{suffix.upper()}" for i, suffix in enumerate(sorted(VIDEO_SUFFIXES), len(names))]
     for name in names:
         (tmp_path / name).touch()
     assert load_annotations(tmp_path).paths.to_pylist() == names
@@ -50,6 +50,18 @@ def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
     for read in (load_annotations, walk, videos_below):
         with pytest.warns(UserWarning, match=told):
             assert len(read(tmp_path)) == 1
+
+
+def test_other_files_beside_class_folders_are_counted_and_named(touch: Callable[..., Path]) -> None:
+    folder = touch("run/a.mp4", "climb/b.mp4", "c.dat", "notes.txt")
+    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: c\.dat$"):
+        assert len(load_annotations(folder)) == 2
+
+
+def test_the_error_about_a_class_without_videos_names_its_files(touch: Callable[..., Path]) -> None:
+    folder = touch("run/a.mp4", "climb/b.dat", "climb/c.dat")
+    with pytest.raises(AnnotationError, match=r"climb: holds no videos \(2 other files, the first is b\.dat\); remove"):
+        load_annotations(folder)
 
 
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:

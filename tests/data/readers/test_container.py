@@ -27,12 +27,15 @@ class LaterRational:
 # where FFmpeg would choose another format for the suffix, or none
 FORMATS = {
     ".divx": "avi", ".qt": "mov", ".m2t": "mpegts", ".mts": "mpegts", ".mpe": "mpeg", ".rmvb": "rm", ".ogm": "ogg",
-    ".ogv": "ogg", ".f4v": "mp4", ".265": "hevc", ".h265": "hevc", ".264": "h264",
+    ".ogv": "ogg", ".f4v": "mp4", ".265": "hevc", ".h265": "hevc", ".264": "h264", ".avc": "h264", ".xvid": "avi",
+    ".3gpp": "3gp", ".3gp2": "3g2", ".m2p": "mpeg", ".mpv": "mpeg2video", ".mk3d": "matroska", ".mj2": "mov",
+    ".tod": "mpegts", ".tp": "mpegts", ".trp": "mpegts",
 }  # fmt: skip
 SUFFIXES_OF_CODECS = {
     "gif": ".gif", "libvpx": ".ivf .webm .ogv .ogm", "mjpeg": ".mjpeg .mjpg", "mpeg1video": ".m1v",
-    "mpeg2video": ".m2v .mpg .mpeg .mpe .vob .mxf", "libx265": ".265 .h265 .hevc", "dvvideo": ".dv",
-    "rv20": ".rm .rmvb", "wmv2": ".wmv .asf", "h263": ".3gp .3g2", "libx264": ".264 .h264 .flv .ts .m2t .mts .m2ts",
+    "mpeg2video": ".m2v .mpg .mpeg .mpe .vob .mxf .m2p .mpv .wtv", "libx265": ".265 .h265 .hevc", "dvvideo": ".dv",
+    "rv20": ".rm .rmvb", "wmv2": ".wmv .asf", "h263": ".3gp .3g2 .3gpp .3gp2",
+    "libx264": ".264 .h264 .avc .flv .ts .m2t .mts .m2ts .tod .tp .trp",
 }  # fmt: skip
 CODECS = {suffix: codec for codec, suffixes in SUFFIXES_OF_CODECS.items() for suffix in suffixes.split()}
 SIZES = {"dvvideo": (720, 576), "rv20": (176, 144), "h263": (176, 144)}
