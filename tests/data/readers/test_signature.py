@@ -110,7 +110,7 @@ def test_items_of_a_still_image_that_cannot_be_there(kind: bytes, odd_videos: Od
     counts = {b"iinf": bytes([1, 0, 0, 0]), b"iloc": bytes([2, 0, 0, 0, 0x44, 0])}[kind] + struct.pack(">I", 10**8)
     handler = box(b"hdlr", bytes(8) + b"pict" + bytes(13))
     data = odd_videos("closed_gop").read_bytes() + box(b"meta", bytes(4) + handler + box(kind, counts + bytes(64)))
-    with pytest.raises(VideoDecodeError, match="counts 1000000.. samples"):
+    with pytest.raises(VideoDecodeError, match=r"counts 1000000\d\d samples"):
         check_claims(Source("x.mp4", data), len(data))
 
 
