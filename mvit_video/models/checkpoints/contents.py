@@ -15,7 +15,8 @@ from mvit_video.types import CheckpointError
 ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
 CLASS_NAMES_KEY = "class_names"  # of a JSON list among the metadata
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
-_AVERAGED = re.compile(r"(^|_)ema(_|$)")
+_AVERAGED = re.compile(r"(^|_)(ema|swa)(_|$)", re.IGNORECASE)
+_COUNTER = "n_averaged"  # a tensor that torch's AveragedModel has beside its weights
 _MAX_DEPTH = 5  # of entries within entries; a hostile file can contain itself
 
 
@@ -82,13 +83,21 @@ def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
         if len(found) > 1 or is_average:
             notes.append(_choice(found))
         content = content[key]
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors, found = _one_net({str(key): one for key, one in content.items() if isinstance(one, Tensor)}, use_ema)
+        if found and not took_average:
+            took_average = found[0][1]
+            notes.append(_choice(found))
     if use_ema is not None and use_ema != took_average:
         kind = "no averaged weights (EMA)" if use_ema else "averaged weights (EMA) only"
         raise CheckpointError(f"{name}: holds {kind}; leave out use_ema={use_ema}")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{name}: holds a {type(content).__name__}; expected a mapping from names to tensors")
-    tensors = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-    others = tuple(str(key) for key in content if isinstance(key, str | int) and str(key) not in tensors)
+    others = tuple(
+        str(key) for key, one in content.items() if isinstance(key, str | int) and not isinstance(one, Tensor)
+    )
+    tensors = {key: tensor.detach() for key, tensor in tensors.items()}
     config = config if isinstance(config, str) else None
     return StoredState(name, tensors, others, metadata, is_lightning, tuple(notes), config)
 
@@ -108,6 +117,27 @@ def _entries(content: Any, use_ema: bool | None) -> list[tuple[str, bool]]:
         averaged, plain = [(key, True) for key, _ in plain], [("current_model_state", False)]
         return averaged + plain if use_ema is not False else plain + averaged
     return averaged + plain if use_ema else plain + averaged
+
+
+def _one_net(tensors: dict[str, Tensor], use_ema: bool | None) -> tuple[dict[str, Tensor], list[tuple[str, bool]]]:
+    """The tensors of one net among some by whose names others are averages of them, and what there is to choose from.
+
+    Nothing is, and all tensors are of one net, where no name is that of an average.
+    """
+    averages = {key.removesuffix(_COUNTER) for key in tensors if key.rpartition(".")[2] == _COUNTER}
+    averages |= {
+        f"{first}." for first, dot, _ in (key.partition(".") for key in tensors) if dot and _AVERAGED.search(first)
+    }
+    if not averages:
+        return tensors, []
+    averaged = {key: one for key, one in tensors.items() if key.startswith(tuple(averages))}
+    plain = {key: one for key, one in tensors.items() if key not in averaged}
+    averaged = {key: one for key, one in averaged.items() if key.rpartition(".")[2] != _COUNTER}
+    nets = [(plain, "weights", False), (averaged, min(averages).removesuffix(".") or "weights", True)]
+    nets = [net for net in nets if net[0]]
+    if use_ema:
+        nets.reverse()
+    return nets[0][0] if nets else {}, [(name, is_average) for _, name, is_average in nets]
 
 
 def _choice(found: list[tuple[str, bool]]) -> str:

@@ -17,6 +17,8 @@ from mvit_video.models.checkpoints import pickles, read_checkpoint
 
 Make = Callable[..., Any]
 A, B = {"a.weight": torch.full((2,), 1.0)}, {"a.weight": torch.full((2,), 2.0)}
+AVERAGED = {"n_averaged": torch.tensor(3), "module.a.weight": B["a.weight"]}  # of torch's AveragedModel
+BOTH = {"model.a.weight": A["a.weight"], "model_ema.a.weight": B["a.weight"]}
 VALUES: dict[str, Any] = {
     "float": np.float64(1.5), "single": np.float32(0.25), "half": np.float16(2), "int": np.int64(-7),
     "byte": np.uint8(200), "bool": np.bool_(True), "complex": np.complex64(1 + 2j), "text": np.str_("run"),
@@ -26,7 +28,8 @@ VALUES: dict[str, Any] = {
 
 
 def value_of(content: Any, **options: Any) -> float:
-    return float(read_checkpoint(content, **options).tensors["a.weight"][0])
+    (tensor,) = read_checkpoint(content, **options).tensors.values()
+    return float(tensor[0])
 
 
 @pytest.mark.parametrize("module", ["numpy._core", "numpy.core"], ids=["numpy 2", "numpy 1"])
@@ -66,17 +69,25 @@ def test_other_types_of_numpy_are_refused_by_name(value: Any, tmp_path: Path) ->
         ({"model_ema": B, "state_dict": A, "ema_decay": 0.9}, 1, "took its state_dict, not model_ema; use_ema=True"),
         ({"model": A, "ema": {"module": B}}, 1, "took its model, not ema; use_ema=True takes ema"),
         ({"net": A, "model": B}, 2, "took its model, not net"),
+        ({"state_dict": A, "swa_state_dict": B}, 1, "took its state_dict, not swa_state_dict"),
+        ({"model": A, "model_EMA": AVERAGED}, 1, "took its model, not model_EMA; use_ema=True takes model_EMA"),
+        ({"model_ema": AVERAGED}, 2, "took its model_ema, averaged over training"),
+        ({"state_dict": AVERAGED}, 2, "took its weights, averaged over training"),
+        (AVERAGED, 2, "took its weights, averaged over training"),
+        ({"state_dict": BOTH}, 1, "took its weights, not model_ema; use_ema=True takes model_ema"),
         ({"model": {"depth": 16}, "net": A}, 1, None),  # a config by the name of weights
     ],
 )
 def test_the_weights_are_found_and_the_choice_is_noted(content: dict[str, Any], taken: float, note: str | None) -> None:
+    assert value_of(content) == taken
     state = read_checkpoint(content)
-    assert float(state.tensors["a.weight"][0]) == taken
     assert len(state.notes) == (note is not None)
     assert all(text.startswith(note or "") for text in state.notes)
 
 
 def test_the_other_weights_can_be_asked_for() -> None:
+    assert value_of({"state_dict": BOTH}, use_ema=False) == 1
+    assert value_of({"state_dict": BOTH}, use_ema=True) == 2
     for ema in ({"model_ema": B}, {"state_dict_ema": B}, {"ema": {"module": B}}, {"ema_state": B}):
         assert value_of({"model": A, **ema}, use_ema=True) == 2
         assert value_of({"model": A, **ema}, use_ema=False) == 1
