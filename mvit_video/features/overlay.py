@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mvit_video.data.readers import open_video
 from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.stream import OpenStream
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.data.x264 import x264_options
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.jobs import atomic_write, require_writable
@@ -56,7 +57,8 @@ def write_overlay(
 ) -> Overlay:
     """Encodes the video anew with a panel beneath: the most probable classes of the moment and a strip of all time.
 
-    Frames keep their times; one at a time is in memory. Sound that MP4 can hold is copied.
+    Frames keep their times; one at a time is in memory. Frames that do not decode are left out with a warning. Sound
+    that MP4 can hold is copied.
 
     Args:
         target: MP4 file, there whole or not at all.
@@ -65,11 +67,11 @@ def write_overlay(
 
     Raises:
         ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
-        VideoDecodeError: a frame cannot be decoded.
+        VideoDecodeError: no frame can be decoded.
     """
     check_overlay(source, target)
     with open_video(source, "pyav") as reader:
-        times = iter(reader.timestamps.tolist())
+        times = reader.timestamps.tolist()
     try:
         with atomic_write(target) as unfinished, ExitStack() as stack:
             opened = stack.enter_context(OpenStream(Source(str(source)), conceal=True))
@@ -77,7 +79,8 @@ def write_overlay(
                 av.open(str(unfinished), "w", format="mp4", container_options={"movflags": "+faststart"})
             )
             sound = _Sound(opened, output, stack)
-            return _encode(opened, times, output, sound, lambda first: _Canvas(first, timeline, count), reached)
+            frames = _TimedFrames(opened, times)
+            return _encode(frames, output, sound, lambda first: _Canvas(first, timeline, count), reached)
     except (OSError, FFmpegError) as error:
         raise ConfigError(
             f"--overlay {target}: cannot be written ({getattr(error, 'strerror', None) or error})"
@@ -97,22 +100,57 @@ def check_overlay(source: Path, target: Path) -> None:
     require_writable(target, "--overlay")
 
 
+class _TimedFrames:
+    """The frames of a video that decode, in order, and when each of them is shown.
+
+    Attributes:
+        opened: the video.
+        lost: why the first of those that are missing is missing; None while none is.
+    """
+
+    def __init__(self, opened: OpenStream, times: Sequence[float]) -> None:
+        self.opened, self._times = opened, iter(times)
+        self.lost: str | None = None
+
+    def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
+        packets, step = self.opened.packets(), float(1 / self.opened.likely_rate)
+        seconds, first = -step, None
+        while True:
+            try:
+                for frame in self.opened.frames(packets):
+                    first = frame.pts if first is None else first
+                    seconds = self._seconds(frame, first, seconds + step)
+                    yield frame, seconds
+                return
+            except DecodeFailed as error:  # of one packet: the others may be whole
+                self.lost = self.lost or str(error)
+            except VideoDecodeError as error:
+                self.lost = self.lost or error.reason
+                return
+
+    def _seconds(self, frame: VideoFrame, first: int | None, following: float) -> float:
+        """When a frame is shown; behind a missing one its own time stamp tells, or that it follows the last one."""
+        if self.lost is None:
+            return next(self._times, following)
+        if frame.pts is None or first is None or self.opened.time_base is None:
+            return following
+        return float((frame.pts - first) * self.opened.time_base)
+
+
 def _encode(
-    opened: OpenStream,
-    times: Iterator[float],
+    frames: _TimedFrames,
     output: OutputContainer,
     sound: _Sound,
     canvas_of: Callable[[VideoFrame], _Canvas],
     reached: Callable[[float], None],
 ) -> Overlay:
-    rate = opened.likely_rate
+    rate = frames.opened.likely_rate
     canvas, encoder, last, number = None, None, -1, 0
-    for frame in opened.all_frames():
+    for frame, seconds in frames:
         if canvas is None or encoder is None:
             canvas = canvas_of(frame)
             encoder = _add_encoder(output, rate, canvas.width, canvas.height)
             sound.start()
-        seconds = next(times, float(last * _TIME_BASE + 1 / rate))
         last = max(last + 1, round(seconds / _TIME_BASE))
         picture = canvas.draw(frame, seconds)
         picture.pts, picture.time_base = last, _TIME_BASE
@@ -121,9 +159,11 @@ def _encode(
         number += 1
         reached(seconds)
     if encoder is None:
-        raise VideoDecodeError(opened.source.name, "no frame can be decoded")
+        raise VideoDecodeError(frames.opened.source.name, frames.lost or "no frame can be decoded")
     output.mux(encoder.encode(None))
     sound.copy_until(float(last * _TIME_BASE + 1 / rate))
+    if frames.lost is not None:
+        warnings.warn(f"{frames.opened.source.name}: the overlay lacks frames ({frames.lost})", stacklevel=3)
     return Overlay(number, sound.is_copied)
 
 

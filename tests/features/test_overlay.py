@@ -133,6 +133,25 @@ def test_a_long_name_is_cut_where_the_bar_begins(tmp_path: Path) -> None:
     assert (long[364:390, 60:400].mean(axis=2) > 150).sum() > 4 * (short[364:390, 60:400].mean(axis=2) > 150).sum()
 
 
+def test_what_precedes_and_follows_damage_is_drawn_at_its_time(tmp_path: Path) -> None:
+    source = encode(tmp_path / "video.mp4", list(range(0, 200, 10)))
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data = bytearray(source.read_bytes())
+    for packet in packets[8:11]:
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    source.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"video\.mp4: the overlay lacks frames \("):
+        drawn = write_overlay(source, make_timeline([0, 1], 2.0), tmp_path / "shown.mp4", reached=lambda _: None)
+    seconds, _ = read(tmp_path / "shown.mp4")
+    assert drawn.num_frames == len(seconds)
+    # the codec may hold back some frames before it meets the damage, and conceal some of it
+    kept = [0.1 * number for number in range(20) if not 8 <= number < 11]
+    assert len(kept) <= len(seconds) < 20
+    np.testing.assert_allclose(np.array(seconds)[[0, 7, -1]], [0, 0.7, 1.9], atol=1e-3)
+    assert all(np.abs(np.array(seconds) - time).min() < 1e-3 for time in kept)
+
+
 def test_a_target_that_cannot_be_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     source, timeline = encode(tmp_path / "in.mp4", [0, 10]), make_timeline([0], 0.2)
     with pytest.raises(ConfigError, match=r"--overlay .*out\.avi: an overlay is written as \.mp4"):
