@@ -10,13 +10,14 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mvit_video import __version__
 from mvit_video.cli.configs import with_found_configs
 from mvit_video.cli.explain import out_of_memory
-from mvit_video.types import ConfigError, MVitVideoError
+from mvit_video.types import ConfigError, MVitVideoError, printable
 
 
 class Verb(NamedTuple):
@@ -102,6 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    warnings.formatwarning = _warning_line
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -133,6 +135,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return MVitVideoError.exit_code
     except SystemExit as stop:  # after --help; rich ends so where nobody reads
         return _without_reader() if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning as one line that is safe to show, without where in the code it arose."""
+    return f"warning: {printable(' '.join(str(message).splitlines()))}\n"
 
 
 def _without_reader() -> int:

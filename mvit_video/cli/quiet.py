@@ -37,4 +37,3 @@ def quiet_lightning() -> None:
         ("Grad strides do not match bucket view strides", UserWarning),  # a copy that costs nothing to speak of
     ):
         warnings.filterwarnings("ignore", message, category)
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -219,8 +219,9 @@ def _agreed(
     differ = np.flatnonzero(lowest < highest)
     if differ.size:
         one, other = (describe_label(int(ends[differ[0]]), class_names) for ends in (lowest, highest))
+        listed = "1 video is" if differ.size == 1 else f"{differ.size:,} videos are"
         warnings.warn(
-            f"{differ.size} videos are listed with different labels and get none, the first is "
+            f"{listed} listed with different labels and left without one, the first is "
             f"{names[int(differ[0])].as_py()} ({one}, {other}); give several labels as a list, or correct them",
             stacklevel=3,
         )

@@ -1,7 +1,10 @@
 """What jsonargparse says of a value becomes KEY=VALUE, what was expected, and the nearest."""
 
+import warnings
+
 import pytest
 
+from mvit_video.cli import main
 from mvit_video.cli.configs import with_found_configs
 from mvit_video.cli.wording import in_words
 from mvit_video.types import ConfigError
@@ -58,3 +61,10 @@ def test_a_config_that_is_missing_is_asked_for(words: list[str], message: str) -
         with_found_configs(words)
     assert with_found_configs(["fit", "--model.net", "x"]) == ["fit", "--model.net", "x"]
     assert with_found_configs(["fit", "--help"]) == ["fit", "--help"]
+
+
+def test_a_warning_of_any_verb_is_one_safe_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert main(["--version"]) == 0
+    line = warnings.formatwarning("left out:\nx\x1b[2J.mp4", UserWarning, "inputs.py", 73)  # type: ignore[arg-type]
+    assert line == "warning: left out: x\\x1b[2J.mp4\n"

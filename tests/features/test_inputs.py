@@ -65,7 +65,7 @@ def test_a_list_with_and_without_labels_is_refused(tmp_path: Path) -> None:
 def test_labels_that_differ_for_one_video_are_dropped_with_a_warning(tmp_path: Path) -> None:
     rows = ["a.mp4,run,0,5", "a.mp4,hop,0,5", "a.mp4,hop,5,9", "b.mp4,hop,,", "b.mp4,hop,,"]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,start,end", *rows]))
-    with pytest.warns(UserWarning, match=r"1 videos are listed with different labels .* a\.mp4.* \(hop, run\); give"):
+    with pytest.warns(UserWarning, match=r"1 video is listed with different labels .* a\.mp4.* \(hop, run\); give"):
         inputs = find_videos([str(tmp_path / "list.csv")])
     assert [inputs.video(i).label for i in range(3)] == [None, 0, 0]
 
