@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import mvit_video
@@ -31,7 +32,7 @@ def find_config(name: str) -> str:
         return str(packaged)
     ours = {path.name: f"configs/{path.name}" for path in PACKAGED_CONFIGS.glob("*.yaml")}
     near = difflib.get_close_matches(Path(name).name, ours, n=1)
-    hint = f"did you mean {ours[near[0]]}?" if near else f"the package has {', '.join(sorted(ours.values()))}"
+    hint = f"did you mean {ours[near[0]]}?" if near else f"the package has {len(ours)}, such as configs/demo.yaml"
     raise ConfigError(f"-c {name}: there is no such file{'; ' + hint if ours else ''}")
 
 
@@ -51,7 +52,7 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
             )
         if word in ("-c", "--config"):
             name = next(rest, "")
-            if not name:
+            if not name or name.startswith("-"):
                 raise ConfigError(f"{word} needs the path of a config, such as {word} configs/demo.yaml")
         elif option != "--config":
             found.append(word)
@@ -60,7 +61,8 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
         for file in [*_bases(path), path]:
             found += ["--config", file]
     if not any(word.startswith(_ENOUGH) for word in found):
-        stray = "".join(f"; {word} is given as -c {word}" for word in words[1:2] if word.endswith((".yaml", ".yml")))
+        given = (word for before, word in pairwise(words) if not before.startswith("--") or "=" in before)
+        stray = "".join(f"; {word} is given as -c {word}" for word in given if word.endswith((".yaml", ".yml")))
         raise ConfigError(
             f"{words[0]} needs a config that says which model and which videos: mvit-video {words[0]} -c "
             f"configs/demo.yaml, or another of configs/{stray}"
@@ -85,9 +87,10 @@ def _read_base(path: str) -> str | None:
     from mvit_video.yaml_files import read_yaml  # brings a parser that few verbs need
 
     settings = read_yaml(path)
-    if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(f"{path}: must hold keys such as model, data and trainer, got a {type(settings).__name__}")
-    base = (settings or {}).get("base")
+    if not isinstance(settings, dict):
+        got = "nothing" if settings is None else f"a {type(settings).__name__}"
+        raise ConfigError(f"{path}: must hold keys such as model, data and trainer, got {got}")
+    base = settings.get("base")
     if base is not None and not isinstance(base, str):
         raise ConfigError(f"{path}: base must name a config file, got {base!r}")
     return base

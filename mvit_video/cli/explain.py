@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
-_OUT_OF_MEMORY = re.compile(r"CUDA out of memory|DefaultCPUAllocator: .*(?:allocate|enough) memory|not enough memory")
+_OUT_OF_MEMORY = re.compile(
+    r"(CUDA|HIP|MPS|XPU)[\w ]* out of memory|(CUDA|HIP) error: out of memory|CU(DNN|BLAS|SOLVER)_STATUS_ALLOC_FAILED|"
+    r"DefaultCPUAllocator: .*(allocate|enough) memory|not enough memory|std::bad_alloc|[Cc]annot allocate memory"
+)
+_DEVICE = re.compile(r"CUDA|HIP|MPS|XPU|CUBLAS|CUDNN|CUSOLVER")
 _CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)':\s*(.+?)(?:\n\s*- |\nGiven value|$)", re.DOTALL)
 _TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+ ?\w+)")
 
@@ -15,7 +19,7 @@ def out_of_memory(error: BaseException) -> str | None:
     is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if not is_named and not (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text)):
         return None
-    place = "GPU memory" if "CUDA" in text else "memory"
+    place = "GPU memory" if _DEVICE.search(text) else "memory"
     tried = _TRIED.search(text) or re.search(r"tried to allocate (\d+ bytes)", text)
     return f"{place} ran out" + (f" (tried to allocate {tried[1]})" if tried else "")
 

@@ -74,7 +74,8 @@ def _is_weights(value: str) -> bool:
 def _net_path(name: str) -> str:
     if name in models.__all__:
         return f"{models.__name__}.{name}"
-    near = difflib.get_close_matches(name, models.list_models(), n=1) if name.isidentifier() else []
+    names = models.list_models()
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1) if "." not in name else []
     if near:
         raise ConfigError(f"model.net: there is no model {name!r}; did you mean {near[0]}?")
     return name

@@ -62,6 +62,9 @@ class PredictCLI(VideoCLI):
         if summary is not None and summary.num_failed and self.trainer.is_global_zero:
             raise MVitVideoError(f"{summary.num_failed:,} of {summary.num_videos:,} videos have no features")
 
+    def _how_to_need_less(self) -> str:
+        return f"lower features.batch_size={self._settings.features.batch_size} or set trainer.precision=bf16-mixed"
+
     def _how_to_go_on(self) -> str:
         return "; the same command does the rest"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mvit_video.cli.options import existing
 from mvit_video.types import CheckpointError, ConfigError
 
 _VERSION = re.compile(r"version_(\d+)")
@@ -74,7 +76,7 @@ def find_checkpoint(ckpt_path: str, root: Path, own_run: Path | None = None) -> 
         CheckpointError: there are some for `last`, all damaged.
     """
     if ckpt_path not in ("last", "best"):
-        return _existing(Path(ckpt_path))
+        return _existing(ckpt_path)
     saved = _checkpoints_by_age([own_run] if own_run is not None else root.glob("version_*"))
     where = str(own_run) if own_run is not None else f"{root}/version_*"
     if not saved:
@@ -99,12 +101,21 @@ def find_checkpoint(ckpt_path: str, root: Path, own_run: Path | None = None) -> 
     return whole
 
 
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise ConfigError(f"--ckpt_path {path}: there is no such file")
-    if (path / "checkpoints").is_dir():
-        names = ", ".join(str(file) for file in sorted((path / "checkpoints").glob("*.ckpt"))) or "it has none"
-        raise ConfigError(f"--ckpt_path {path}: a run folder; give one of its checkpoints ({names})")
+def _existing(name: str) -> Path:
+    if "://" in name:
+        raise ConfigError(f"--ckpt_path {name}: a URL; download the file and give its path")
+    if reason := existing(name):
+        near = difflib.get_close_matches(name.lower(), ("last", "best"), n=1)
+        raise ConfigError(
+            f"--ckpt_path {name}: " + (f"there is no such file; did you mean {near[0]}?" if near else reason)
+        )
+    path = Path(name)
+    if path.is_dir() and not (path / ".metadata").exists():  # of a checkpoint in parts, which is a folder
+        found = [
+            str(file) for pattern in ("", "checkpoints/", "*/checkpoints/") for file in path.glob(f"{pattern}*.ckpt")
+        ]
+        names = ", ".join(sorted(found)) or "it has none"
+        raise ConfigError(f"--ckpt_path {path}: a folder; give one of its checkpoints ({names})")
     return path
 
 
@@ -125,7 +136,7 @@ def _best(saved: Sequence[Path], own_run: Path | None) -> Path:
     others = [path for path in saved if path.stem == "best"]
     older = f", or --ckpt_path {others[0]}, the best of an older run" if others else ""
     raise ConfigError(
-        f"--ckpt_path best: {run}{which} has no best.ckpt, because it has had no validation; give "
+        f"--ckpt_path best: {run}{which} has no best.ckpt, because no validation gave it a finite score; give "
         f"--ckpt_path last{older}"
     )
 

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
 from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
+from mvit_video.cli.options import existing
 from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
 from mvit_video.cli.quiet import quiet_lightning
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
@@ -153,6 +154,9 @@ class VideoCLI(LightningCLI):
         configs = [str(path) for path in config.config or []]
         root = Path(config.trainer.default_root_dir or "runs") / run_name(configs)
         self._own_run = run_of(configs)
+        weights = config.get("model.init_from.path")
+        if weights is not None and (reason := existing(weights)) is not None:
+            raise ConfigError(f"model.init_from.path={weights}: {reason}")
         if config.ckpt_path is not None:
             config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root, self._own_run))
             if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
@@ -202,7 +206,7 @@ class VideoCLI(LightningCLI):
         """Trains, and prints which epoch was the best and the command that tests it."""
         self._run(self.trainer.fit, kwargs)
         for best in cast(Any, self.trainer).checkpoint_callbacks:
-            if isinstance(best, BestCheckpoint) and best.best_epoch is not None and self.trainer.is_global_zero:
+            if isinstance(best, BestCheckpoint) and best.best_k_models and self.trainer.is_global_zero:
                 print_line(best.describe())
                 words = ["-c", str(self.run_folder / "config.yaml"), "--ckpt_path", best.best_model_path]
                 print_line(f"test it: mvit-video test {shlex.join(words)}")
@@ -247,7 +251,7 @@ class VideoCLI(LightningCLI):
 
     def _how_to_need_less(self) -> str:
         """What to change where memory ran out."""
-        name = "test_batch_size" if self.subcommand == "test" else "batch_size"
+        name = "batch_size" if self.subcommand in ("fit", "validate") else "test_batch_size"
         advice = f"lower data.{name}={getattr(self.datamodule, name)}"
         if self.subcommand != "fit":
             return f"{advice} or set trainer.precision=bf16-mixed"
@@ -320,8 +324,11 @@ def _refusal(text: str, config: Namespace) -> str:
     line = " ".join(text.split()).partition(" Find a complete list")[0]
     if re.search(r"No supported \w+ backend|can not run on your system|No (CUDA )?(GPU|device)s? ", line):
         return f"trainer.accelerator={config.accelerator}: torch finds none on this machine; set it to auto or cpu"
-    named = [key for key in ("accelerator", "devices", "strategy", "precision") if re.search(rf"\b{key}\b", line)]
-    return (f"trainer.{named[0]}={config[named[0]]}: " if named else "trainer: ") + line
+    named = next((word for word in re.findall(r"\w+", line) if word in config), None)  # the first is what it is about
+    if named is None:
+        return f"trainer: {line}"
+    value = config[named]
+    return f"trainer.{named}={value}: {line}" if isinstance(value, (str, int, float)) else f"trainer.{named}: {line}"
 
 
 def _as_list(value: Any) -> list[Any]:

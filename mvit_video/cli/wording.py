@@ -11,16 +11,24 @@ _KINDS: dict[str, str] = {
     "bool": "true or false",
     "str": "text",
     "NoneType": "null",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
 }
 _IMPORT_PATH = "the import path of a class or function, such as torch.optim.AdamW"
 _UNION = re.compile(
     r"(?P<before>.*?)Does not validate against any of the Union subtypes Subtypes: \[(?P<kinds>.*?)\] "
-    r"Errors: (?P<errors>.*) Given value type: \S+ '\w+'> Given value: (?P<value>.*)"
+    r"Errors: (?P<errors>.*) Given value type: \S+ '[\w.]+'> Given value: (?P<value>.*)"
 )
 _PLAIN = re.compile(r"Expected a (?P<kind><class '\w+'>|typing\.Literal\[.*\])\. Got value: (?P<value>.*)")
 _NO_PATH = re.compile(r"Expected a path but \S+ either not accessible or invalid - ")
 _NO_IMPORT = re.compile(r"Expected a dot import path string: (?P<value>.*)")
-_OF_CLASS = re.compile(r"Problem with given class_path '[\w.]+': (?P<name>\w+): (?P<rest>.*)")
+_OF_CLASS = re.compile(r"Problem with given class_path '[\w.]+': (?P<rest>.*)")
+_OF_FUNCTION = re.compile(
+    r"Type typing\.Callable\[.*?\] expects a function or a callable class: (?P<rest>.*)\. Got value: (?P<value>.*?)"
+)
+_NO_OPTION = re.compile(r"Option '(?P<name>[\w.]+)' is not accepted(?P<hint>.*)")
+_LENGTH = re.compile(r"Expected a tuple with (?P<number>\d+) elements\. Got value: (?P<value>.*)")
 _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
 
 
@@ -38,19 +46,33 @@ def in_words(line: str) -> str:
 
 
 def _of_type(key: str, text: str) -> str:
+    if inner := _OF_CLASS.fullmatch(text) or _OF_FUNCTION.fullmatch(text):
+        return _within(key, inner["rest"])
     if union := _UNION.fullmatch(text):
         classes = set(re.findall(r"<class '([\w.]+)'>", union["kinds"]))
-        if classes <= _KINDS.keys() and not re.search(r"\b(list|tuple|dict)\b", union["kinds"]):
+        if classes & _KINDS.keys() - {"NoneType"} and not re.search(r"\b(list|tuple|dict)\b", union["kinds"]):
             return _expected(key, union["value"], union["kinds"])
-        others = [error for error in union["errors"].split(" - ") if not re.fullmatch(r"Expected a <.*>", error)]
-        text = " - ".join(others) or union["errors"]
-    if inner := _OF_CLASS.fullmatch(text):
-        return _of_type(f"{key}.{inner['name']}", inner["rest"])
+        errors = union["errors"].split(" - ")
+        if of_class := next((error for error in errors if _OF_CLASS.fullmatch(error)), None):
+            return _of_type(key, of_class)
+        if "Literal[" in union["kinds"]:
+            return _expected(key, union["value"], union["kinds"])
+        text = " - ".join(error for error in errors if not re.fullmatch(r"Expected a <.*>", error)) or union["errors"]
     if no_import := _NO_IMPORT.fullmatch(text):
         return f"{key}={no_import['value']}: expected {_IMPORT_PATH}"
     if plain := _PLAIN.fullmatch(text):
         return _expected(key, plain["value"], plain["kind"])
+    if length := _LENGTH.fullmatch(text):
+        return f"{key}={length['value']}: expected a list of {length['number']} values"
     return f"{key}: {text}"
+
+
+def _within(key: str, text: str) -> str:
+    """Return what is wrong with an argument of the class that `key` names, or with the class."""
+    if option := _NO_OPTION.fullmatch(text):
+        return f"{key}.{option['name']}: there is no such key{option['hint']}"
+    keyed = _KEY.fullmatch(text)
+    return f"{key}: {text}" if keyed is None else _of_type(f"{key}.{keyed['key']}", _NO_PATH.sub("", keyed["rest"]))
 
 
 def _expected(key: str, value: str, kinds: str) -> str:
@@ -58,10 +80,10 @@ def _expected(key: str, value: str, kinds: str) -> str:
         name for part in re.findall(r"Literal\[(.*?)\]", kinds) for name in part.replace("'", "").split(", ")
     ]
     classes: list[str] = re.findall(r"<class '([\w.]+)'>", kinds)
-    words = [_KINDS.get(name, name) for name in classes]
+    words = list(dict.fromkeys(_KINDS[name] for name in classes if name in _KINDS))
     names = list(dict.fromkeys(names))
     if names:
         words.insert(0, f"one of {', '.join(names)}")
     near = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{key}={value}: expected {' or '.join(words)}{hint}"
+    return f"{key}={value}: expected {' or '.join(words or classes)}{hint}"

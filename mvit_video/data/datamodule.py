@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
 from mvit_video.data.annotations.labels import label_number
-from mvit_video.data.annotations.missing import require_under_root
+from mvit_video.data.annotations.missing import require_root, require_under_root
 from mvit_video.data.annotations.requirements import require_same_kind, with_lists
 from mvit_video.data.corruptions import Corruption
 from mvit_video.data.dataset import OnError, VideoDataset
@@ -251,9 +251,9 @@ class VideoDataModule(L.LightningDataModule):
         source = self.sources[split]
         if source is None:
             raise ConfigError(
-                f"data.{split} is not set; give an annotation file or a folder of class folders, or data.root alone: a "
-                f"folder of your own ({how_to_get()})"
+                f"data.{split} is not set; give annotations, a folder of class folders, or data.root ({how_to_get()})"
             )
+        require_root(self.root)
         if not may_exist(source):
             key = "root" if source == self._divided else split
             raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any, cast
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
@@ -35,13 +37,18 @@ def facts_of(data: Any, *, multi_label: bool) -> TrainingFacts | None:
     return TrainingFacts(view.normalize.mean, view.normalize.std, view.clip.sampling_rate, activation)
 
 
-def check_callbacks(trainer: Trainer) -> None:
-    """Refuses callbacks that could only fail later.
+def check_callbacks(trainer: Trainer, logged: Sequence[str] | None) -> None:
+    """Refuse callbacks that could only fail later, such as after the first epoch.
+
+    Args:
+        logged: what the task logs; None where nobody knows.
 
     Raises:
         ConfigError: one needs what this task or this run does not have.
     """
-    for callback in cast(Any, trainer).callbacks:
+    callbacks: list[Callback] = cast(Any, trainer).callbacks
+    logged = None if any(map(_may_log, callbacks)) else logged
+    for callback in callbacks:
         if isinstance(callback, LearningRateFinder):
             raise ConfigError(
                 "trainer.callbacks: LearningRateFinder needs a model with an attribute lr, the learning rate here is "
@@ -53,6 +60,19 @@ def check_callbacks(trainer: Trainer) -> None:
                 f"trainer.callbacks: EarlyStopping monitors {monitor}, but this run has no validation: set data.val, "
                 "or monitor train/loss_epoch"
             )
+        is_asked = isinstance(callback, (EarlyStopping, ModelCheckpoint)) and monitor is not None
+        if is_asked and logged is not None and monitor not in logged:
+            near = difflib.get_close_matches(str(monitor), logged, n=1)
+            raise ConfigError(
+                f"trainer.callbacks: {type(callback).__name__} monitors {monitor}, which nothing logs; "
+                + (f"did you mean {near[0]}?" if near else f"set monitor to one of {', '.join(logged)}")
+            )
+
+
+def _may_log(callback: Callback) -> bool:
+    """Whether a callback may log metrics of its own: one of a user, or Lightning's of the learning rate."""
+    package = type(callback).__module__.partition(".")[0]
+    return package not in ("mvit_video", "lightning") or isinstance(callback, LearningRateMonitor)
 
 
 def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: str) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 
 from mvit_video.jobs import atomic_write
 from mvit_video.models.checkpoints.files import first_bytes
-from mvit_video.models.checkpoints.pickles import read_pickle
+from mvit_video.models.checkpoints.pickles import is_pickle, read_pickle
 from mvit_video.types import CheckpointError, ConfigError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -65,8 +65,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: the file cannot be read, is cut off, is no such checkpoint, or needs code to be loaded.
         """
-        first_bytes(Path(path))
-        checkpoint, _ = read_pickle(Path(path), map_location=map_location, lazily=False)
+        checkpoint: Any = None
+        if is_pickle(first_bytes(Path(path))):
+            checkpoint, _ = read_pickle(Path(path), map_location=map_location, lazily=False)
         if not isinstance(checkpoint, dict) or not {"state_dict", "pytorch-lightning_version"} <= checkpoint.keys():
             raise CheckpointError(f"{path}: not a checkpoint of a run; expected the last.ckpt or best.ckpt of one")
         return checkpoint
@@ -88,7 +89,7 @@ def check_unfinished(checkpoint: Mapping[str, Any], trainer: Trainer, source: st
         if limit is not None and 0 <= limit <= number:
             raise ConfigError(
                 f"{source} has been trained for {number} {unit}, and trainer.max_{unit}={limit}: nothing is left to "
-                f"train; set trainer.max_{unit} to more to train on"
+                f"train; raise trainer.max_{unit} to continue"
             )
 
 

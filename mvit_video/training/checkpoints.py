@@ -99,8 +99,8 @@ class BestCheckpoint(ModelCheckpoint):
     def describe(self) -> str:
         """The best epoch and its scores, in one line."""
         loss = "" if self.best_loss is None else f", val/loss {self.best_loss:.4f}"
-        name = Path(self.best_model_path).name
-        return f"{name}: epoch {self.best_epoch} ({self.monitor} {float(self.kth_value):.2f}{loss})"
+        epoch = "" if self.best_epoch is None else f"epoch {self.best_epoch} "  # earlier versions did not note it
+        return f"{Path(self.best_model_path).name}: {epoch}({self.monitor} {float(self.kth_value):.2f}{loss})"
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's state, with the epoch and the loss of the best checkpoint."""

@@ -87,6 +87,11 @@ class Task(LightningModule):
         self._run: RunSchedule | None = None
         self._count_classes()
 
+    def _logged(self) -> list[str]:
+        accuracy = [] if self.train_top1 is None else ["train/top1"]
+        speed = ["train/clips_per_second", "time/step"]
+        return [*self.val_metrics, "val/loss", "train/loss_epoch", *accuracy, "train/loss", "lr", *speed]
+
     def _count_classes(self) -> None:
         self.num_classes = cast(int, self.net.num_classes)
         self.train_top1 = None if self.multi_label else ClipMean()
@@ -99,7 +104,7 @@ class Task(LightningModule):
         """
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if stage == "fit":
-            check_callbacks(self.trainer)
+            check_callbacks(self.trainer, self._logged() if type(self) is Task else None)
         if data is not None:
             if self.net.num_classes == 0:
                 make_head_for_data(data, self.net)

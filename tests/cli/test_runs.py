@@ -113,10 +113,10 @@ def test_best_is_never_that_of_an_older_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         find_checkpoint("best", tmp_path)
     assert str(caught.value) == (
-        f"--ckpt_path best: {new}, the newest run, has no best.ckpt, because it has had no validation; give "
-        f"--ckpt_path last, or --ckpt_path {old}/checkpoints/best.ckpt, the best of an older run"
+        f"--ckpt_path best: {new}, the newest run, has no best.ckpt, because no validation gave it a finite score; "
+        f"give --ckpt_path last, or --ckpt_path {old}/checkpoints/best.ckpt, the best of an older run"
     )
     with pytest.raises(ConfigError, match="has no checkpoint; train first"):
         find_checkpoint("best", tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"a run folder; give one of its checkpoints \(.*best.ckpt, .*last.ckpt\)"):
+    with pytest.raises(ConfigError, match=r"a folder; give one of its checkpoints \(.*best.ckpt, .*last.ckpt\)"):
         find_checkpoint(str(old), tmp_path)

@@ -104,7 +104,7 @@ def test_a_checkpoint_is_that_of_the_run_and_fits_it(run: Run, capsys: pytest.Ca
     assert main(["fit", "-c", own, "--ckpt_path", "last"]) == 2
     assert capsys.readouterr().err == (
         "error: runs/tiny/version_0/checkpoints/last.ckpt has been trained for 1 epochs, and trainer.max_epochs=1: "
-        "nothing is left to train; set trainer.max_epochs to more to train on\n"
+        "nothing is left to train; raise trainer.max_epochs to continue\n"
     )
     assert len(list(Path("runs/tiny").iterdir())) == 3  # refused runs leave no folder
 
@@ -150,8 +150,8 @@ def test_saved_config_works_from_any_folder(
         (["--data.batch_size=many"], 2, "data.batch_size=many: expected a whole number$"),
         (["--data.batchsize=1"], 2, "unrecognized arguments: --data.batchsize=1; did you mean data.batch_size.$"),
         (["--model.schedule.warm=1"], 2, "unrecognized arguments: --model.schedule.warm=1"),
-        (["--model.net.widht=1"], 2, "model.net: .* Option 'widht' is not accepted"),
-        (["--model.net.embeddim=1"], 2, "model.net: .* Option 'embeddim' is not accepted; did you mean embed_dim.$"),
+        (["--model.net.widht=1"], 2, "model.net.widht: there is no such key"),
+        (["--model.net.embeddim=1"], 2, "model.net.embeddim: there is no such key; did you mean embed_dim.$"),
         (["-c", "wrong.yaml"], 2, "data.batchsize: there is no such key; did you mean data.batch_size.$"),
         (["-c", "nowhere.yaml"], 2, "-c nowhere.yaml: there is no such file"),
         (["--data.clip.num_frames=3"], 2, "data.clip.num_frames=3 but model.net.num_frames=2: set both to the same"),
@@ -159,7 +159,18 @@ def test_saved_config_works_from_any_folder(
         (["--data.train=wrong.yml"], 2, "data.train: there is no wrong.yml; did you mean wrong.yaml.$"),
         (["--data.train=null", "--data.val=null", "--data.root=wrong.yam"], 2, "data.root: .* mean wrong.yaml.$"),
         (["--data.class_names=none.txt"], 2, "data.class_names: there is no file none.txt; give one with a name per"),
-        (["--data.root=videos"], 2, r"data.root=videos: there is no videos/train/.* --data.train null"),
+        (["--data.root=."], 2, r"data.root=.: there is no train/.* --data.train null"),
+        (["--data.root=wrong.yam"], 2, "data.root: there is no wrong.yam; did you mean wrong.yaml.$"),
+        (["--model.init_from=nowhere.pth"], 2, "model.init_from.path=nowhere.pth: there is no such file or folder"),
+        (["--model.net=MVIT_B_16x4"], 2, "model.net: there is no model 'MVIT_B_16x4'; did you mean mvit_b_16x4.$"),
+        (["--model.optimizer.init_args.lr=x"], 2, "model.optimizer.lr=x: expected a number"),
+        (["--model.optimizer.init_args.lrr=1"], 2, "model.optimizer.lrr: there is no such key; did you mean lr.$"),
+        (["--model.mixing.mixup_alpha=x"], 2, "model.mixing.mixup_alpha=x: expected a number"),
+        (["--data.val_views=rando"], 2, "data.val_views=rando: expected one of random; did you mean random.$"),
+        (["-c", "empty.yaml"], 2, "empty.yaml: must hold keys such as model, data and trainer, got nothing$"),
+        (["--ckpt_path=beste"], 2, "--ckpt_path beste: there is no such file; did you mean best.$"),
+        (["--ckpt_path=."], 2, r"--ckpt_path .: a folder; give one of its checkpoints .it has none.$"),
+        (["--trainer.devices=0"], 2, "trainer.devices=0: .* value is not a valid input using cpu accelerator"),
         (["--trainer.precision=bf16-mixd"], 2, "trainer.precision=bf16-mixd: expected .* did you mean bf16-mixed.$"),
         (["--trainer.accelerator=mps"], 2, "trainer.accelerator=mps: torch finds none .* set it to auto or cpu$"),
         (["--trainer.strategy=dpp"], 2, r"trainer.strategy=dpp: You selected an invalid strategy name: .*, \.\.\.$"),
@@ -168,7 +179,7 @@ def test_saved_config_works_from_any_folder(
         (["--ckpt_path=last"], 2, r"--ckpt_path last: runs/tiny/version_\* has no checkpoint; train first"),
         (["--trainer.max_epochs=-1"], 2, "trainer.max_epochs=-1 needs trainer.max_steps"),
         (["--trainer.default_root_dir=wrong.yaml"], 2, "trainer.default_root_dir: .* wrong.yaml/tiny .Not a dir"),
-        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: cut off or damaged"),
+        (["--ckpt_path=wrong.yaml"], 1, "wrong.yaml: not a checkpoint of a run; expected"),
         (["--weights_only=false"], 2, "unrecognized arguments: --weights_only=false"),
         (["--data.val=broken.csv"], 1, r"\S*broken.mp4: "),
     ],
@@ -183,6 +194,7 @@ def test_user_mistake_is_one_line(
     message: str,
 ) -> None:
     (tmp_path / "wrong.yaml").write_text("data: {batchsize: 3}")
+    (tmp_path / "empty.yaml").touch()
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     rows = [line.replace("val/", f"{digits}/val/", 1) for line in (digits / "val.csv").read_text().splitlines()]
     (tmp_path / "broken.csv").write_text("\n".join([*rows, "broken.mp4," + rows[1].split(",")[1]]))
@@ -233,6 +245,10 @@ class HungryGPU(Callback):
     def on_train_batch_start(self, trainer, task, batch, batch_idx):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of ...")
 
+class BusyGPU(Callback):
+    def on_train_batch_start(self, trainer, task, batch, batch_idx):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
 class Missing(CSVLogger):
     def __init__(self, save_dir: str = "x") -> None:
         raise ModuleNotFoundError("Requirement 'no_such_package>=1' not met. HINT: Try running `pip install it`")
@@ -250,7 +266,7 @@ class Missing(CSVLogger):
         ),
         (
             [f"--trainer.callbacks={LIGHTNING}.callbacks.EarlyStopping", "--trainer.callbacks.monitor=val/acc"],
-            2, "trainer.callbacks: Early stopping conditioned on metric `val/acc` which is not available.*`val/top1`.*"
+            2, "trainer.callbacks: EarlyStopping monitors val/acc, which nothing logs; set monitor to one of val/top1.*"
         ),
         (
             [f"--trainer.callbacks={LIGHTNING}.callbacks.LearningRateFinder"],
@@ -268,11 +284,15 @@ class Missing(CSVLogger):
             1, r"GPU memory ran out \(tried to allocate 20.00 GiB\): lower data.batch_size=4 and raise .*",
         ),
         (
+            ["--trainer.callbacks=failing.BusyGPU"],
+            1, r"GPU memory ran out: lower data.batch_size=4 and raise .*",
+        ),
+        (
             ["--trainer.logger=failing.Missing"],
             2, "failing.Missing: Requirement 'no_such_package>=1' not met. HINT: Try running `pip install it`",
         ),
     ],
-    ids=["no validation", "no such metric", "rate finder", "memory", "memory of a GPU", "package"],
+    ids=["no validation", "no such metric", "rate finder", "memory", "memory of a GPU", "busy GPU", "package"],
 )  # fmt: skip
 def test_callbacks_loggers_and_memory_that_fail_are_one_line(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str],

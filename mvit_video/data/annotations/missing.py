@@ -46,6 +46,18 @@ def nearest(path: Path) -> Path | None:
     return path.parent / near[0] if near else None
 
 
+def require_root(root: str | None) -> None:
+    """Refuse a root that is not there.
+
+    Raises:
+        ConfigError: names the nearest, or how to do without.
+    """
+    if root is not None and not os.path.exists(root):
+        near = nearest(Path(root))
+        hint = f"did you mean {near}?" if near else "give the folder that the paths in the annotations start from"
+        raise ConfigError(f"data.root: there is no {root}; {hint}")
+
+
 def require_under_root(table: VideoTable, key: str, source: str, root: str | None) -> None:
     """Refuse a root under which none of the first videos of annotations is.
 
