@@ -68,5 +68,7 @@ def convert(words: list[str]) -> int:
         mv.save_checkpoint(model, args.target, class_names=names, facts=report.facts, assumed=report.assumed)
     else:
         mv.export_checkpoint(model, args.target, format=args.to)
+        if names is not None:
+            print(f"files of {args.to} hold no names of classes: the {len(names)} of {args.source} are left out")
     print(f"wrote {args.target} ({args.to})")
     return 0

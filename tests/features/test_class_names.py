@@ -48,6 +48,8 @@ def test_convert_keeps_the_names_or_takes_others(
     assert main([*words, "mvit_video"]) == 0
     assert read_checkpoint(out).class_names == ("links", "rechts", "oben")
     capsys.readouterr()
+    assert main(["convert", str(out), str(tmp_path / "net.pyth"), "--to", "slowfast"]) == 0
+    assert "files of slowfast hold no names of classes: the 3 of" in capsys.readouterr().out
     assert main([*words, "slowfast"]) == 2
     assert "files of slowfast hold no names of classes; leave it out" in capsys.readouterr().err
     names_file.write_text("one\n")
@@ -60,6 +62,8 @@ def test_names_of_a_file_that_are_none_are_refused(tiny_checkpoint: Path, tmp_pa
     mv.save_checkpoint(net, tmp_path / "net.safetensors", class_names=NAMES)
     content = (tmp_path / "net.safetensors").read_bytes()
     (tmp_path / "net.safetensors").write_bytes(content.replace(b'\\"left\\"', b"[[[1]]] "))
+    mv.save_checkpoint(net, tmp_path / "shown.safetensors", class_names=["a\x1b[31m", "b\xa0c", "\ud800"])
+    assert read_checkpoint(tmp_path / "shown.safetensors").class_names == ("a\\x1b[31m", "b\xa0c", "\\ud800")
     with pytest.raises(mv.CheckpointError, match=r"its metadata have no list of names as class_names, got '\[\[\[\[1"):
         load_trained(str(tmp_path / "net.safetensors"), num_crops=1)
 

@@ -10,13 +10,14 @@ from typing import Any, TypeGuard
 
 from torch import Tensor
 
-from mvit_video.types import CheckpointError
+from mvit_video.types import CheckpointError, printable
 
 ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
 CLASS_NAMES_KEY = "class_names"  # of a JSON list among the metadata
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
 _AVERAGED = re.compile(r"(^|_)(ema|swa)(_|$)", re.IGNORECASE)
 _COUNTER = "n_averaged"  # a tensor that torch's AveragedModel has beside its weights
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # of a terminal, or no text
 _MAX_DEPTH = 5  # of entries within entries; a hostile file can contain itself
 
 
@@ -44,7 +45,7 @@ class StoredState:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Name of each class, where the file tells.
+        """Name of each class, where the file tells, with control characters escaped.
 
         Raises:
             CheckpointError: what it tells is no list of names.
@@ -55,7 +56,9 @@ class StoredState:
         except (ValueError, RecursionError):
             names = text
         if names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            return None if names is None else tuple(names)
+            return (
+                None if names is None else tuple(printable(name) if _CONTROL.search(name) else name for name in names)
+            )
         raise CheckpointError(f"{self.name}: its metadata have no list of names as class_names, got {text[:80]!r}")
 
 
