@@ -60,6 +60,9 @@ def test_a_list_with_and_without_labels_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.mp4 3\nb.mp4\n")
     with pytest.raises(AnnotationError, match=r"list\.txt:2: expected `path label`, got 'b\.mp4'"):
         find_videos([str(tmp_path / "list.txt")])
+    (tmp_path / "list.txt").write_text("a.mp4\nb\n")
+    with pytest.raises(AnnotationError, match=r"list\.txt:2: expected the path of a video, .* got 'b'"):
+        find_videos([str(tmp_path / "list.txt")])
 
 
 def test_labels_that_differ_for_one_video_are_dropped_with_a_warning(tmp_path: Path) -> None:

@@ -70,13 +70,21 @@ def _are_header_words(path: str, label: str) -> bool:
 
 
 def read_paths(lines: Lines) -> Rows | None:
-    """Read a list of bare paths of videos, which have no labels; None where a line is something else."""
+    """Read a list of bare paths of videos, which have no labels; None where the first line is something else.
+
+    Raises:
+        AnnotationError: another line is no path of a video.
+    """
     lines = without_comments(lines)
     text = lines.text
     for quote in "\"'":
         text = compute.replace_substring_regex(text, f"^{quote}(.*){quote}$", r"\1")
-    if not len(lines) or not matches(text, _ENDS_IN_VIDEO).all():
+    is_video = matches(text, _ENDS_IN_VIDEO)
+    if not len(lines) or not is_video[0]:
         return None
+    bad = first(~is_video)
+    if bad is not None:
+        raise lines.error(bad, f"expected the path of a video, as in the first line, got {lines.line(bad)!r}")
     return Rows(lines.file, lines.numbers, text, pa.nulls(len(lines), text.type))
 
 
