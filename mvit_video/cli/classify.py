@@ -16,11 +16,10 @@ from mvit_video.cli.options import VerbParser, add_class_names_option, console_f
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
-from mvit_video.features.overlay import check_overlay, write_overlay
+from mvit_video.features.overlay import check_target, write_overlay
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.features.weights import load_trained
-from mvit_video.jobs import require_writable
 from mvit_video.types import ConfigError, VideoDecodeError
 
 _MOST_UNREAD = 3
@@ -36,10 +35,9 @@ def classify(words: list[str]) -> int:
     )  # fmt: skip
     with open_video(args.video, args.backend) as reader:
         total = reader.duration_seconds
-    if args.overlay is not None:
-        check_overlay(Path(args.video), Path(args.overlay))
-    if args.timeline is not None:
-        require_writable(Path(args.timeline), "--timeline")
+    for option, target in (("--overlay", args.overlay), ("--timeline", args.timeline)):
+        if target is not None:
+            check_target(Path(args.video), Path(target), option)
     trained = load_trained(args.model, args.crops, class_names=args.class_names)
     with _seconds_bar(console, "classifying", total) as reached:
         timeline = classify_video(Extractor(settings, trained), Video(args.video, Path(args.video)), reached)

@@ -28,11 +28,12 @@ from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.data.x264 import x264_options
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.jobs import atomic_write, require_writable
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.types import ConfigError, VideoDecodeError, printable
 
 # told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 OTHER = "#9aa0a6"
+SUFFIXES = {"--overlay": ".mp4", "--timeline": ".png"}
 _BACKGROUND, _INK, _TRACK = "#15181c", "#f2f4f6", "#2b3036"
 _TIME_BASE = Fraction(1, 90_000)
 _SIDES = 360, 720  # of the shorter edge: smaller leaves no room for words, larger takes long to encode
@@ -69,7 +70,7 @@ def write_overlay(
         ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
         VideoDecodeError: no frame can be decoded.
     """
-    check_overlay(source, target)
+    check_target(source, target, "--overlay")
     with open_video(source, "pyav") as reader:
         times = reader.timestamps.tolist()
     try:
@@ -87,17 +88,21 @@ def write_overlay(
         ) from error
 
 
-def check_overlay(source: Path, target: Path) -> None:
-    """Refuse a file that no overlay of the video can be written to.
+def check_target(source: Path, target: Path, option: str) -> None:
+    """Refuse a file that nothing of a video can be drawn to.
+
+    Args:
+        option: by which the user named it, one of `SUFFIXES`.
 
     Raises:
-        ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
+        ConfigError: it has another suffix, is the video itself, or cannot be written.
     """
-    if target.suffix.lower() != ".mp4":
-        raise ConfigError(f"--overlay {target}: an overlay is written as .mp4")
+    suffix = SUFFIXES[option]
+    if target.suffix.lower() != suffix:
+        raise ConfigError(f"{option} {target}: is written as {suffix}; give a name that ends so")
     if target.exists() and target.samefile(source):
-        raise ConfigError(f"--overlay {target} is the video itself; give another file")
-    require_writable(target, "--overlay")
+        raise ConfigError(f"{option} {target} is the video itself; give another file")
+    require_writable(target, option)
 
 
 class _TimedFrames:
@@ -231,7 +236,7 @@ class _Canvas:
             filled = bar[0] + (bar[1] - bar[0]) * one["probability"]
             draw.rectangle((bar[0], top + line // 4, filled, top + line * 3 // 4), fill=colour)
             draw.text((right, top + line // 2), percent, fill=_INK, font=font, anchor="rm")
-            name = _shortened(one["name"], font, bar[0] - 2 * margin)
+            name = _shortened(printable(one["name"]), font, bar[0] - 2 * margin)
             draw.text((margin, top + line // 2), name, fill=_INK, font=font, anchor="lm")
         panel.paste(self._strip_of_time(), (0, self._panel_height - self._strip))
         return np.asarray(panel)

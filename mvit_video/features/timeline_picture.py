@@ -7,6 +7,9 @@ from pathlib import Path
 from mvit_video.features.classify import Timeline, foremost
 from mvit_video.features.overlay import COLOURS, OTHER
 from mvit_video.jobs import atomic_write
+from mvit_video.types import printable
+
+_LONGEST_NAME = 60
 
 
 def draw_timeline(timeline: Timeline, picture: Path) -> None:
@@ -27,7 +30,7 @@ def draw_timeline(timeline: Timeline, picture: Path) -> None:
     for number in shown:
         curves.stairs(
             100 * timeline.probabilities[:, number], edges, baseline=None, color=colours[number], linewidth=1.6,
-            label=timeline.name(number),
+            label=_plain(timeline.name(number)),
         )  # fmt: skip
     curves.set(ylim=(0, 102), ylabel="percent")
     curves.grid(alpha=0.3)
@@ -35,6 +38,14 @@ def draw_timeline(timeline: Timeline, picture: Path) -> None:
     for one in timeline.segments():
         colour = colours.get(int(one.probabilities.argmax()), OTHER)
         band.axvspan(one.start_seconds, one.end_seconds, color=colour, linewidth=0)
-    band.set(yticks=[], ylabel="top1", xlabel=f"seconds of {Path(timeline.path).name}", xlim=(edges[0], edges[-1]))
+    band.set(
+        yticks=[], ylabel="top1", xlabel=f"seconds of {_plain(Path(timeline.path).name)}", xlim=(edges[0], edges[-1])
+    )
     with atomic_write(picture) as unfinished:
         FigureCanvasAgg(figure).print_figure(unfinished, format="png")
+
+
+def _plain(name: str) -> str:
+    """A name as matplotlib has to be given it: dollar signs would hold formulas, and labels that begin with _ hide."""
+    shown = printable(name, _LONGEST_NAME).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

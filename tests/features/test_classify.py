@@ -16,6 +16,7 @@ from mvit_video.cli import main
 from mvit_video.data.digits import write_digits
 from mvit_video.features.classify import Timeline, classify_video, foremost
 from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.overlay import write_overlay
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.models import mvit
@@ -170,9 +171,10 @@ def test_the_record_names_the_most_probable_classes() -> None:
 @pytest.mark.parametrize(
     ("option", "name", "message"),
     [
-        ("--overlay", "shown.avi", "shown.avi: an overlay is written as .mp4"),
+        ("--overlay", "shown.avi", "shown.avi: is written as .mp4; give a name that ends so"),
+        ("--timeline", "video.mp4", "video.mp4: is written as .png; give a name that ends so"),
         ("--overlay", "file/shown.mp4", "file is not a folder"),
-        ("--timeline", "", "is a folder; give the name of a file in it"),
+        ("--timeline", "folder.png", "is a folder; give the name of a file in it"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_before_the_work(
@@ -180,6 +182,7 @@ def test_a_file_that_cannot_be_written_is_named_before_the_work(
     capsys: pytest.CaptureFixture[str], option: str, name: str, message: str,
 ) -> None:  # fmt: skip
     (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr("mvit_video.cli.classify.classify_video", None)
     assert main(["classify", str(video), "--model", str(checkpoint), option, f"{tmp_path}/{name}"]) == 2
     error = capsys.readouterr().err
@@ -208,6 +211,12 @@ def test_the_verb_prints_a_table_or_json_and_writes_pictures(
     assert len(record["windows"]) == 7
     assert {len(one["top"]) for one in record["windows"]} == {2}
     assert record["segments"][-1]["end_seconds"] == pytest.approx(32 / 30)
+
+
+def test_names_of_any_kind_are_drawn(video: Path, tmp_path: Path) -> None:
+    timeline = make_timeline([0, 1, 2], names=(r"$\frac{$", "_two\nlines", "long " * 200))
+    draw_timeline(timeline, tmp_path / "shown.png")
+    write_overlay(video, timeline, tmp_path / "shown.mp4", reached=lambda _: None)
 
 
 def test_the_picture_shows_the_classes_in_their_colours(tmp_path: Path) -> None:

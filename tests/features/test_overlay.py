@@ -154,7 +154,7 @@ def test_what_precedes_and_follows_damage_is_drawn_at_its_time(tmp_path: Path) -
 
 def test_a_target_that_cannot_be_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     source, timeline = encode(tmp_path / "in.mp4", [0, 10]), make_timeline([0], 0.2)
-    with pytest.raises(ConfigError, match=r"--overlay .*out\.avi: an overlay is written as \.mp4"):
+    with pytest.raises(ConfigError, match=r"--overlay .*out\.avi: is written as \.mp4; give a name"):
         write_overlay(source, timeline, tmp_path / "out.avi", reached=lambda _: None)
     with pytest.raises(ConfigError, match=r"--overlay .*in\.mp4 is the video itself; give another file"):
         write_overlay(source, timeline, source, reached=lambda _: None)
