@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -206,7 +208,11 @@ def create_with_report(
         if found is not None and "head.projection.bias" in found.tensors:
             arguments.setdefault("num_classes", len(found.tensors["head.projection.bias"]))
     else:
-        raise ConfigError(f"there is no model {name!r}; mv.list_models() names them: {', '.join(list_models())}")
+        if Path(name).exists():
+            raise ConfigError(f"{name} is the path of a file, not the name of a model; give it as checkpoint=")
+        near = get_close_matches(name, _BUILDERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"mv.list_models() names them: {', '.join(list_models())}"
+        raise ConfigError(f"there is no model {name!r}; {hint}")
     try:
         if found is not None and name in _BUILDERS:
             with torch.device("meta"):

@@ -45,6 +45,13 @@ def test_every_published_net_is_inferred_from_its_shapes(name: str) -> None:
     assert seen == {key: value for key, value in stated.arguments.items() if key not in UNSEEN}
 
 
+def test_a_name_of_no_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(mv.ConfigError, match=r"there is no model 'mvit_b_16x5'; did you mean mvit_b_16x4\?$"):
+        mv.create_model("mvit_b_16x5")
+    with pytest.raises(mv.ConfigError, match="is the path of a file, not the name of a model; give it as checkpoint="):
+        mv.create_model(str(tmp_path))
+
+
 def test_the_first_published_mvit_b_has_no_pools_of_stride_1() -> None:
     with torch.device("meta"):
         net = mv.create_model("mvit_b_16x4")
