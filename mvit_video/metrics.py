@@ -89,7 +89,7 @@ def class_accuracy(confused: Tensor) -> Tensor:
 def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Average precision of each class over the videos, `(C,)`; NaN for a class that no video shows.
 
-    A video with a non-finite score ranks below all others in every class.
+    A video with a non-finite score is never found, in no class: it adds no precision to those that it shows.
 
     Args:
         labels: `(V, C)`, 1 at each class of a video.
@@ -99,11 +99,11 @@ def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
     precision = torch.full((probabilities.shape[1],), torch.nan, dtype=torch.float64)
     scored = is_scored(probabilities)
     for c in labels.any(dim=0).nonzero()[:, 0].tolist():
-        scores = probabilities[:, c].double()
-        if not scored.all():  # by the places in their order, since torchmetrics takes scores from 0 to 1 only
-            places = scores.where(scored, -1).unique(return_inverse=True)[1]
-            scores = places.double() / len(places)
-        precision[c] = binary_average_precision(scores, labels[:, c].long(), validate_args=False)
+        shown = labels[scored, c].long()
+        precision[c] = 0
+        if shown.any():
+            found = binary_average_precision(probabilities[scored, c].double(), shown, validate_args=False)
+            precision[c] = found * shown.sum() / labels[:, c].sum()
     return 100 * precision
 
 

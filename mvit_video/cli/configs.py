@@ -27,13 +27,25 @@ def find_config(name: str) -> str:
     """
     if os.path.exists(name):
         return name
-    packaged = PACKAGED_CONFIGS / Path(name).name
-    if Path(name).parent in (Path("configs"), Path()) and packaged.is_file():
+    packaged, is_ours = PACKAGED_CONFIGS / Path(name).name, Path(name).parent in (Path("configs"), Path())
+    if is_ours and packaged.is_file():
         return str(packaged)
     ours = {path.name: f"configs/{path.name}" for path in PACKAGED_CONFIGS.glob("*.yaml")}
-    near = difflib.get_close_matches(Path(name).name, ours, n=1)
-    hint = f"did you mean {ours[near[0]]}?" if near else f"the package has {len(ours)}, such as configs/demo.yaml"
+    beside = _configs_in(Path(name).parent)
+    if near := difflib.get_close_matches(Path(name).name, beside, n=1):
+        hint = f"did you mean {beside[near[0]]}?"
+    elif near := difflib.get_close_matches(Path(name).name, ours, n=1, cutoff=0.6 if is_ours else 0.9):
+        hint = f"did you mean {ours[near[0]]}?"
+    else:
+        hint = f"the package has {len(ours)}, such as configs/demo.yaml"
     raise ConfigError(f"-c {name}: there is no such file{'; ' + hint if ours else ''}")
+
+
+def _configs_in(folder: Path) -> dict[str, Path]:
+    try:
+        return {path.name: path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")}
+    except OSError:
+        return {}
 
 
 def with_found_configs(words: Sequence[str]) -> list[str]:

@@ -75,8 +75,8 @@ def _transform(policy: str, fill: tuple[int, int, int]) -> Any:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """Image with the highest bits of each channel; black with none, which timm draws and Pillow 13 refuses."""
-    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
+    """Image with the highest bits of each channel; timm draws less than 1 or more than 8 too, which Pillow refuses."""
+    return ImageOps.posterize(image, min(bits, 8)) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @contextmanager

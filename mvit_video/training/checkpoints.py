@@ -99,8 +99,10 @@ class BestCheckpoint(ModelCheckpoint):
     def describe(self) -> str:
         """The best epoch and its scores, in one line."""
         loss = "" if self.best_loss is None else f", val/loss {self.best_loss:.4f}"
-        epoch = "" if self.best_epoch is None else f"epoch {self.best_epoch} "  # earlier versions did not note it
-        return f"{Path(self.best_model_path).name}: {epoch}({self.monitor} {float(self.kth_value):.2f}{loss})"
+        scores = f"{self.monitor} {float(self.kth_value):.2f}{loss}"
+        # checkpoints of earlier versions do not hold the epoch
+        what = scores if self.best_epoch is None else f"epoch {self.best_epoch} ({scores})"
+        return f"{Path(self.best_model_path).name}: {what}"
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's state, with the epoch and the loss of the best checkpoint."""

@@ -24,6 +24,11 @@ def test_config_falls_back_to_the_package(tmp_path: Path, monkeypatch: pytest.Mo
     assert find_config("configs/demo.yaml") == find_config("demo.yaml") == str(packaged / "demo.yaml")
     with pytest.raises(ConfigError, match=r"-c other/demo.yaml: there is no such file; did you mean configs/demo.yaml"):
         find_config("other/demo.yaml")
+    (tmp_path / "tiny.yaml").touch()
+    for name, hint in [("tinny.yaml", "did you mean tiny.yaml?"), ("runs/config.yaml", "such as configs/demo.yaml")]:
+        with pytest.raises(ConfigError) as caught:
+            find_config(name)
+        assert str(caught.value).endswith(hint)
     shutil.copytree(packaged, tmp_path / "configs")
     assert find_config("configs/demo.yaml") == "configs/demo.yaml"
 

@@ -220,7 +220,7 @@ class Code:
     [
         (None, "Is a directory"),
         (b"", "the file is empty"),
-        (b"no checkpoint at all", "cut off or damaged"),
+        (b"no checkpoint at all", "not a checkpoint of a run; expected the last.ckpt or best.ckpt of one"),
         (500, "cut off or damaged"),
         (pickle.dumps(Code()), "cut off or damaged"),
         (
