@@ -76,7 +76,8 @@ def _summary(report: PackReport, out: str) -> str:
     lines = [f"packed {report.num_videos} videos{earlier} in {size}: {out}"]
     if report.damaged:
         folder = f"{out.rstrip('/')}/{DAMAGED}"
-        lines.append(f"{len(report.damaged)} damaged shards were moved to {folder} and packed again")
+        moved = "1 damaged shard" if len(report.damaged) == 1 else f"{len(report.damaged)} damaged shards"
+        lines.append(f"{moved} moved to {folder}, the videos packed again")
     if report.failures:
         lines.append(f"{len(report.failures)} failed, listed in {out.rstrip('/')}/failures.csv")
     return "\n".join(lines)

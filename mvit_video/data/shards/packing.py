@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -167,15 +167,18 @@ class _Packing:
                 raise _not_ours(posixpath.join(url, found[0]))
             self._write_text(SETTINGS_NAME, json.dumps(facts, indent=1) + "\n")
             return
-        known = _parse(earlier)
+        known = _parse(earlier, url)
         for key, value in facts.items():
             if known.get(key) != value:
                 raise ConfigError(
                     f"{url} was packed with {key}={known.get(key)}, now it is {value}; give a new folder, or remove it"
                 )
         for name in found:
-            if name.endswith(".tar"):
-                self._take_up(find_shard(posixpath.join(url, name)))
+            shard = posixpath.join(url, name)
+            if _SHARD_NAME.fullmatch(name) and not is_url(shard) and not os.path.isfile(shard):
+                self.damaged.append(self._folder.quarantine(name))  # a link to nothing, a pipe, a folder
+            elif name.endswith(".tar"):
+                self._take_up(find_shard(shard))
 
     def run(self) -> Iterator[PackFailure | None]:
         """Packs what is left; yields once for each video, with what went wrong."""
@@ -213,8 +216,7 @@ class _Packing:
         try:
             samples = read_samples(shard)
         except AnnotationError:
-            self.damaged.append(name[0])
-            self._folder.quarantine(name[0])
+            self.damaged.append(self._folder.quarantine(name[0]))
             return
         columns = [samples[column].to_pylist() for column in ("key", "offset", "size")]
         if not all(key.isdecimal() and int(key) < len(self._table) for key in columns[0]):
@@ -337,11 +339,11 @@ def _fingerprint(table: VideoTable) -> str:
     return digest.hexdigest()
 
 
-def _parse(settings: bytes) -> dict[str, Any]:
-    with suppress(ValueError, RecursionError):
-        known = json.loads(settings)
-        return known if isinstance(known, dict) else {}
-    return {}
+def _parse(settings: bytes, url: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(settings))
+    except (ValueError, TypeError, RecursionError):
+        raise ConfigError(f"{url}: its {SETTINGS_NAME} cannot be read; give a new folder, or remove that one") from None
 
 
 def _not_ours(url: str) -> ConfigError:

@@ -80,11 +80,12 @@ class OutputFolder:
         found = (posixpath.basename(entry) for entry in entries if entry != path.strip("/"))
         return sorted(name for name in found if not is_unfinished(name))
 
-    def quarantine(self, name: str) -> None:
-        """Moves a damaged file to the folder `damaged` in this one."""
+    def quarantine(self, name: str) -> str:
+        """Moves a damaged file to the folder `damaged` in this one; returns its name."""
         system, path = file_system(self.url)
         system.makedirs(posixpath.join(path, DAMAGED), exist_ok=True)
         system.mv(posixpath.join(path, name), posixpath.join(path, DAMAGED, name))
+        return name
 
 
 class ShardWriter:

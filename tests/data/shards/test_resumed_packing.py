@@ -71,3 +71,29 @@ def test_nothing_of_others_is_removed_or_replaced(files: Callable[..., VideoTabl
     with pytest.raises(ConfigError, match="_notes was not written by pack"):
         pack(table, str(out))
     assert [path.name for path in out.iterdir()] == [".mvit_video_pack_notes"]
+
+
+def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(
+    files: Callable[..., VideoTable], tmp_path: Path
+) -> None:
+    table, out, settings = files(4), tmp_path / "out", PackSettings(max_videos=1)
+    pack(table, str(out), settings)
+    expected = rows(load_shards(out))
+    shards = sorted(out.glob("*.tar"))
+    for shard in shards[:3]:
+        shard.unlink()
+    shards[0].mkdir()
+    os.mkfifo(shards[1])
+    shards[2].symlink_to(tmp_path / "nothing")
+    report = pack(table, str(out), settings)
+    assert (report.num_earlier, report.damaged) == (1, [shard.name for shard in shards[:3]])
+    assert rows(load_shards(out)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000])
+def test_damaged_settings_are_named(files: Callable[..., VideoTable], tmp_path: Path, text: str) -> None:
+    table, out = files(1), tmp_path / "out"
+    pack(table, str(out))
+    (out / "pack.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"out: its pack\.json cannot be read; give a new folder, or remove"):
+        pack(table, str(out))
