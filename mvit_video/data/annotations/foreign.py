@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import stat
 import struct
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.annotations.arrow import is_list, joined, lengths
+from mvit_video.data.annotations.parquet_footer import ColumnClaim, read_claims
 from mvit_video.types import AnnotationError
 
 _ERRORS = (
@@ -70,21 +72,19 @@ def read_parquet_table(
     Raises:
         AnnotationError: it is damaged, its text is no UTF-8, or it claims more than a file of its size may.
     """
-
-    def source() -> Any:
-        return os.fspath(file) if data is None else pa.BufferReader(data)
-
     if data is None:
         require_file(file)
     try:
-        size = os.path.getsize(file) if data is None else len(data)
-        with parquet.ParquetFile(source()) as opened:
+        with open(file, "rb") if data is None else io.BytesIO(data) as binary:
+            size, claims = binary.seek(0, os.SEEK_END), read_claims(binary)
+        source: Any = os.fspath(file) if data is None else pa.BufferReader(data)
+        texts = sorted({".".join(claim.path) for claim in claims if claim.is_text})
+        with parquet.ParquetFile(source, read_dictionary=texts) as opened:
             schema = opened.schema_arrow
             names = schema.names if wanted is None else [name for name in wanted if name in schema.names]
-            texts = _check_claims(file, size, opened.metadata, names)
-        with parquet.ParquetFile(source(), read_dictionary=texts) as opened:
+            _check_claims(file, size, opened.metadata.num_rows, [claim for claim in claims if claim.path[0] in names])
             table = opened.read(columns=names, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = _printable((str(error).splitlines() or [""])[0])
         raise AnnotationError(file, 0, f"is no Parquet file that can be read ({reason})") from None
     columns: dict[str, pa.Array] = {}
@@ -94,31 +94,19 @@ def read_parquet_table(
     return pa.table(columns), _texts(file, schema.metadata or {})
 
 
-def _check_claims(
-    file: str | os.PathLike[str], size: int, metadata: parquet.FileMetaData, names: Sequence[str]
-) -> list[str]:
-    """Refuse claims that a file of this size cannot hold; return the paths of the columns of text."""
+def _check_claims(file: str | os.PathLike[str], size: int, num_rows: int, claims: Sequence[ColumnClaim]) -> None:
+    """Refuse claims that a file of this size cannot hold."""
     max_rows, max_bytes = _FREE_ROWS + _ROWS_PER_BYTE * size, _FREE_BYTES + _BYTES_PER_BYTE * size
-    texts: set[str] = set()
-    num_values: dict[str, int] = {}
-    num_bytes = 0
-    for group in range(metadata.num_row_groups):
-        for i in range(metadata.num_columns):
-            column = metadata.row_group(group).column(i)
-            path = column.path_in_schema
-            if path.split(".")[0] not in names:
-                continue
-            num_values[path] = num_values.get(path, 0) + column.num_values
-            num_bytes += column.total_uncompressed_size
-            if column.physical_type == "BYTE_ARRAY":
-                texts.add(path)
-    num_rows = max([metadata.num_rows, *num_values.values()])
+    num_values: dict[tuple[str, ...], int] = {}
+    for claim in claims:
+        num_values[claim.path] = num_values.get(claim.path, 0) + claim.num_values
+    num_rows = max([num_rows, *num_values.values()])
+    num_bytes = sum(claim.num_bytes for claim in claims)
     if num_rows > max_rows or num_bytes > max_bytes:
         raise AnnotationError(
             file, 0, f"claims {num_rows:,} values and {num_bytes:,} bytes in a file of {size:,} bytes, which may have "
-            f"{max_rows:,} and {max_bytes:,}; write it anew in fewer or smaller columns"
+            f"{max_rows:,} and {max_bytes:,}; write it again in fewer or smaller columns"
         )  # fmt: skip
-    return sorted(texts)
 
 
 def _check_text(file: str | os.PathLike[str], name: str, column: pa.ChunkedArray, limit: int) -> None:

@@ -144,6 +144,15 @@ def test_damaged_parquet_is_a_table_or_refused(seed: int, num_flips: int) -> Non
     load(bytes(data), "list.parquet")
 
 
+def test_a_damaged_footer_does_not_end_the_process(tmp_path: Path) -> None:
+    """Arrow throws what Python cannot catch where it is asked for the claims of such a column."""
+    data = bytearray(parquet_file(path=["a.mp4", "b.mp4"], labels=[[0, 1], [2]]))
+    for place in range(len(data) - int.from_bytes(data[-8:-4], "little") - 8, len(data) - 8):
+        changed = data[:]
+        changed[place] ^= 0x10
+        load(bytes(changed), "list.parquet")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
