@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +133,19 @@ def _of_checkpoint(model: str, num_crops: int, argument: str) -> TrainedModel:
     assert report.facts is not None
     config = _run_config(path, file)
     preprocessing = _preprocessing(net, report.facts, config.get("data"), num_crops)
-    notes = (*stored.notes, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config))
+    choices = (re.sub(r"use_ema=(True|False)", partial(_option, model), note) for note in stored.notes)
+    notes = (*choices, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config))
     task = config.get("model")
     multi_label = isinstance(task, Mapping) and task.get("multi_label") is True
     return TrainedModel(
         net, model, file, preprocessing, stored.class_names, notes, config,
         multi_label=multi_label if config else report.facts.activation == "sigmoid",
     )  # fmt: skip
+
+
+def _option(model: str, choice: re.Match[str]) -> str:
+    """How a user of verbs makes the choice between weights that `choice` gives in words of Python."""
+    return f"mvit-video convert {model} OUT --to mvit_video {'--use-ema' if choice[1] == 'True' else '--no-use-ema'}"
 
 
 def _run_config(model: Path, file: Path) -> Mapping[str, Any]:

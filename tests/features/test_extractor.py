@@ -262,7 +262,8 @@ def test_the_choice_between_weights_is_said(tmp_path: Path, caplog: pytest.LogCa
     weights = mvit(num_classes=3, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=8).state_dict()
     torch.save({"model": weights, "model_ema": weights}, tmp_path / "net.pth")
     load_trained(str(tmp_path / "net.pth"), num_crops=1)
-    assert "took its model, not model_ema; use_ema=True takes model_ema" in caplog.text
+    assert "took its model, not model_ema; mvit-video convert " in caplog.text
+    assert "net.pth OUT --to mvit_video --use-ema takes model_ema" in caplog.text
 
 
 def test_a_run_of_several_labels_has_sigmoids(write_run: Callable[..., Path]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mvit_video.types import CheckpointError
 
+_MAX_RECORD_BYTES = 1 << 20
+
 
 def checkpoint_in(folder: Path) -> Path:
     """The `best.ckpt` of a training run, else its `last.ckpt`; of a test, the checkpoint that it tested.
@@ -34,7 +36,11 @@ def checkpoint_in(folder: Path) -> Path:
 
 
 def _tested_checkpoint(folder: Path) -> Path | None:
+    record = folder / "run.json"
+    if not record.is_file():  # a pipe would block
+        return None
     try:
-        return Path(json.loads((folder / "run.json").read_bytes())["checkpoint"])
+        with record.open("rb") as file:
+            return Path(json.loads(file.read(_MAX_RECORD_BYTES))["checkpoint"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -191,6 +191,9 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "net.pth")
     with pytest.raises(mv.CheckpointError, match=r"net\.pth: not a regular file but a pipe or device"):
         mv.create_model(checkpoint=tmp_path / "net.pth")
+    os.mkfifo(tmp_path / "run.json")  # by which the folder of a test is known
+    with pytest.raises(mv.CheckpointError, match="is a directory without checkpoints"):
+        mv.create_model(checkpoint=tmp_path)
 
 
 def _claims_storage(num_floats: int) -> bytes:
