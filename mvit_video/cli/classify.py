@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def _parser() -> VerbParser:
         "the first, and, if asked, an MP4 with that drawn beneath and a picture over time.",
         example="mvit-video classify video.mp4 --model runs/demo/version_0 --overlay shown.mp4 --timeline shown.png",
     )
-    parser.add_argument("video", check=existing, metavar="VIDEO", help="file")
+    parser.add_argument("video", check=_one_video, metavar="VIDEO", help="file")
     parser.add_argument("--model", required=True, help="checkpoint, run folder, or a model's name")
     add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("-k", type=count, default=3, metavar="K", help="classes to name (default: %(default)s)")
@@ -139,3 +140,8 @@ def _seconds_bar(console: Console, text: str, total: float) -> Iterator[Callable
     with bar:
         task = bar.add_task(text, total=total)
         yield lambda seconds: bar.update(task, completed=seconds)
+
+
+def _one_video(text: str) -> str | None:
+    """What speaks against an input: it is not there, or a folder."""
+    return "a folder; give one video file" if os.path.isdir(text) else existing(text)

@@ -36,6 +36,9 @@ def in_words(line: str) -> str:
     """Return a message of jsonargparse as `KEY=VALUE: expected ...`, where it is about the type of a value."""
     line = re.sub(r'Parser key "([^"]+)":', r"\1:", line.replace(": - ", ": "))
     line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
+    if missing := re.fullmatch(r"the following arguments are required: (.*)", line):
+        keys = re.sub(r"\b[a-z]+\.((?:model|data|trainer)\b)", r"\1", missing[1])
+        return f"the config does not set {keys}; add them, or give a config of configs/ that does with -c"
     if stray := re.fullmatch(r"unrecognized arguments: ([^-\s]\S*)( .*)?", line):
         hint = (
             f"a config is given as -c {stray[1]}" if stray[1].endswith((".yaml", ".yml")) else "options begin with --"

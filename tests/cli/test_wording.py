@@ -40,6 +40,11 @@ LITERALS = "typing.Literal[64, 32], typing.Literal['16-mixed', 'bf16-mixed'], <c
         ),
         ("unrecognized arguments: x", "unrecognized arguments: x; options begin with --"),
         ("unrecognized arguments: --y", "unrecognized arguments: --y"),
+        (
+            "the following arguments are required: fit.model.net, fit.model.optimizer",
+            "the config does not set model.net, model.optimizer; add them, or give a config of configs/ that does with "
+            "-c",
+        ),
         ("something else", "something else"),
     ],
 )

@@ -229,3 +229,8 @@ def test_the_picture_shows_the_classes_in_their_colours(tmp_path: Path) -> None:
     row = next(row for row in pixels[::-1] if (row == (0, 0x72, 0xB2)).all(axis=1).sum() > 100)
     widths = [(row == colour).all(axis=1).sum() for colour in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0), (0, 0x9E, 0x73))]
     assert np.array(widths) / sum(widths) == pytest.approx([3.5 / 7, 2 / 7, 1.5 / 7], abs=0.02)
+
+
+def test_a_folder_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["classify", str(tmp_path), "--model", "mvit_b_16x4"]) == 2
+    assert capsys.readouterr().err == f"error: VIDEO {tmp_path}: a folder; give one video file\n"
