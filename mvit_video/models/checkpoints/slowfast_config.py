@@ -156,7 +156,9 @@ def facts_in_config(text: str) -> TrainingFacts:
     activation = settings.get("MODEL.HEAD_ACT") or "none"
     mean, std = (settings.get(f"DATA.{key}") for key in ("MEAN", "STD"))
     if settings.get("TRAIN.DATASET") in _BGR_DATASETS and settings.flag("DATA.REVERSE_INPUT_CHANNEL"):
-        mean, std = (one[::-1] if isinstance(one, list) else one for one in (mean, std))  # reversed once normalised
+        mean, std = (
+            one[::-1] if isinstance(one, list | tuple) else one for one in (mean, std)
+        )  # reversed once normalised
     _, is_image = _patch(settings)
     rate = IMAGE_FACTS.sampling_rate if is_image else settings.whole("DATA.SAMPLING_RATE")
     try:
@@ -172,7 +174,8 @@ def unstated_in_config(text: str) -> dict[str, str]:
         CheckpointError: the text is not settings of SlowFast.
     """
     settings, lines = _settings(text), {}
-    if absent := [key for key in _UNTRACED if not settings.states(key)]:
+    untraced = [key for key in _UNTRACED if key != "DATA.SAMPLING_RATE" or len(settings.rows("MVIT.PATCH_KERNEL")) > 2]
+    if absent := [key for key in untraced if not settings.states(key)]:  # an image has no rate
         values = ", ".join(f"{key}={_DEFAULTS[key]}" for key in absent)
         lines["cfg"] = f"its cfg does not state all that leaves no trace; taken as SlowFast has it by default: {values}"
     if not settings.states(_SINCE_EPS):

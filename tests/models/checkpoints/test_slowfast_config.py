@@ -208,6 +208,8 @@ def test_what_old_settings_do_not_state_is_said(file_of: dict[str, Any], maskfea
     assert list(assumed) == ["cfg"]
     assert assumed["cfg"].endswith("taken as SlowFast has it by default: MODEL.HEAD_ACT=softmax")
     assert "norm_eps" in unstated_in_config("MVIT: {DEPTH: 5}")
+    assert "DATA.SAMPLING_RATE=8" in unstated_in_config("MVIT: {DEPTH: 5}")["cfg"]
+    assert "SAMPLING_RATE" not in unstated_in_config("MVIT: {PATCH_KERNEL: [7, 7]}")["cfg"]
 
 
 @pytest.mark.parametrize("changes", [{"DATA.MEAN": [0.5]}, {"DATA.STD": [0, 0, 0]}, {"MODEL.HEAD_ACT": "relu"}])
@@ -227,6 +229,7 @@ def test_settings_tell_what_the_weights_were_trained_with() -> None:
     changes = {"DATA.MEAN": [0.485, 0.456, 0.406], "DATA.REVERSE_INPUT_CHANNEL": True, "TRAIN.DATASET": "ssv2"}
     facts = facts_in_config(text_of(changes | {"MODEL.HEAD_ACT": "sigmoid", "DATA.SAMPLING_RATE": 3}))
     assert (facts.mean, facts.sampling_rate, facts.activation) == ((0.406, 0.456, 0.485), 3, "sigmoid")
+    assert facts_in_config(text_of(changes | {"DATA.MEAN": "(0.1, 0.2, 0.3)"})).mean == (0.3, 0.2, 0.1)
 
 
 @pytest.mark.parametrize(
