@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 _LONGEST_POLL_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.01
 # from one look to the next, at most this many times the pause between them counts
 _POLLS_COUNTED = 4
+_TASKS = "/proc/self/task"
 
 
 class HangWatch:
@@ -67,23 +71,31 @@ def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:
 
 def process_cpu_seconds(pid: int) -> float:
     """CPU time of all threads of a process; the time of a clock where the system does not tell it."""
-    return _stat_seconds(f"/proc/{pid}/stat")
+    return _stat(f"/proc/{pid}/stat")[1]
 
 
-def new_threads_cpu_seconds(known: set[str]) -> float:
-    """CPU time of the threads of this process that are not in `known`, a result of `thread_ids`."""
-    return sum(_stat_seconds(f"/proc/self/task/{thread}/stat") for thread in thread_ids() - known)
+def name_this_thread(name: str) -> None:
+    """Give this thread a name for the system, which the threads that it starts inherit.
+
+    Args:
+        name: at most 15 letters.
+    """
+    with suppress(OSError):
+        Path(f"{_TASKS}/{threading.get_native_id()}/comm").write_text(name)
 
 
-def thread_ids() -> set[str]:
-    """The threads of this process by the system's numbers; empty where it does not tell them."""
-    return set(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else set()
+def threads_cpu_seconds(name: str) -> float:
+    """CPU time of the threads of this process that have a name; 0 where the system does not tell it."""
+    threads = os.listdir(_TASKS) if os.path.isdir(_TASKS) else []
+    return sum(seconds for found, seconds in (_stat(f"{_TASKS}/{thread}/stat") for thread in threads) if found == name)
 
 
-def _stat_seconds(path: str) -> float:
+def _stat(path: str) -> tuple[str, float]:
+    """Name and CPU time of a process or thread."""
     try:
         with open(path) as file:
-            fields = file.read().rpartition(")")[2].split()  # the name before may hold blanks and brackets
+            before, _, after = file.read().rpartition(")")  # the name may hold blanks and brackets
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0 if os.path.isdir("/proc/self") else time.monotonic()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return "", 0.0 if os.path.isdir("/proc/self") else time.monotonic()
+    fields = after.split()
+    return before.partition("(")[2], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

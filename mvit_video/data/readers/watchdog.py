@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
 
-from mvit_video.jobs.hangs import HangWatch, new_threads_cpu_seconds, thread_ids, wait_unless_hung
+from mvit_video.jobs.hangs import HangWatch, name_this_thread, threads_cpu_seconds, wait_unless_hung
 
 T = TypeVar("T")
 
@@ -18,6 +19,7 @@ _SECONDS_PER_MEGAPIXEL = 0.25
 _BYTES_PER_SECOND = 20e6
 # without any CPU time: a disk or a network share may keep it waiting, and a deadlock does for ever
 _IDLE_SECONDS = 60.0
+_NUMBERS = count()
 
 
 class BackendFailed(Exception):
@@ -32,8 +34,8 @@ def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
     """Return what a call returns or raises; it runs in a thread, since nothing stops a native loop.
 
     Args:
-        seconds: CPU time that the call may use, threads that it starts included; the load of the machine does not
-            count.
+        seconds: CPU time that the call may use, threads that it starts included; the load of the machine and other
+            threads of this process do not count.
 
     Raises:
         TimedOut: it uses more, or none for a minute.
@@ -41,18 +43,20 @@ def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
     results: list[T] = []
     errors: list[BaseException] = []
 
+    name = f"decode {next(_NUMBERS)}"
+
     def run() -> None:
+        name_this_thread(name)
         try:
             results.append(call())
         except BaseException as error:
             errors.append(error)
 
-    known = thread_ids()
     thread = threading.Thread(target=run, name="video decoder", daemon=True)
     thread.start()
     wait_unless_hung(
         lambda timeout: (thread.join(timeout), not thread.is_alive())[1],
-        HangWatch(lambda: new_threads_cpu_seconds(known), seconds, max(_IDLE_SECONDS, seconds)),
+        HangWatch(lambda: threads_cpu_seconds(name), seconds, max(_IDLE_SECONDS, seconds)),
     )
     if results:
         return results[0]
