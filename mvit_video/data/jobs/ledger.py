@@ -77,7 +77,8 @@ class Ledger:
             return None
         try:
             table = parquet.read_table(pa.BufferReader(data))
-        except (pa.ArrowInvalid, OSError):
+            table.validate(full=True)  # text may be no UTF-8
+        except (pa.ArrowException, OSError):
             if PART_NAME.fullmatch(part):
                 self.damaged.append(self._folder.quarantine(part))
             return None

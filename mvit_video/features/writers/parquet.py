@@ -111,6 +111,7 @@ class ParquetWriter:
         """Number of windows of each video in a part; None of a part of something else."""
         try:
             rows = self._folder.read_table(part, columns=["video", "crop"])
+            rows.validate(full=True)  # text may be no UTF-8
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None) is not None:  # the disk or the network, not the file
                 raise

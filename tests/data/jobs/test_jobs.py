@@ -133,6 +133,16 @@ def test_damaged_parts_are_moved_away_and_foreign_files_stay(tmp_path: Path) -> 
     assert len(names) == 3  # the two parts have become one
 
 
+def test_a_part_whose_text_is_no_utf8_is_moved_away(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger", SCHEMA)
+    ledger.add({"path": "a plain name", "value": "a"})
+    ledger.flush()
+    part = next((tmp_path / "ledger").iterdir())
+    part.write_bytes(part.read_bytes().replace(b"a plain name", b"a \xff\xfeain name"))
+    assert ledger.load().to_pylist() == []
+    assert ledger.damaged == [str(tmp_path / "damaged" / "ledger" / part.name)]
+
+
 def test_rows_of_a_version_with_fewer_columns_are_read(tmp_path: Path) -> None:
     earlier = Ledger(tmp_path, SCHEMA)
     earlier.add({"path": "one", "value": "a"})
