@@ -53,7 +53,7 @@ def _of_type(key: str, text: str) -> str:
         return _within(key, inner["rest"])
     if union := _UNION.fullmatch(text):
         classes = set(re.findall(r"<class '([\w.]+)'>", union["kinds"]))
-        if classes & _KINDS.keys() - {"NoneType"} and not re.search(r"\b(list|tuple|dict)\b", union["kinds"]):
+        if classes - {"torch.Tensor"} <= _KINDS.keys() and not re.search(r"\b(list|tuple|dict)\b", union["kinds"]):
             return _expected(key, union["value"], union["kinds"])
         errors = union["errors"].split(" - ")
         if of_class := next((error for error in errors if _OF_CLASS.fullmatch(error)), None):

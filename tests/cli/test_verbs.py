@@ -166,6 +166,7 @@ def test_saved_config_works_from_any_folder(
         (["--model.optimizer.init_args.lr=x"], 2, "model.optimizer.lr=x: expected a number"),
         (["--model.optimizer.init_args.lrr=1"], 2, "model.optimizer.lrr: there is no such key; did you mean lr.$"),
         (["--model.mixing.mixup_alpha=x"], 2, "model.mixing.mixup_alpha=x: expected a number"),
+        (["--trainer.logger=nowhere"], 2, "trainer.logger=nowhere: expected the import path of a class or function"),
         (["--data.val_views=rando"], 2, "data.val_views=rando: expected one of random; did you mean random.$"),
         (["-c", "empty.yaml"], 2, "empty.yaml: must hold keys such as model, data and trainer, got nothing$"),
         (["--ckpt_path=beste"], 2, "--ckpt_path beste: there is no such file; did you mean best.$"),
