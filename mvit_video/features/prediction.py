@@ -206,6 +206,7 @@ class _Share:
             plan = self._manifest.begin(inputs, self._writer)
             for line in plan.describe():
                 print(line)
+            self._writer.require_free(inputs.names.take(plan.todo).to_pylist())
             return plan.todo
 
         todo: Any = from_first(on_first(claim))
