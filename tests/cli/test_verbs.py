@@ -243,6 +243,9 @@ class Hungry(Callback):
         torch.empty(10**15)
 
 class HungryGPU(Callback):
+    def on_test_batch_start(self, trainer, task, batch, batch_idx):
+        self.on_train_batch_start(trainer, task, batch, batch_idx)
+
     def on_train_batch_start(self, trainer, task, batch, batch_idx):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total of ...")
 
@@ -304,6 +307,21 @@ def test_callbacks_loggers_and_memory_that_fail_are_one_line(
     monkeypatch.delitem(sys.modules, "failing", raising=False)
     assert run("fit", "--trainer.max_epochs=1", *words) == exit_code
     assert re.fullmatch(f"error: {message}", capfd.readouterr().err.splitlines()[-1])
+
+
+@pytest.mark.filterwarnings("ignore:without --ckpt_path")
+def test_a_study_that_runs_out_of_memory_names_its_batch_size(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    assert run("study", "--studies", "views", "--trainer.callbacks=failing.HungryGPU") == 1
+    assert (
+        capfd.readouterr()
+        .err.splitlines()[-1]
+        .endswith(": lower data.test_batch_size=1 or set trainer.precision=bf16-mixed")
+    )
 
 
 def test_a_verb_that_runs_out_of_memory_is_one_line(
