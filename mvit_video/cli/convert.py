@@ -25,7 +25,7 @@ def convert(words: list[str]) -> int:
     )
     parser.add_argument("source", metavar="IN", type=Path, check=existing, help="file of torch.save or safetensors")
     parser.add_argument(
-        "target", metavar="OUT", type=Path, check=out_file, help="file to write; one that exists is replaced"
+        "target", metavar="OUT", type=Path, check=out_file, help="file to write, not IN; one that exists is replaced"
     )
     parser.add_argument(
         "--to", required=True, choices=["mvit_video", *FOREIGN_FORMATS], help="layout; mvit_video is safetensors"
@@ -46,6 +46,10 @@ def convert(words: list[str]) -> int:
     args = parser.parse_args(words)
     if args.class_names is not None and args.to != "mvit_video":
         raise ConfigError(f"--class-names: files of {args.to} hold no names of classes; leave it out")
+    if args.target.exists() and args.target.samefile(args.source):
+        raise ConfigError(
+            f"OUT {args.target} is IN itself, which may hold what another layout cannot; give another file"
+        )
     stored = read_checkpoint(args.source, use_ema=args.use_ema)
     names = args.class_names or stored.class_names
     given = {key: getattr(args, key) for key in ("num_frames", "crop_size", "head_pool")}

@@ -54,6 +54,13 @@ def test_mistakes_are_one_line(make_v1: Make, tmp_path: Path, capsys: pytest.Cap
     assert "max or average pooling leaves no trace" in capsys.readouterr().err
 
 
+def test_a_file_is_not_converted_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.pyth").write_bytes(b"precious")
+    assert main(["convert", f"{tmp_path}/x.pyth", f"{tmp_path}/./x.pyth", "--to", "mvit_video"]) == 2
+    assert "x.pyth is IN itself" in capsys.readouterr().err
+    assert (tmp_path / "x.pyth").read_bytes() == b"precious"
+
+
 def test_models_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--pattern", "mvitv2_[ts]"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if "mvitv2_" in line]
