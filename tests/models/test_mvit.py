@@ -33,8 +33,8 @@ def test_a_model_by_name_is_its_builder() -> None:
 
 
 def test_unknown_names_and_arguments_are_named() -> None:
-    with pytest.raises(mv.ConfigError, match=r"no model 'mvit_x'.*mvit_b_16x4"):
-        mv.create_model("mvit_x")
+    with pytest.raises(mv.ConfigError, match=r"no model 'mvit_b_16x5'; did you mean mvit_b_16x4\?"):
+        mv.create_model("mvit_b_16x5")
     with pytest.raises(mv.ConfigError, match=r"mvit_b_16x4.*droput"):
         mv.create_model("mvit_b_16x4", droput=0.1)
 
