@@ -219,8 +219,8 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
         load_trained(str(run), num_crops=1)
     with pytest.raises(ConfigError, match=r"--model .*: is a directory without checkpoints/best\.ckpt or last\.ckpt"):
         load_trained(str(tmp_path), num_crops=1)
-    (tmp_path / "run.json").write_text('{"checkpoint": "runs/demo/version_0/checkpoints/last.ckpt"}')
-    with pytest.raises(ConfigError, match=r"a test of runs/demo/version_0/checkpoints/last\.ckpt, which is gone"):
+    (tmp_path / "run.json").write_text('{"checkpoint": "runs/gone/version_0/checkpoints/last.ckpt"}')
+    with pytest.raises(ConfigError, match=r"a test of runs/gone/version_0/checkpoints/last\.ckpt, which is gone"):
         load_trained(str(tmp_path), num_crops=1)
 
 
