@@ -20,20 +20,20 @@ from mvit_video.types import (
 )
 
 if TYPE_CHECKING:
+    from mvit_video.checkpoints import LoadReport, create_model, export_checkpoint, load_checkpoint, save_checkpoint
     from mvit_video.data.readers import VideoReader, open_video
-    from mvit_video.models import create_model, list_models
-    from mvit_video.models.checkpoints import LoadReport, export_checkpoint, load_checkpoint, save_checkpoint
+    from mvit_video.models import list_models
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "LoadReport": "mvit_video.models.checkpoints",
-    "create_model": "mvit_video.models",
-    "export_checkpoint": "mvit_video.models.checkpoints",
+    "LoadReport": "mvit_video.checkpoints",
+    "create_model": "mvit_video.checkpoints",
+    "export_checkpoint": "mvit_video.checkpoints",
     "list_models": "mvit_video.models",
-    "load_checkpoint": "mvit_video.models.checkpoints",
+    "load_checkpoint": "mvit_video.checkpoints",
     "open_video": "mvit_video.data.readers",
-    "save_checkpoint": "mvit_video.models.checkpoints",
+    "save_checkpoint": "mvit_video.checkpoints",
     "VideoReader": "mvit_video.data.readers",
 }
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mvit_video.calibration import apply_temperature, calibration_error, fit_temperature, reliability
-from mvit_video.metrics import negative_log_likelihood
+from mvit_video.metrics.accuracy import negative_log_likelihood
+from mvit_video.metrics.calibration import apply_temperature, calibration_error, fit_temperature, reliability
 
 
 def make_logits(seed: int, num_videos: int, num_classes: int = 5) -> torch.Tensor:

@@ -130,7 +130,7 @@ def test_mistakes_are_told_in_one_line(
 SLOWLY = """
 import sys, time
 from mvit_video.cli import main
-from mvit_video.data.jobs import ledger
+from mvit_video.jobs import ledger
 
 ledger._ROWS_PER_PART = 5
 flush = ledger.Ledger.flush

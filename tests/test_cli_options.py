@@ -80,7 +80,7 @@ def test_what_the_system_refuses_is_one_line(
     def refuse(words: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("mvit_video.cli.models.print_models", refuse)
+    monkeypatch.setattr("mvit_video.cli.models.run", refuse)
     assert main(["models"]) == 1
     assert capsys.readouterr().err.startswith(f"error: {told}")
     with pytest.raises(type(error)):

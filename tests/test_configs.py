@@ -14,10 +14,10 @@ from PIL import Image
 
 from mvit_video.cli import main
 from mvit_video.cli.configs import with_found_configs
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.digits import write_digits
 from mvit_video.models import list_models
 from mvit_video.training import Task
+from mvit_video.training.datamodule import VideoDataModule
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("base"))

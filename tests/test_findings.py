@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.slow
 def test_position_writes_a_table_and_a_figure_and_nets_without_positions_see_no_order(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.findings", "position", "--variants", "none", "PEG", "--seeds", "3"]
+    command = [sys.executable, "-m", "experiments", "position", "--variants", "none", "PEG", "--seeds", "3"]
     sizes = ["--epochs", "2", "--clips", "8", "8", "--workers", "1"]
     places = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, *sizes, *places], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -40,7 +40,7 @@ def test_position_writes_a_table_and_a_figure_and_nets_without_positions_see_no_
 def test_an_experiment_on_still_digits_writes_a_table_and_a_figure(
     tmp_path: Path, experiment: str, variant: str, columns: set[str]
 ) -> None:
-    command = [sys.executable, "-m", "scripts.findings", experiment, "--variants", variant, "--seeds", "0"]
+    command = [sys.executable, "-m", "experiments", experiment, "--variants", variant, "--seeds", "0"]
     sizes = ["--epochs", "1", "--workers", "1", "--out", str(tmp_path)]
     done = subprocess.run([*command, *sizes], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -55,5 +55,5 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setattr(sys, "argv", ["findings", "position", "--clips", "8", "2", "--data", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
-        import_module("scripts.findings.__main__").main()
+        import_module("experiments.__main__").main()
     assert stop.value.code == "error: num_train=8, num_val=2: 'pairs' needs 8 videos or more in each"

@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 from torch import Tensor
 
-from mvit_video import metrics
+from mvit_video.metrics import accuracy
 
 NUM_CLASSES = 6
 
@@ -41,11 +41,11 @@ videos = st.builds(make_videos, st.integers(0, 10**6), st.integers(1, 25), st.bo
 @given(videos)
 def test_ranks_equal_a_naive_loop(made: tuple[Tensor, Tensor]) -> None:
     probabilities, label = made
-    ranks = metrics.label_ranks(probabilities, label)
+    ranks = accuracy.label_ranks(probabilities, label)
     for mine, own, rank in zip(probabilities.tolist(), label.tolist(), ranks.tolist(), strict=True):
         assert sorted(range(NUM_CLASSES), key=lambda c: (-mine[c], c)).index(own) == rank
     for k in (1, 5):
-        assert float(metrics.share_within(ranks, k)) == pytest.approx(100 * np.mean(ranks.numpy() < k))
+        assert float(accuracy.share_within(ranks, k)) == pytest.approx(100 * np.mean(ranks.numpy() < k))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -53,10 +53,10 @@ def test_ranks_equal_a_naive_loop(made: tuple[Tensor, Tensor]) -> None:
 def test_a_video_with_a_non_finite_score_is_never_right(bad: float, place: int) -> None:
     probabilities, label = torch.tensor([[0.1, 0.7, 0.2], [0.1, 0.7, 0.2]]), torch.tensor([1, 1])
     probabilities[1, place] = bad
-    ranks = metrics.label_ranks(probabilities, label)
+    ranks = accuracy.label_ranks(probabilities, label)
     for k in (1, 5):  # also where k is more than the classes
-        assert float(metrics.share_within(ranks, k)) == 50
-    assert metrics.is_scored(probabilities).tolist() == [True, False]
+        assert float(accuracy.share_within(ranks, k)) == 50
+    assert accuracy.is_scored(probabilities).tolist() == [True, False]
 
 
 @given(st.integers(0, 10**6), st.integers(3, 25), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -72,26 +72,26 @@ def test_mean_precision_never_finds_videos_with_non_finite_scores(seed: int, num
             share = labels[~failed, c].sum() / labels[:, c].sum()
             expected[c] = share * average_precision_score(labels[~failed, c], probabilities[~failed, c])
     probabilities[failed, rng.integers(3)] = bad
-    found = metrics.class_precision(torch.from_numpy(probabilities).float(), torch.from_numpy(labels))
+    found = accuracy.class_precision(torch.from_numpy(probabilities).float(), torch.from_numpy(labels))
     assert found.numpy() == pytest.approx(100 * expected, rel=1e-5)
 
 
 @given(videos)
 def test_accuracies_equal_scikit_learn(made: tuple[Tensor, Tensor]) -> None:
     probabilities, label = made
-    ranks, prediction = metrics.label_ranks(probabilities, label), probabilities.argmax(dim=1)
-    assert float(metrics.share_within(ranks, 1)) == pytest.approx(100 * accuracy_score(label, prediction))
+    ranks, prediction = accuracy.label_ranks(probabilities, label), probabilities.argmax(dim=1)
+    assert float(accuracy.share_within(ranks, 1)) == pytest.approx(100 * accuracy_score(label, prediction))
     # scikit-learn ranks equal classes from the last to the first
     mirrored = probabilities.numpy()[:, ::-1]
     top5 = top_k_accuracy_score(NUM_CLASSES - 1 - label.numpy(), mirrored, k=5, labels=np.arange(NUM_CLASSES))
-    assert float(metrics.share_within(ranks, 5)) == pytest.approx(100 * top5)
-    confused = metrics.confusion(prediction, label, NUM_CLASSES)
+    assert float(accuracy.share_within(ranks, 5)) == pytest.approx(100 * top5)
+    confused = accuracy.confusion(prediction, label, NUM_CLASSES)
     assert np.array_equal(confused, confusion_matrix(label, prediction, labels=np.arange(NUM_CLASSES)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
         warnings.filterwarnings("ignore", "A single label was found")
         mean_class = balanced_accuracy_score(label, prediction)
-    assert float(metrics.mean_known(metrics.class_accuracy(confused))) == pytest.approx(100 * mean_class)
+    assert float(accuracy.mean_known(accuracy.class_accuracy(confused))) == pytest.approx(100 * mean_class)
 
 
 @given(videos)
@@ -101,7 +101,7 @@ def test_class_accuracy_equals_a_naive_loop(made: tuple[Tensor, Tensor]) -> None
     hits = defaultdict(list)
     for own, guess in zip(label.tolist(), prediction.tolist(), strict=True):
         hits[own].append(own == guess)
-    values = metrics.class_accuracy(metrics.confusion(prediction, label, NUM_CLASSES)).tolist()
+    values = accuracy.class_accuracy(accuracy.confusion(prediction, label, NUM_CLASSES)).tolist()
     for c, value in enumerate(values):
         assert math.isnan(value) if c not in hits else value == pytest.approx(100 * np.mean(hits[c]))
 
@@ -113,8 +113,8 @@ def test_likelihood_and_brier_equal_a_naive_loop(made: tuple[Tensor, Tensor]) ->
     for mine, own in zip(probabilities.tolist(), label.tolist(), strict=True):
         logs.append(-math.log(max(mine[own], tiny)))
         squares.append(sum((p - (c == own)) ** 2 for c, p in enumerate(mine)))
-    assert float(metrics.negative_log_likelihood(probabilities, label)) == pytest.approx(np.mean(logs))
-    assert float(metrics.brier_score(probabilities, label)) == pytest.approx(np.mean(squares))
+    assert float(accuracy.negative_log_likelihood(probabilities, label)) == pytest.approx(np.mean(logs))
+    assert float(accuracy.brier_score(probabilities, label)) == pytest.approx(np.mean(squares))
 
 
 @given(st.integers(0, 10**6), st.integers(2, 25))
@@ -122,10 +122,10 @@ def test_likelihood_and_brier_equal_scikit_learn(seed: int, num_videos: int) -> 
     probabilities, label = make_videos(seed, num_videos, ties=False)
     exact = probabilities.double().numpy() / probabilities.double().sum(dim=1, keepdim=True).numpy()
     labels = np.arange(NUM_CLASSES)
-    nll = float(metrics.negative_log_likelihood(probabilities, label))
+    nll = float(accuracy.negative_log_likelihood(probabilities, label))
     assert nll == pytest.approx(log_loss(label, exact, labels=labels), rel=1e-5)
     brier = brier_score_loss(label, exact, labels=labels, scale_by_half=False)
-    assert float(metrics.brier_score(probabilities, label)) == pytest.approx(brier, rel=1e-5)
+    assert float(accuracy.brier_score(probabilities, label)) == pytest.approx(brier, rel=1e-5)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 25), st.booleans())
@@ -135,17 +135,17 @@ def test_average_precision_equals_scikit_learn(seed: int, num_videos: int, ties:
     if ties:
         scores = np.round(scores * 4) / 4
     labels = rng.random((num_videos, NUM_CLASSES)) < 0.2
-    values = metrics.class_precision(torch.from_numpy(scores), torch.from_numpy(labels.astype(np.uint8)))
+    values = accuracy.class_precision(torch.from_numpy(scores), torch.from_numpy(labels.astype(np.uint8)))
     expected = [
         100 * average_precision_score(labels[:, c], scores[:, c]) if labels[:, c].any() else math.nan
         for c in range(NUM_CLASSES)
     ]
     assert values.tolist() == pytest.approx(expected, nan_ok=True, abs=1e-4)
-    mean = float(metrics.mean_known(values))
+    mean = float(accuracy.mean_known(values))
     assert mean == pytest.approx(np.nanmean(expected) if labels.any() else math.nan, nan_ok=True, abs=1e-4)
 
 
 def test_no_video_has_no_accuracy() -> None:
     nothing, label = torch.empty(0, NUM_CLASSES), torch.empty(0, dtype=torch.long)
-    assert math.isnan(metrics.share_within(metrics.label_ranks(nothing, label), 1))
-    assert math.isnan(metrics.mean_known(metrics.class_accuracy(metrics.confusion(label, label, NUM_CLASSES))))
+    assert math.isnan(accuracy.share_within(accuracy.label_ranks(nothing, label), 1))
+    assert math.isnan(accuracy.mean_known(accuracy.class_accuracy(accuracy.confusion(label, label, NUM_CLASSES))))

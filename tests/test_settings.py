@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from mvit_video.data.mixing import Mixing
+from mvit_video.data.clips.mixing import Mixing
+from mvit_video.data.clips.transforms import RGB, Augment
 from mvit_video.data.sampling import Sampling
-from mvit_video.data.transforms import RGB, Augment
-from mvit_video.settings import typed_settings
+from mvit_video.runs.settings import typed_settings
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 KINDS = {

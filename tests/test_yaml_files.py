@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvit_video.cli.configs import with_found_configs
+from mvit_video.jobs.yaml_files import MAX_BYTES, YamlError, parse_yaml, read_yaml
 from mvit_video.types import ConfigError
-from mvit_video.yaml_files import MAX_BYTES, YamlError, parse_yaml, read_yaml
 
 NESTED_MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i + 1}: &a{i + 1} {{<<: [*a{i}, *a{i}]}}\n" for i in range(40))
 LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9))

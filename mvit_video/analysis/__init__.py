@@ -1,18 +1,18 @@
 """Studies of a trained net: what its layers do to clips, what they are worth, and how its loss is curved."""
 
 from mvit_video.analysis.adapter import Feature, branches, iter_features
+from mvit_video.analysis.attention_distance import distance, draw_distance
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.calibration import calibration, draw_calibration
-from mvit_video.analysis.cka import cka, draw_cka
-from mvit_video.analysis.distance import distance, draw_distance
-from mvit_video.analysis.fourier import draw_fourier, fourier
-from mvit_video.analysis.hessian import HessianSettings, draw_hessian, hessian
-from mvit_video.analysis.landscape import LandscapeSettings, draw_landscape, landscape
-from mvit_video.analysis.lesion import draw_lesion, lesion
-from mvit_video.analysis.locality import LocalitySettings, draw_locality, locality
-from mvit_video.analysis.noise import NoiseSettings, draw_noise, noise
-from mvit_video.analysis.reduction import draw_reduction, reduction
-from mvit_video.analysis.variance import draw_variance, variance
+from mvit_video.analysis.curvature import HessianSettings, draw_hessian, hessian
+from mvit_video.analysis.feature_variance import draw_variance, variance
+from mvit_video.analysis.lesions import draw_lesion, lesion
+from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality
+from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape
+from mvit_video.analysis.noise_response import NoiseSettings, draw_noise, noise
+from mvit_video.analysis.reductions import draw_reduction, reduction
+from mvit_video.analysis.reliability import calibration, draw_calibration
+from mvit_video.analysis.similarity import cka, draw_cka
+from mvit_video.analysis.spectra import draw_fourier, fourier
 
 __all__ = [
     "Batch",

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.analysis.adapter import evaluating
-from mvit_video.metrics import is_scored
+from mvit_video.metrics.accuracy import is_scored
 
 
 class Batch(NamedTuple):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from mvit_video.analysis.batches import Batch
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.clips.mixing import Mixing
+from mvit_video.data.clips.views import Views
 from mvit_video.data.dataset import VideoDataset, collate
-from mvit_video.data.mixing import Mixing
-from mvit_video.data.views import Views
 from mvit_video.types import ConfigError, MVitVideoError
 
 

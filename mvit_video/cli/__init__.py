@@ -21,33 +21,32 @@ from mvit_video.types import ConfigError, MVitVideoError, printable
 
 
 class Verb(NamedTuple):
-    """Where a verb's function is, which is imported only when the verb is used, and what it does."""
+    """Module of `cli` whose `run` is the verb, imported only when the verb is used, and its purpose."""
 
     module: str
-    function: str
     purpose: str
 
 
 TRAINER_VERBS = ("fit", "validate", "test")
 VERBS = {
-    "fit": Verb("trainer", "run_trainer", "train a model and validate it after every epoch"),
-    "validate": Verb("trainer", "run_trainer", "score a checkpoint on the validation videos"),
-    "test": Verb("trainer", "run_trainer", "score a checkpoint on the test videos over all their views"),
-    "predict": Verb("predict", "run_predict", "write features of windows of videos, as extract does, by a config"),
-    "study": Verb("study", "run_study", "test a checkpoint with frames in other orders, and with corrupted clips"),
-    "report": Verb("report", "report", "write a test as one page for a browser"),
-    "compare": Verb("compare", "compare", "compare two tests of the same videos"),
-    "scan": Verb("scan", "scan", "check every video of a data set and write a manifest that training reads"),
-    "prepare": Verb("prepare", "prepare", "re-encode videos small and with regular key frames, for quick reading"),
-    "pack": Verb("pack", "pack", "put videos into tar shards"),
-    "extract": Verb("extract", "extract", "write features of windows that slide over videos"),
-    "classify": Verb("classify", "classify", "say what a video shows, and when"),
-    "probe": Verb("probe", "probe", "fit a linear probe on stored features"),
-    "knn": Verb("knn", "knn", "classify stored features by their nearest neighbours"),
-    "search": Verb("search", "search", "find what is most like a video among stored features"),
-    "analyse": Verb("analyse", "analyse", "study what the layers of a trained net do, and how its loss is curved"),
-    "models": Verb("models", "print_models", "list the models with parameters, FLOPs and published accuracy"),
-    "convert": Verb("convert", "convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
+    "fit": Verb("trainer", "train a model and validate it after every epoch"),
+    "validate": Verb("trainer", "score a checkpoint on the validation videos"),
+    "test": Verb("trainer", "score a checkpoint on the test videos over all their views"),
+    "predict": Verb("predict", "write features of windows of videos, as extract does, by a config"),
+    "study": Verb("robustness", "test a checkpoint with frames in other orders, and with corrupted clips"),
+    "report": Verb("report", "write a test as one page for a browser"),
+    "compare": Verb("compare", "compare two tests of the same videos"),
+    "scan": Verb("scan", "check every video of a data set and write a manifest that training reads"),
+    "prepare": Verb("prepare", "re-encode videos small and with regular key frames, for quick reading"),
+    "pack": Verb("pack", "put videos into tar shards"),
+    "extract": Verb("extract", "write features of windows that slide over videos"),
+    "classify": Verb("classify", "say what a video shows, and when"),
+    "probe": Verb("probe", "fit a linear probe on stored features"),
+    "knn": Verb("knn", "classify stored features by their nearest neighbours"),
+    "search": Verb("search", "find what is most like a video among stored features"),
+    "analyse": Verb("analyse", "study what the layers of a trained net do, and how its loss is curved"),
+    "models": Verb("models", "list the models with parameters, FLOPs and published accuracy"),
+    "convert": Verb("convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }
 USAGE = f"""\
 usage: mvit-video VERB [options]
@@ -176,4 +175,4 @@ def _run(words: list[str]) -> int:
     # Lightning's own verbs take their name along, and their configs are looked for before the slow import
     words_of_verb = with_found_configs(words) if words[0] in (*TRAINER_VERBS, "predict", "study") else words[1:]
     verb = VERBS[words[0]]
-    return getattr(importlib.import_module(f"mvit_video.cli.{verb.module}"), verb.function)(words_of_verb)
+    return importlib.import_module(f"mvit_video.cli.{verb.module}").run(words_of_verb)

@@ -12,7 +12,7 @@ from torch import nn
 from mvit_video.analysis.attention import NoSuchAttention
 from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
-from mvit_video.analysis.hessian import WeightDecay
+from mvit_video.analysis.curvature import WeightDecay
 from mvit_video.analysis.report import study, write_page
 from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
 from mvit_video.analysis.threads import one_thread_if_small
@@ -25,13 +25,13 @@ from mvit_video.cli.options import (
     count,
 )
 from mvit_video.data.annotations import VideoTable, load_annotations
-from mvit_video.data.mixing import Mixing
+from mvit_video.data.clips.mixing import Mixing
+from mvit_video.data.clips.transforms import Augment, Normalize
+from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.sampling import Sampling
-from mvit_video.data.transforms import Augment, Normalize
-from mvit_video.data.views import RandomView, UniformViews
-from mvit_video.features.weights import TrainedModel, load_trained
 from mvit_video.jobs import require_writable
-from mvit_video.settings import typed_settings
+from mvit_video.runs.settings import typed_settings
+from mvit_video.runs.trained_model import TrainedModel, load_trained
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
 # settings of `data` and `model` in a config
@@ -48,7 +48,7 @@ class Training(NamedTuple):
     weight_decay: float
 
 
-def analyse(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Makes studies of a trained net and writes their tables, figures and page."""
     args = _parser().parse_args(words)
     console, out = console_for_reports(), Path(args.out)

@@ -20,13 +20,13 @@ from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import check_target, write_overlay
 from mvit_video.features.timeline_picture import draw_timeline
 from mvit_video.features.videos import Video
-from mvit_video.features.weights import load_trained
+from mvit_video.runs.trained_model import load_trained
 from mvit_video.types import ConfigError, VideoDecodeError
 
 _MOST_UNREAD = 3
 
 
-def classify(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Says what a video shows, and when."""
     args = _parser().parse_args(words)
     console = console_for_reports()

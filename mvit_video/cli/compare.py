@@ -10,11 +10,11 @@ from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.evaluation.comparison import Comparison, Missed, compare_predictions
-from mvit_video.evaluation.intervals import LEVEL
-from mvit_video.evaluation.loading import Predictions, in_words, load_predictions
+from mvit_video.metrics.intervals import LEVEL
+from mvit_video.runs.predictions import Predictions, in_words, load_predictions
 
 
-def compare(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Says what one test has over another of the same videos."""
     args = _parser().parse_args(words)
     first, second = (load_predictions(one, args.class_names) for one in (args.first, args.second))

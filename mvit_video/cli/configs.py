@@ -96,7 +96,7 @@ def _bases(path: str) -> list[str]:
 
 
 def _read_base(path: str) -> str | None:
-    from mvit_video.yaml_files import read_yaml  # brings a parser that few verbs need
+    from mvit_video.jobs.yaml_files import read_yaml  # brings a parser that few verbs need
 
     settings = read_yaml(path)
     if not isinstance(settings, dict):

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 import mvit_video as mv
+from mvit_video.checkpoints import FOREIGN_FORMATS, UnknownArchitectureError, create_with_report, read_checkpoint
 from mvit_video.cli.options import VerbParser, add_class_names_option, existing, out_file
-from mvit_video.models import create_with_report
-from mvit_video.models.checkpoints import FOREIGN_FORMATS, UnknownArchitectureError, read_checkpoint
 from mvit_video.models.mvit import HeadPool
 from mvit_video.types import CheckpointError, ConfigError
 
 
-def convert(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Reads a checkpoint of any known layout and writes it in another."""
     parser = VerbParser(
         prog="mvit-video convert",

@@ -8,19 +8,19 @@ from typing import get_args
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, out_folder, positive
-from mvit_video.data.jobs import JobStopped, num_cores
 from mvit_video.data.readers import Backend
+from mvit_video.features.engines.local import extract_locally
+from mvit_video.features.engines.ray import Cluster, extract_on_ray
 from mvit_video.features.extraction import Engine, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
 from mvit_video.features.inputs import find_videos
-from mvit_video.features.local import extract_locally
-from mvit_video.features.ray_engine import Cluster, extract_on_ray
-from mvit_video.features.weights import load_trained
 from mvit_video.features.writers import Format
+from mvit_video.jobs import JobStopped, num_cores
+from mvit_video.runs.trained_model import load_trained
 from mvit_video.types import ConfigError
 
 
-def extract(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Extracts features of videos.
 
     Returns: exit code: 1 when some videos have none.

@@ -11,7 +11,7 @@ from mvit_video.features.store import video_means
 from mvit_video.jobs import require_writable
 
 
-def knn(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Classifies videos by the labels of their nearest neighbours."""
     args = _parser().parse_args(words)
     if args.out is not None:

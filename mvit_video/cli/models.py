@@ -13,7 +13,7 @@ from mvit_video.models.sizes import SIZES
 from mvit_video.types import ConfigError
 
 
-def print_models(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Prints the models with their input, parameters, cost and published accuracy."""
     parser = VerbParser(
         prog="mvit-video models",

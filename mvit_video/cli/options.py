@@ -116,7 +116,7 @@ def existing(text: str) -> str | None:
     """What speaks against an input: it is not there. A URL is looked up later."""
     if "://" in text or os.path.exists(text):
         return None
-    from mvit_video.data.annotations.missing import nearest  # brings pyarrow, for which other verbs need not wait
+    from mvit_video.data.table.missing import nearest  # brings pyarrow, for which other verbs need not wait
 
     near = nearest(Path(text))
     return "there is no such file or folder" + (f"; did you mean {near}?" if near is not None else "")
@@ -151,7 +151,7 @@ def out_file(text: str) -> str | None:
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of a job that many processes share."""
-    from mvit_video.data.jobs import num_cores  # brings torch, for which other verbs need not wait
+    from mvit_video.jobs import num_cores  # brings torch, for which other verbs need not wait
 
     parser.add_argument(
         "--workers", type=count, default=num_cores(), metavar="N",
@@ -178,7 +178,7 @@ def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> Non
 
 
 def _class_names(file: str) -> tuple[str, ...]:
-    from mvit_video.data.annotations.classes import read_names  # brings Arrow, for which other verbs need not wait
+    from mvit_video.data.table.classes import read_names  # brings Arrow, for which other verbs need not wait
 
     return read_names(Path(file)).names
 

@@ -9,18 +9,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mvit_video.cli.options import VerbParser, annotation_source, out_folder
+from mvit_video.curation.packing import PackReport, PackSettings
+from mvit_video.curation.packing import pack as pack_videos
+from mvit_video.curation.tar_writing import DAMAGED
 from mvit_video.data.annotations import load_annotations
-from mvit_video.data.annotations.requirements import require_outside
-from mvit_video.data.shards import PackReport, PackSettings
-from mvit_video.data.shards import pack as pack_videos
-from mvit_video.data.shards.storage import local_path
-from mvit_video.data.shards.writing import DAMAGED
+from mvit_video.data.table.requirements import require_outside
+from mvit_video.jobs.stores import local_path
 from mvit_video.types import ConfigError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
-def pack(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Packs the videos of annotations into shards.
 
     Returns: 0, or 1 when videos are missing or cannot be read.

@@ -12,8 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mvit_video import models
 from mvit_video.cli.wording import in_words
+from mvit_video.jobs.yaml_files import YamlError, parse_yaml
 from mvit_video.types import ConfigError
-from mvit_video.yaml_files import YamlError, parse_yaml
 
 _LOAD = get_loader("yaml")
 _NET = ("--model.net", "--model.net.class_path")

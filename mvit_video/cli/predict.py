@@ -13,7 +13,7 @@ from mvit_video.training import RunRecord
 from mvit_video.types import ConfigError, MVitVideoError
 
 
-def run_predict(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Extracts features of the videos of `data.predict`."""
     return run_cli(PredictCLI, Trainer, words)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, add_worker_options, annotation_source, console_for_reports, out_folder
-from mvit_video.data.annotations.requirements import require_outside
-from mvit_video.data.encoding import EncodeSettings
-from mvit_video.data.jobs import JobStopped, Workers
-from mvit_video.data.prepare import Preparation, prepare_videos
-from mvit_video.data.scanning import list_videos
+from mvit_video.curation.encoding import EncodeSettings
+from mvit_video.curation.preparation import Preparation, prepare_videos
+from mvit_video.curation.scanning import list_videos
+from mvit_video.data.table.requirements import require_outside
+from mvit_video.jobs import JobStopped, Workers
 
 
-def prepare(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Encodes the videos of a data set anew, into another folder.
 
     Returns: exit code: 1 when some videos could not be encoded.

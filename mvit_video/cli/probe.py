@@ -10,7 +10,7 @@ from mvit_video.features.probe import STRENGTHS, ProbeSettings, cross_validate, 
 from mvit_video.jobs import require_writable
 
 
-def probe(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Fits a linear probe on stored features and says how well it tells the classes apart."""
     args = _parser().parse_args(words)
     if args.out is not None:

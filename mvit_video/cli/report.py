@@ -9,7 +9,7 @@ from mvit_video.evaluation.report import write_report
 from mvit_video.jobs import require_writable
 
 
-def report(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Writes the page of a test."""
     args = _parser().parse_args(words)
     console = console_for_reports()

@@ -14,10 +14,7 @@ from mvit_video.cli.options import (
     console_for_reports,
     out_folder,
 )
-from mvit_video.data.annotations.requirements import require_outside
-from mvit_video.data.jobs import JobStopped, Workers
-from mvit_video.data.readers import Backend
-from mvit_video.data.scanning import (
+from mvit_video.curation.scanning import (
     ScanSettings,
     list_videos,
     print_summary,
@@ -27,9 +24,12 @@ from mvit_video.data.scanning import (
     write_manifest,
     write_page,
 )
+from mvit_video.data.readers import Backend
+from mvit_video.data.table.requirements import require_outside
+from mvit_video.jobs import JobStopped, Workers
 
 
-def scan(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Checks every video of a data set and writes what it found.
 
     Returns: exit code: 1 when some videos cannot be used.

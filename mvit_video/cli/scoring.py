@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from rich.table import Table
 
-from mvit_video import metrics
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
-from mvit_video.evaluation.intervals import LEVEL, METHOD, mean_class_interval, share_interval
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.jobs import atomic_write
+from mvit_video.metrics import accuracy
+from mvit_video.metrics.intervals import LEVEL, METHOD, mean_class_interval, share_interval
 from mvit_video.types import ConfigError, MVitVideoError
 
 Probabilities = NDArray[np.float64]
@@ -66,11 +66,11 @@ def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, 
     if not len(known):
         return {"num_videos": 0}
     of_videos, labels = torch.from_numpy(probabilities)[known], torch.from_numpy(label)[known]
-    ranks = metrics.label_ranks(of_videos, labels)
-    confused = metrics.confusion(of_videos.argmax(dim=1), labels, of_videos.shape[1])
-    numbers = {f"top{k}": float(metrics.share_within(ranks, k)) for k in (1, 5)}
+    ranks = accuracy.label_ranks(of_videos, labels)
+    confused = accuracy.confusion(of_videos.argmax(dim=1), labels, of_videos.shape[1])
+    numbers = {f"top{k}": float(accuracy.share_within(ranks, k)) for k in (1, 5)}
     bounds = {f"top{k}": share_interval(int((ranks < k).sum()), len(ranks)) for k in (1, 5)}
-    numbers["mean_class"] = float(metrics.mean_known(metrics.class_accuracy(confused)))
+    numbers["mean_class"] = float(accuracy.mean_known(accuracy.class_accuracy(confused)))
     bounds["mean_class"] = mean_class_interval(confused.numpy())
     about = {"level": LEVEL, "method": METHOD}
     intervals = {name: one._asdict() for name, one in bounds.items()}

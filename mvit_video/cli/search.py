@@ -15,7 +15,7 @@ from mvit_video.features.search import Neighbours, nearest_rows
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 
 
-def search(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Finds what is most like a video among stored features."""
     args = _parser().parse_args(words)
     table = load_features(args.features, args.class_names)

@@ -27,7 +27,6 @@ from mvit_video.cli.options import existing
 from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
 from mvit_video.cli.quiet import quiet_lightning
 from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.loader import explain_dead_worker
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.training import (
@@ -51,11 +50,12 @@ from mvit_video.training import (
     Task,
     Throughput,
 )
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.training.output import print_line
 from mvit_video.types import CheckpointError, ConfigError, MVitVideoError, TrainingError
 
 
-def run_trainer(words: list[str]) -> int:
+def run(words: list[str]) -> int:
     """Runs the verb that `words` begin with."""
     return run_cli(VideoCLI, Trainer, words)
 

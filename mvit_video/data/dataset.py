@@ -16,11 +16,11 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.clips.trimming import trim
+from mvit_video.data.clips.views import Views
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.readers.picture import PictureReader, is_picture
 from mvit_video.data.sampling import frames_within
-from mvit_video.data.trimming import trim
-from mvit_video.data.views import Views
 from mvit_video.types import ConfigError, VideoDecodeError
 
 OnError = Literal["raise", "skip"]

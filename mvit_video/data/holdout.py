@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.files import SPLITS, unlistable
+from mvit_video.data.table.files import SPLITS, unlistable
 from mvit_video.types import ConfigError
 
 Split = Literal["train", "val", "test", "predict"]

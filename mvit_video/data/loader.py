@@ -14,8 +14,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
-from mvit_video.data.jobs.children import end_with_parent, killed_with_parent
-from mvit_video.processes import rank_and_size
+from mvit_video.jobs.children import end_with_parent, killed_with_parent
+from mvit_video.jobs.distributed import rank_and_size
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _PATIENCE_SECONDS = 300

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mvit_video.curation.scanning import list_videos
 from mvit_video.data.annotations import VideoTable, load_annotations
-from mvit_video.data.annotations.classes import given_names
-from mvit_video.data.scanning import list_videos
+from mvit_video.data.table.classes import given_names
 
 
 def load_folder(folder: str, class_names: Sequence[str] | str | None = None) -> VideoTable:

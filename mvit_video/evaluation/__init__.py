@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvit_video.evaluation.comparison import Comparison, compare_predictions
-    from mvit_video.evaluation.curves import accuracy_by_views
     from mvit_video.evaluation.gallery import write_gallery
-    from mvit_video.evaluation.loading import Predictions, load_predictions
     from mvit_video.evaluation.multiview import ConfusionMatrix, MultiViewEvaluation, PredictionWriter
     from mvit_video.evaluation.scores import VideoViews, ViewScores
+    from mvit_video.metrics.by_views import accuracy_by_views
+    from mvit_video.runs.predictions import Predictions, load_predictions
 
 _MODULES = {
-    "Comparison": "comparison",
-    "ConfusionMatrix": "multiview",
-    "MultiViewEvaluation": "multiview",
-    "PredictionWriter": "multiview",
-    "Predictions": "loading",
-    "VideoViews": "scores",
-    "ViewScores": "scores",
-    "accuracy_by_views": "curves",
-    "compare_predictions": "comparison",
-    "load_predictions": "loading",
-    "write_gallery": "gallery",
+    "Comparison": "mvit_video.evaluation.comparison",
+    "ConfusionMatrix": "mvit_video.evaluation.multiview",
+    "MultiViewEvaluation": "mvit_video.evaluation.multiview",
+    "PredictionWriter": "mvit_video.evaluation.multiview",
+    "Predictions": "mvit_video.runs.predictions",
+    "VideoViews": "mvit_video.evaluation.scores",
+    "ViewScores": "mvit_video.evaluation.scores",
+    "accuracy_by_views": "mvit_video.metrics.by_views",
+    "compare_predictions": "mvit_video.evaluation.comparison",
+    "load_predictions": "mvit_video.runs.predictions",
+    "write_gallery": "mvit_video.evaluation.gallery",
 }
 
 __all__ = [
@@ -48,4 +48,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.evaluation.intervals import LEVEL, Interval, mcnemar_exact, paired_interval
-from mvit_video.evaluation.loading import Key, Predictions, in_words
+from mvit_video.metrics.intervals import LEVEL, Interval, mcnemar_exact, paired_interval
+from mvit_video.runs.predictions import Key, Predictions, in_words
 from mvit_video.types import ConfigError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mvit_video.data import VideoReader, open_video
+from mvit_video.data.clips.trimming import trim
 from mvit_video.data.readers.picture import PictureReader, is_picture
-from mvit_video.data.trimming import trim
 
 
 def read_frames(

@@ -15,15 +15,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from mvit_video.calibration import fit_temperature
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.evaluation.loading import load_predictions
 from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature, record, scalars
 from mvit_video.evaluation.scores import VideoViews, ViewScores
-from mvit_video.metrics import Ensemble
-from mvit_video.processes import all_gather_objects, from_first, on_first
+from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
+from mvit_video.metrics.accuracy import Ensemble
+from mvit_video.metrics.calibration import fit_temperature
+from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ConfigError
 
 

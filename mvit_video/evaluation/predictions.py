@@ -15,7 +15,7 @@ from pyarrow import parquet
 from mvit_video.data.annotations import VideoTable
 from mvit_video.evaluation.result import Evaluation
 from mvit_video.jobs import atomic_write, write_rows
-from mvit_video.metrics import confusion
+from mvit_video.metrics.accuracy import confusion
 
 _ROWS_PER_GROUP = 1024
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvit_video import metrics
-from mvit_video.calibration import apply_temperature, calibration_error, reliability
 from mvit_video.data.annotations import VideoTable
-from mvit_video.evaluation.curves import accuracy_by_views
-from mvit_video.evaluation.intervals import LEVEL, METHOD, share_interval
 from mvit_video.evaluation.scores import VideoViews, describe
-from mvit_video.metrics import Ensemble, combine
+from mvit_video.metrics import accuracy
+from mvit_video.metrics.accuracy import Ensemble, combine
+from mvit_video.metrics.by_views import accuracy_by_views
+from mvit_video.metrics.calibration import apply_temperature, calibration_error, reliability
+from mvit_video.metrics.intervals import LEVEL, METHOD, share_interval
 from mvit_video.types import ClipSpec, ViewSpec
 
 
@@ -135,21 +135,21 @@ def scalars(evaluation: Evaluation) -> dict[str, float]:
     known = evaluation.known
     probabilities, label = evaluation.probabilities[known], evaluation.label[known]
     if evaluation.table.is_multilabel:
-        return {"mAP": float(metrics.mean_known(metrics.class_precision(probabilities, label)))}
-    ranks = metrics.label_ranks(probabilities, label)
-    confused = metrics.confusion(probabilities.argmax(dim=1), label, probabilities.shape[1])
+        return {"mAP": float(accuracy.mean_known(accuracy.class_precision(probabilities, label)))}
+    ranks = accuracy.label_ranks(probabilities, label)
+    confused = accuracy.confusion(probabilities.argmax(dim=1), label, probabilities.shape[1])
     return {
-        "top1": float(metrics.share_within(ranks, 1)),
-        "top5": float(metrics.share_within(ranks, 5)),
-        "mean_class": float(metrics.mean_known(metrics.class_accuracy(confused))),
+        "top1": float(accuracy.share_within(ranks, 1)),
+        "top5": float(accuracy.share_within(ranks, 5)),
+        "mean_class": float(accuracy.mean_known(accuracy.class_accuracy(confused))),
         **_calibration(probabilities, label),
     }
 
 
 def _calibration(probabilities: Tensor, label: Tensor) -> dict[str, float]:
     return {
-        "nll": float(metrics.negative_log_likelihood(probabilities, label)),
-        "brier": float(metrics.brier_score(probabilities, label)),
+        "nll": float(accuracy.negative_log_likelihood(probabilities, label)),
+        "brier": float(accuracy.brier_score(probabilities, label)),
         "ece": calibration_error(reliability(probabilities, label)),
     }
 
@@ -171,7 +171,7 @@ def counts(evaluation: Evaluation) -> dict[str, int]:
 
 
 def record(evaluation: Evaluation, temperature: Temperature | None = None) -> dict[str, Any]:
-    """Everything that `metrics.json` says; a number that nothing gives is None."""
+    """Everything that `accuracy.json` says; a number that nothing gives is None."""
     known = evaluation.known
     scores, label = evaluation.views.select(known).scores, evaluation.label[known]
     probabilities = evaluation.probabilities[known]
@@ -181,7 +181,7 @@ def record(evaluation: Evaluation, temperature: Temperature | None = None) -> di
         "metrics": scalars(evaluation),
     }
     if not evaluation.table.is_multilabel:
-        ranks = metrics.label_ranks(probabilities, label)
+        ranks = accuracy.label_ranks(probabilities, label)
         written["intervals"] = intervals(ranks)
         written["if_failed_are_wrong"] = if_failed_are_wrong(evaluation, ranks)
         written["reliability"] = [one._asdict() for one in reliability(probabilities, label)]
@@ -218,11 +218,11 @@ def classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     probabilities, label = evaluation.probabilities[known], evaluation.label[known]
     num_classes = probabilities.shape[1]
     if evaluation.table.is_multilabel:
-        name, values = "average_precision", metrics.class_precision(probabilities, label)
+        name, values = "average_precision", accuracy.class_precision(probabilities, label)
         totals = label.sum(dim=0)
     else:
-        confused = metrics.confusion(probabilities.argmax(dim=1), label, num_classes)
-        name, values, totals = "accuracy", metrics.class_accuracy(confused), confused.sum(dim=1)
+        confused = accuracy.confusion(probabilities.argmax(dim=1), label, num_classes)
+        name, values, totals = "accuracy", accuracy.class_accuracy(confused), confused.sum(dim=1)
     names = evaluation.table.class_names or ()
     return [
         {"class": c, "name": names[c] if c < len(names) else None, "num_videos": int(totals[c]), name: float(values[c])}

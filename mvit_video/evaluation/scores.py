@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.processes import all_gather_objects, gather_objects, on_first
+from mvit_video.jobs.distributed import all_gather_objects, gather_objects, on_first
 from mvit_video.types import ViewSpec
 
 _BLOCK_BYTES = 64 * 2**20  # what travels at a time, and on some backends through the memory of the device

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mvit_video.data.clips.transforms import resize_frames
+from mvit_video.data.clips.trimming import trim
 from mvit_video.data.readers import Backend, VideoReader, open_video
 from mvit_video.data.sampling import frames_within, spatial_crops
-from mvit_video.data.transforms import resize_frames
-from mvit_video.data.trimming import trim
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows, WindowSpec, windows_of
 from mvit_video.types import VideoDecodeError

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mvit_video.data.jobs import Folder, JobStopped, Trouble
 from mvit_video.features.extractor import Extractor
 from mvit_video.features.inputs import Inputs, Stamp
 from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.features.writers.naming import group_name
+from mvit_video.jobs import Folder, JobStopped, Trouble
 
 Outcome = tuple[Video, VideoFeatures | Trouble]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]

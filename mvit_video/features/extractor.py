@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.jobs import Alive
 from mvit_video.data.readers import Backend
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
-from mvit_video.features.weights import TrainedModel, load_trained
 from mvit_video.features.windows import Windows, WindowSpec
+from mvit_video.jobs import Alive
 from mvit_video.models.layers import Layer, layer_of
+from mvit_video.runs.trained_model import TrainedModel, load_trained
 from mvit_video.types import ConfigError, VideoDecodeError
 
 Precision = Literal["fp32", "fp16", "bf16"]

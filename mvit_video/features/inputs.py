@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mvit_video.curation.scanning.checks import size_and_time
+from mvit_video.curation.scanning.summary import describe_label
 from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
-from mvit_video.data.annotations.arrow import as_strings, compute, is_utf8
-from mvit_video.data.annotations.files import is_video, videos_below
-from mvit_video.data.annotations.requirements import require_videos
-from mvit_video.data.scanning.checks import size_and_time
-from mvit_video.data.scanning.summary import describe_label
+from mvit_video.data.table.files import is_video, videos_below
+from mvit_video.data.table.requirements import require_videos
 from mvit_video.features.remote import find_remote
 from mvit_video.features.videos import Stored, Video
 from mvit_video.features.writers.naming import group_name
+from mvit_video.jobs.arrow import as_strings, compute, is_utf8
 from mvit_video.types import AnnotationError, ConfigError
 
 _START_BYTES = 4096

@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import Folder, Ledger
 from mvit_video.features.inputs import Inputs, Stamp
-from mvit_video.jobs import is_unfinished, lock
+from mvit_video.jobs import Folder, Ledger, is_unfinished, lock
+from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:

@@ -16,20 +16,20 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch import Tensor, nn
 
-from mvit_video.data.jobs import Folder, Trouble
+from mvit_video.data.clips.views import published_short_side
 from mvit_video.data.readers import Backend
-from mvit_video.data.views import published_short_side
+from mvit_video.features.engines.local import Batches, Outcome, Waiting
+from mvit_video.features.engines.streams import read_in_processes
 from mvit_video.features.extraction import FEATURES, Results, Summary, describe, extraction_progress
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.inputs import Inputs, Stamp, join_tables
-from mvit_video.features.local import Batches, Outcome, Waiting
 from mvit_video.features.manifest import Manifest, claimed
-from mvit_video.features.streams import read_in_processes
 from mvit_video.features.videos import Video
-from mvit_video.features.weights import Preprocessing, TrainedModel
 from mvit_video.features.writers import Format, writer_for
+from mvit_video.jobs import Folder, Trouble
+from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
 from mvit_video.models.layers import Layer
-from mvit_video.processes import all_gather_objects, from_first, on_first, rank_and_size
+from mvit_video.runs.trained_model import Preprocessing, TrainedModel
 from mvit_video.types import ConfigError
 
 _PRECISIONS: dict[str, Precision] = {"32-true": "fp32", "16-mixed": "fp16", "bf16-mixed": "bf16"}

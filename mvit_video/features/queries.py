@@ -16,10 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.data.annotations.arrow import compute
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.store import FeatureTable
 from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError
 
 

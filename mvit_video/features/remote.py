@@ -14,9 +14,9 @@ from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.annotations.files import is_text, is_video, warn_of_others
-from mvit_video.data.shards.storage import file_system, is_folder, read_file, stamp_of
+from mvit_video.data.table.files import is_text, is_video, warn_of_others
+from mvit_video.jobs.arrow import as_strings
+from mvit_video.jobs.stores import file_system, is_folder, read_file, stamp_of
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
 
 Infos: TypeAlias = Mapping[str, Mapping[str, Any]]

@@ -23,9 +23,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.data.annotations.arrow import compute, joined
-from mvit_video.data.annotations.foreign import parsing, read_parquet_table, require_file
 from mvit_video.jobs import atomic_write
+from mvit_video.jobs.arrow import compute, joined
+from mvit_video.jobs.foreign import parsing, read_parquet_table, require_file
 from mvit_video.types import ConfigError, MVitVideoError
 
 _log = logging.getLogger(__name__)

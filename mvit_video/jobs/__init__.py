@@ -1,6 +1,8 @@
-"""Files that long work writes: complete or absent, whatever happens to the process or the machine."""
+"""Long jobs over many files: worker processes that may crash or hang, atomic files, results that survive a kill."""
 
+from mvit_video.jobs.children import num_cores
 from mvit_video.jobs.csv_files import write_rows
+from mvit_video.jobs.driver import JobStopped, Workers, run_job
 from mvit_video.jobs.files import (
     atomic_write,
     fitting_name,
@@ -11,15 +13,27 @@ from mvit_video.jobs.files import (
     require_writable,
     scratch_folder,
 )
+from mvit_video.jobs.folder import Folder
+from mvit_video.jobs.ledger import Ledger
+from mvit_video.jobs.pool import Alive, Trouble, run_in_processes
 
 __all__ = [
+    "Alive",
+    "Folder",
+    "JobStopped",
+    "Ledger",
+    "Trouble",
+    "Workers",
     "atomic_write",
     "fitting_name",
     "is_unfinished",
     "lock",
     "move_into_place",
+    "num_cores",
     "remove_unfinished",
     "require_writable",
+    "run_in_processes",
+    "run_job",
     "scratch_folder",
     "write_rows",
 ]

@@ -42,7 +42,7 @@ def depthwise_conv3d(
     """Convolve each channel with its own kernel: `F.conv3d` with as many groups as channels.
 
     Where gradients are asked for on a CPU they are computed by temporal tap, which on whole volumes oneDNN does
-    10 to 50 times slower (scripts/bench_model.py; equality in tests/nn/test_depthwise.py).
+    10 to 50 times slower (benchmarks/bench_model.py; equality in tests/nn/test_depthwise.py).
     """
     in_training = torch.is_grad_enabled() and (grid.requires_grad or weight.requires_grad)
     if in_training and grid.device.type == "cpu" and not is_recording():

@@ -115,7 +115,7 @@ class RelativePosition(nn.Module):
 
         The further channels of a query hold what it adds to its scores at each height, width and time of the keys,
         those of a key where it is. So fused attention serves, and no matrix of scores is made; faster than the term as
-        a mask in every case of scripts/bench_attention.py.
+        a mask in every case of benchmarks/bench_attention.py.
         """
         tables = [(self.h, thw_q.h, thw_k.h), (self.w, thw_q.w, thw_k.w)]
         cells = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")

@@ -11,9 +11,9 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
+from mvit_video.checkpoints.files import first_bytes
+from mvit_video.checkpoints.pickles import is_pickle, read_pickle
 from mvit_video.jobs import atomic_write
-from mvit_video.models.checkpoints.files import first_bytes
-from mvit_video.models.checkpoints.pickles import is_pickle, read_pickle
 from mvit_video.types import CheckpointError, ConfigError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.processes import all_gather_objects
+from mvit_video.jobs.distributed import all_gather_objects
 from mvit_video.training.checkpoint_io import why_unwritten
 from mvit_video.training.stopping import STEPS_PER_DECISION
 from mvit_video.types import TrainingError

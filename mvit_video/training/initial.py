@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
+from mvit_video.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, describe, load_checkpoint
 from mvit_video.models import VideoNet
-from mvit_video.models.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, describe, load_checkpoint
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from mvit_video.metrics import class_precision, label_ranks, mean_known, share_within
-from mvit_video.processes import all_gather_objects
+from mvit_video.jobs.distributed import all_gather_objects
+from mvit_video.metrics.accuracy import class_precision, label_ranks, mean_known, share_within
 
 
 class ClipMean(Metric):

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from mvit_video.data.mixing import Mixing
-from mvit_video.metrics import combine, is_scored, label_ranks
+from mvit_video.data.clips.mixing import Mixing
+from mvit_video.metrics.accuracy import combine, is_scored, label_ranks
 from mvit_video.models.layers import Layer, layer_of
 from mvit_video.training.agreement import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.checkpoint_io import check_unfinished

@@ -9,11 +9,12 @@ from torch import nn
 
 import mvit_video as mv
 from mvit_video.analysis.attention import Attention, NoSuchAttention, key_grid, watching
+from mvit_video.analysis.attention_distance import distance, draw_distance
 from mvit_video.analysis.batches import Batch, score
-from mvit_video.analysis.distance import distance, draw_distance
 from mvit_video.analysis.layers import summary_of
-from mvit_video.analysis.locality import LocalitySettings, draw_locality, locality, window_mask
-from mvit_video.models import MViT, create_model
+from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality, window_mask
+from mvit_video.checkpoints import create_model
+from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
 
 Clips = Callable[..., list[Batch]]

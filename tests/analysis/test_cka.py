@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.cka import MiniBatchCka, cka, draw_cka, unbiased_hsic
+from mvit_video.analysis.similarity import MiniBatchCka, cka, draw_cka, unbiased_hsic
 from mvit_video.models import MViT
 from mvit_video.types import ConfigError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.fourier import draw_fourier, fourier, frequencies, spectra
+from mvit_video.analysis.spectra import draw_fourier, fourier, frequencies, spectra
 from mvit_video.models import MViT
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.hessian import HessianProduct, HessianSettings, curvature, draw_hessian, hessian
+from mvit_video.analysis.curvature import HessianProduct, HessianSettings, curvature, draw_hessian, hessian
 from mvit_video.analysis.lanczos import top_eigenvalues
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models import MViT

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mvit_video.analysis.batches import Batch, score
-from mvit_video.analysis.landscape import LandscapeSettings, draw_landscape, landscape, random_direction
+from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape, random_direction
 from mvit_video.models import MViT
 from mvit_video.types import ConfigError
 

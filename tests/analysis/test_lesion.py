@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mvit_video.analysis.batches import Batch, score
-from mvit_video.analysis.lesion import draw_lesion, lesion
+from mvit_video.analysis.lesions import draw_lesion, lesion
 from mvit_video.models import MViT
 
 

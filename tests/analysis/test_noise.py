@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mvit_video.analysis.batches import Batch, score
 from mvit_video.analysis.layers import summary_of
-from mvit_video.analysis.noise import Band, NoiseSettings, band_mask, band_noise, draw_noise, noise
+from mvit_video.analysis.noise_response import Band, NoiseSettings, band_mask, band_noise, draw_noise, noise
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
 

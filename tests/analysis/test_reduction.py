@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.reduction import cells_by_key, draw_reduction, explained, reduction
+from mvit_video.analysis.reductions import cells_by_key, draw_reduction, explained, reduction
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
 

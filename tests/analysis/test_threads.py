@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mvit_video.analysis.threads import one_thread_if_small
-from mvit_video.models import MViT, create_model
+from mvit_video.checkpoints import create_model
+from mvit_video.models import MViT
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from mvit_video.analysis.report import read_study
 from mvit_video.analysis.studies import STUDIES
 from mvit_video.cli import main
 from mvit_video.data.annotations import load_annotations
+from mvit_video.data.clips.mixing import Mixing
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.digits import write_digits
-from mvit_video.data.mixing import Mixing
-from mvit_video.data.views import UniformViews
 from mvit_video.models import Patch, mvit
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
 

@@ -93,7 +93,7 @@ def test_a_mistake_leaves_what_was_tested_before(run: Run, checkpoint: str, monk
     words = ("study", "--ckpt_path", checkpoint, "--studies", "views")
     assert run(*words) == 0
     before = sorted(FOLDER.rglob("*"))
-    monkeypatch.setattr("mvit_video.cli.study.study_table", _refuse)
+    monkeypatch.setattr("mvit_video.cli.robustness.study_table", _refuse)
     assert run(*words) == 2
     assert sorted(FOLDER.rglob("*")) == before
     # settings of which none was tested, in the folder of those that were

@@ -12,8 +12,8 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from mvit_video.checkpoints import create_with_report
 from mvit_video.cli import main
-from mvit_video.models import create_with_report
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
 
@@ -331,7 +331,7 @@ def test_a_verb_that_runs_out_of_memory_is_one_line(
         torch.empty(10**15)
         return 0
 
-    monkeypatch.setattr("mvit_video.cli.models.print_models", hungry)
+    monkeypatch.setattr("mvit_video.cli.models.run", hungry)
     assert main(["models"]) == 1
     assert capsys.readouterr().err == (
         "error: memory ran out (tried to allocate 4000000000000000 bytes): lower the batch size, or the number of "

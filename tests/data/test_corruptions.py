@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mvit_video.data import VideoDataset, VideoTable
-from mvit_video.data.corruptions import DROPPED, NOISE_STD, Corruption, CorruptionKind
-from mvit_video.data.transforms import Normalize
-from mvit_video.data.views import UniformViews
+from mvit_video.data.clips.corruptions import DROPPED, NOISE_STD, Corruption, CorruptionKind
+from mvit_video.data.clips.transforms import Normalize
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 KINDS = get_args(CorruptionKind)

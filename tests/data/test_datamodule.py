@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mvit_video.data import ClipBatch
-from mvit_video.data.corruptions import Corruption
-from mvit_video.data.datamodule import VideoDataModule
-from mvit_video.data.transforms import Augment
+from mvit_video.data.clips.corruptions import Corruption
+from mvit_video.data.clips.transforms import Augment
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError, ViewSpec
 
 pytestmark = [

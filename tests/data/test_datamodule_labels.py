@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError
 
 pytestmark = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mvit_video.data import ClipBatch
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
 
 pytestmark = [

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from mvit_video.data import ClipBatch, VideoDataset, VideoReader, VideoTable
+from mvit_video.data.clips.transforms import Augment, Normalize
+from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.dataset import Decode, collate
 from mvit_video.data.readers import Backend, IndexCache, open_video
-from mvit_video.data.transforms import Augment, Normalize
-from mvit_video.data.views import RandomView, UniformViews
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mvit_video.cli import main
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.holdout import hold_out
+from mvit_video.jobs.arrow import as_strings
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError
 
 pytestmark = [

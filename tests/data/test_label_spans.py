@@ -10,14 +10,14 @@ import torch
 import yaml
 from pyarrow import parquet
 
+from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import VideoDataset, VideoTable, load_annotations
-from mvit_video.data.annotations.label_spans import group_labels
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.clips.transforms import Augment
+from mvit_video.data.clips.views import RandomView, SamplerViews, UniformViews, Views
 from mvit_video.data.dataset import collate
 from mvit_video.data.sampling import is_too_short, random_clip, uniform_clips
-from mvit_video.data.shards import PackSettings, pack
-from mvit_video.data.transforms import Augment
-from mvit_video.data.views import RandomView, SamplerViews, UniformViews, Views
+from mvit_video.data.table.label_spans import group_labels
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ViewSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")

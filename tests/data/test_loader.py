@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvit_video.data import ClipBatch, VideoDataset, VideoReader, VideoTable
+from mvit_video.data.clips.views import MadeViews, RandomView
 from mvit_video.data.loader import EpochSampler, VideoLoader, explain_dead_worker
-from mvit_video.data.views import MadeViews, RandomView
 from mvit_video.types import ClipSpec, MVitVideoError, VideoDecodeError
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from timm.data.mixup import Mixup
 from torch.nn import functional as F
 
-from mvit_video.data.mixing import Mixing, cutmix_, cutmix_box, mixup_
+from mvit_video.data.clips.mixing import Mixing, cutmix_, cutmix_box, mixup_
 from mvit_video.types import ConfigError
 
 

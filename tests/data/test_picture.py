@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from mvit_video.data import VideoReader
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.clips.transforms import Augment
 from mvit_video.data.readers.picture import PictureReader
-from mvit_video.data.transforms import Augment
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers")]

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mvit_video.data.clips.transforms import Normalize
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
     ViewProtocol,
@@ -21,8 +23,6 @@ from mvit_video.data.sampling import (
     spatial_crops,
     uniform_clips,
 )
-from mvit_video.data.transforms import Normalize
-from mvit_video.data.views import UniformViews
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 with warnings.catch_warnings():

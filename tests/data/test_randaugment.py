@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from mvit_video.data.randaugment import GREY, _transform, randaugment_clip
+from mvit_video.data.clips.randaugment import GREY, _transform, randaugment_clip
 from mvit_video.types import ConfigError
 
 POLICY = "rand-m7-n4-mstd0.5-inc1"

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mvit_video.data import ClipBatch
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError
 
 pytestmark = [

@@ -13,8 +13,15 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from torchvision.transforms import functional as pillow_functional
 from torchvision.transforms.v2 import functional as F
 
-from mvit_video.data.erasing import Erasing
-from mvit_video.data.transforms import Augment, Normalize, augment_clip, crop_views, random_crop_box, resize_frames
+from mvit_video.data.clips.erasing import Erasing
+from mvit_video.data.clips.transforms import (
+    Augment,
+    Normalize,
+    augment_clip,
+    crop_views,
+    random_crop_box,
+    resize_frames,
+)
 from mvit_video.types import ConfigError
 
 PLAIN = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mvit_video.data import VideoDataset, VideoReader, VideoTable, open_video
-from mvit_video.data.transforms import Normalize
-from mvit_video.data.trimming import trim
-from mvit_video.data.views import UniformViews
+from mvit_video.data.clips.transforms import Normalize
+from mvit_video.data.clips.trimming import trim
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
 Barcodes = Callable[[torch.Tensor], list[int]]

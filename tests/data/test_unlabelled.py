@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ConfigError
 
 

@@ -13,9 +13,9 @@ import pytorchvideo
 import torch
 
 from mvit_video.data import VideoDataset, VideoTable, dataset, open_video
+from mvit_video.data.clips.transforms import Augment, Normalize
+from mvit_video.data.clips.views import DenseViews, RandomView, SamplerViews, UniformViews, Views
 from mvit_video.data.sampling import timed_clip
-from mvit_video.data.transforms import Augment, Normalize
-from mvit_video.data.views import DenseViews, RandomView, SamplerViews, UniformViews, Views
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 with warnings.catch_warnings():

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.data.digits import write_digits
 from mvit_video.evaluation import MultiViewEvaluation
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ViewSpec
 
 

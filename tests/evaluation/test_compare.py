@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mvit_video.cli.compare import compare
+from mvit_video.cli.compare import run as compare
 from mvit_video.data.annotations import VideoTable
-from mvit_video.evaluation.loading import load_predictions
 from mvit_video.evaluation.predictions import write_predictions
 from mvit_video.evaluation.result import Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
+from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError, ViewSpec
 
 Write = Callable[..., str]
@@ -141,7 +141,7 @@ def test_names_what_is_no_test(write: Write, tmp_path: Path) -> None:
 
 def test_needs_neither_torch_nor_lightning(write: Write) -> None:
     run = write("a", [0, 1], [0, 1])
-    code = f"import sys; from mvit_video.cli.compare import compare; compare([{run!r}] * 2); print(set(sys.modules))"
+    code = f"import sys; from mvit_video.cli import compare; compare.run([{run!r}] * 2); print(set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'pyarrow'" in printed
     assert "'torch'" not in printed

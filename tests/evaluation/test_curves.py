@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mvit_video.data.sampling import uniform_clips
-from mvit_video.evaluation.curves import accuracy_by_views, chosen_views
-from mvit_video.metrics import combine, label_ranks, share_within
+from mvit_video.metrics.accuracy import combine, label_ranks, share_within
+from mvit_video.metrics.by_views import accuracy_by_views, chosen_views
 from mvit_video.types import ClipSpec, ViewSpec
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.evaluation.intervals import mcnemar_exact, mean_class_interval, paired_interval, share_interval
+from mvit_video.metrics.intervals import mcnemar_exact, mean_class_interval, paired_interval, share_interval
 
 
 @given(st.integers(1, 3000), st.floats(0, 1))

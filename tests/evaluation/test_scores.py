@@ -12,7 +12,7 @@ from torch import Tensor, multiprocessing
 
 from mvit_video.evaluation.scores import VideoViews, ViewScores
 from mvit_video.evaluation.scores import describe as describe_views
-from mvit_video.metrics import Ensemble, combine
+from mvit_video.metrics.accuracy import Ensemble, combine
 from mvit_video.types import ViewSpec
 
 NUM_CLASSES, NUM_VIEWS = 6, 3

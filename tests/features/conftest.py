@@ -14,14 +14,14 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from mvit_video.models import Patch, create_model, mvit
-from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe, save_checkpoint
+from mvit_video.checkpoints import ARCHITECTURE_KEY, create_model, describe, save_checkpoint
+from mvit_video.models import Patch, mvit
 
 # features are on disk as soon as they are there, and there is time to stop what computes them
 SLOWLY = """
 import time
 from mvit_video.features import extraction
-from mvit_video.features.local import Batches
+from mvit_video.features.engines.local import Batches
 
 extraction._WAITING_SECONDS = 0.2
 fill = Batches.fill

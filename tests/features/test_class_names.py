@@ -14,10 +14,10 @@ import pytest
 from pyarrow import parquet
 
 import mvit_video as mv
+from mvit_video.checkpoints import read_checkpoint
 from mvit_video.cli import main
 from mvit_video.features.store import load_features
-from mvit_video.features.weights import load_trained
-from mvit_video.models.checkpoints import read_checkpoint
+from mvit_video.runs.trained_model import load_trained
 
 Make = Callable[..., Path]
 NAMES = ["left", "right", "up"]

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 import mvit_video as mv
+from mvit_video.checkpoints import save_checkpoint
+from mvit_video.data.clips.transforms import Normalize, crop_views
+from mvit_video.data.clips.views import published_short_side
 from mvit_video.data.digits import write_digits
-from mvit_video.data.transforms import Normalize, crop_views
-from mvit_video.data.views import published_short_side
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding
 from mvit_video.features.decoding import read_chunks
-from mvit_video.features.weights import load_trained
 from mvit_video.models import mvit, mvitv2_s
-from mvit_video.models.checkpoints import save_checkpoint
 from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
+from mvit_video.runs.trained_model import load_trained
 from mvit_video.types import CheckpointError, ConfigError, VideoDecodeError
 
 LAYERS = ("pooled", "tokens", "stage1", "stage2", "logits")

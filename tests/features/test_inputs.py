@@ -9,8 +9,8 @@ import pytest
 from pyarrow import parquet
 
 from mvit_video.data import load_annotations
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.features.inputs import find_videos
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError
 
 PATHS = ["a b.mp4", "c,d.MKV"]

@@ -18,14 +18,14 @@ from pyarrow import parquet
 from rich.console import Console
 
 from mvit_video.data.digits import write_digits
-from mvit_video.data.jobs import JobStopped, Trouble
 from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
 from mvit_video.features.decoding import Chunk
+from mvit_video.features.engines.local import extract_locally
+from mvit_video.features.engines.streams import Whole, read_in_processes
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
 from mvit_video.features.inputs import find_videos
-from mvit_video.features.local import extract_locally
 from mvit_video.features.manifest import claimed
-from mvit_video.features.streams import Whole, read_in_processes
+from mvit_video.jobs import JobStopped, Trouble
 from mvit_video.types import ConfigError
 
 

@@ -16,11 +16,11 @@ import torch
 
 import mvit_video as mv
 from mvit_video import __version__
-from mvit_video.data.jobs import Trouble
 from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
-from mvit_video.features.local import extract_locally
-from mvit_video.features.ray_engine import Cluster, Machine, Places, extract_on_ray, plan_places
-from mvit_video.features.ray_pool import Pool
+from mvit_video.features.engines.local import extract_locally
+from mvit_video.features.engines.ray import Cluster, Machine, Places, extract_on_ray, plan_places
+from mvit_video.features.engines.ray_pool import Pool
+from mvit_video.jobs import Trouble
 from mvit_video.models import Patch, mvit
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -76,7 +76,7 @@ def test_an_address_without_a_cluster_is_refused_at_once(
 
 HANGING = """
 import sys, threading, time, types
-from mvit_video.features.ray_engine import _Actor
+from mvit_video.features.engines.ray import _Actor
 
 actor = _Actor.__new__(_Actor)
 actor._limit_seconds = 0.5

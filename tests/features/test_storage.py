@@ -14,13 +14,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 from rich.console import Console
 
+from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import load_annotations
-from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import Folder, Trouble
-from mvit_video.data.shards import PackSettings, pack
 from mvit_video.features import Extractor, ExtractSettings, Video
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
 from mvit_video.features.inputs import find_videos
+from mvit_video.jobs import Folder, Trouble
+from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError, VideoDecodeError
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import mvit_video as mv
+from mvit_video.checkpoints import describe
 from mvit_video.models import PVT, Patch, Pooling, Pyramid, VideoNet, cpvt, mvit, mvitv2, pvt, pvt_v2
-from mvit_video.models.checkpoints import describe
 
 NARROW = {"dims": (8, 16), "num_heads": (1, 2), "strides_kv": ((1, 4, 4), (1, 2, 2)), "mlp_ratios": (2, 2)}
 CLIP = {"num_classes": 7, "num_frames": 4, "crop_size": 32, "drop_path_rate": 0.0}

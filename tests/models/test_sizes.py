@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mvit_video.models import create_model, list_models
+from mvit_video.checkpoints import create_model
+from mvit_video.models import list_models
 from mvit_video.models.net import multiply_adds
 from mvit_video.models.sizes import SIZES, ModelSize
 

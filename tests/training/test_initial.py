@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Trainer
 
 import mvit_video as mv
+from mvit_video.checkpoints import ARCHITECTURE_KEY, describe
 from mvit_video.cli import main
-from mvit_video.features.weights import load_trained
 from mvit_video.models import MViT, Patch, Pooling, mvit
-from mvit_video.models.checkpoints import ARCHITECTURE_KEY, describe
+from mvit_video.runs.trained_model import load_trained
 from mvit_video.training import InitFrom
 
 Make = Callable[..., Any]

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.nn import functional as F
 
 import mvit_video as mv
-from mvit_video.data.mixing import Mixing
+from mvit_video.data.clips.mixing import Mixing
 from mvit_video.models.architecture import Patch
 from mvit_video.training import EpochLine, LastCheckpoint, Schedule, Task
 from mvit_video.training.speed import Speed

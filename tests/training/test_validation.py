@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score, top_k_accuracy_score
 from torch import Tensor, multiprocessing, nn
 
 from mvit_video.data import ClipBatch
-from mvit_video.data.datamodule import VideoDataModule
 from mvit_video.training import Task
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.training.metrics import PercentMeanPrecision, PercentVideosWithin, VideoMean
 from mvit_video.types import ClipSpec, ViewSpec
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations.arrow import compute, first, matches
-from mvit_video.data.annotations.classes import ClassNames, read_names
 from mvit_video.data.annotations.delimited import Header, read_columns, split_labels
-from mvit_video.data.annotations.label_spans import group_labels
-from mvit_video.data.annotations.rows import Rows, locate_videos
+from mvit_video.data.table.classes import ClassNames, read_names
+from mvit_video.data.table.label_spans import group_labels
+from mvit_video.data.table.rows import Rows, locate_videos
+from mvit_video.jobs.arrow import compute, first, matches
 
 COLUMNS = {"id", "actions"}
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import as_strings, compute, first, joined, lengths, matches, strip
-from mvit_video.data.annotations.files import SUFFIX_PATTERN
 from mvit_video.data.annotations.lines import Lines
-from mvit_video.data.annotations.rows import Rows
+from mvit_video.data.table.files import SUFFIX_PATTERN
+from mvit_video.data.table.rows import Rows
+from mvit_video.jobs.arrow import as_strings, compute, first, joined, lengths, matches, strip
 
 # the csv module drops blanks before a quote, Arrow takes the quote for a letter
 _QUOTE_AFTER_BLANK = re.compile(rb'(^|[,\t])[ \t]+"', re.MULTILINE)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations.arrow import as_strings, is_utf8
-from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.files import (
+from mvit_video.data.readers.picture import is_picture
+from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.files import (
     SPLITS,
     VIDEO_SUFFIXES,
     files_below,
@@ -22,8 +22,8 @@ from mvit_video.data.annotations.files import (
     unlistable,
     warn_of_others,
 )
-from mvit_video.data.annotations.rows import Rows
-from mvit_video.data.readers.picture import is_picture
+from mvit_video.data.table.rows import Rows
+from mvit_video.jobs.arrow import as_strings, is_utf8
 from mvit_video.types import AnnotationError
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations.arrow import compute, first
-from mvit_video.data.annotations.classes import ClassNames, sorted_names
 from mvit_video.data.annotations.delimited import Columns, Header, read_columns, read_seconds
-from mvit_video.data.annotations.files import SPLITS
-from mvit_video.data.annotations.rows import Rows, locate_videos
+from mvit_video.data.table.classes import ClassNames, sorted_names
+from mvit_video.data.table.files import SPLITS
+from mvit_video.data.table.rows import Rows, locate_videos
+from mvit_video.jobs.arrow import compute, first
 
 COLUMNS = {"youtube_id", "time_start", "time_end"}
 

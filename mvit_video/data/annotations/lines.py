@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, lengths, strip, to_mask
-from mvit_video.data.annotations.foreign import require_file
+from mvit_video.jobs.arrow import compute, lengths, strip, to_mask
+from mvit_video.jobs.foreign import require_file
 from mvit_video.types import AnnotationError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

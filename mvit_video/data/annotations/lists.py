@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute, first, in_order, lengths, matches, split_last, strip, to_mask
-from mvit_video.data.annotations.files import SUFFIX_PATTERN
-from mvit_video.data.annotations.labels import NUMBER
 from mvit_video.data.annotations.lines import Lines, without_comments
-from mvit_video.data.annotations.rows import Rows
+from mvit_video.data.table.files import SUFFIX_PATTERN
+from mvit_video.data.table.labels import NUMBER
+from mvit_video.data.table.rows import Rows
+from mvit_video.jobs.arrow import compute, first, in_order, lengths, matches, split_last, strip, to_mask
 
 _QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quote in "\"'"]
 _VIDEO_AND_LIST = rf"^(?P<path>.*{SUFFIX_PATTERN})[ ,]+(?P<label>\[.*\])$"

@@ -12,18 +12,18 @@ import numpy as np
 import pyarrow as pa
 
 from mvit_video.data.annotations import charades, kinetics
-from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.annotations.classes import ClassNames, given_names, names_beside, number_labels, parse_json
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
 from mvit_video.data.annotations.folders import read_folders
-from mvit_video.data.annotations.foreign import parsing
 from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
 from mvit_video.data.annotations.lists import read_list, read_paths
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
-from mvit_video.data.annotations.rows import Rows, make_table
 from mvit_video.data.annotations.something import is_something, read_something
 from mvit_video.data.annotations.splits import is_hmdb, is_ucf, read_hmdb, read_ucf
-from mvit_video.data.annotations.table import VideoTable
+from mvit_video.data.table.classes import ClassNames, given_names, names_beside, number_labels, parse_json
+from mvit_video.data.table.rows import Rows, make_table
+from mvit_video.data.table.video_table import VideoTable
+from mvit_video.jobs.arrow import as_strings
+from mvit_video.jobs.foreign import parsing
 from mvit_video.types import AnnotationError
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")

@@ -14,13 +14,13 @@ import pyarrow.json
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.data.annotations.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
-from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.foreign import read_parquet_table
-from mvit_video.data.annotations.label_spans import COLUMN, TYPE, is_label_spans
-from mvit_video.data.annotations.labels import label_text
 from mvit_video.data.annotations.lines import Lines
-from mvit_video.data.annotations.rows import Rows, select
+from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.label_spans import COLUMN, TYPE, is_label_spans
+from mvit_video.data.table.labels import label_text
+from mvit_video.data.table.rows import Rows, select
+from mvit_video.jobs.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
+from mvit_video.jobs.foreign import read_parquet_table
 from mvit_video.types import AnnotationError
 
 PARQUET_MAGIC = b"PAR1"

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.annotations.classes import ClassNames, read_names
-from mvit_video.data.annotations.rows import Rows, locate_videos
+from mvit_video.data.table.classes import ClassNames, read_names
+from mvit_video.data.table.rows import Rows, locate_videos
+from mvit_video.jobs.arrow import as_strings
 from mvit_video.types import AnnotationError
 
 _LABELS_FILES = ("something-something-v2-labels.json", "labels.json")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mvit_video.data.annotations.arrow import as_strings
-from mvit_video.data.annotations.classes import ClassNames, read_names
 from mvit_video.data.annotations.lines import Lines, read_lines
-from mvit_video.data.annotations.rows import Rows, locate_videos
+from mvit_video.data.table.classes import ClassNames, read_names
+from mvit_video.data.table.rows import Rows, locate_videos
+from mvit_video.jobs.arrow import as_strings
 from mvit_video.types import AnnotationError
 
 _UCF_FILE = re.compile(r"(train|test)list\d+\.txt")

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.shards.storage import Shard, find_shard, read_range
+from mvit_video.jobs.stores import Shard, find_shard, read_range
 from mvit_video.types import VideoDecodeError
 
 _NUM_THREADS = 8

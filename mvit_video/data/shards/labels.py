@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mvit_video.data.annotations.classes import CLASSES_FILES, ClassNames, names_beside, read_names
-from mvit_video.data.annotations.numbering import Labels, Numbering, number_cells
-from mvit_video.data.shards.storage import Shard, is_url, read_file
+from mvit_video.data.table.classes import CLASSES_FILES, ClassNames, names_beside, read_names
+from mvit_video.data.table.numbering import Labels, Numbering, number_cells
+from mvit_video.jobs.stores import Shard, is_url, read_file
 from mvit_video.types import AnnotationError
 
 

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.progress import track
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.classes import ClassNames
-from mvit_video.data.annotations.foreign import read_parquet_table
-from mvit_video.data.annotations.label_spans import COLUMN, check_label_spans
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.labels import as_numbers, find_names, join_labels, row_error
 from mvit_video.data.shards.packed_index import read_packed
 from mvit_video.data.shards.samples import read_samples
-from mvit_video.data.shards.storage import Shard, find_shard, is_folder, is_url, list_shards, local_path
+from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.label_spans import COLUMN, check_label_spans
 from mvit_video.jobs import atomic_write
+from mvit_video.jobs.foreign import read_parquet_table
+from mvit_video.jobs.stores import Shard, find_shard, is_folder, is_url, list_shards, local_path
 from mvit_video.types import AnnotationError
 
 _CACHE_NAME = ".mvit_video_index"

@@ -12,11 +12,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.annotations.arrow import as_strings, compute
-from mvit_video.data.annotations.foreign import read_parquet_table
-from mvit_video.data.annotations.label_spans import COLUMN
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.storage import Shard, find_shard, is_url, list_shards, read_file
+from mvit_video.data.table.label_spans import COLUMN
+from mvit_video.jobs.arrow import as_strings, compute
+from mvit_video.jobs.foreign import read_parquet_table
+from mvit_video.jobs.stores import Shard, find_shard, is_url, list_shards, read_file
 from mvit_video.types import AnnotationError
 
 INDEX_NAME = "index.parquet"

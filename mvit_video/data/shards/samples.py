@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 
-from mvit_video.data.annotations.files import is_video
-from mvit_video.data.annotations.label_spans import COLUMN, TYPE, is_label_spans
-from mvit_video.data.annotations.labels import label_number, label_text
-from mvit_video.data.shards.storage import Shard, open_headers
 from mvit_video.data.shards.tar_headers import Member, read_members
+from mvit_video.data.table.files import is_video
+from mvit_video.data.table.label_spans import COLUMN, TYPE, is_label_spans
+from mvit_video.data.table.labels import label_number, label_text
+from mvit_video.jobs.stores import Shard, open_headers
 from mvit_video.types import AnnotationError
 
 LABEL_EXTENSIONS = ("cls", "json", "txt")

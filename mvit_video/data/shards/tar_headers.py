@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
-from mvit_video.data.annotations.arrow import is_utf8
+from mvit_video.jobs.arrow import is_utf8
 from mvit_video.types import AnnotationError
 
 BLOCK_BYTES = tarfile.BLOCKSIZE

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from mvit_video.evaluation.loading import in_words
 from mvit_video.evaluation.report.confusions import (
     Counts,
     Pair,
@@ -29,6 +28,7 @@ from mvit_video.evaluation.report.run_files import RunFiles, read_run
 from mvit_video.evaluation.report.strips import read_strips
 from mvit_video.evaluation.report.videos import ScoredVideos, as_columns, listed_videos
 from mvit_video.jobs import atomic_write
+from mvit_video.runs.predictions import in_words
 
 _SCRIPTS = ("page", "tables", "videos", "confusion", "charts", "main")
 _NUM_MISTAKES = 24

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from mvit_video.evaluation.loading import Predictions, load_predictions
+from mvit_video.runs.predictions import Predictions, load_predictions
 
 T = TypeVar("T")
 

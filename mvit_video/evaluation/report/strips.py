@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from PIL import Image
 from rich.console import Console
 
-from mvit_video.data.jobs import Alive, Trouble, num_cores, run_in_processes
-from mvit_video.data.jobs.progress import progress_bar
-from mvit_video.evaluation.loading import Key
+from mvit_video.jobs import Alive, Trouble, num_cores, run_in_processes
+from mvit_video.jobs.progress import progress_bar
+from mvit_video.runs.predictions import Key
 from mvit_video.types import MVitVideoError, VideoDecodeError
 
 _NUM_FRAMES = 8

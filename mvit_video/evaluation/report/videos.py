@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.evaluation.loading import in_words
 from mvit_video.evaluation.report.run_files import RunFiles
+from mvit_video.runs.predictions import in_words
 
 NUM_GUESSES = 5
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from mvit_video.data.jobs import Folder
 from mvit_video.features.writers.parts import Kept
+from mvit_video.jobs import Folder
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvit_video.data.jobs import Folder
-from mvit_video.data.jobs.ledger import new_part
 from mvit_video.features.writers.naming import group_name
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs import Folder, atomic_write
+from mvit_video.jobs.ledger import new_part
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.jobs import Folder
 from mvit_video.features.windows import Length
 from mvit_video.features.writers.naming import file_name, group_name, split_group_name
 from mvit_video.features.writers.parts import Kept
-from mvit_video.jobs import atomic_write, remove_unfinished
+from mvit_video.jobs import Folder, atomic_write, remove_unfinished
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:

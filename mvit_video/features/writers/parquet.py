@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations.arrow import compute
-from mvit_video.data.jobs import Folder
-from mvit_video.data.jobs.ledger import new_part
 from mvit_video.features.writers.naming import group_name
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
+from mvit_video.jobs import Folder
+from mvit_video.jobs.arrow import compute
+from mvit_video.jobs.ledger import new_part
 
 if TYPE_CHECKING:
     from mvit_video.features.videos import VideoFeatures

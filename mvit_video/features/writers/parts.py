@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mvit_video.data.jobs import Folder
-from mvit_video.data.jobs.ledger import PART_NAME
+from mvit_video.jobs import Folder
+from mvit_video.jobs.ledger import PART_NAME
 
 
 class Kept(NamedTuple):

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from mvit_video.curation.scanning.listing import walk
 from mvit_video.data import load_annotations
 from mvit_video.data.annotations import VIDEO_SUFFIXES
-from mvit_video.data.annotations.files import videos_below
-from mvit_video.data.scanning.listing import walk
+from mvit_video.data.table.files import videos_below
 from mvit_video.types import AnnotationError
 
 

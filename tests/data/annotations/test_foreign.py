@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mvit_video.data import VideoTable, load_annotations
-from mvit_video.data.annotations.foreign import parsing
+from mvit_video.jobs.foreign import parsing
 from mvit_video.types import AnnotationError
 
 Write = Callable[..., Path]

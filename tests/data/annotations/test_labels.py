@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mvit_video.data import VideoTable, load_annotations
-from mvit_video.data.annotations.labels import parse_cell, parse_label
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.table.labels import parse_cell, parse_label
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError
 
 Write = Callable[..., Path]

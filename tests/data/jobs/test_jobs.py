@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from mvit_video.data.jobs import Ledger, Trouble, Workers, run_in_processes, run_job
+from mvit_video.jobs import Ledger, Trouble, Workers, run_in_processes, run_job
 
 WORK = """
 import os, signal, time
@@ -80,7 +80,7 @@ def test_workers_end_with_the_process_that_is_killed(work: Callable, tmp_path: P
     pids = tmp_path / "pids"
     pids.mkdir()
     code = (
-        "from mvit_video.data.jobs import run_in_processes; from work_of_jobs import work\n"
+        "from mvit_video.jobs import run_in_processes; from work_of_jobs import work\n"
         f"list(run_in_processes(work, ['hang:{pids}'] * 2, num_workers=2, limit_seconds=600))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

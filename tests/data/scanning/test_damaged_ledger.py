@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mvit_video.data.jobs import Workers
-from mvit_video.data.scanning import ScanSettings, list_videos, scan_videos
+from mvit_video.curation.scanning import ScanSettings, list_videos, scan_videos
+from mvit_video.jobs import Workers
 
 
 def test_damaged_files_of_an_earlier_scan_are_moved_and_named(barcode_video: Path, tmp_path: Path) -> None:

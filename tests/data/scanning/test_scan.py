@@ -22,20 +22,20 @@ from pyarrow import parquet
 from rich.console import Console
 
 from mvit_video.cli import main
-from mvit_video.data.annotations import VideoTable, load_annotations
-from mvit_video.data.jobs import Ledger, Trouble, Workers
-from mvit_video.data.readers import open_video
-from mvit_video.data.scanning import (
+from mvit_video.curation.scanning import (
     ScanSettings,
     list_videos,
-    scan,
+    scanner,
     scan_videos,
     summarise,
     write_failures,
     write_manifest,
 )
-from mvit_video.data.scanning.checks import decode_all, inspect
-from mvit_video.data.scanning.containers import missing_bytes
+from mvit_video.curation.scanning.checks import decode_all, inspect
+from mvit_video.curation.scanning.containers import missing_bytes
+from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data.readers import open_video
+from mvit_video.jobs import Ledger, Trouble, Workers
 from mvit_video.types import AnnotationError, ConfigError
 
 OddVideos = Callable[[str], Path]
@@ -166,7 +166,7 @@ def test_a_second_scan_does_the_rest_only(
 
     table, _ = list_videos(str(folder))
     with monkeypatch.context() as patched:
-        patched.setattr(scan, "run_job", run_job)
+        patched.setattr(scanner, "run_job", run_job)
         again = scan_videos(table, out, ScanSettings(), WORKERS)
         assert done == [["text.mp4"], []]  # what may be the machine's fault is tried again
         assert again.equals(manifest)
@@ -195,7 +195,7 @@ def test_a_comparison_that_failed_is_told_of_and_tried_again(
         ledger.flush()
 
     with monkeypatch.context() as patched:
-        patched.setattr(scan, "run_job", run_job)
+        patched.setattr(scanner, "run_job", run_job)
         assert set(scan_videos(table, tmp_path / "out", ScanSettings(), workers)["sha256"].to_pylist()) == {None}
     assert "2 files of equal size could not be compared" in said.getvalue()
     digests = scan_videos(table, tmp_path / "out", ScanSettings(), WORKERS)["sha256"].to_pylist()
@@ -330,7 +330,7 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
     for i in range(100):
         (videos / f"{i:03d}.mp4").write_bytes(barcode_video.read_bytes())
     code = (
-        "import sys, time; from mvit_video.cli import main; from mvit_video.data.jobs import ledger\n"
+        "import sys, time; from mvit_video.cli import main; from mvit_video.jobs import ledger\n"
         "ledger._ROWS_PER_PART, flush = 5, ledger.Ledger.flush\n"
         "ledger.Ledger.flush = lambda self: (flush(self), time.sleep(0.2))\n"  # there is time to stop it
         "main(['scan', *sys.argv[1:]])"
@@ -343,8 +343,8 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
     assert 10 <= kept < 100
     assert not (out / "manifest.parquet").exists()
     asked: list[int] = []
-    run_job = scan.run_job
-    monkeypatch.setattr(scan, "run_job", lambda *args: (asked.append(len(args[2])), run_job(*args)))
+    run_job = scanner.run_job
+    monkeypatch.setattr(scanner, "run_job", lambda *args: (asked.append(len(args[2])), run_job(*args)))
     table, _ = list_videos(str(videos))
     manifest = scan_videos(table, out, ScanSettings(), WORKERS)
     assert asked[0] == 100 - kept

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mvit_video.data.scanning import Summary, print_summary, summarise, write_page
-from mvit_video.data.scanning.summary import Duplicates, _find_duplicates, histogram
+from mvit_video.curation.scanning import Summary, print_summary, summarise, write_page
+from mvit_video.curation.scanning.summary import Duplicates, _find_duplicates, histogram
 
 NUM_CLASSES, NUM_VIDEOS, NUM_BAD = 400, 6000, 2500
 NAMES = ("<b>bold & brash</b>", *(f"class {i}" for i in range(1, NUM_CLASSES)))

@@ -15,7 +15,7 @@ from webdataset.tariterators import base_plus_ext
 from mvit_video.data import VideoTable
 from mvit_video.data.shards import load_shards
 from mvit_video.data.shards.samples import split_name
-from mvit_video.data.shards.storage import expand_braces
+from mvit_video.jobs.stores import expand_braces
 from mvit_video.types import AnnotationError
 
 WriteTar = Callable[..., Path]

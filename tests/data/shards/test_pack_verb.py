@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mvit_video.cli.pack import pack
+from mvit_video.cli.pack import run as pack
 from mvit_video.data.shards import load_shards
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -51,7 +51,7 @@ def test_a_full_disk_is_one_line(listed: str, tmp_path: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mvit_video.data.shards.writing.os.fsync", full)
+    monkeypatch.setattr("mvit_video.curation.tar_writing.os.fsync", full)
     with pytest.raises(
         MVitVideoError, match=r"out: cannot be written to \(No space left on device\); the same command"
     ):

@@ -15,8 +15,9 @@ import pytest
 import webdataset
 from pyarrow import parquet
 
+from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import VideoTable
-from mvit_video.data.shards import PackSettings, TarArchive, load_shards, pack
+from mvit_video.data.shards import TarArchive, load_shards
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
 
 NAMES = ("hop", "run", "sit")
@@ -178,7 +179,7 @@ def test_a_video_that_breaks_off_leaves_no_trace(
 
     table = files(3)
     monkeypatch.setattr(
-        "mvit_video.data.shards.packing.open_source",
+        "mvit_video.curation.packing.open_source",
         lambda source: (Shrinking(), 900) if source == table.locate(1) else (source.open("rb"), source.stat().st_size),
     )
     report = pack(table, str(tmp_path / "out"), PackSettings(seed=None))

@@ -7,8 +7,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.shards import PackSettings, load_shards, pack
+from mvit_video.data.shards import load_shards
 from mvit_video.types import ConfigError
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.distributed
 
+from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import ClipBatch, VideoDataset, VideoTable
-from mvit_video.data.datamodule import VideoDataModule
+from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.loader import EpochSampler, VideoLoader
-from mvit_video.data.shards import PackSettings, load_shards, pack
-from mvit_video.data.views import RandomView, UniformViews
+from mvit_video.data.shards import load_shards
+from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
 CLIP = ClipSpec(num_frames=2, sampling_rate=3)

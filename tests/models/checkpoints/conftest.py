@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
+from mvit_video.checkpoints import describe
 from mvit_video.models import MViT, Patch, Pooling, block_table, mvit, mvitv2
-from mvit_video.models.checkpoints import describe
 
 Make = Callable[..., Any]
 DEPTHS = (1, 2, 2)

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import mvit_video as mv
-from mvit_video.models import MViT, Patch, Pooling, mvit, mvitv2
-from mvit_video.models.checkpoints import (
+from mvit_video.checkpoints import (
     Architecture,
     architecture_of,
     describe,
@@ -27,7 +26,8 @@ from mvit_video.models.checkpoints import (
     to_layout,
     translate,
 )
-from mvit_video.models.checkpoints.inference import infer
+from mvit_video.checkpoints.inference import infer
+from mvit_video.models import MViT, Patch, Pooling, mvit, mvitv2
 
 Make = Callable[..., Any]
 UNSEEN = ("drop_path_rate", "dropout")  # leave no trace in tensors

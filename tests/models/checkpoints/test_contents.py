@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import mvit_video as mv
-from mvit_video.models.checkpoints import pickles, read_checkpoint
+from mvit_video.checkpoints import pickles, read_checkpoint
 
 Make = Callable[..., Any]
 A, B = {"a.weight": torch.full((2,), 1.0)}, {"a.weight": torch.full((2,), 2.0)}

@@ -12,8 +12,8 @@ from pytorchvideo.models import hub as pytorchvideo_builders
 from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
+from mvit_video.checkpoints import describe
 from mvit_video.models import MViT, Pooling
-from mvit_video.models.checkpoints import describe
 
 Make = Callable[..., Any]
 

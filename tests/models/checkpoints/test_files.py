@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import mvit_video as mv
-from mvit_video.models.checkpoints import files, read_checkpoint
+from mvit_video.checkpoints import files, read_checkpoint
 
 Make = Callable[..., Any]
 
@@ -138,7 +138,7 @@ def test_nothing_half_written_is_left(make_v1: Make, tmp_path: Path, monkeypatch
         place.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mvit_video.models.checkpoints.saving.save_file", fails)
+    monkeypatch.setattr("mvit_video.checkpoints.saving.save_file", fails)
     with pytest.raises(mv.CheckpointError, match=r"net\.safetensors: cannot be written \(No space left on device\)"):
         mv.save_checkpoint(net, path)
     assert path.read_bytes() == before

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import mvit_video as mv
+from mvit_video.checkpoints import architecture_of, describe, read_checkpoint, translate
 from mvit_video.models import Patch, mvit
-from mvit_video.models.checkpoints import architecture_of, describe, read_checkpoint, translate
 
 Make = Callable[..., Any]
 CASES = Path(__file__).parents[4] / "shared" / "cases"

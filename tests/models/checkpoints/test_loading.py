@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 import mvit_video as mv
+from mvit_video.checkpoints import export_state
 from mvit_video.models import Patch, Pooling
-from mvit_video.models.checkpoints import export_state
 
 Make = Callable[..., Any]
 

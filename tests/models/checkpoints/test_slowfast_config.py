@@ -20,13 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mvit_video as mv
-from mvit_video.models import Patch, Pooling, create_with_report, mvit, mvitv2
-from mvit_video.models.checkpoints import describe, export_state
-from mvit_video.models.checkpoints.slowfast_config import (
+from mvit_video.checkpoints import create_with_report, describe, export_state
+from mvit_video.checkpoints.slowfast_config import (
     architecture_in_config,
     facts_in_config,
     unstated_in_config,
 )
+from mvit_video.models import Patch, Pooling, mvit, mvitv2
 
 Make = Callable[..., Any]
 MASKFEAT: dict[str, Any] = {  # k400_MVITv2_S_16x4_FT.yaml at the size of these tests

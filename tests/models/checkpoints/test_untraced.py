@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 
 import mvit_video as mv
+from mvit_video.checkpoints import create_with_report, describe, published_facts, read_checkpoint
 from mvit_video.cli import main
-from mvit_video.models import Pooling, create_with_report
-from mvit_video.models.checkpoints import describe, published_facts, read_checkpoint
+from mvit_video.models import Pooling
 from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED, TrainingFacts
 
 Make = Callable[..., Any]

@@ -1,0 +1,140 @@
+"""What an extraction costs beside reading and the model: rates that benchmarks/simulate_extraction.py rests on.
+
+CPU time of one process, which other programs on the machine lengthen little. With Ray the caller's part only is
+measured: workers of one local cluster answer at once, with features of the size of a video's.
+
+    python benchmarks/bench_cluster.py
+    python benchmarks/bench_cluster.py --no-ray --videos 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mvit_video import __version__
+from mvit_video.data import VideoTable
+from mvit_video.features import Video, VideoFeatures, writer_for
+from mvit_video.features.engines.ray_pool import Pool
+from mvit_video.features.extraction import FEATURES, Results
+from mvit_video.features.inputs import Stamp, join_tables
+from mvit_video.features.manifest import Manifest
+
+NUM_WINDOWS, CHANNELS = 9, 768
+RECORD = {"precision": "fp16", "feature_shape": [CHANNELS], "layer": "pooled", "model": "mvit_b_16x4", "key": "0" * 64}
+
+
+def features_of(number: int) -> VideoFeatures:
+    """What a video of ten seconds gives; random, since features hardly compress."""
+    feature = np.random.default_rng(number).normal(size=(NUM_WINDOWS, 1, CHANNELS)).astype(np.float16)
+    start = np.arange(NUM_WINDOWS) * 32 / 30
+    frames = np.arange(NUM_WINDOWS) * 32
+    padded = np.zeros(NUM_WINDOWS, np.int32)
+    video = Video(path_of(number), Path(), number % 400)
+    return VideoFeatures(video, feature, start, start + 64 / 30, start + 32 / 30, frames, frames + 64, padded, 30.0)
+
+
+def path_of(number: int) -> str:
+    """A path as those of Kinetics, whose videos have eleven letters."""
+    code = hashlib.sha256(str(number).encode()).hexdigest()[:11]
+    return f"k400/train/playing_something/{code}_000010_000020.mp4"
+
+
+def bench_writing(folder: Path, num_videos: int) -> None:
+    """Prints what features and ledger of a video cost, in time and in bytes, and what a later start reads."""
+    writer, manifest = writer_for("parquet", folder / FEATURES, RECORD), Manifest(folder, RECORD["key"])
+    began = 1_700_000_000_000_000_000
+    stamps = {path_of(one): Stamp(300_000 + one * 7, began + one * 10**9, None) for one in range(num_videos)}
+    results = Results(writer, manifest, stamps)
+    seconds = 0.0
+    for number in range(num_videos):
+        features = features_of(number)
+        start = time.process_time()
+        results.add(features.video, features)
+        seconds += time.process_time() - start
+    start = time.process_time()
+    results.save()
+    writer.finish()
+    seconds += time.process_time() - start
+    print(f"write: {seconds / num_videos * 1e6:.0f} us a video")
+    manifest.write()
+    stored = {
+        name: sum(file.stat().st_size for file in (folder / name).rglob("*.parquet")) for name in (FEATURES, "ledger")
+    }
+    ledger = stored["ledger"] + (folder / "manifest.parquet").stat().st_size
+    print(f"features: {stored[FEATURES] / num_videos / NUM_WINDOWS:.0f} bytes a window")
+    print(f"ledger and manifest: {ledger / num_videos:.0f} bytes a video")
+    paths = pa.array([path_of(number) for number in range(num_videos)])
+    nowhere = VideoTable(paths, np.zeros(num_videos, np.int64), None, folder, archive=Nowhere())
+    inputs = join_tables([nowhere])
+    start = time.process_time()
+    Manifest(folder, RECORD["key"]).begin(inputs, writer_for("parquet", folder / FEATURES, RECORD))
+    print(f"resume: {(time.process_time() - start) / num_videos * 1e6:.1f} us a video")
+
+
+class Nowhere:
+    """An archive, so that no file is looked for; on a disk or a network that comes on top."""
+
+    def read(self, row: int) -> bytes:
+        raise NotImplementedError
+
+    def version(self, row: int) -> str:
+        return ""
+
+    def take(self, rows: Any) -> Nowhere:
+        return self
+
+
+def bench_ray(num_videos: int) -> None:
+    """Prints what the caller does for a video that workers take and give back."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    feature = features_of(0)
+
+    class Quick:
+        def begin(self) -> tuple[str, ...]:
+            return ray.get_runtime_context().get_node_id(), "", __version__, "key", ""
+
+        def work(self, video: Video) -> VideoFeatures:
+            return feature
+
+    actor = ray.remote(num_cpus=1)(Quick)
+    pool = Pool[Video, VideoFeatures](ray, lambda: actor.remote(), "key", 2)
+    start = 0.0
+
+    def videos() -> Iterator[Video]:
+        nonlocal start
+        start = time.process_time()
+        for number in range(num_videos):
+            yield Video(path_of(number), Path(path_of(number)), 0)
+
+    for _ in pool.outcomes(videos()):
+        pass
+    print(f"driver: {(time.process_time() - start) / num_videos * 1e6:.0f} us a video")
+    pool.end()
+    ray.shutdown()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, default=20_000)
+    parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bench_writing(Path(folder), args.videos)
+    if not args.no_ray:
+        bench_ray(min(args.videos, 5000))
+
+
+if __name__ == "__main__":
+    main()

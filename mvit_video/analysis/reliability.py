@@ -1,0 +1,79 @@
+"""Whether a net is right as often as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from mvit_video.analysis.adapter import evaluating
+from mvit_video.analysis.batches import Batch, on_device
+from mvit_video.analysis.drawing import BLUE, GREY, ORANGE, new_figure
+from mvit_video.analysis.layers import with_summary
+from mvit_video.metrics.accuracy import brier_score, is_scored, negative_log_likelihood
+from mvit_video.metrics.calibration import calibration_error, reliability
+
+_SURE, _NUM_BINS = 0.9, 10
+_SCHEMA = pa.schema(
+    {"low": pa.float64(), "high": pa.float64(), "num_videos": pa.int64(), "confidence": pa.float64(),
+     "accuracy": pa.float64()}
+)  # fmt: skip
+
+
+def calibration(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
+    """How often predictions of single clips are right, by how probable the net calls them.
+
+    Columns: low, high, num_clips, confidence, accuracy (of a bin of confidence; null without clips). The summary has
+    nll, brier, ece (percent, ten bins of equal width), signed_ece (above 0 where the net says more than it holds), and
+    in percent: top1, sure (clips with a confidence above 0.9), top1_of_sure, unsure_of_wrong (wrong ones that are not).
+
+    Source: arXiv:2202.06709, whose code counts a confidence of exactly 1 without adding it to its bin; here it is
+    added (tests/analysis/test_calibration.py).
+    """
+    with evaluating(model), torch.no_grad():
+        found = [(model(clip).float().softmax(dim=1).cpu(), target.cpu()) for clip, target in on_device(model, batches)]
+    probabilities, label = torch.cat([p for p, _ in found]), torch.cat([target for _, target in found]).argmax(dim=1)
+    bins = reliability(probabilities, label, _NUM_BINS)
+    confidence = probabilities.double().amax(dim=1)
+    right, sure = (probabilities.argmax(dim=1) == label) & is_scored(probabilities), confidence > _SURE
+    table = pa.Table.from_pylist([one._asdict() for one in bins], _SCHEMA)
+    return with_summary(
+        table.rename_columns({"num_videos": "num_clips"}),
+        top1=_percent(right),
+        nll=float(negative_log_likelihood(probabilities, label)),
+        brier=float(brier_score(probabilities, label)),
+        ece=calibration_error(bins),
+        signed_ece=100 * float((confidence - right.double()).mean()),
+        sure=_percent(sure),
+        top1_of_sure=_percent(right[sure]),
+        unsure_of_wrong=_percent(~sure[~right]),
+    )
+
+
+def draw_calibration(table: pa.Table) -> Figure:
+    """Accuracy against confidence, and how the clips share among the bins."""
+    figure, (left, right) = new_figure(1, 2)
+    low, high = table["low"].to_numpy(), table["high"].to_numpy()
+    middle, width = (low + high) / 2, high - low
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("confidence", "accuracy", "num_clips")}
+    left.bar(middle, 100 * columns["accuracy"], 0.9 * width, color=BLUE, label="right predictions")
+    left.plot(columns["confidence"], 100 * columns["accuracy"], "o", color=ORANGE, label="at their mean confidence")
+    left.plot([0, 1], [0, 100], "--", color=GREY, linewidth=1, label="as often as said")
+    left.set_ylim(0, 102)
+    left.set_ylabel("right predictions in the bin, percent")
+    left.set_title("Below the dashed line: the net says more than it holds", fontsize=10)
+    left.legend(fontsize=9, framealpha=0.9)
+    right.bar(middle, 100 * columns["num_clips"] / columns["num_clips"].sum(), 0.9 * width, color=BLUE)
+    right.set_ylabel("clips in the bin, percent")
+    right.set_title("How sure the net is", fontsize=10)
+    for axes in (left, right):
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("confidence: probability of the predicted class")
+    return figure
+
+
+def _percent(holds: Tensor) -> float | None:
+    return 100 * float(holds.double().mean()) if len(holds) else None

@@ -1,0 +1,137 @@
+"""The verb `study`: tests of one model in several settings, by the config and with the manners of `test`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from rich.table import Table
+
+from mvit_video.cli.options import console_for_reports
+from mvit_video.cli.trainer import VideoCLI, run_cli
+from mvit_video.evaluation import MultiViewEvaluation
+from mvit_video.evaluation.robustness.figure import write_study_figure
+from mvit_video.evaluation.robustness.running import find_study, run_settings, study_key, write_study_record
+from mvit_video.evaluation.robustness.settings import SEVERITIES, STUDIES, StudySetting, settings_of
+from mvit_video.evaluation.robustness.table import study_table, write_study_table
+from mvit_video.training import DecodingRecord, RunRecord, Task
+from mvit_video.training.datamodule import VideoDataModule
+from mvit_video.types import ConfigError
+
+
+def run(words: list[str]) -> int:
+    """Tests every setting of the studies that the words ask for."""
+    return run_cli(StudyCLI, StudyTrainer, words)
+
+
+class StudyTrainer(Trainer):
+    """A trainer that tests more than once."""
+
+    def study(
+        self, model: Task, datamodule: VideoDataModule, settings: Sequence[StudySetting], ckpt_path: str | None = None
+    ) -> float:
+        """Tests the settings that its folder lacks; returns the giga multiply-adds of one view."""
+        return run_settings(self, model, datamodule, settings, Path(self.default_root_dir), ckpt_path)
+
+
+class StudyCLI(VideoCLI):
+    """As `test`, in the run folder of an earlier study of the same weights, videos and views, if there is one."""
+
+    descriptions: ClassVar = {
+        "study": "Test a checkpoint with fewer views, with frames in other orders, and with corrupted clips. What the "
+        "same command has tested before is not tested again. Example: mvit-video study -c configs/demo.yaml "
+        "--ckpt_path best --studies frame_order corruptions"
+    }
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The verb, and the arguments of its method that are not the user's."""
+        return {"study": {"model", "datamodule", "settings"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what to study."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--studies", type=str, nargs="+", metavar="STUDY", default=list(STUDIES),
+            help="views: fewer of them, from the scores of all; frame_order: forward, shuffled, reversed, frozen; "
+            "corruptions: noise, blur, dropped frames, compression",
+        )  # fmt: skip
+        parser.add_argument(
+            "--severities", type=int, nargs="+", metavar="N", default=list(SEVERITIES), help="of the corruptions"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Finds out what is to be tested, then the run folder.
+
+        Raises:
+            ConfigError: there is nothing like it.
+        """
+        config = self._settings
+        self._tested = settings_of(config.studies, config.severities)
+        if config.trainer.fast_dev_run:
+            raise ConfigError("trainer.fast_dev_run writes nothing: try a study with --trainer.limit_test_batches 1")
+        super().before_instantiate_classes()
+
+    def study(self, **kwargs: Any) -> None:
+        """Tests, and writes what came out."""
+        self._run(self._study, kwargs)
+
+    def _study(self, **kwargs: Any) -> None:
+        if self.trainer.is_global_zero:
+            write_study_record(self.run_folder, self._key())
+        gigaflops = cast(StudyTrainer, self.trainer).study(settings=self._tested, **kwargs)
+        if not self.trainer.is_global_zero:
+            return
+        table = study_table(self.run_folder, self._settings.studies, self._tested, gigaflops)
+        files = [self.run_folder / "studies.parquet", self.run_folder / "studies.png"]
+        write_study_table(files[0], table)
+        write_study_figure(files[1], table)
+        _print(table.to_pylist())
+        for file in files:
+            print(f"written: {file}")
+
+    def _key(self) -> str:
+        checkpoint = self._settings.ckpt_path
+        return study_key(self._settings.as_dict(), None if checkpoint is None else Path(checkpoint))
+
+    def _find_folder(self, root: Path, *, make: bool) -> Path:
+        return find_study(root, self._key()) or super()._find_folder(root, make=make)
+
+    def _has_begun(self) -> bool:
+        return any(setting.mark(self.run_folder).exists() for setting in self._tested)
+
+    def _how_to_go_on(self) -> str:
+        return "; the same command goes on with what is not tested yet"
+
+    def _loggers(self) -> list[Any]:
+        return []
+
+    def _callbacks(self) -> list[Callback]:
+        seed = self._settings.seed_everything
+        return [
+            RunRecord(self.run_folder, seed=None if seed is False else int(seed), checkpoint=self._settings.ckpt_path),
+            MultiViewEvaluation(self.run_folder),
+            DecodingRecord(self.run_folder),
+        ]
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    table = Table(
+        "study", "setting", "severity", title=f"Studies of {rows[0]['num_videos']} videos", title_justify="left"
+    )
+    for metric in metrics:
+        table.add_column(f"{metric} (95%)" if rows[0]["low"] is not None else metric, justify="right")
+    for i in range(0, len(rows), len(metrics)):
+        some = rows[i : i + len(metrics)]
+        bounds = ["" if row["low"] is None else f"  ({row['low']:.1f} to {row['high']:.1f})" for row in some]
+        severity = some[0]["severity"]
+        table.add_row(
+            some[0]["study"], some[0]["setting"], "" if severity is None else str(severity),
+            *(f"{row['value']:.2f}{bound}" for row, bound in zip(some, bounds, strict=True)),
+            end_section=i + len(metrics) < len(rows) and rows[i + len(metrics)]["study"] != some[0]["study"],
+        )  # fmt: skip
+    console_for_reports().print(table)

@@ -1,0 +1,1 @@
+"""Batch programs over data sets: scan, prepare, pack."""

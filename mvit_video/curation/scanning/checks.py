@@ -1,0 +1,314 @@
+"""What is right and wrong with one video."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import pyarrow as pa
+
+from mvit_video.curation.scanning.containers import missing_bytes
+from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
+from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.types import VideoDecodeError
+
+Kind = Literal[
+    "missing", "empty", "truncated", "no video stream", "unsupported codec", "too short", "wrong header", "damaged",
+    "time-out", "other",
+]  # fmt: skip
+KINDS: dict[Kind, str] = {
+    "missing": "there is no such file",
+    "empty": "the file has no bytes",
+    "truncated": "the end of the file is missing",
+    "no video stream": "the file has other streams only",
+    "unsupported codec": "nothing installed decodes it",
+    "too short": "the video, or the segment of it, has less than --min-seconds",
+    "wrong header": "the header counts other frames or seconds than there are; the frames are right",
+    "damaged": "frames do not decode, or decode with concealed errors",
+    "time-out": "the decoder did not come back",
+    "other": "anything else",
+}
+# what lies in the machine rather than in the file
+TRIED_AGAIN: tuple[Kind, ...] = ("time-out", "other")
+# containers whose lengths are read from a header; elsewhere the demuxer guesses them
+_STATES_LENGTH = {"mov", "matroska", "avi"}
+_FRAMES_PER_SIGN = 64
+# what the readers say before they decode anything
+_KIND_OF_REASON: dict[str, Kind] = {
+    "no such file": "missing",
+    "is an empty file": "empty",
+    "no video stream": "no video stream",
+    "no decoder for its codec": "unsupported codec",
+}
+
+CHECK_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "size": pa.int64(),
+        "mtime_ns": pa.int64(),
+        "asked_backend": pa.string(),
+        "is_full": pa.bool_(),
+        "is_usable": pa.bool_(),
+        "kind": pa.string(),
+        "reason": pa.string(),
+        "num_frames": pa.int64(),
+        "fps": pa.float64(),
+        "duration_seconds": pa.float64(),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "codec": pa.string(),
+        "container": pa.string(),
+        "backend": pa.string(),
+        "backend_reason": pa.string(),
+        "damaged": pa.bool_(),
+        "sha256": pa.string(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A row of what is known of a video; `CHECK_SCHEMA` has the same columns.
+
+    Attributes:
+        path: where the file lies.
+        size: bytes; None when there is no file.
+        mtime_ns: time of its last change.
+        asked_backend: library that was asked for.
+        is_full: whether every frame was decoded.
+        is_usable: whether training can read it.
+        kind: what is wrong, None when nothing is; a usable video may have a wrong header or concealed damage.
+        reason: the same in a sentence.
+        damaged: whether errors were concealed in the frames that were decoded.
+        sha256: of the file's bytes, where they were read.
+    """
+
+    path: str
+    size: int | None
+    mtime_ns: int | None
+    asked_backend: Backend
+    is_full: bool
+    is_usable: bool = True
+    kind: Kind | None = None
+    reason: str = ""
+    num_frames: int | None = None
+    fps: float | None = None
+    duration_seconds: float | None = None
+    height: int | None = None
+    width: int | None = None
+    codec: str | None = None
+    container: str | None = None
+    backend: str | None = None
+    backend_reason: str | None = None
+    damaged: bool = False
+    sha256: str | None = None
+
+    def failed(self, kind: Kind, reason: str) -> Check:
+        """The same video as one that training cannot read."""
+        return replace(self, is_usable=False, kind=kind, reason=" ".join(reason.split()))
+
+    def flawed(self, kind: Kind, reason: str) -> Check:
+        """The same video with a flaw that leaves it usable."""
+        return replace(self, kind=kind, reason=reason)
+
+    def row(self) -> dict[str, Any]:
+        """Values by column."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Checker:
+    """Checks videos in a worker process.
+
+    Attributes:
+        backend: library that training will ask for.
+        is_full: decode every frame instead of the first, the middle and the last one, and hash the file.
+        index_cache: keeps the packet index of every video for training.
+    """
+
+    backend: Backend
+    is_full: bool
+    index_cache: IndexCache
+
+    def __call__(self, path: str, alive: Callable[[], None]) -> Check:
+        """Checks a video, and says that it lives between the steps that take long."""
+        check, header = inspect(path, self.backend, is_full=self.is_full)
+        if header is None:
+            return check
+        try:
+            if self.is_full:
+                check = replace(check, sha256=hash_file(path, alive))
+            return self._check_content(check, header, alive)
+        except OSError as error:
+            return check.failed("other", f"cannot be read ({error.strerror or error})")
+
+    def _check_content(self, check: Check, header: Header, alive: Callable[[], None]) -> Check:
+        try:
+            # the backend is chosen from the packet index alone; PyAV decodes below, since it tells damage
+            with open_video(check.path, self.backend, index_cache=self.index_cache) as reader:
+                check = _with_facts(check, reader)
+            alive()
+            wrong = _wrong_header(header, check)
+            if header.missing_bytes and wrong:
+                raise VideoDecodeError(check.path, wrong)
+            check = self._decode(check, alive)
+        except VideoDecodeError as error:
+            return undecodable(check, header, error.reason)
+        if check.damaged:
+            return check.flawed("damaged", "frames decode, with errors that the decoder conceals")
+        return check.flawed("wrong header", wrong) if wrong else check
+
+    def _decode(self, check: Check, alive: Callable[[], None]) -> Check:
+        """Decodes three frames, or all.
+
+        Raises:
+            VideoDecodeError: a frame does not decode.
+        """
+        num_frames = check.num_frames or 0
+        with open_video(check.path, "pyav", index_cache=self.index_cache) as reader:
+            reader.get_frames(sorted({0, num_frames // 2, num_frames - 1}))
+            check = replace(check, damaged=reader.damaged)
+        alive()
+        if not self.is_full:
+            return check
+        decoded, is_damaged = decode_all(check.path, alive)
+        if decoded < num_frames:
+            raise VideoDecodeError(check.path, f"{decoded} of {num_frames} frames decode")
+        return replace(check, damaged=check.damaged or is_damaged)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a container says of its video before any packet is read.
+
+    Attributes:
+        num_frames: 0 where it does not say.
+        duration_seconds: None where it does not say.
+        missing_bytes: how much of the end of the file is not there.
+    """
+
+    num_frames: int
+    duration_seconds: float | None
+    missing_bytes: int
+
+
+def inspect(path: str, backend: Backend = "pyav", *, is_full: bool = False) -> tuple[Check, Header | None]:
+    """What can be told of a video before its packets are read; without a header when it cannot be decoded."""
+    check = Check(path, *size_and_time(path), backend, is_full)
+    lacking = 0
+    try:
+        if os.path.isfile(path):
+            lacking = missing_bytes(Path(path))
+        with OpenStream(Source(path)) as opened:
+            header = _read_header(opened, lacking)
+    except VideoDecodeError as error:
+        kind = _KIND_OF_REASON.get(error.reason)
+        if kind is not None:
+            return check.failed(kind, error.reason), None
+        if lacking:
+            return check.failed("truncated", f"{error.reason}; its last {lacking} bytes are missing"), None
+        return check.failed("other", error.reason), None
+    except OSError as error:
+        return check.failed("other", f"cannot be read ({error.strerror or error})"), None
+    return check, header
+
+
+def undecodable(check: Check, header: Header, reason: str) -> Check:
+    """A video whose frames are not all there."""
+    if not header.missing_bytes:
+        return check.failed("damaged", reason)
+    missing = "" if "truncated" in reason else f"; its last {header.missing_bytes} bytes are missing"
+    return check.failed("truncated", reason + missing)
+
+
+def _read_header(opened: OpenStream, lacking: int) -> Header:
+    container, stream = opened.container, opened.stream
+    if container.format.name.split(",")[0] not in _STATES_LENGTH:
+        return Header(0, None, lacking)
+    duration = None
+    if stream.duration and opened.time_base:
+        duration = float(stream.duration * opened.time_base)
+    elif container.duration and len(container.streams) == 1:
+        duration = (container.duration - max(container.start_time or 0, 0)) / av.time_base
+    return Header(stream.frames, duration, lacking)
+
+
+def size_and_time(path: str) -> tuple[int | None, int | None]:
+    """Bytes of a file and the time of its last change; two None when it cannot be found."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None, None
+    return found.st_size, found.st_mtime_ns
+
+
+def hash_file(path: str, alive: Callable[[], None]) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            alive()
+    return digest.hexdigest()
+
+
+def decode_all(path: str, alive: Callable[[], None]) -> tuple[int, bool]:
+    """Number of frames that decode one after the other, and whether errors were concealed in some.
+
+    Raises:
+        VideoDecodeError: decoding ends with an error before the end of the file.
+    """
+    for conceal in (False, True):
+        num_frames = 0
+        try:
+            with OpenStream(Source(path), conceal=conceal) as opened:
+                for _ in opened.frames(opened.packets()):
+                    num_frames += 1
+                    if num_frames % _FRAMES_PER_SIGN == 0:
+                        alive()
+            return num_frames, conceal
+        except DecodeFailed as error:
+            reason = f"decoding ends after {num_frames} frames ({error})"
+    raise VideoDecodeError(path, reason)
+
+
+def _with_facts(check: Check, reader: VideoReader) -> Check:
+    return replace(
+        check,
+        num_frames=reader.num_frames,
+        fps=reader.fps,
+        duration_seconds=reader.duration_seconds,
+        height=reader.height,
+        width=reader.width,
+        codec=reader.codec,
+        container=reader.container,
+        backend=reader.backend,
+        backend_reason=reader.backend_reason,
+    )
+
+
+def _wrong_header(header: Header, check: Check) -> str:
+    """How the header contradicts the frames; empty when it does not."""
+    num_frames, duration = check.num_frames or 0, check.duration_seconds or 0.0
+    if header.num_frames and header.num_frames != num_frames:
+        stored = _count_packets(check.path)  # edit lists hide frames that the header counts rightly
+        if stored != header.num_frames:
+            return f"its header counts {header.num_frames} frames, there are {stored}"
+    elif not header.num_frames and header.duration_seconds is not None:
+        declared = header.duration_seconds
+        # headers are inexact, but where the end is missing every frame counts
+        tolerance = 1.5 / (check.fps or 1) if header.missing_bytes else max(0.5, 0.1 * duration)
+        if abs(declared - duration) > tolerance:
+            return f"its header says {declared:.2f} s, there are {duration:.2f} s"
+    return ""
+
+
+def _count_packets(path: str) -> int:
+    with OpenStream(Source(path)) as opened:
+        return sum(packet.size > 0 for packet in opened.packets())

@@ -1,0 +1,113 @@
+"""A scan from the list of videos to the manifest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file, size_and_time
+from mvit_video.curation.scanning.manifest import build_manifest
+from mvit_video.data.annotations import VideoTable
+from mvit_video.data.readers import Backend, IndexCache
+from mvit_video.data.readers.torchcodec_reader import require_torchcodec
+from mvit_video.data.table.requirements import require_videos
+from mvit_video.jobs import Ledger, Trouble, Workers, run_job
+from mvit_video.jobs.arrow import compute
+from mvit_video.types import ConfigError
+
+_HASH_SCHEMA = pa.schema({"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "sha256": pa.string()})
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """What is checked, and what is asked of a video.
+
+    Attributes:
+        backend: library that training will ask for.
+        is_full: decode every frame and hash every file, instead of three frames and the files of equal size.
+        min_seconds: a video or segment with less is too short.
+    """
+
+    backend: Backend = "decord"
+    is_full: bool = False
+    min_seconds: float = 0.5
+
+
+def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: Workers) -> pa.Table:
+    """Check every video that was not checked before, and return the manifest of all.
+
+    Args:
+        out: folder that keeps what is known: `checked`, `hashed`, and the packet indices in `index`.
+
+    Raises:
+        ConfigError: the videos lie in shards, or are pictures, or the backend is not installed.
+        JobStopped: on Ctrl-C; the same call goes on.
+    """
+    if table.archive is not None:
+        raise ConfigError("scan checks videos that are files of their own; scan them before `mvit-video pack`")
+    require_videos(table, "scan")
+    if settings.backend == "torchcodec":
+        require_torchcodec()
+    locations = pa.array([os.path.abspath(table.locate(row)) for row in range(len(table))], pa.string())
+    distinct = locations.unique()
+    ledger = Ledger(out / "checked", CHECK_SCHEMA)
+    known = ledger.load()
+    if ledger.damaged:
+        moved = f"damaged files moved, the first to {ledger.damaged[0]}; what they held is checked again"
+        workers.console.print(moved, highlight=False, markup=False, soft_wrap=True)
+    valid = compute.and_(
+        compute.equal(known["asked_backend"], settings.backend),
+        compute.and_(
+            compute.or_(known["is_full"], not settings.is_full),
+            compute.invert(compute.is_in(known["kind"], value_set=pa.array(TRIED_AGAIN))),
+        ),
+    )
+    checker = Checker(settings.backend, settings.is_full, IndexCache(out / "index"))
+    row_of = partial(_check_row, settings)
+    run_job("checking", checker, _not_yet(distinct, known.filter(valid)), row_of, ledger, workers)
+    checks = ledger.load()
+    checks = checks.take(compute.index_in(distinct, value_set=checks["path"]))
+    return build_manifest(table, locations, _with_hashes(checks, out / "hashed", workers), settings.min_seconds)
+
+
+def _check_row(settings: ScanSettings, path: str, outcome: Check | Trouble) -> dict[str, Any]:
+    if isinstance(outcome, Check):
+        return outcome.row()
+    failed = Check(path, *size_and_time(path), settings.backend, settings.is_full)
+    return failed.failed("time-out" if outcome.kind == "time-out" else "other", outcome.reason).row()
+
+
+def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
+    """The checks with the hash of every file that another one equals in size; only these can be duplicates."""
+    counts = checks.filter(compute.greater(checks["size"], 0)).group_by("size").aggregate([("path", "count")])
+    shared = counts.filter(compute.greater(counts["path_count"], 1))["size"]
+    is_asked = compute.and_(compute.is_in(checks["size"], value_set=shared), compute.is_null(checks["sha256"]))
+    ledger = Ledger(folder, _HASH_SCHEMA)
+    known = ledger.load()
+    known = known.filter(compute.is_valid(known["sha256"]))
+    todo = _not_yet(checks.filter(is_asked)["path"].combine_chunks(), known)
+    run_job("comparing files of equal size", hash_file, todo, _hash_row, ledger, workers)
+    hashed = ledger.load()
+    found = hashed["sha256"].take(compute.index_in(checks["path"], value_set=hashed["path"]))
+    if left := compute.sum(compute.and_(is_asked, compute.is_null(found))).as_py():
+        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries them again")
+    at = checks.schema.get_field_index("sha256")
+    return checks.set_column(at, "sha256", compute.coalesce(checks["sha256"], compute.if_else(is_asked, found, None)))
+
+
+def _hash_row(path: str, outcome: str | Trouble) -> dict[str, Any]:
+    size, mtime_ns = size_and_time(path)
+    digest = None if isinstance(outcome, Trouble) else outcome
+    return {"path": path, "size": size, "mtime_ns": mtime_ns, "sha256": digest}
+
+
+def _not_yet(paths: pa.Array, known: pa.Table) -> list[str]:
+    """The paths of which nothing is known, or whose file has changed since."""
+    columns = (known[name].to_pylist() for name in ("path", "size", "mtime_ns"))
+    done = {path: (size, mtime_ns) for path, size, mtime_ns in zip(*columns, strict=True)}
+    return [path for path in paths.to_pylist() if path not in done or size_and_time(path) != done[path]]

@@ -1,0 +1,200 @@
+"""From decoded frames to what a model takes; every frame of a clip is treated alike.
+
+Letters: V views, T frames of a clip, U frames of a buffer, H W pixels, S pixels of a square crop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mvit_video.data.clips.erasing import Erasing
+from mvit_video.data.clips.randaugment import GREY, check_policy, randaugment_clip
+from mvit_video.data.sampling import ViewProtocol, spatial_crops
+from mvit_video.types import ConfigError, Interpolation
+
+Pipeline = Literal["video", "image"]
+RGB = tuple[float, float, float]
+
+_CROP_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of a training clip.
+
+    Attributes:
+        scale: share of the frame's area that a random crop covers, lowest and highest.
+        aspect: width over height of a random crop, lowest and highest.
+        flip: probability of a mirrored clip; 0 where left and right matter.
+        randaugment: policy of colour and geometry in timm's words, such as `rand-m7-n4-mstd0.5-inc1`; None is none.
+        erasing: a box of noise; None is none.
+        repeats: differently augmented copies of each decoded clip (repeated augmentation).
+        pipeline: "video" runs RandAugment on whole frames, fills with grey, then crops and flips, as SlowFast on
+            Kinetics; "image" crops by bicubic resizing and flips first, then runs RandAugment and fills with the mean
+            colour, as timm and SlowFast on ImageNet.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    randaugment: str | None = None
+    erasing: Erasing | None = None
+    repeats: int = 1
+    pipeline: Pipeline = "video"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ConfigError(f"augment.scale must be 0 < low <= high <= 1, got {list(self.scale)}")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ConfigError(f"augment.aspect must be 0 < low <= high, got {list(self.aspect)}")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"augment.flip must be between 0 and 1, got {self.flip}")
+        if self.randaugment is not None:
+            check_policy(self.randaugment)
+        if self.repeats < 1:
+            raise ConfigError(f"augment.repeats must be at least 1, got {self.repeats}")
+        if self.pipeline not in get_args(Pipeline):
+            raise ConfigError(f"augment.pipeline must be video or image, got {self.pipeline!r}")
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Scale of the pixels that a model was trained with, per channel, for pixels between 0 and 1."""
+
+    mean: RGB = (0.45, 0.45, 0.45)
+    std: RGB = (0.225, 0.225, 0.225)
+
+    def __post_init__(self) -> None:
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0, got {list(self.std)}")
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The mean as bytes, (124, 116, 104) for ImageNet's."""
+        red, green, blue = (min(255, round(255 * value)) for value in self.mean)
+        return red, green, blue
+
+    def apply_(self, clips: Tensor) -> Tensor:
+        """Normalise float clips `(..., 3, T, H, W)` with values of bytes, in place."""
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        scale, shift = 1 / (255 * std), mean / std
+        return clips.mul_(scale.view(3, 1, 1, 1)).sub_(shift.view(3, 1, 1, 1))
+
+
+def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, in pixels.
+
+    Source: torchvision `RandomResizedCrop.get_params`: area uniform, aspect log-uniform, ten tries, then the largest
+    centre crop whose aspect is allowed.
+    """
+    for _ in range(_CROP_TRIES):
+        area = height * width * rng.uniform(*augment.scale)
+        aspect = math.exp(rng.uniform(*np.log(augment.aspect)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+    w = min(width, round(height * augment.aspect[1]))
+    h = min(height, round(width / augment.aspect[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def augment_clip(
+    frames: Tensor, crop_size: int, augment: Augment, normalize: Normalize, rng: np.random.Generator
+) -> Tensor:
+    """One augmented copy of a clip; `(T, H, W, 3)` bytes to `(3, T, S, S)` float.
+
+    Args:
+        rng: the only source of chance; torch's global random state is neither read nor changed.
+    """
+    if augment.pipeline == "video":
+        frames = _randaugment(frames, augment, GREY, rng)
+        frames = _crop_and_flip(frames, crop_size, augment, "bilinear", rng)
+    else:
+        frames = _crop_and_flip(frames, crop_size, augment, "bicubic", rng)
+        frames = _randaugment(frames, augment, normalize.mean_colour, rng)
+    clip = torch.empty((3, len(frames), crop_size, crop_size), dtype=torch.float32)
+    normalize.apply_(clip.copy_(frames.permute(3, 0, 1, 2)))
+    return clip if augment.erasing is None else augment.erasing.apply_(clip, rng)
+
+
+def _randaugment(
+    frames: UInt8[Tensor, "T H W 3"], augment: Augment, fill: tuple[int, int, int], rng: np.random.Generator
+) -> UInt8[Tensor, "T H W 3"]:
+    return frames if augment.randaugment is None else randaugment_clip(frames, augment.randaugment, rng, fill)
+
+
+def _crop_and_flip(
+    frames: UInt8[Tensor, "T H W 3"],
+    crop_size: int,
+    augment: Augment,
+    interpolation: Interpolation,
+    rng: np.random.Generator,
+) -> UInt8[Tensor, "T S S 3"]:
+    top, left, height, width = random_crop_box(frames.shape[1], frames.shape[2], augment, rng)
+    crop = _resize(frames[:, top : top + height, left : left + width], (crop_size, crop_size), interpolation)
+    return crop.flip(2) if rng.random() < augment.flip else crop
+
+
+def resize_frames(
+    frames: UInt8[Tensor, "U H W 3"], short_side: int, interpolation: Interpolation = "bilinear"
+) -> UInt8[Tensor, "U h w 3"]:
+    """Resize frames to a shorter edge of `short_side` pixels.
+
+    Source: equals torchvision's `resize`, of tensors where bilinear and of Pillow images where bicubic
+    (tests/data/test_transforms.py); torchvision takes longer to import than torch does, and every process that decodes
+    would wait for it.
+    """
+    height, width = frames.shape[1:3]
+    long_side = int(short_side * max(height, width) / min(height, width))
+    size = (short_side, long_side) if height <= width else (long_side, short_side)
+    return _resize(frames, size, interpolation)
+
+
+def _resize(
+    frames: UInt8[Tensor, "T H W 3"], size: tuple[int, int], interpolation: Interpolation
+) -> UInt8[Tensor, "T h w 3"]:
+    if frames.shape[1:3] == size:
+        return frames
+    if interpolation == "bilinear":
+        resized = interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.permute(0, 2, 3, 1)
+    # Pillow's, as every published image recipe has it: that of torch differs by up to 20 levels
+    height, width = size
+    images = [Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC) for frame in frames.numpy()]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+
+
+def crop_views(
+    frames: Tensor,
+    clips: NDArray[np.int64],
+    crop_size: int,
+    short_side: int,
+    num_crops: int,
+    normalize: Normalize,
+    protocol: ViewProtocol = "slowfast",
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """All views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
+
+    Args:
+        frames: buffer `(U, H, W, 3)` of bytes, decoded once.
+        clips: rows of the buffer, `(num_clips, T)`.
+        short_side: pixels of the shorter edge after resizing.
+    """
+    buffer = resize_frames(frames, short_side, interpolation).permute(3, 0, 1, 2)
+    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, protocol)
+    views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
+    for i, rows in enumerate(torch.from_numpy(clips)):
+        for j, (top, left) in enumerate(crops.tolist()):
+            views[i, j] = buffer[:, :, top : top + crop_size, left : left + crop_size][:, rows]
+    return normalize.apply_(views.flatten(0, 1))

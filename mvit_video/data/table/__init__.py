@@ -1,0 +1,1 @@
+"""Tables of videos: paths, labels, spans, and the names of classes."""

@@ -1,0 +1,183 @@
+"""Which files are videos, and where under a folder they lie."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import pyarrow as pa
+
+from mvit_video.data.readers.container import VIDEO_SUFFIXES
+from mvit_video.jobs.arrow import as_strings, compute, is_utf8, to_mask
+from mvit_video.types import AnnotationError
+
+SUFFIX_PATTERN = rf"(?i:\.(?:{'|'.join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))}))"
+
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val", "eval": "val",
+    "test": "test", "testing": "test", "tests": "test",
+}  # fmt: skip
+"""Names that folders of splits have, in lower case, and the splits."""
+
+MAX_DEPTH = 3
+"""Folders between the root and a video that is looked for by its name."""
+
+
+def is_video(path: str) -> bool:
+    """Whether a path ends like that of a video."""
+    return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+# annotations and notes lie beside videos on purpose
+_TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".parquet", ".tsv", ".txt", ".yaml", ".yml"})
+
+
+class Files(NamedTuple):
+    """Files below a folder, by their paths.
+
+    Attributes:
+        others: those that are not wanted, except texts and tables.
+    """
+
+    wanted: list[str]
+    others: list[str]
+
+
+def is_text(path: str) -> bool:
+    """Whether a path ends like that of annotations or notes."""
+    return os.path.splitext(path)[1].lower() in _TEXTS
+
+
+def printable(path: str) -> str:
+    """Return a path with escapes in place of what is no UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def videos_below(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files.
+
+    Raises:
+        AnnotationError: one of them cannot be listed.
+    """
+    files = files_below(folder, is_video)
+    if files.wanted:
+        warn_of_others(folder, files.others)
+    return files.wanted
+
+
+def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
+    """Count and name the files of a folder that are left out, since they do not end like a video."""
+    if others:
+        shown = [printable(os.path.relpath(path, folder)) for path in others[:3]]
+        warnings.warn(
+            f"{os.fspath(folder)}: {len(others)} files do not end like a video and are left out: "
+            f"{', '.join(shown)}{', ...' if len(others) > len(shown) else ''}",
+            stacklevel=3,
+        )
+
+
+def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Files:
+    """List the files in a folder and in those below it, except hidden ones; links are followed.
+
+    Raises:
+        AnnotationError: a folder cannot be listed.
+    """
+    found = Files([], [])
+    # real paths of a folder and of those above it: a link to one of them is a loop
+    start = Path(os.path.realpath(folder))
+    above = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        outer = above.pop(parent)
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if not name.startswith(".")}
+        folders[:] = sorted(name for name in real if real[name] not in outer)
+        above |= {os.path.join(parent, name): outer | {real[name]} for name in folders}
+        for name in sorted(files):
+            if not name.startswith("."):
+                if is_wanted(name):
+                    found.wanted.append(os.path.join(parent, name))
+                elif not is_text(name):
+                    found.others.append(os.path.join(parent, name))
+    return found
+
+
+def unlistable(error: OSError) -> AnnotationError:
+    """What to tell of a folder that cannot be listed."""
+    reason = f"the folder cannot be listed ({error.strerror}); make it readable, or give other folders"
+    return AnnotationError(error.filename, 0, reason)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise unlistable(error) from error
+
+
+FoldersOf = Callable[[int], set[str]]
+"""Names of the folders where the video of a row is expected."""
+
+
+class VideoIndex:
+    """The videos under a folder by their names without suffix; the folder is listed once.
+
+    Raises:
+        AnnotationError: the folder cannot be listed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        paths: list[str] = []
+        try:
+            _list_videos(str(root), "", MAX_DEPTH, paths)
+        except OSError as error:
+            raise AnnotationError(
+                root, 0, f"the folder of the videos cannot be listed ({error.strerror}); set data.root"
+            ) from None
+        paths.sort()
+        self.root = root
+        self.paths = as_strings(paths)
+        self.names = as_strings([os.path.splitext(os.path.basename(path))[0] for path in paths])
+        counts = compute.value_counts(self.names)
+        self._repeated = counts.field("values").filter(compute.greater(counts.field("counts"), 1))
+
+    def find(self, names: pa.Array, folders_of: FoldersOf) -> pa.Array:
+        """Path of each name, relative to the root; null where there is none.
+
+        Args:
+            folders_of: names of folders where the video of a row is expected, which decide between equal names.
+
+        Raises:
+            AnnotationError: several videos have a name and no folder decides.
+        """
+        paths = self.paths.take(compute.index_in(names, value_set=self.names))
+        mask = to_mask(compute.is_in(names, value_set=self._repeated))
+        if not mask.any():
+            return paths
+        repeated = to_mask(compute.is_in(self.names, value_set=self._repeated))
+        equal: dict[str, list[str]] = {}
+        for name, path in zip(
+            *(column.filter(pa.array(repeated)).to_pylist() for column in (self.names, self.paths)), strict=True
+        ):
+            equal.setdefault(name, []).append(path)
+        chosen = [self._choose(equal[names[int(row)].as_py()], folders_of(int(row))) for row in np.flatnonzero(mask)]
+        return compute.replace_with_mask(paths, pa.array(mask), as_strings(chosen))
+
+    def _choose(self, equal: list[str], folders: set[str]) -> str:
+        fitting = [path for path in equal if folders & set(path.split("/")[:-1])] or equal
+        if len(fitting) > 1:
+            raise AnnotationError(
+                self.root, 0, f"holds both {fitting[0]!r} and {fitting[1]!r}; set data.root to the folder that counts"
+            )
+        return fitting[0]
+
+
+def _list_videos(folder: str, prefix: str, depth: int, paths: list[str]) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not is_utf8(entry.name):
+                continue
+            if is_video(entry.name):
+                paths.append(prefix + entry.name)
+            elif depth and entry.is_dir():
+                _list_videos(entry.path, f"{prefix}{entry.name}/", depth - 1, paths)

@@ -1,0 +1,190 @@
+"""What an annotation file says, and the table it makes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex
+from mvit_video.data.table.label_spans import check_label_spans
+from mvit_video.data.table.numbering import Numbering, number_cells
+from mvit_video.data.table.video_table import VideoTable
+from mvit_video.jobs.arrow import compute, first, lengths, matches, to_mask
+from mvit_video.types import AnnotationError
+
+
+def _nowhere(row: int) -> set[str]:
+    return set()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an annotation file.
+
+    Attributes:
+        numbers: line of each, from 1; 0 where there are no lines.
+        paths: strings as written.
+        labels: cells as written: strings, numbers, or lists of either; null where unknown.
+        spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
+        label_spans: when each of several labels occurs; see `VideoTable`.
+        classes: numbering that came with the file.
+        unit: what `numbers` count.
+        are_names: whether labels are class names even where they look like numbers.
+        are_lists: whether each cell holds a list of labels, perhaps of none.
+        root: folder that the file says relative paths start from.
+    """
+
+    file: Path
+    numbers: NDArray[np.int64]
+    paths: pa.Array
+    labels: pa.Array
+    spans: NDArray[np.float64] | None = None
+    classes: ClassNames | None = None
+    root: Path | None = None
+    are_names: bool = False
+    are_lists: bool = False
+    index_cache: Path | None = None
+    num_missing: int = 0
+    label_spans: pa.Array | None = None
+    unit: Literal["line", "record", "row"] = "line"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def error(self, row: int, reason: str) -> AnnotationError:
+        """What is wrong with one row."""
+        number = int(self.numbers[row])
+        if self.unit == "line":
+            return AnnotationError(self.file, number, reason)
+        return AnnotationError(self.file, 0, f"{self.unit} {number}: {reason}")
+
+
+def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow_outside: bool) -> VideoTable:
+    """Numbers the labels and checks paths and times.
+
+    Args:
+        root: folder of relative paths that the user named.
+        known: class names that the user named, or that lie beside the annotations.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    if not len(rows):
+        raise AnnotationError(rows.file, 0, "holds no videos; write one `path label` per line")
+    empty = first(lengths(rows.paths) == 0)
+    if empty is not None:
+        raise rows.error(empty, "has no path")
+    zero = first(to_mask(compute.match_substring(rows.paths, "\0")))
+    if zero is not None:
+        raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
+    if not allow_outside:
+        _check_inside(rows, root)
+    numbering = Numbering(known, rows.classes, rows.are_names, rows.are_lists)
+    labels, multi_labels, names = number_cells(rows.labels, numbering, rows.error)
+    spans = rows.label_spans
+    return VideoTable(
+        paths=rows.paths,
+        labels=labels,
+        class_names=names,
+        root=root or rows.root or rows.file.parent,
+        multi_labels=multi_labels,
+        spans=_check_spans(rows),
+        index_cache=rows.index_cache,
+        num_missing=rows.num_missing,
+        label_spans=None if spans is None else check_label_spans(spans, multi_labels, rows.error),
+    )
+
+
+def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: FoldersOf = _nowhere) -> Rows:
+    """Rows whose videos are under a folder, with the paths at which they are; the others are left out with a warning.
+
+    Args:
+        rows: paths are what a video is called in messages.
+        names: what a video's file may be called, without suffix, best first.
+        folders_of: names of folders where the video of a row is expected, which decide between equal names.
+
+    Raises:
+        AnnotationError: no video is there, or several have a name.
+    """
+    index = VideoIndex(root)
+    found = index.find(names[0], folders_of)
+    for others in names[1:]:
+        found = compute.coalesce(found, index.find(others, folders_of))
+    is_there = to_mask(found.is_valid())
+    missing = np.flatnonzero(~is_there)
+    if not is_there.any():
+        raise AnnotationError(
+            rows.file, 0, f"none of its {len(rows)} videos is under {root}: no {names[0][0].as_py()!r} with a suffix "
+            f"of videos, up to {MAX_DEPTH} folders deep; set data.root to their folder"
+        )  # fmt: skip
+    if missing.size:
+        examples = ", ".join(rows.paths[int(row)].as_py() for row in missing[:3])
+        warnings.warn(
+            f"{rows.file}: {missing.size} of {len(rows)} videos are not under {root} and are left out: {examples}"
+            f"{', ...' if missing.size > 3 else ''}",
+            stacklevel=5,
+        )
+    return select(replace(rows, paths=found, num_missing=rows.num_missing + missing.size), is_there)
+
+
+def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
+    """Some of the rows."""
+    if keep.all():
+        return rows
+    mask = pa.array(keep)
+    return replace(
+        rows,
+        numbers=rows.numbers[keep],
+        paths=rows.paths.filter(mask),
+        labels=rows.labels.filter(mask),
+        spans=None if rows.spans is None else rows.spans[keep],
+        label_spans=None if rows.label_spans is None else rows.label_spans.filter(mask),
+    )
+
+
+def _check_inside(rows: Rows, root: Path | None) -> None:
+    for row in np.flatnonzero(matches(rows.paths, r"(^|/)\.\.(/|$)")):
+        path = os.path.normpath(rows.paths[int(row)].as_py())
+        if path.split(os.sep)[0] == os.pardir:
+            raise rows.error(
+                int(row),
+                f"path {rows.paths[int(row)].as_py()!r} leaves the root folder; set data.root above it, or "
+                "data.allow_outside: true",
+            )
+    if root is None:
+        return
+    is_outside = to_mask(compute.starts_with(rows.paths, "/"))
+    roots = (os.path.abspath(root), os.path.realpath(root))
+    for folder in roots:
+        is_outside &= ~to_mask(compute.starts_with(rows.paths, os.path.join(folder, "")))
+    # an absolute path may still come back by `..`
+    is_outside |= matches(rows.paths, r"^/(.*/)?\.\.(/|$)")
+    for row in np.flatnonzero(is_outside):
+        path = rows.paths[int(row)].as_py()
+        if not any(Path(os.path.normpath(path)).is_relative_to(folder) for folder in roots):
+            raise rows.error(
+                int(row), f"path {path!r} lies outside data.root={str(root)!r}; leave data.root out where a list has "
+                "absolute paths, or set data.allow_outside: true"
+            )  # fmt: skip
+
+
+def _check_spans(rows: Rows) -> NDArray[np.float64] | None:
+    if rows.spans is None or np.isnan(rows.spans).all():
+        return None
+    start, end = rows.spans.T
+    is_whole = np.isnan(start) & np.isnan(end)
+    start, end = np.where(np.isnan(start), 0.0, start), np.where(np.isnan(end), np.inf, end)
+    bad = first(~((start >= 0) & (start < end) & (start < np.inf)))
+    if bad is not None:
+        raise rows.error(
+            bad, f"start={start[bad]:g} and end={end[bad]:g} are no part of a video; give seconds, start below end"
+        )
+    return np.where(is_whole[:, None], np.nan, np.stack([start, end], axis=1))

@@ -1,0 +1,84 @@
+"""The settings that a study tests, and where the files of each are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from mvit_video.data.clips.corruptions import NUM_SEVERITIES, Corruption, CorruptionKind
+from mvit_video.data.sampling import FrameOrder
+from mvit_video.types import ConfigError
+
+Study = Literal["views", "frame_order", "corruptions"]
+STUDIES: tuple[Study, ...] = get_args(Study)
+SEVERITIES = tuple(range(1, NUM_SEVERITIES + 1))
+
+
+@dataclass(frozen=True)
+class StudySetting:
+    """How the frames of a test are changed; the test that changes nothing is part of every study.
+
+    Attributes:
+        study: which it belongs to.
+    """
+
+    study: Study | None = None
+    frame_order: FrameOrder = "forward"
+    corruption: Corruption | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is changed."""
+        return self.study is None
+
+    @property
+    def name(self) -> str:
+        """What the study calls it."""
+        return self.frame_order if self.corruption is None else self.corruption.kind
+
+    @property
+    def severity(self) -> int | None:
+        """Of the corruption, if there is one."""
+        return None if self.corruption is None else self.corruption.severity
+
+    def __str__(self) -> str:
+        if self.is_plain:
+            return "plain"
+        return f"frames {self.frame_order}" if self.corruption is None else str(self.corruption)
+
+    def folder(self, run: Path) -> Path:
+        """Where its predictions are; those of the plain test are where a test leaves them."""
+        return run if self.is_plain else self.mark(run).parent
+
+    def mark(self, run: Path) -> Path:
+        """File that is there when the setting was tested."""
+        return run / "studies" / str(self).replace(" ", "_") / "setting.json"
+
+
+PLAIN = StudySetting()
+
+
+def settings_of(studies: Sequence[Study], severities: Sequence[int] = SEVERITIES) -> list[StudySetting]:
+    """The settings to test, the plain one first.
+
+    Raises:
+        ConfigError: a study or a severity is named twice, or there is no such severity.
+    """
+    for key, given, known in (("studies", studies, STUDIES), ("severities", severities, SEVERITIES)):
+        if not given or len(set(given)) < len(given) or not set(given) <= set(known):
+            raise ConfigError(
+                f"--{key} takes one or more of {', '.join(map(str, known))}, each once, got {list(given)}"
+            )
+    settings = [PLAIN]
+    if "frame_order" in studies:
+        settings += [StudySetting("frame_order", order) for order in get_args(FrameOrder) if order != "forward"]
+    if "corruptions" in studies:
+        kinds = get_args(CorruptionKind)
+        settings += [
+            StudySetting("corruptions", corruption=Corruption(kind, severity))
+            for kind in kinds
+            for severity in sorted(severities)
+        ]
+    return settings

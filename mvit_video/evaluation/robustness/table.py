@@ -1,0 +1,144 @@
+"""What came out of the settings, over the videos that all of them could score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyarrow import parquet
+from torch import Tensor
+
+from mvit_video.evaluation.robustness.running import seconds_of
+from mvit_video.evaluation.robustness.settings import PLAIN, Study, StudySetting
+from mvit_video.evaluation.scores import describe
+from mvit_video.jobs import atomic_write
+from mvit_video.metrics.accuracy import Ensemble, class_precision, combine, label_ranks, mean_known
+from mvit_video.metrics.by_views import chosen_views, fewer_views
+from mvit_video.metrics.intervals import share_interval
+from mvit_video.runs.predictions import Predictions, load_predictions
+from mvit_video.types import MVitVideoError, ViewSpec
+
+SCHEMA = pa.schema(
+    [
+        ("study", pa.string()), ("setting", pa.string()), ("severity", pa.int32()), ("metric", pa.string()),
+        ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("num_videos", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+)  # fmt: skip
+
+
+class _Case(NamedTuple):
+    """A row-to-be of every metric."""
+
+    study: Study
+    setting: str
+    severity: int | None
+    seconds: float | None
+    probabilities: Tensor
+
+
+def study_table(folder: Path, studies: Sequence[Study], settings: Sequence[StudySetting], gigaflops: float) -> pa.Table:
+    """A row of every metric of every setting.
+
+    Columns: `study`; `setting`, such as "reversed", "blur" or "3 clips x 1 crop"; `severity` of a corruption, else
+    null; `metric`, "top1" and "top5", or "mAP" of videos with several labels; `value` in percent; `low` and `high` of
+    its 95% interval, null for mAP; `num_videos`, the same in every row; `seconds` that the test took, null where
+    scores of another were used. The metadata hold `gigaflops_per_view`, giga multiply-adds.
+
+    Raises:
+        MVitVideoError: the settings were tested on other videos, or no video could be scored in all of them.
+    """
+    first = load_predictions(PLAIN.folder(folder))
+    tests = {setting: first if setting.is_plain else load_predictions(setting.folder(folder)) for setting in settings}
+    for test in tests.values():
+        if test.keys != first.keys or not np.array_equal(test.label, first.label):
+            raise MVitVideoError(f"{test.file}: other videos than in {first.file}; remove {folder} and begin anew")
+    common = np.logical_and.reduce([test.scored for test in tests.values()])
+    if not first.is_multilabel:
+        common &= first.label >= 0
+    if not common.any():
+        raise MVitVideoError(f"{folder}: no video with a label has a score in all of {len(tests)} settings")
+    label = _labels(first, common)
+    rows = [
+        {
+            "study": case.study, "setting": case.setting, "severity": case.severity, **found,
+            "num_videos": int(common.sum()), "seconds": case.seconds,
+        }
+        for case in _cases(folder, studies, tests, common)
+        for found in _numbers(case.probabilities, label)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SCHEMA.with_metadata({"gigaflops_per_view": str(gigaflops)}))
+
+
+def write_study_table(path: Path, table: pa.Table) -> None:
+    """Writes Parquet in one move."""
+    with atomic_write(path) as unfinished:
+        parquet.write_table(table, unfinished)
+
+
+def _cases(
+    folder: Path, studies: Sequence[Study], tests: dict[StudySetting, Predictions], common: NDArray[np.bool_]
+) -> Iterator[_Case]:
+    for study in studies:
+        if study == "views":
+            yield from _view_cases(tests[PLAIN], common)
+            continue
+        for setting, test in tests.items():
+            if setting.study not in (None, study):
+                continue
+            name = "none" if setting.is_plain and study == "corruptions" else setting.name
+            probabilities = torch.from_numpy(test.probabilities[common[test.scored]])
+            yield _Case(study, name, setting.severity, seconds_of(setting, folder), probabilities)
+
+
+def _view_cases(plain: Predictions, common: NDArray[np.bool_]) -> Iterator[_Case]:
+    told = plain.metadata
+    views = ViewSpec(int(told["num_clips"]), int(told["num_crops"]))
+    ensemble: Any = told["ensemble"]
+    for fewer in fewer_views(views):
+        chosen = chosen_views(views, fewer.num_clips, fewer.num_crops).tolist()
+        blocks = _view_blocks(plain, common, chosen, ensemble)
+        yield _Case("views", describe(fewer), None, None, torch.cat(list(blocks)))
+
+
+def _view_blocks(
+    plain: Predictions, common: NDArray[np.bool_], chosen: list[int], ensemble: Ensemble
+) -> Iterator[Tensor]:
+    """Probabilities from some of the views, video by video of those that count; never all views of all at once."""
+    start = 0
+    for batch in parquet.ParquetFile(plain.file).iter_batches(columns=["view_scores"]):
+        wanted = common[start : start + len(batch)]
+        start += len(batch)
+        lists = batch.column(0).filter(pa.array(wanted))
+        if len(lists):
+            inner = lists.flatten()
+            scores = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+            shaped = torch.from_numpy(scores.reshape(len(lists), len(inner) // len(lists), -1))
+            yield combine(shaped, ensemble, multi_label=plain.is_multilabel, views=chosen)
+
+
+def _labels(plain: Predictions, common: NDArray[np.bool_]) -> Tensor:
+    if not plain.is_multilabel:
+        return torch.from_numpy(plain.label[common])
+    lists = parquet.read_table(plain.file, columns=["label"])["label"].filter(pa.array(common)).to_pylist()
+    labels = torch.zeros(len(lists), plain.probabilities.shape[1], dtype=torch.uint8)
+    for row, classes in zip(labels, lists, strict=True):
+        row[classes] = 1
+    return labels
+
+
+def _numbers(probabilities: Tensor, label: Tensor) -> Iterator[dict[str, Any]]:
+    if label.ndim == 2:
+        value = float(mean_known(class_precision(probabilities, label)))
+        yield {"metric": "mAP", "value": value, "low": None, "high": None}
+        return
+    ranks = label_ranks(probabilities, label)
+    for k in (1, 5):
+        num_hits = int((ranks < k).sum())
+        bounds = share_interval(num_hits, len(ranks))
+        yield {"metric": f"top{k}", "value": 100 * num_hits / len(ranks), **bounds._asdict()}

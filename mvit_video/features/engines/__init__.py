@@ -1,0 +1,1 @@
+"""Where extraction runs: in processes of this machine, or on a Ray cluster."""

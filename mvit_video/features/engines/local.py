@@ -1,0 +1,118 @@
+"""Extraction on one machine: processes decode, this one has the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from mvit_video.features.decoding import Chunk
+from mvit_video.features.engines.streams import Piece, read_in_processes
+from mvit_video.features.extraction import Outcome
+from mvit_video.features.extractor import Extractor, Place, join_features
+from mvit_video.features.videos import Video
+from mvit_video.features.windows import Windows
+from mvit_video.jobs import Trouble
+from mvit_video.types import VideoDecodeError
+
+
+@dataclass
+class _Unfinished:
+    """What is known of a video so far."""
+
+    video: Video
+    windows: list[Windows] = field(default_factory=list)
+    features: list[NDArray[Any]] = field(default_factory=list)
+    fps: float = 0.0
+    num_missing: int = 0
+    is_read: bool = False
+
+
+def extract_locally(
+    videos: Iterable[Video],
+    extractor: Extractor,
+    num_workers: int,
+    limit_seconds: float,
+    count_windows: Callable[[int], None] = lambda num_windows: None,
+) -> Generator[Outcome, None, None]:
+    """Features of videos, or why there are none, as they become ready; see `read_in_processes`.
+
+    The model takes windows of several videos at once, so that short videos fill its batches.
+
+    Args:
+        videos: drawn as processes become free.
+        num_workers: processes that decode.
+        count_windows: told how many windows were computed.
+    """
+    batches = Batches()
+    with closing(read_in_processes(videos, extractor.rule, num_workers, limit_seconds)) as pieces:
+        for piece in chain(pieces, [None]):
+            if piece is not None:
+                yield from batches.add(piece)
+            while batch := batches.take(extractor.windows_per_batch, whole=piece is not None):
+                features = extractor.embed([waiting.place for waiting in batch])
+                count_windows(len(batch))
+                yield from batches.fill(batch, features)
+
+
+class Waiting(NamedTuple):
+    """A window that the model has not seen yet, and the number of its video."""
+
+    number: int
+    place: Place
+
+
+class Batches:
+    """Windows that wait until there are enough for the model, and the videos that they are of."""
+
+    def __init__(self) -> None:
+        self._unfinished: dict[int, _Unfinished] = {}
+        self._waiting: list[Waiting] = []
+
+    def add(self, piece: Piece) -> Iterator[Outcome]:
+        """Takes what was read; gives the video that is finished with it, if any."""
+        number, video, content = piece
+        state = self._unfinished.setdefault(number, _Unfinished(video))
+        if isinstance(content, Trouble):
+            del self._unfinished[number]
+            self._waiting = [each for each in self._waiting if each.number != number]
+            yield video, content
+        elif isinstance(content, Chunk):
+            state.windows.append(content.windows)
+            state.fps = content.fps
+            state.num_missing += len(content.rows)
+            self._waiting += [Waiting(number, Place(content, row)) for row in range(len(content.rows))]
+        else:
+            state.is_read = True
+            yield from self._finished(number)
+
+    def take(self, size: int, *, whole: bool) -> list[Waiting]:
+        """The next windows for the model; none where fewer wait than make a whole batch, if one is asked for."""
+        if whole and len(self._waiting) < size:
+            return []
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        return batch
+
+    def fill(self, batch: Sequence[Waiting], features: NDArray[Any]) -> Iterator[Outcome]:
+        """Takes the features of a batch; gives the videos that are finished with them."""
+        for waiting, feature in zip(batch, features, strict=True):
+            if state := self._unfinished.get(waiting.number):  # none if its process has died meanwhile
+                state.features.append(feature[None])
+                state.num_missing -= 1
+        for number in dict.fromkeys(waiting.number for waiting in batch):
+            yield from self._finished(number)
+
+    def _finished(self, number: int) -> Iterator[Outcome]:
+        """The features of a video that is read and computed."""
+        state = self._unfinished.get(number)
+        if state is None or state.num_missing or not state.is_read:
+            return
+        del self._unfinished[number]
+        try:
+            yield state.video, join_features(state.video, state.windows, state.features, state.fps)
+        except VideoDecodeError as error:
+            yield state.video, Trouble("error", error.reason)

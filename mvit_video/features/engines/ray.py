@@ -1,0 +1,249 @@
+"""Extraction on the machines of a Ray cluster: actors that hold the model take videos, the caller gets features.
+
+Ray's actors rather than Ray Data: Ray Data waits for ever when actors hold every CPU (ray#44687), and does not tell
+which video ended its process, which one in a million does. Here the caller alone writes, so that results follow the
+rules of one machine whatever the machines share.
+"""
+
+from __future__ import annotations
+
+import copy
+import faulthandler
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+from mvit_video import __version__
+from mvit_video.features.engines.ray_pool import Pool, Start
+from mvit_video.features.extraction import Outcome
+from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.jobs import Trouble
+from mvit_video.jobs.hangs import HangWatch
+from mvit_video.runs.trained_model import TrainedModel
+from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
+
+# some decode while another has the GPU
+_WORKERS_PER_GPU = 8
+_SECONDS_TO_ANSWER = 10.0
+
+
+class Machine(NamedTuple):
+    """What a machine of a cluster offers."""
+
+    cpus: float
+    gpus: float
+
+
+class Places(NamedTuple):
+    """How workers are placed.
+
+    Attributes:
+        num_workers: each has one CPU.
+        gpus: share of a GPU that each has; 0 where the model runs on the CPU.
+    """
+
+    num_workers: int
+    gpus: float
+
+
+def plan_places(machines: Sequence[Machine], device: str, num_workers: int | None) -> Places:
+    """Places for workers, one CPU each, as many as asked for or as there is room for.
+
+    Several workers share a GPU.
+
+    Args:
+        device: "auto" is the GPUs where there are some.
+
+    Raises:
+        ConfigError: the cluster has no room for so many.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device must be auto, cpu or cuda with --engine ray, got {device!r}")
+    on_gpu = device == "cuda" or (device == "auto" and any(machine.gpus >= 1 for machine in machines))
+    has = f"the cluster has {sum(machine.cpus for machine in machines):g} CPUs"
+    has += f" and {sum(machine.gpus for machine in machines):g} GPUs" if on_gpu else ""
+    has += f" on {len(machines)} machine" + ("s" if len(machines) != 1 else "")
+    if on_gpu:
+        holders = [machine for machine in machines if machine.gpus >= 1]
+        if not holders:
+            raise ConfigError(f"--device {device} needs a GPU, {has}; add a machine that has one, or use --device cpu")
+        per_gpu = int(min(sum(m.cpus for m in holders) // sum(int(m.gpus) for m in holders), _WORKERS_PER_GPU))
+        per_gpu = max(per_gpu, 1)
+        room = sum(int(min(machine.cpus, int(machine.gpus) * per_gpu)) for machine in holders)
+    else:
+        per_gpu = 0
+        room = sum(int(machine.cpus) for machine in machines)
+    if not room:
+        raise ConfigError(f"a worker needs 1 CPU on one machine, {has}; add machines, or give them more CPUs")
+    if num_workers is not None and num_workers > room:
+        raise ConfigError(
+            f"--workers {num_workers} needs {num_workers} CPUs, {has} with room for {room}; "
+            f"give --workers {room} or fewer, or add machines"
+        )
+    return Places(num_workers or room, 1 / per_gpu if per_gpu else 0.0)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and how it is used.
+
+    Attributes:
+        address: of its head, such as `10.0.0.1:6379`; None starts one on this machine for the while.
+        device: "auto" is the GPUs where there are some, else "cuda" or "cpu".
+        num_workers: actors; None is as many as there is room for.
+        limit_seconds: CPU time that a worker may use without a heartbeat, and wall-clock time that it may spend without
+            using any, before it counts as hung.
+    """
+
+    address: str | None = None
+    device: str = "auto"
+    num_workers: int | None = None
+    limit_seconds: float = 120.0
+
+
+def extract_on_ray(
+    videos: Iterable[Video],
+    extractor: Extractor,
+    cluster: Cluster,
+    count_windows: Callable[[int], None] = lambda num_windows: None,
+) -> Generator[Outcome, None, None]:
+    """Features of videos, or why there are none, as they become ready.
+
+    The model goes to the machines; videos are read there.
+
+    Args:
+        count_windows: told how many windows were computed.
+
+    Raises:
+        ConfigError: Ray is not installed, no cluster is at the address, or it has no room.
+        MVitVideoError: workers cannot start.
+    """
+    remaining = iter(videos)
+    first = next(remaining, None)
+    if first is None:
+        return
+    with _connected(cluster.address) as ray:
+        machines = [
+            Machine(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+        places = plan_places(machines, cluster.device, cluster.num_workers)
+        settings = replace(extractor.settings, device="cuda" if places.gpus else "cpu")
+        trained = ray.put(replace(extractor.trained, net=copy.deepcopy(extractor.trained.net).cpu()))
+        actor = ray.remote(num_cpus=1, num_gpus=places.gpus, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
+        pool = Pool[Video, VideoFeatures](
+            ray, lambda: actor.remote(settings, trained, cluster.limit_seconds), extractor.key, places.num_workers
+        )
+        try:
+            for video, outcome in pool.outcomes(chain([first], remaining)):
+                if isinstance(outcome, VideoFeatures):
+                    count_windows(len(outcome.feature))
+                yield video, outcome
+        finally:
+            pool.end()
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """The module `ray`, with a cluster; one that the caller is connected to is left as it is.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster is at the address.
+        MVitVideoError: none can be started.
+    """
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError("--engine ray needs Ray: pip install 'mvit-video[ray]'") from error
+    if ray.is_initialized():
+        yield ray
+        return
+    own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    if address is not None:
+        _require_answer(address)
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # Ray raises bare ones
+        reason = str(error).partition("\n")[0]
+        if address is None:
+            raise MVitVideoError(f"--engine ray: Ray does not start on this machine ({reason})") from error
+        raise ConfigError(f"--address {address}: no Ray cluster answers ({reason}); see `ray start --help`") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself waits for ever where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise ConfigError(f"--address must be HOST:PORT of the head of a Ray cluster, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"--address {address}: no Ray cluster answers ({reason}); see `ray start --help`") from error
+
+
+class _Actor:
+    """A process of the cluster, with a model."""
+
+    def __init__(self, settings: ExtractSettings, trained: TrainedModel, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
+        self._extractor: Extractor | None = None
+        self._trouble = ""
+        self._watch: HangWatch | None = None
+        threading.Thread(target=self._guard, daemon=True).start()
+        try:
+            self._extractor = Extractor(settings, trained)
+        except Exception as error:  # raised here it would reach the caller as the death of the actor
+            self._trouble = f"{type(error).__name__}: {error}"
+
+    def begin(self) -> Start:
+        import ray  # pyright: ignore[reportMissingImports]
+
+        context = ray.get_runtime_context()
+        key = self._extractor.key if self._extractor else ""
+        return Start(context.get_node_id(), ray.util.get_node_ip_address(), __version__, key, self._trouble)
+
+    def work(self, video: Video) -> VideoFeatures | Trouble:
+        assert self._extractor is not None
+        try:
+            clock = time.pthread_getcpuclockid(threading.get_ident())
+            self._watch = HangWatch(lambda: time.clock_gettime(clock), self._limit_seconds)
+            self._alive()
+            return self._extractor.extract(video, self._alive)
+        except VideoDecodeError as error:
+            return Trouble("error", error.reason)
+        except Exception as error:  # whatever one video does to the code, the others go on
+            return Trouble("error", f"{type(error).__name__}: {error}")
+        finally:
+            self._watch = None
+            faulthandler.cancel_dump_traceback_later()
+
+    def _alive(self) -> None:
+        """Note a heartbeat."""
+        if self._watch is not None:
+            self._watch.beat()
+        self._put_off_end()
+
+    def _put_off_end(self) -> None:
+        """Give this process more time before it ends, which no hung library can prevent."""
+        faulthandler.dump_traceback_later(self._limit_seconds, exit=True)
+
+    def _guard(self) -> None:
+        """Put off the end as long as the work uses CPU time, but not too much without a heartbeat."""
+        while True:
+            watch = self._watch
+            if watch is not None and not watch.is_hung():
+                self._put_off_end()
+            time.sleep(min(self._limit_seconds / 8, 1))

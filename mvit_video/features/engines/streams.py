@@ -1,0 +1,211 @@
+"""Decoding processes that hand over a video piece by piece, at the pace of whoever takes the pieces.
+
+`data.jobs` gives one result per item; hours of video are many, and none of them may wait for all.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import torch
+
+from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
+from mvit_video.features.videos import Video
+from mvit_video.jobs import Trouble
+from mvit_video.jobs.children import cause_of_end, child_context, end_with_parent
+from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
+from mvit_video.types import VideoDecodeError
+
+_READY = "ready"
+_SECONDS_TO_START = 300.0
+_SECONDS_TO_END = 10.0
+_SECONDS_PER_CHECK = 0.2
+_CHUNKS_WAITING = 2
+
+
+class Whole(NamedTuple):
+    """A video was read to its end."""
+
+
+class Piece(NamedTuple):
+    """What comes of a video: a chunk, its end, or why there is no more of it.
+
+    Attributes:
+        number: of the video, in the order in which videos were drawn; those of several come mixed.
+    """
+
+    number: int
+    video: Video
+    content: Chunk | Whole | Trouble
+
+
+def read_in_processes(
+    videos: Iterable[Video], rule: ReadingRule, num_workers: int, limit_seconds: float
+) -> Generator[Piece, None, None]:
+    """The chunks of videos, in order within each, as they become ready.
+
+    A process that dies, or stays silent, harms the video that it had, and is replaced. Processes end with this one,
+    however it ends.
+
+    Args:
+        videos: drawn as processes become free.
+        limit_seconds: CPU time that a process may use between two chunks, and wall-clock time that it may spend
+            without using any, before it counts as hung.
+
+    Raises:
+        RuntimeError: a process cannot even start.
+    """
+    source = _Source(videos)
+    pieces: queue.Queue[Piece | BaseException | None] = queue.Queue(_CHUNKS_WAITING)
+    readers = [_Reader(source, rule, limit_seconds, pieces) for _ in range(num_workers)]
+    for reader in readers:
+        reader.start()
+    try:
+        running = num_workers
+        while running:
+            piece = pieces.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece is None:
+                running -= 1
+            else:
+                yield piece
+    finally:
+        for reader in readers:
+            reader.end()
+        for reader in readers:
+            reader.join(_SECONDS_TO_END)
+
+
+class _Source:
+    """Videos with their numbers, drawn by several threads."""
+
+    def __init__(self, videos: Iterable[Video]) -> None:
+        self._videos: Iterator[tuple[int, Video]] = enumerate(videos)
+        self._lock = threading.Lock()
+
+    def draw(self) -> tuple[int, Video] | None:
+        with self._lock:
+            return next(self._videos, None)
+
+
+class _Reader(threading.Thread):
+    """A thread that gives a process its videos and passes on what it sends."""
+
+    def __init__(
+        self,
+        source: _Source,
+        rule: ReadingRule,
+        limit_seconds: float,
+        pieces: queue.Queue[Piece | BaseException | None],
+    ) -> None:
+        super().__init__(daemon=True)
+        self._source, self._rule, self._limit_seconds, self._pieces = source, rule, limit_seconds, pieces
+        self._is_ending = threading.Event()
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._is_ending.is_set() and (drawn := self._source.draw()) is not None:
+                for content in self._contents(drawn[1]):
+                    self._put(Piece(*drawn, content))
+            self._put(None)
+        except BaseException as error:  # the thread that takes the pieces raises it
+            self._put(error)
+        finally:
+            self._stop()
+
+    def end(self) -> None:
+        """Ends the process, and with it the thread."""
+        self._is_ending.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def _contents(self, video: Video) -> Iterator[Chunk | Whole | Trouble]:
+        if self._connection is None:
+            self._connection = self._start()
+        with suppress(OSError):  # it has just died, which reading tells
+            self._connection.send(video)
+        while True:
+            try:
+                if not wait_unless_hung(self._connection.poll, self._watch(self._limit_seconds)):
+                    self._stop(seconds_to_end=0)
+                    yield Trouble("time-out", f"no heartbeat for {self._limit_seconds:g} s")
+                    return
+                content = self._connection.recv()
+            except (EOFError, OSError):
+                code = self._stop()
+                if not self._is_ending.is_set():
+                    yield Trouble("crash", f"its process ended ({cause_of_end(code)})")
+                return
+            yield content
+            if not isinstance(content, Chunk):
+                return
+
+    def _put(self, piece: Piece | BaseException | None) -> None:
+        """Waits until there is room, or nobody takes pieces any more."""
+        while not self._is_ending.is_set():
+            with suppress(queue.Full):
+                self._pieces.put(piece, timeout=_SECONDS_PER_CHECK)
+                return
+
+    def _start(self) -> Connection:
+        context = child_context(preload=__name__)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._rule), daemon=True)
+        process.start()
+        self._process = process  # not before: one that has not started can be neither killed nor joined
+        if self._is_ending.is_set():
+            process.kill()
+        theirs.close()
+        with suppress(EOFError, OSError):
+            if wait_unless_hung(ours.poll, self._watch(_SECONDS_TO_START)) and ours.recv() == _READY:
+                return ours
+        ours.close()
+        raise RuntimeError(f"a decoding process ended before it could begin ({cause_of_end(self._stop())})")
+
+    def _watch(self, limit_seconds: float) -> HangWatch:
+        pid = self._process.pid if self._process is not None else 0
+        return HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
+
+    def _stop(self, seconds_to_end: float = _SECONDS_TO_END) -> int:
+        """Waits for the end of the process, and then brings it about; its exit code."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if process is None:
+            return 0
+        if connection is not None:
+            connection.close()
+        if seconds_to_end:
+            watch = HangWatch(lambda: process_cpu_seconds(process.pid), seconds_to_end)
+            wait_unless_hung(lambda timeout: wait([process.sentinel], timeout), watch)
+        process.kill()
+        process.join()
+        return process.exitcode or 0
+
+
+def _serve(connection: Connection, rule: ReadingRule) -> None:
+    """Reads one video after the other; sends their chunks, and at last `Whole` or `Trouble`."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+    torch.set_num_threads(1)
+    connection.send(_READY)
+    with suppress(EOFError):  # the parent has no more videos
+        while True:
+            video: Video = connection.recv()
+            try:
+                for chunk in read_chunks(video, rule):
+                    connection.send(chunk)
+                connection.send(Whole())
+            except VideoDecodeError as error:
+                connection.send(Trouble("error", error.reason))
+            except Exception as error:  # whatever one video does to the code, the others go on
+                connection.send(Trouble("error", f"{type(error).__name__}: {error}"))

@@ -1,0 +1,350 @@
+"""Data settings of a run, and its loaders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
+from mvit_video.data.clips.corruptions import Corruption
+from mvit_video.data.clips.transforms import RGB, Augment, Normalize
+from mvit_video.data.clips.views import RandomView, UniformViews, Views
+from mvit_video.data.dataset import OnError, VideoDataset
+from mvit_video.data.holdout import Split, doubts, hold_out, split_folders
+from mvit_video.data.loader import EpochSampler, VideoLoader
+from mvit_video.data.readers import Backend, IndexCache
+from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
+from mvit_video.data.table.labels import label_number
+from mvit_video.data.table.missing import require_root, require_under_root
+from mvit_video.data.table.requirements import require_same_kind, with_lists
+from mvit_video.data.unlabelled import load_folder
+from mvit_video.jobs import num_cores
+from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+
+_MAX_WORKERS = 8
+
+
+class VideoDataModule(L.LightningDataModule):
+    """Videos with labels for training, validation and multi-view testing.
+
+    Args:
+        train: annotations, such as a file with `path label` per line or a folder of class folders.
+        val: as `train`.
+        test: as `train`; None takes the videos of `val`.
+        predict: as `train`, or any folder or list of videos, which need no labels; None takes the videos of `test`.
+        root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
+            `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
+            without `val` a fifth of each class is held out.
+        allow_outside: annotations may name videos outside of that folder.
+        class_names: all classes in the order of their numbers, or a file with one per line; None takes those of the
+            training annotations, or of a checkpoint that is loaded.
+        clip: which source frames make a clip.
+        sampling: "rate" takes frames `clip.sampling_rate` apart; "segments" one from each of `clip.num_frames` equal
+            parts of the video, a random one in training and the middle one otherwise.
+        crop_size: pixels of the square that the model sees.
+        augment: random changes of training clips.
+        mean: of each channel, for pixels between 0 and 1.
+        std: of each channel, for pixels between 0 and 1.
+        views: clip and crop positions at test.
+        val_views: clip and crop positions at validation, by the rules of "slowfast"; "random" takes the centre crop of
+            one clip at a random place, another one in every epoch.
+        batch_size: videos in a batch of training, on each device; validation takes fewer where they have many views.
+        test_batch_size: videos in a batch of testing and prediction, each with all its views.
+        num_workers: loader processes; None is one per core, at most 8.
+        backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
+        decode_short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more
+            where a view needs them; those of validation and test videos are decoded to the size that is cropped. None
+            is their own size, which images always have.
+        index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
+            the one that came with the annotations, if any.
+        on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
+        max_failure_rate: share of skipped videos above which training stops.
+        frame_order: order of the frames of each clip at test.
+        corruption: what is done to each clip at test; None is nothing.
+        protocol: whose rules make the views at test: "slowfast", as the published results of MViT; "torchvision" (one
+            crop) or "pytorchvideo", as those of their weights.
+        seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
+            nothing was seeded.
+    """
+
+    backend: Backend
+    on_error: OnError
+    _holds_out = False
+    _divided: str | None = None
+
+    def __init__(
+        self,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        predict: str | None = None,
+        root: str | None = None,
+        allow_outside: bool = False,
+        class_names: list[str] | str | None = None,
+        clip: ClipSpec = ClipSpec(),
+        sampling: Sampling = "rate",
+        crop_size: int = 224,
+        augment: Augment = Augment(),
+        mean: RGB = (0.45, 0.45, 0.45),
+        std: RGB = (0.225, 0.225, 0.225),
+        views: ViewSpec = ViewSpec(),
+        val_views: ViewSpec | Literal["random"] = ViewSpec(num_clips=1),
+        batch_size: int = 8,
+        test_batch_size: int = 1,
+        num_workers: int | None = None,
+        backend: Backend = "decord",
+        decode_short_side: int | None = None,
+        index_cache: str | None = None,
+        on_error: OnError = "raise",
+        max_failure_rate: float = 0.1,
+        frame_order: FrameOrder = "forward",
+        corruption: Corruption | None = None,
+        protocol: ViewProtocol = "slowfast",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_at_least(1, crop_size=crop_size, batch_size=batch_size, test_batch_size=test_batch_size)
+        _check_at_least(0, num_workers=num_workers or 0, seed=seed or 0)
+        if not 0 <= max_failure_rate <= 1:
+            raise ConfigError(f"data.max_failure_rate must be between 0 and 1, got {max_failure_rate}")
+        self.clip, self.crop_size, self.views, self.max_failure_rate = clip, crop_size, views, max_failure_rate
+        scale = Normalize(mean, std)
+        self.train_view = RandomView(clip, crop_size, augment, scale, sampling)
+        self.clips_per_video = augment.repeats
+        if val_views == "random":
+            self.num_val_views, self.val_views = 1, RandomView(clip, crop_size, None, scale, sampling)
+        else:
+            self.num_val_views = val_views.num_views
+            self.val_views = UniformViews(clip, crop_size, val_views, scale, sampling=sampling)
+        self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
+        self.batch_size, self.test_batch_size = batch_size, test_batch_size
+        self.num_workers = min(num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
+        self.backend, self.on_error, self.index_cache = backend, on_error, index_cache
+        self.decode_short_side = decode_short_side
+        self._check_sizes()
+        # that of `seed_everything` is where Lightning keeps it, also for the processes that it starts
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        # a test set smaller than the number of devices leaves some of them without a video
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
+        self.predict_loader: Callable[[], Iterable[Any]] | None = None
+        self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
+        if root is not None and train is val is test is None:
+            self._divide(root)
+        self.sources["predict"] = predict or self.sources["test"]
+        self.tables: dict[Split, VideoTable] = {}
+        self._names_of_checkpoint: tuple[str, ...] | None = None
+
+    @property
+    def clips_per_batch(self) -> int:
+        """Clips in a batch of training, on each device."""
+        return self.batch_size * self.clips_per_video
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class, after `setup`; None when the annotations give numbers."""
+        return next(iter(self.tables.values())).class_names if self.tables else None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that the annotations speak of, after `setup`."""
+        return max(table.num_classes for table in self.tables.values())
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether videos may have several labels, after `setup`."""
+        return any(table.is_multilabel for table in self.tables.values())
+
+    def example_of(self, label: int) -> str:
+        """Split and path of the first video with a label, for messages."""
+        for split, table in self.tables.items():
+            rows = table.rows_of(label)
+            if rows.size:
+                return f"data.{split}: {table.path(rows[0])}"
+        raise ValueError(f"no video has label {label}")
+
+    def setup(self, stage: str) -> None:
+        """Read the annotations that a stage needs, and number their classes alike.
+
+        Raises:
+            ConfigError: annotations are missing, or do not speak of the same classes.
+            AnnotationError: annotations cannot be read.
+        """
+        fit: list[Split] = ["train"] if self.sources["val"] is None else ["train", "val"]
+        needed: dict[str, list[Split]] = {"fit": fit, "validate": ["val"], "predict": ["predict"]}
+        tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
+        if stage == "fit":
+            require_same_kind(tables)
+        names, whose = self._names_of_checkpoint, "the checkpoint"  # one that was loaded before, as for another test
+        if names is None:
+            names, whose = self._leading_names(tables)
+        self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
+        self.tables = with_lists(self.tables)
+        if stage == "fit":
+            self._check_train(self.tables["train"])
+            if not len(self.tables.get("val", ())) and self.trainer is not None:
+                self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
+            for doubt in doubts(self.tables["train"], self.tables.get("val"), holds_out=self._holds_out):
+                rank_zero_warn(doubt)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The classes, for the checkpoint."""
+        return {} if self.class_names is None else {"class_names": list(self.class_names)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Number the classes as the checkpoint does.
+
+        Raises:
+            ConfigError: the annotations have a class that it lacks.
+        """
+        names = tuple(state_dict["class_names"])
+        whose = " ".join(["the checkpoint", str(getattr(self.trainer, "ckpt_path", None) or "")]).strip()
+        if self.given_names is not None and self.class_names is not None and self.class_names != names:
+            pairs = enumerate(zip_longest(self.class_names, names, fillvalue="nothing"))
+            i, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            raise ConfigError(
+                f"data.class_names has {ours!r} as class {i}, {whose} {theirs!r}: give the names of its training"
+            )
+        self._names_of_checkpoint = names
+        for split, table in self.tables.items():
+            self.tables[split] = self._number_as(names, whose, split, table)
+
+    def train_dataloader(self) -> VideoLoader:
+        """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
+        return self._loader("train", self.train_view, self.batch_size, train=True)
+
+    def val_dataloader(self) -> VideoLoader:
+        """Every video once, all its views of validation; as many clips in a batch as training has, or one video."""
+        return self._loader("val", self.val_views, max(1, self.batch_size // self.num_val_views))
+
+    def test_dataloader(self) -> VideoLoader:
+        """Every video once, all its views."""
+        return self._loader("test", self.test_views, self.test_batch_size)
+
+    def predict_dataloader(self) -> Iterable[Any]:
+        """What `predict_loader` makes, where a callback has set it; else every video once, all its views of a test."""
+        own = self.predict_loader
+        return self._loader("predict", self.test_views, self.test_batch_size) if own is None else own()
+
+    def _check_sizes(self) -> None:
+        for key, pixels in [
+            ("views.short_side", self.test_views.short_side), ("val_views.short_side", self.val_views.short_side),
+            ("decode_short_side", self.decode_short_side),
+        ]:  # fmt: skip
+            if pixels is not None and pixels < self.crop_size:
+                raise ConfigError(f"data.{key}={pixels} is below data.crop_size={self.crop_size}")
+
+    def _divide(self, root: str) -> None:
+        """Makes splits of a folder."""
+        self.root, self._divided = None, root
+        self.sources.update(split_folders(root))
+        self._holds_out = self.sources["train"] == self.sources["val"]
+
+    def _load(self, split: Split, class_names: Sequence[str] | str | None = None) -> VideoTable:
+        source = self.sources[split]
+        if source is None:
+            raise ConfigError(
+                f"data.{split} is not set; give annotations, a folder of class folders, or data.root ({how_to_get()})"
+            )
+        require_root(self.root)
+        if not may_exist(source):
+            key = "root" if source == self._divided else split
+            raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
+        names = self.given_names if class_names is None else class_names
+        if isinstance(names, str) and not os.path.exists(names):
+            raise ConfigError(f"data.class_names: there is no file {names}; give one with a name per line, or a list")
+        if self._needs_no_labels(split):
+            return load_folder(source, names)
+        need_labels = split != "predict" or source == self.sources["test"]
+        table = load_annotations(
+            source, self.root, allow_outside=self.allow_outside, class_names=names, need_labels=need_labels
+        )
+        require_under_root(table, f"data.{split}", source, self.root)
+        is_divided = self._holds_out and source == self.sources["train"]
+        return table.take(hold_out(table)[split != "train"]) if is_divided else table
+
+    def _needs_no_labels(self, split: Split) -> bool:
+        """Whether it is a folder to predict; one of a test has labels."""
+        source = self.sources[split]
+        return split == "predict" and source != self.sources["test"] and source is not None and os.path.isdir(source)
+
+    def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
+        """The classes in the order of their numbers, and where they come from: what is trained on leads."""
+        for split in ("train", "val"):
+            source = self.sources[split]
+            if split in tables:
+                return tables[split].class_names, f"data.{split}"
+            has_names = "predict" in tables or any(table.class_names is not None for table in tables.values())
+            if self.given_names is None and has_names and source is not None and may_exist(source):
+                names = self._load(split).class_names
+                if names is not None:
+                    return names, f"data.{split}"
+        return None, ""
+
+    def _number_as(self, names: tuple[str, ...] | None, whose: str, split: Split, table: VideoTable) -> VideoTable:
+        """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
+        if names is not None and self._needs_no_labels(split):
+            return self._load(split, names)
+        if names is None or table.class_names == names:
+            return table
+        if split == "predict" and table.is_unlabelled:
+            return replace(table, class_names=names)
+        if table.class_names is None:
+            # where names are numbers, a label may be meant by either
+            return self._load(split, names) if any(label_number(name) is not None for name in names) else table
+        odd = sorted(set(table.class_names) - set(names))
+        if odd:
+            raise ConfigError(f"data.{split} has the class {odd[0]!r}, which {whose} lacks; remove or rename it")
+        return self._load(split, names)
+
+    def _check_train(self, table: VideoTable) -> None:
+        unknown = (table.labels < 0).nonzero()[0]
+        if unknown.size and not table.is_multilabel:
+            raise ConfigError(f"data.train: {table.path(unknown[0])} has label -1 (unknown); training needs a class")
+        num_processes = self.trainer.world_size if self.trainer is not None else 1
+        fitting = len(table) // num_processes
+        if fitting < self.batch_size:
+            if not fitting:
+                raise ConfigError(f"data.train has {len(table)} video(s), fewer than the {num_processes} devices")
+            rank_zero_warn(
+                f"data.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} videos "
+                f"of data.train: batches have {fitting}"
+            )
+            self.batch_size = fitting
+
+    def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
+        table = self.tables[split]
+        cache = self.index_cache or table.index_cache
+        dataset = VideoDataset(
+            table,
+            views,
+            backend=self.backend,
+            short_side=self.decode_short_side,
+            index_cache=None if cache is None else IndexCache(cache),
+            on_error="skip",  # the loader raises: see there
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
+        return VideoLoader(
+            dataset,
+            on_error=self.on_error,
+            batch_size=batch_size,
+            sampler=EpochSampler(len(table), shuffle=train, even=train, seed=self.seed),
+            num_workers=self.num_workers,
+            drop_last=train,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _check_at_least(least: int, **values: int) -> None:
+    for key, value in values.items():
+        if value < least:
+            raise ConfigError(f"data.{key} must be at least {least}, got {value}")
