@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.build_up import NumPairs, build_up
 from experiments.compact import CompactNet
 from experiments.material import digit_images
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, fit
 from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import new_figure
@@ -64,7 +64,7 @@ def draw(table: pa.Table, seeds: list[int]) -> Figure:
     return figure
 
 
-def _search(one: Run, alive: Alive, context: tuple[Split, Recipe, int]) -> Rows:
+def _search(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe, int]) -> Rows:
     split, recipe, num_train = context
     half = len(split.val.clip) // 2
     few = Split(_part(split.train, slice(num_train)), _part(split.val, slice(half)))
@@ -74,7 +74,7 @@ def _search(one: Run, alive: Alive, context: tuple[Split, Recipe, int]) -> Rows:
     def train(num_pairs: NumPairs) -> float:
         torch.manual_seed(one.seed)
         net = CompactNet(depths=DEPTHS, num_pairs=num_pairs)
-        epochs = fit(net, few, recipe, one.seed, lambda epoch: alive())
+        epochs = fit(net, few, recipe, one.seed, lambda epoch: heartbeat())
         others[num_pairs] = score(net, held_out).top1, sum(parameter.numel() for parameter in net.parameters())
         return epochs[-1].top1
 

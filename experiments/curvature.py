@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from experiments.output import Alive
+from experiments.output import Heartbeat
 from experiments.training import Recipe, Split, fit
 from mvit_video.analysis import Batch, HessianSettings, hessian
 from mvit_video.analysis.layers import summary_of
@@ -26,7 +26,13 @@ class Measured(NamedTuple):
 
 
 def fit_and_measure(
-    net: nn.Module, split: Split, recipe: Recipe, seed: int, alive: Alive, num_batches: int, epochs: Collection[int]
+    net: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    heartbeat: Heartbeat,
+    num_batches: int,
+    epochs: Collection[int],
 ) -> list[Measured]:
     """Train a net, and measure the curvature of its loss after some epochs, its accuracy and its loss at the end.
 
@@ -39,7 +45,7 @@ def fit_and_measure(
     found: list[Measured] = []
 
     def after_epoch(epoch: int) -> None:
-        alive()
+        heartbeat()
         if epoch in epochs:
             found.extend(_curvature(net, batches, f"epoch {epoch}"))
 

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from experiments.curvature import EARLY_EPOCH, fit_and_measure
 from experiments.material import digit_images
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width
 from mvit_video.analysis.drawing import new_figure, where
 from mvit_video.analysis.local_attention import window_mask
@@ -106,7 +106,9 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
     return figure
 
 
-def _train(one: Run, alive: Alive, context: tuple[Split, Recipe, int]) -> Rows:
+def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe, int]) -> Rows:
     split, recipe, num_batches = context
     net = VARIANTS[one.variant]()
-    return [row._asdict() for row in fit_and_measure(net, split, recipe, one.seed, alive, num_batches, {EARLY_EPOCH})]
+    return [
+        row._asdict() for row in fit_and_measure(net, split, recipe, one.seed, heartbeat, num_batches, {EARLY_EPOCH})
+    ]

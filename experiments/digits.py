@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from experiments.material import PAPER, digit_images
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, drawn_for_width, fit
 from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import GREY, new_figure, where
@@ -130,10 +130,10 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
     return figure
 
 
-def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
+def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
     net = VARIANTS[one.variant]()
-    epochs = fit(net, split, recipe, one.seed, lambda epoch: alive())
+    epochs = fit(net, split, recipe, one.seed, lambda epoch: heartbeat())
     larger = {
         "on a larger canvas": _on_canvas(split.val),
         "enlarged": digit_images(CANVAS).val,

@@ -18,7 +18,7 @@ from torch import nn
 from experiments.compact import CompactNet
 from experiments.curvature import EARLY_EPOCH, fit_and_measure
 from experiments.material import digit_images
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width
 from mvit_video.analysis import (
     Batch,
@@ -94,16 +94,16 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
     return figure
 
 
-def _study(one: Run, alive: Alive, context: tuple[Split, Recipe, int, int]) -> Rows:
+def _study(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe, int, int]) -> Rows:
     split, recipe, num_batches, num_analysed = context
     net = VARIANTS[one.variant]()
     epochs = {EARLY_EPOCH, recipe.num_epochs}
-    measured = fit_and_measure(net, split, recipe, one.seed, alive, num_batches, epochs)
+    measured = fit_and_measure(net, split, recipe, one.seed, heartbeat, num_batches, epochs)
     rows: Rows = [_row(*row) for row in measured]
     some = split.val._replace(clip=split.val.clip[:num_analysed], label=split.val.label[:num_analysed])
     for study in (_frequencies, _variances, _stages, _lesions, _noise):
         rows += study(net, some.batches())
-        alive()
+        heartbeat()
     return rows
 
 

@@ -15,14 +15,14 @@ from pyarrow import csv
 from rich.console import Console
 from rich.table import Table
 
-from mvit_video.jobs import Trouble, atomic_write, run_in_processes
+from mvit_video.jobs import WorkFailure, atomic_write, run_in_processes
 from mvit_video.jobs.progress import progress_bar
 from mvit_video.types import MVitVideoError
 
 _SILENCE_SECONDS = 1800
 COLOURS = ("#6e7781", "#2f6f9f", "#b4562c", "#3f8f5b", "#8a5fa8", "#c79a2b")
 Rows = list[dict[str, Any]]
-Alive = Callable[[], object]
+Heartbeat = Callable[[], object]
 Context = TypeVar("Context")
 
 
@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 
 def train_all(
-    work: Callable[[Run, Alive, Context], Rows], context: Context, runs: Sequence[Run], num_workers: int, title: str
+    work: Callable[[Run, Heartbeat, Context], Rows], context: Context, runs: Sequence[Run], num_workers: int, title: str
 ) -> pa.Table:
     """Rows of all runs, in the order of the runs; each takes one thread of one process.
 
@@ -52,7 +52,7 @@ def train_all(
     console = Console(stderr=True)
     with progress_bar(console, title, len(runs)) as advance:
         for run, rows in results:
-            if isinstance(rows, Trouble):
+            if isinstance(rows, WorkFailure):
                 raise MVitVideoError(f"{title}, {run.variant}, seed {run.seed}: {rows.reason}")
             found[run] = [{**run._asdict(), **row} for row in rows]
             console.print(f"{title}: {run.variant}, seed {run.seed} done, {len(found)} of {len(runs)}", highlight=False)
@@ -91,7 +91,9 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _on_one_thread(work: Callable[[Run, Alive, Context], Rows], context: Context, run: Run, alive: Alive) -> Rows:
+def _on_one_thread(
+    work: Callable[[Run, Heartbeat, Context], Rows], context: Context, run: Run, heartbeat: Heartbeat
+) -> Rows:
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
-    return work(run, alive, context)
+    return work(run, heartbeat, context)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.material import CLIP, CLIP_CROP, demo_clips
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit, top1_in_order
 from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.data.digits import LABEL_SETS
@@ -92,7 +92,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) 
     return figure
 
 
-def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
+def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
     net = mvit(
         num_classes=split.val.num_classes,
@@ -107,7 +107,7 @@ def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
         **VARIANTS[one.variant],
     )
     drawn_for_width(net)
-    epochs = fit(net, split, recipe, one.seed, lambda epoch: alive())
+    epochs = fit(net, split, recipe, one.seed, lambda epoch: heartbeat())
     rest = {order: top1_in_order(net, split.val, order, one.seed).top1 for order in ("shuffled", "reversed")}
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
     unknown = dict.fromkeys(rest, float("nan"))

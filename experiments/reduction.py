@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from experiments.material import CLIP, CLIP_CROP, demo_clips
-from experiments.output import COLOURS, Alive, Rows, Run, save, show, spread, train_all
+from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit
 from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.data.digits import LABEL_SETS
@@ -89,11 +89,11 @@ def build(kind: KVReduction | None, num_classes: int) -> MViT:
     return drawn_for_width(net)
 
 
-def _train(one: Run, alive: Alive, context: tuple[Split, Recipe]) -> Rows:
+def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe]) -> Rows:
     split, recipe = context
     net = build(VARIANTS[one.variant], split.val.num_classes)
     cost = {
         "mega_multiply_adds": multiply_adds(net) / 1e6,
         "num_parameters": sum(parameter.numel() for parameter in net.parameters()),
     }
-    return [{**epoch._asdict(), **cost} for epoch in fit(net, split, recipe, one.seed, lambda epoch: alive())]
+    return [{**epoch._asdict(), **cost} for epoch in fit(net, split, recipe, one.seed, lambda epoch: heartbeat())]

@@ -18,7 +18,7 @@ from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import check_target, write_overlay
-from mvit_video.features.timeline_picture import draw_timeline
+from mvit_video.features.timeline_image import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.runs.trained_model import load_trained
 from mvit_video.types import ConfigError, VideoDecodeError

@@ -67,7 +67,7 @@ class _StampsUnusable(Exception):
     """Time stamps are missing or do not rise."""
 
 
-def encode_video(source: str, target: Path, settings: EncodeSettings, alive: Callable[[], None]) -> Encoded:
+def encode_video(source: str, target: Path, settings: EncodeSettings, heartbeat: Callable[[], None]) -> Encoded:
     """Encode the video of a file as H.264 in MP4; sound is left behind.
 
     Raises:
@@ -78,7 +78,7 @@ def encode_video(source: str, target: Path, settings: EncodeSettings, alive: Cal
     conceal, is_counted = False, False
     while True:
         try:
-            return _encode(source, target, settings, alive, conceal=conceal, is_counted=is_counted)
+            return _encode(source, target, settings, heartbeat, conceal=conceal, is_counted=is_counted)
         except VideoDecodeError:
             if conceal:
                 raise
@@ -91,7 +91,7 @@ def _encode(
     source: str,
     target: Path,
     settings: EncodeSettings,
-    alive: Callable[[], None],
+    heartbeat: Callable[[], None],
     *,
     conceal: bool,
     is_counted: bool,
@@ -124,7 +124,7 @@ def _encode(
             last = pts
             num_packets += _mux(output, encoder, picture.draw(frame, pts, time_base))
             if rank % _FRAMES_PER_SIGN == 0:
-                alive()
+                heartbeat()
         num_packets += _mux(output, encoder, None)
     assert num_packets == rank + 1, f"{source}: {rank + 1} frames became {num_packets} packets"
     return Encoded(num_packets, conceal)

@@ -20,7 +20,7 @@ from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, siz
 from mvit_video.curation.scanning.manifest import write_failures
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.table.requirements import require_videos
-from mvit_video.jobs import Alive, Ledger, Trouble, Workers, atomic_write, fitting_name, is_unfinished, run_job
+from mvit_video.jobs import Heartbeat, Ledger, Workers, WorkFailure, atomic_write, fitting_name, is_unfinished, run_job
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _SCHEMA = pa.schema(
@@ -79,14 +79,14 @@ class _Encoder:
     out: Path
     settings: EncodeSettings
 
-    def __call__(self, task: _Task, alive: Alive) -> Prepared | MVitVideoError:
+    def __call__(self, task: _Task, heartbeat: Heartbeat) -> Prepared | MVitVideoError:
         """Encodes one video; an error is one that would befall every other video as well."""
         check, header = inspect(task.source)
         if header is None:
             return _outcome(task, self.settings, check)
         target = self.out / task.target
         try:
-            encoded = encode_video(task.source, target, self.settings, alive)
+            encoded = encode_video(task.source, target, self.settings, heartbeat)
             if header.missing_bytes and header.num_frames > encoded.num_frames:
                 target.unlink()
                 reason = f"{encoded.num_frames} of {header.num_frames} frames are there"
@@ -214,10 +214,10 @@ def _is_done(row: dict[str, Any] | None, target: str, out: Path, settings: Encod
     return not row["is_usable"] or size_and_time(str(out / target))[0] == row["target_size"]
 
 
-def _row(settings: EncodeSettings, task: _Task, outcome: Prepared | MVitVideoError | Trouble) -> dict[str, Any]:
+def _row(settings: EncodeSettings, task: _Task, outcome: Prepared | MVitVideoError | WorkFailure) -> dict[str, Any]:
     if isinstance(outcome, MVitVideoError):
         raise outcome
-    if isinstance(outcome, Trouble):
+    if isinstance(outcome, WorkFailure):
         check = Check(task.source, *size_and_time(task.source), "pyav", is_full=True)
         kind = "time-out" if outcome.kind == "time-out" else "other"
         outcome = _outcome(task, settings, check.failed(kind, outcome.reason))

@@ -19,7 +19,7 @@ from mvit_video.data.annotations import VideoTable
 from mvit_video.data.clips.trimming import trim
 from mvit_video.data.clips.views import Views
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
-from mvit_video.data.readers.picture import PictureReader, is_picture
+from mvit_video.data.readers.image import PictureReader, is_picture
 from mvit_video.data.sampling import frames_within
 from mvit_video.types import ConfigError, VideoDecodeError
 

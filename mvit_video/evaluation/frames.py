@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from mvit_video.data import VideoReader, open_video
 from mvit_video.data.clips.trimming import trim
-from mvit_video.data.readers.picture import PictureReader, is_picture
+from mvit_video.data.readers.image import PictureReader, is_picture
 
 
 def read_frames(

@@ -17,9 +17,9 @@ from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.features.writers.naming import group_name
-from mvit_video.jobs import Folder, JobStopped, Trouble
+from mvit_video.jobs import Folder, JobStopped, WorkFailure
 
-Outcome = tuple[Video, VideoFeatures | Trouble]
+Outcome = tuple[Video, VideoFeatures | WorkFailure]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]
 """Computes features of videos, as they become ready; may tell how many windows it has computed."""
 
@@ -92,7 +92,7 @@ def extract_videos(
             ):
                 for video, outcome in outcomes:
                     results.add(video, outcome)
-                    progress.add_video(isinstance(outcome, Trouble))
+                    progress.add_video(isinstance(outcome, WorkFailure))
         except KeyboardInterrupt:
             raise JobStopped(results.num_extracted + results.num_failed, len(todo)) from None
         finally:
@@ -136,9 +136,9 @@ class Results:
         self._last_save = time.monotonic()
         self.num_extracted = self.num_failed = self.num_windows = 0
 
-    def add(self, video: Video, outcome: VideoFeatures | Trouble) -> None:
+    def add(self, video: Video, outcome: VideoFeatures | WorkFailure) -> None:
         """Takes a finished video."""
-        if isinstance(outcome, Trouble):
+        if isinstance(outcome, WorkFailure):
             self.num_failed += 1
             name = group_name(video.path, video.span)
             self._manifest.add_failed(name, self._stamps.pop(name), outcome.reason)

@@ -22,7 +22,7 @@ from mvit_video.data.readers import Backend
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
-from mvit_video.jobs import Alive
+from mvit_video.jobs import Heartbeat
 from mvit_video.models.layers import Layer, layer_of
 from mvit_video.runs.trained_model import TrainedModel, load_trained
 from mvit_video.types import ConfigError, VideoDecodeError
@@ -119,11 +119,11 @@ class Extractor:
         """Windows that `embed` should be given at once."""
         return max(1, self.settings.batch_size // self.settings.num_crops)
 
-    def extract(self, video: Video, alive: Alive = lambda: None) -> VideoFeatures:
+    def extract(self, video: Video, heartbeat: Heartbeat = lambda: None) -> VideoFeatures:
         """Features of a video, read and computed in this process.
 
         Args:
-            alive: called whenever some of the work is done.
+            heartbeat: called whenever some of the work is done.
 
         Raises:
             VideoDecodeError: it cannot be read, or its features are not finite.
@@ -136,9 +136,9 @@ class Extractor:
             windows.append(chunk.windows)
             places = [Place(chunk, row) for row in range(len(chunk.rows))]
             for batch in _batches(places, self.windows_per_batch):
-                alive()
+                heartbeat()
                 features.append(self.embed(batch))
-            alive()
+            heartbeat()
         return join_features(video, windows, features, fps)
 
     @torch.inference_mode()

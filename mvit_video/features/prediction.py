@@ -26,7 +26,7 @@ from mvit_video.features.inputs import Inputs, Stamp, join_tables
 from mvit_video.features.manifest import Manifest, claimed
 from mvit_video.features.videos import Video
 from mvit_video.features.writers import Format, writer_for
-from mvit_video.jobs import Folder, Trouble
+from mvit_video.jobs import Folder, WorkFailure
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
 from mvit_video.models.layers import Layer
 from mvit_video.runs.trained_model import Preprocessing, TrainedModel
@@ -263,7 +263,7 @@ class _Share:
     def _keep(self, outcomes: Iterator[Outcome]) -> None:
         for video, outcome in outcomes:
             self._results.add(video, outcome)
-            self._bar.add_video(isinstance(outcome, Trouble))
+            self._bar.add_video(isinstance(outcome, WorkFailure))
 
 
 def _data(trainer: Trainer) -> Any:

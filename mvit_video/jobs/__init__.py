@@ -15,14 +15,14 @@ from mvit_video.jobs.files import (
 )
 from mvit_video.jobs.folder import Folder
 from mvit_video.jobs.ledger import Ledger
-from mvit_video.jobs.pool import Alive, Trouble, run_in_processes
+from mvit_video.jobs.pool import Heartbeat, WorkFailure, run_in_processes
 
 __all__ = [
-    "Alive",
     "Folder",
+    "Heartbeat",
     "JobStopped",
     "Ledger",
-    "Trouble",
+    "WorkFailure",
     "Workers",
     "atomic_write",
     "fitting_name",

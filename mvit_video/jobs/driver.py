@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from mvit_video.jobs.ledger import Ledger
-from mvit_video.jobs.pool import Alive, Trouble, run_in_processes
+from mvit_video.jobs.pool import Heartbeat, WorkFailure, run_in_processes
 from mvit_video.jobs.progress import progress_bar
 
 Item = TypeVar("Item")
@@ -43,9 +43,9 @@ class Workers:
 
 def run_job(
     text: str,
-    work: Callable[[Item, Alive], Result],
+    work: Callable[[Item, Heartbeat], Result],
     items: Sequence[Item],
-    row_of: Callable[[Item, Result | Trouble], dict[str, Any]],
+    row_of: Callable[[Item, Result | WorkFailure], dict[str, Any]],
     ledger: Ledger,
     workers: Workers,
 ) -> None:

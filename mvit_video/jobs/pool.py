@@ -15,14 +15,14 @@ from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hu
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Alive = Callable[[], None]
+Heartbeat = Callable[[], None]
 
 _READY, _ALIVE, _DONE, _RAISED = range(4)
 _NOTHING: Any = object()
 _END = "the end of the items, which no item equals"
 
 
-class Trouble(NamedTuple):
+class WorkFailure(NamedTuple):
     """Why an item has no result."""
 
     kind: Literal["time-out", "crash", "error"]
@@ -30,12 +30,12 @@ class Trouble(NamedTuple):
 
 
 def run_in_processes(
-    work: Callable[[Item, Alive], Result], items: Iterable[Item], num_workers: int, limit_seconds: float
-) -> Generator[tuple[Item, Result | Trouble], None, None]:
-    """Results of `work(item, alive)`, in the order in which they are ready.
+    work: Callable[[Item, Heartbeat], Result], items: Iterable[Item], num_workers: int, limit_seconds: float
+) -> Generator[tuple[Item, Result | WorkFailure], None, None]:
+    """Results of `work(item, heartbeat)`, in the order in which they are ready.
 
     Items are drawn as workers become free, so that any number of them costs no memory. A worker that dies or stays
-    silent is replaced, and its item told of; one that works for long says so by calling `alive`. Workers end with this
+    silent is replaced, and its item told of; one that works for long says so by calling `heartbeat`. Workers end with this
     process, however it ends.
 
     Args:
@@ -59,7 +59,7 @@ def run_in_processes(
                 if worker.connection in heard:
                     outcome = worker.hear()
                 elif worker.is_busy and worker.watch.is_hung() and not worker.connection.poll():
-                    outcome = Trouble("time-out", f"no heartbeat for {limit_seconds:g} s")
+                    outcome = WorkFailure("time-out", f"no heartbeat for {limit_seconds:g} s")
                     worker.kill()
                 worker.is_busy = worker.is_busy and outcome is _NOTHING
                 if worker.is_dead:
@@ -77,7 +77,7 @@ def run_in_processes(
 class _Worker:
     """A process, its end of a pipe, and what it works on."""
 
-    def __init__(self, work: Callable[[Any, Alive], Any], limit_seconds: float) -> None:
+    def __init__(self, work: Callable[[Any, Heartbeat], Any], limit_seconds: float) -> None:
         context = child_context(preload="mvit_video.data.readers")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
@@ -97,7 +97,7 @@ class _Worker:
             return self._died()
         self.is_ready = True
         if sign == _RAISED:
-            return Trouble("error", value)
+            return WorkFailure("error", value)
         return value if sign == _DONE else _NOTHING
 
     def give_next(self, remaining: Iterator[Any]) -> None:
@@ -128,15 +128,15 @@ class _Worker:
             raise RuntimeError(f"a worker process ended before it could begin (exit code {code})")
         if not self.is_busy:
             return _NOTHING
-        return Trouble("crash", f"its process ended ({cause_of_end(code)})")
+        return WorkFailure("crash", f"its process ended ({cause_of_end(code)})")
 
 
-def _serve(connection: Connection, work: Callable[[Any, Alive], Any]) -> None:
+def _serve(connection: Connection, work: Callable[[Any, Heartbeat], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     end_with_parent()
     last = time.monotonic()
 
-    def alive() -> None:
+    def heartbeat() -> None:
         nonlocal last
         if time.monotonic() - last > 0.5:
             last = time.monotonic()
@@ -145,7 +145,7 @@ def _serve(connection: Connection, work: Callable[[Any, Alive], Any]) -> None:
     connection.send((_READY, None))
     while (item := connection.recv()) != _END:
         try:
-            answer = (_DONE, work(item, alive))
+            answer = (_DONE, work(item, heartbeat))
         except Exception as error:  # whatever one item does to the code, the others go on
             answer = (_RAISED, f"{type(error).__name__}: {error}")
         connection.send(answer)

@@ -20,8 +20,8 @@ from torchmetrics import Metric
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.metrics.accuracy import combine, is_scored, label_ranks
 from mvit_video.models.layers import Layer, layer_of
-from mvit_video.training.agreement import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.checkpoint_io import check_unfinished
+from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_model
 from mvit_video.training.metrics import ClipMean, VideoMean, video_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates

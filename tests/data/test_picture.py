@@ -10,7 +10,7 @@ from PIL import Image
 
 from mvit_video.data import VideoReader
 from mvit_video.data.clips.transforms import Augment
-from mvit_video.data.readers.picture import PictureReader
+from mvit_video.data.readers.image import PictureReader
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 

@@ -17,7 +17,7 @@ from mvit_video.data.digits import write_digits
 from mvit_video.features.classify import Timeline, classify_video, foremost
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.overlay import write_overlay
-from mvit_video.features.timeline_picture import draw_timeline
+from mvit_video.features.timeline_image import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.models import mvit
 from mvit_video.models.published import TrainingFacts

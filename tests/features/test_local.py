@@ -25,7 +25,7 @@ from mvit_video.features.engines.streams import Whole, read_in_processes
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.manifest import claimed
-from mvit_video.jobs import JobStopped, Trouble
+from mvit_video.jobs import JobStopped, WorkFailure
 from mvit_video.types import ConfigError
 
 
@@ -314,9 +314,9 @@ def test_a_process_that_dies_or_hangs_costs_its_video_alone(
         pieces.append((piece.video.path, piece.content))
     assert [path for path, _ in pieces] == ["first", "first", "second", "third", "third"]
     contents = [content for _, content in pieces]
-    trouble = contents.pop(2)
-    assert isinstance(trouble, Trouble)
-    assert trouble.kind == kind
-    assert trouble.reason.startswith(reason)
+    failure = contents.pop(2)
+    assert isinstance(failure, WorkFailure)
+    assert failure.kind == kind
+    assert failure.reason.startswith(reason)
     assert [type(content) for content in contents] == [Chunk, Whole, Chunk, Whole]
     assert active_children() == []

@@ -20,7 +20,7 @@ from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.engines.ray import Cluster, Machine, Places, extract_on_ray, plan_places
 from mvit_video.features.engines.ray_pool import Pool
-from mvit_video.jobs import Trouble
+from mvit_video.jobs import WorkFailure
 from mvit_video.models import Patch, mvit
 from mvit_video.types import ConfigError, MVitVideoError
 
@@ -80,13 +80,13 @@ from mvit_video.features.engines.ray import _Actor
 
 actor = _Actor.__new__(_Actor)
 actor._limit_seconds = 0.5
-actor._extractor = types.SimpleNamespace(extract=lambda video, alive: [alive() or time.sleep(0.3) for _ in range(5)])
+actor._extractor = types.SimpleNamespace(extract=lambda video, heartbeat: [heartbeat() or time.sleep(0.3) for _ in range(5)])
 actor._watch = None
 actor.work(None)
 time.sleep(1)
 print("slow, but alive", flush=True)
 threading.Thread(target=actor._guard, daemon=True).start()
-def busy(video, alive):
+def busy(video, heartbeat):
     # a second without a heartbeat, a fifth of it on a core: what a busy machine leaves
     for _ in range(10):
         end = time.thread_time() + 0.02
@@ -96,7 +96,7 @@ def busy(video, alive):
 actor._extractor = types.SimpleNamespace(extract=busy)
 actor.work(None)
 print("kept waiting, but alive", flush=True)
-actor._extractor = types.SimpleNamespace(extract=lambda video, alive: time.sleep(600))
+actor._extractor = types.SimpleNamespace(extract=lambda video, heartbeat: time.sleep(600))
 actor.work(None)
 """
 
@@ -159,12 +159,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*found, broken]
 
 
-def as_rows(outcomes: Iterable[tuple[Video, VideoFeatures | Trouble]]) -> dict[str, Any]:
+def as_rows(outcomes: Iterable[tuple[Video, VideoFeatures | WorkFailure]]) -> dict[str, Any]:
     """What is known of each video; fails where one comes twice."""
     rows: dict[str, Any] = {}
     for video, outcome in outcomes:
         assert video.path not in rows
-        if isinstance(outcome, Trouble):
+        if isinstance(outcome, WorkFailure):
             rows[video.path] = outcome
         else:
             assert outcome.video == video
@@ -198,7 +198,7 @@ def test_a_machine_that_ends_loses_no_video(two_machines: Machines, extractor: E
             drawn.append(Video(f"{number}.mp4", files[number % len(files)], number))
             yield drawn[-1]
 
-    def watched() -> Iterator[tuple[Video, VideoFeatures | Trouble]]:
+    def watched() -> Iterator[tuple[Video, VideoFeatures | WorkFailure]]:
         nonlocal is_ended
         windows: list[int] = []
         found = extract_on_ray(draw(), extractor, Cluster(), windows.append)
@@ -213,19 +213,19 @@ def test_a_machine_that_ends_loses_no_video(two_machines: Machines, extractor: E
     assert is_ended
     local = as_rows(extract_locally(drawn, extractor, num_workers=1, limit_seconds=60))
     assert rows == local
-    assert sum(isinstance(outcome, Trouble) for outcome in rows.values()) == len(drawn) // len(files)
+    assert sum(isinstance(outcome, WorkFailure) for outcome in rows.values()) == len(drawn) // len(files)
 
 
 class Deadly:
     """An actor that one item ends; needs no torch, which is slow to import."""
 
-    def __init__(self, key: str = "key", trouble: str = "") -> None:
-        self.key, self.trouble = key, trouble
+    def __init__(self, key: str = "key", failure: str = "") -> None:
+        self.key, self.failure = key, failure
 
     def begin(self) -> tuple[str, ...]:
         import ray
 
-        return ray.get_runtime_context().get_node_id(), "10.0.0.1", __version__, self.key, self.trouble
+        return ray.get_runtime_context().get_node_id(), "10.0.0.1", __version__, self.key, self.failure
 
     def work(self, item: str) -> str:
         import os
@@ -251,10 +251,10 @@ def test_a_video_that_ends_its_process_is_given_up_and_the_others_are_done(two_m
     outcomes = dict(pool.outcomes(items))
     pool.end()
     assert sorted(outcomes) == sorted(items)
-    trouble = outcomes.pop("deadly")
-    assert isinstance(trouble, Trouble)
-    assert trouble.kind == "crash"
-    assert "its process ended 3 times" in trouble.reason
+    failure = outcomes.pop("deadly")
+    assert isinstance(failure, WorkFailure)
+    assert failure.kind == "crash"
+    assert "its process ended 3 times" in failure.reason
     assert outcomes == {item: item.upper() for item in "abcd"}
 
 

@@ -19,7 +19,7 @@ from mvit_video.data import load_annotations
 from mvit_video.features import Extractor, ExtractSettings, Video
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
 from mvit_video.features.inputs import find_videos
-from mvit_video.jobs import Folder, Trouble
+from mvit_video.jobs import Folder, WorkFailure
 from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -71,7 +71,7 @@ def run(extractor: Extractor, source: str, out: str, limit: int | None = None, *
             try:
                 yield video, extractor.extract(video)
             except VideoDecodeError as error:
-                yield video, Trouble("error", error.reason)
+                yield video, WorkFailure("error", error.reason)
 
     return extract_videos(find_videos([source]), extractor, engine, out, options.get("format", "parquet"), Console())
 

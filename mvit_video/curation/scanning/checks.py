@@ -136,35 +136,35 @@ class Checker:
     is_full: bool
     index_cache: IndexCache
 
-    def __call__(self, path: str, alive: Callable[[], None]) -> Check:
+    def __call__(self, path: str, heartbeat: Callable[[], None]) -> Check:
         """Checks a video, and says that it lives between the steps that take long."""
         check, header = inspect(path, self.backend, is_full=self.is_full)
         if header is None:
             return check
         try:
             if self.is_full:
-                check = replace(check, sha256=hash_file(path, alive))
-            return self._check_content(check, header, alive)
+                check = replace(check, sha256=hash_file(path, heartbeat))
+            return self._check_content(check, header, heartbeat)
         except OSError as error:
             return check.failed("other", f"cannot be read ({error.strerror or error})")
 
-    def _check_content(self, check: Check, header: Header, alive: Callable[[], None]) -> Check:
+    def _check_content(self, check: Check, header: Header, heartbeat: Callable[[], None]) -> Check:
         try:
             # the backend is chosen from the packet index alone; PyAV decodes below, since it tells damage
             with open_video(check.path, self.backend, index_cache=self.index_cache) as reader:
                 check = _with_facts(check, reader)
-            alive()
+            heartbeat()
             wrong = _wrong_header(header, check)
             if header.missing_bytes and wrong:
                 raise VideoDecodeError(check.path, wrong)
-            check = self._decode(check, alive)
+            check = self._decode(check, heartbeat)
         except VideoDecodeError as error:
             return undecodable(check, header, error.reason)
         if check.damaged:
             return check.flawed("damaged", "frames decode, with errors that the decoder conceals")
         return check.flawed("wrong header", wrong) if wrong else check
 
-    def _decode(self, check: Check, alive: Callable[[], None]) -> Check:
+    def _decode(self, check: Check, heartbeat: Callable[[], None]) -> Check:
         """Decodes three frames, or all.
 
         Raises:
@@ -174,10 +174,10 @@ class Checker:
         with open_video(check.path, "pyav", index_cache=self.index_cache) as reader:
             reader.get_frames(sorted({0, num_frames // 2, num_frames - 1}))
             check = replace(check, damaged=reader.damaged)
-        alive()
+        heartbeat()
         if not self.is_full:
             return check
-        decoded, is_damaged = decode_all(check.path, alive)
+        decoded, is_damaged = decode_all(check.path, heartbeat)
         if decoded < num_frames:
             raise VideoDecodeError(check.path, f"{decoded} of {num_frames} frames decode")
         return replace(check, damaged=check.damaged or is_damaged)
@@ -248,17 +248,17 @@ def size_and_time(path: str) -> tuple[int | None, int | None]:
     return found.st_size, found.st_mtime_ns
 
 
-def hash_file(path: str, alive: Callable[[], None]) -> str:
+def hash_file(path: str, heartbeat: Callable[[], None]) -> str:
     """SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-            alive()
+            heartbeat()
     return digest.hexdigest()
 
 
-def decode_all(path: str, alive: Callable[[], None]) -> tuple[int, bool]:
+def decode_all(path: str, heartbeat: Callable[[], None]) -> tuple[int, bool]:
     """Number of frames that decode one after the other, and whether errors were concealed in some.
 
     Raises:
@@ -271,7 +271,7 @@ def decode_all(path: str, alive: Callable[[], None]) -> tuple[int, bool]:
                 for _ in opened.frames(opened.packets()):
                     num_frames += 1
                     if num_frames % _FRAMES_PER_SIGN == 0:
-                        alive()
+                        heartbeat()
             return num_frames, conceal
         except DecodeFailed as error:
             reason = f"decoding ends after {num_frames} frames ({error})"

@@ -16,7 +16,7 @@ from mvit_video.data.annotations import VideoTable
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.torchcodec_reader import require_torchcodec
 from mvit_video.data.table.requirements import require_videos
-from mvit_video.jobs import Ledger, Trouble, Workers, run_job
+from mvit_video.jobs import Ledger, Workers, WorkFailure, run_job
 from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError
 
@@ -75,7 +75,7 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
     return build_manifest(table, locations, _with_hashes(checks, out / "hashed", workers), settings.min_seconds)
 
 
-def _check_row(settings: ScanSettings, path: str, outcome: Check | Trouble) -> dict[str, Any]:
+def _check_row(settings: ScanSettings, path: str, outcome: Check | WorkFailure) -> dict[str, Any]:
     if isinstance(outcome, Check):
         return outcome.row()
     failed = Check(path, *size_and_time(path), settings.backend, settings.is_full)
@@ -100,9 +100,9 @@ def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
     return checks.set_column(at, "sha256", compute.coalesce(checks["sha256"], compute.if_else(is_asked, found, None)))
 
 
-def _hash_row(path: str, outcome: str | Trouble) -> dict[str, Any]:
+def _hash_row(path: str, outcome: str | WorkFailure) -> dict[str, Any]:
     size, mtime_ns = size_and_time(path)
-    digest = None if isinstance(outcome, Trouble) else outcome
+    digest = None if isinstance(outcome, WorkFailure) else outcome
     return {"path": path, "size": size, "mtime_ns": mtime_ns, "sha256": digest}
 
 

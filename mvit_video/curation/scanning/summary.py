@@ -17,7 +17,7 @@ from mvit_video.jobs.arrow import compute, joined, matches
 
 
 class KindCount(NamedTuple):
-    """Videos with one kind of trouble."""
+    """Videos with one kind of failure."""
 
     kind: str
     num_failed: int

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.readers.picture import is_picture
+from mvit_video.data.readers.image import is_picture
 from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.files import (
     SPLITS,

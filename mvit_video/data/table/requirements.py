@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mvit_video.data.readers.picture import PICTURE_SUFFIXES
+from mvit_video.data.readers.image import PICTURE_SUFFIXES
 from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import first, matches
 from mvit_video.types import ConfigError

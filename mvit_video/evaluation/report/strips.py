@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from rich.console import Console
 
-from mvit_video.jobs import Alive, Trouble, num_cores, run_in_processes
+from mvit_video.jobs import Heartbeat, WorkFailure, num_cores, run_in_processes
 from mvit_video.jobs.progress import progress_bar
 from mvit_video.runs.predictions import Key
 from mvit_video.types import MVitVideoError, VideoDecodeError
@@ -67,7 +67,7 @@ def read_strips(keys: Mapping[int, Key], root: Path, console: Console) -> dict[i
     outcomes = run_in_processes(_read, wanted, min(num_cores(), _MOST_WORKERS, len(wanted)), _LIMIT_SECONDS)
     with closing(outcomes), progress_bar(console, "reading frames", len(wanted)) as advance:
         for item, outcome in outcomes:
-            strips[item.number] = Strip(note=outcome.reason) if isinstance(outcome, Trouble) else outcome
+            strips[item.number] = Strip(note=outcome.reason) if isinstance(outcome, WorkFailure) else outcome
             advance()
     return strips
 
@@ -107,7 +107,7 @@ def _span(key: Key) -> tuple[float, float] | None:
     return None if start is None else (start, float("inf") if end is None else end)
 
 
-def _read(wanted: _Wanted, alive: Alive) -> Strip:
+def _read(wanted: _Wanted, heartbeat: Heartbeat) -> Strip:
     from mvit_video.evaluation.frames import read_frames  # takes torch, which only the processes that read need
 
     try:

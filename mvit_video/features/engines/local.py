@@ -16,7 +16,7 @@ from mvit_video.features.extraction import Outcome
 from mvit_video.features.extractor import Extractor, Place, join_features
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows
-from mvit_video.jobs import Trouble
+from mvit_video.jobs import WorkFailure
 from mvit_video.types import VideoDecodeError
 
 
@@ -77,7 +77,7 @@ class Batches:
         """Takes what was read; gives the video that is finished with it, if any."""
         number, video, content = piece
         state = self._unfinished.setdefault(number, _Unfinished(video))
-        if isinstance(content, Trouble):
+        if isinstance(content, WorkFailure):
             del self._unfinished[number]
             self._waiting = [each for each in self._waiting if each.number != number]
             yield video, content
@@ -115,4 +115,4 @@ class Batches:
         try:
             yield state.video, join_features(state.video, state.windows, state.features, state.fps)
         except VideoDecodeError as error:
-            yield state.video, Trouble("error", error.reason)
+            yield state.video, WorkFailure("error", error.reason)

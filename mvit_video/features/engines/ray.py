@@ -24,7 +24,7 @@ from mvit_video.features.engines.ray_pool import Pool, Start
 from mvit_video.features.extraction import Outcome
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.videos import Video, VideoFeatures
-from mvit_video.jobs import Trouble
+from mvit_video.jobs import WorkFailure
 from mvit_video.jobs.hangs import HangWatch
 from mvit_video.runs.trained_model import TrainedModel
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
@@ -215,7 +215,7 @@ class _Actor:
         key = self._extractor.key if self._extractor else ""
         return Start(context.get_node_id(), ray.util.get_node_ip_address(), __version__, key, self._trouble)
 
-    def work(self, video: Video) -> VideoFeatures | Trouble:
+    def work(self, video: Video) -> VideoFeatures | WorkFailure:
         assert self._extractor is not None
         try:
             clock = time.pthread_getcpuclockid(threading.get_ident())
@@ -223,9 +223,9 @@ class _Actor:
             self._alive()
             return self._extractor.extract(video, self._alive)
         except VideoDecodeError as error:
-            return Trouble("error", error.reason)
+            return WorkFailure("error", error.reason)
         except Exception as error:  # whatever one video does to the code, the others go on
-            return Trouble("error", f"{type(error).__name__}: {error}")
+            return WorkFailure("error", f"{type(error).__name__}: {error}")
         finally:
             self._watch = None
             faulthandler.cancel_dump_traceback_later()

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from mvit_video import __version__
-from mvit_video.jobs import Trouble
+from mvit_video.jobs import WorkFailure
 from mvit_video.types import MVitVideoError
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ class Start(NamedTuple):
     address: str
     version: str
     key: str
-    trouble: str
+    failure: str
 
 
 class _Task(NamedTuple):
@@ -74,7 +74,7 @@ class Pool(Generic[Item, Result]):
         self._is_exhausted = False
         self._without_worker_since = time.monotonic()
 
-    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result | Trouble]]:
+    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result | WorkFailure]]:
         """Results of `work`, or why there is none, in the order in which they are ready."""
         new = map(_Task, count(), items)
         for _ in range(self._num_workers):
@@ -139,8 +139,8 @@ class Pool(Generic[Item, Result]):
         Raises:
             MVitVideoError: it cannot work, or would give other results.
         """
-        if start.trouble:
-            raise MVitVideoError(f"machine {start.address}: {start.trouble}")
+        if start.failure:
+            raise MVitVideoError(f"machine {start.address}: {start.failure}")
         if (start.version, start.key) != (__version__, self._key):
             raise MVitVideoError(
                 f"machine {start.address} has mvit_video {start.version} and key {start.key[:12]}, this one "
@@ -160,7 +160,7 @@ class Pool(Generic[Item, Result]):
             worker.tasks[task.number] = task
             self._listen(number, task.number, worker.handle.work.remote(task.item))
 
-    def _lose(self, number: int, error: Exception) -> tuple[Item, Trouble] | None:
+    def _lose(self, number: int, error: Exception) -> tuple[Item, WorkFailure] | None:
         """Puts another worker in the place of one that died.
 
         Returns: the item that it worked on, if workers have died of it before.
@@ -183,6 +183,6 @@ class Pool(Generic[Item, Result]):
             self._deaths[first.number] = self._deaths.get(first.number, 0) + 1
             if self._deaths[first.number] >= _DEATHS_OF_AN_ITEM:
                 del tasks[0]
-                given_up = first.item, Trouble("crash", _GIVEN_UP)
+                given_up = first.item, WorkFailure("crash", _GIVEN_UP)
         self._again.extend(tasks)
         return given_up

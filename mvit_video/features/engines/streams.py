@@ -17,7 +17,7 @@ import torch
 
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video
-from mvit_video.jobs import Trouble
+from mvit_video.jobs import WorkFailure
 from mvit_video.jobs.children import cause_of_end, child_context, end_with_parent
 from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
 from mvit_video.types import VideoDecodeError
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
     number: int
     video: Video
-    content: Chunk | Whole | Trouble
+    content: Chunk | Whole | WorkFailure
 
 
 def read_in_processes(
@@ -128,7 +128,7 @@ class _Reader(threading.Thread):
         if self._process is not None:
             self._process.kill()
 
-    def _contents(self, video: Video) -> Iterator[Chunk | Whole | Trouble]:
+    def _contents(self, video: Video) -> Iterator[Chunk | Whole | WorkFailure]:
         if self._connection is None:
             self._connection = self._start()
         with suppress(OSError):  # it has just died, which reading tells
@@ -137,13 +137,13 @@ class _Reader(threading.Thread):
             try:
                 if not wait_unless_hung(self._connection.poll, self._watch(self._limit_seconds)):
                     self._stop(seconds_to_end=0)
-                    yield Trouble("time-out", f"no heartbeat for {self._limit_seconds:g} s")
+                    yield WorkFailure("time-out", f"no heartbeat for {self._limit_seconds:g} s")
                     return
                 content = self._connection.recv()
             except (EOFError, OSError):
                 code = self._stop()
                 if not self._is_ending.is_set():
-                    yield Trouble("crash", f"its process ended ({cause_of_end(code)})")
+                    yield WorkFailure("crash", f"its process ended ({cause_of_end(code)})")
                 return
             yield content
             if not isinstance(content, Chunk):
@@ -192,7 +192,7 @@ class _Reader(threading.Thread):
 
 
 def _serve(connection: Connection, rule: ReadingRule) -> None:
-    """Reads one video after the other; sends their chunks, and at last `Whole` or `Trouble`."""
+    """Reads one video after the other; sends their chunks, and at last `Whole` or `WorkFailure`."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
@@ -206,6 +206,6 @@ def _serve(connection: Connection, rule: ReadingRule) -> None:
                     connection.send(chunk)
                 connection.send(Whole())
             except VideoDecodeError as error:
-                connection.send(Trouble("error", error.reason))
+                connection.send(WorkFailure("error", error.reason))
             except Exception as error:  # whatever one video does to the code, the others go on
-                connection.send(Trouble("error", f"{type(error).__name__}: {error}"))
+                connection.send(WorkFailure("error", f"{type(error).__name__}: {error}"))

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from mvit_video.jobs import Ledger, Trouble, Workers, run_in_processes, run_job
+from mvit_video.jobs import Ledger, Workers, WorkFailure, run_in_processes, run_job
 
 WORK = """
 import os, signal, time
 
-def work(item, alive):
+def work(item, heartbeat):
     name, _, folder = item.partition(":")
     if name == "exit":
         os._exit(3)
@@ -33,7 +33,7 @@ def work(item, alive):
     if name == "long":
         for _ in range(14):
             time.sleep(0.5)
-            alive()
+            heartbeat()
     return item.upper()
 """
 SCHEMA = pa.schema({"path": pa.string(), "value": pa.string()})
@@ -54,10 +54,10 @@ def test_crashes_hangs_and_errors_are_told_and_the_rest_is_done(work: Callable) 
     found = dict(run_in_processes(work, iter(items), num_workers=3, limit_seconds=4))
     assert found.keys() == set(items)
     assert [found[item] for item in plain] == [item.upper() for item in plain]
-    assert found["exit"] == Trouble("crash", "its process ended (exit code 3)")
-    assert found["killed"] == Trouble("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
-    assert found["raise"] == Trouble("error", "KeyError: 'raise'")
-    assert found["hang"] == Trouble("time-out", "no heartbeat for 4 s")
+    assert found["exit"] == WorkFailure("crash", "its process ended (exit code 3)")
+    assert found["killed"] == WorkFailure("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
+    assert found["raise"] == WorkFailure("error", "KeyError: 'raise'")
+    assert found["hang"] == WorkFailure("time-out", "no heartbeat for 4 s")
     assert found["long"] == "LONG"  # longer than the limit, with signs of life
 
 

@@ -25,8 +25,8 @@ from mvit_video.cli import main
 from mvit_video.curation.scanning import (
     ScanSettings,
     list_videos,
-    scanner,
     scan_videos,
+    scanner,
     summarise,
     write_failures,
     write_manifest,
@@ -35,7 +35,7 @@ from mvit_video.curation.scanning.checks import decode_all, inspect
 from mvit_video.curation.scanning.containers import missing_bytes
 from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.readers import open_video
-from mvit_video.jobs import Ledger, Trouble, Workers
+from mvit_video.jobs import Ledger, Workers, WorkFailure
 from mvit_video.types import AnnotationError, ConfigError
 
 OddVideos = Callable[[str], Path]
@@ -191,7 +191,7 @@ def test_a_comparison_that_failed_is_told_of_and_tried_again(
     def run_job(text: str, work: Any, items: list[str], row_of: Any, ledger: Ledger, _: Workers) -> None:
         for item in items:
             is_hash = text.startswith("comparing")
-            ledger.add(row_of(item, Trouble("time-out", "silent") if is_hash else work(item, lambda: None)))
+            ledger.add(row_of(item, WorkFailure("time-out", "silent") if is_hash else work(item, lambda: None)))
         ledger.flush()
 
     with monkeypatch.context() as patched:

@@ -64,7 +64,7 @@ def test_what_cannot_be_shown_says_why(digits: Path, tmp_path: Path) -> None:
 
 def test_a_decoder_that_hangs_costs_one_strip(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = sorted((digits / "val").rglob("*.mp4"))[:2]
-    (tmp_path / "hanging_decoder.py").write_text("import time\n\ndef read(video, alive):\n    time.sleep(600)\n")
+    (tmp_path / "hanging_decoder.py").write_text("import time\n\ndef read(video, heartbeat):\n    time.sleep(600)\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(reading, "_read", import_module("hanging_decoder").read)
     monkeypatch.setattr(reading, "_LIMIT_SECONDS", 0.5)
