@@ -34,9 +34,9 @@ def run_in_processes(
 ) -> Generator[tuple[Item, Result | WorkFailure], None, None]:
     """Results of `work(item, heartbeat)`, in the order in which they are ready.
 
-    Items are drawn as workers become free, so that any number of them costs no memory. A worker that dies or stays
-    silent is replaced, and its item told of; one that works for long says so by calling `heartbeat`. Workers end with this
-    process, however it ends.
+    Items are drawn as workers become free, so that any number of them costs no memory. A worker that dies or misses its
+    heartbeat is replaced, and its item is reported as failed; long work calls `heartbeat` now and then. Workers end
+    with this process, however it ends.
 
     Args:
         work: a picklable function of an item; it is sent to each process once.

@@ -80,7 +80,9 @@ from mvit_video.features.engines.ray import _Actor
 
 actor = _Actor.__new__(_Actor)
 actor._limit_seconds = 0.5
-actor._extractor = types.SimpleNamespace(extract=lambda video, heartbeat: [heartbeat() or time.sleep(0.3) for _ in range(5)])
+def slow(video, heartbeat):
+    return [heartbeat() or time.sleep(0.3) for _ in range(5)]
+actor._extractor = types.SimpleNamespace(extract=slow)
 actor._watch = None
 actor.work(None)
 time.sleep(1)
