@@ -12,7 +12,7 @@ from mvit_video.cli import VERBS, main
 from mvit_video.cli.options import VerbParser, count, out_folder, positive
 from mvit_video.types import ConfigError
 
-VERBS_WITHOUT_CONFIG = [name for name, verb in VERBS.items() if verb.module not in ("trainer", "predict", "study")]
+VERBS_WITHOUT_CONFIG = [name for name, verb in VERBS.items() if verb.module not in ("trainer", "predict", "robustness")]
 
 
 @pytest.mark.parametrize("verb", VERBS_WITHOUT_CONFIG)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    file = ROOT / "scripts" / "simulate_extraction.py"
+    file = ROOT / "benchmarks" / "simulate_extraction.py"
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
