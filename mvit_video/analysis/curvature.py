@@ -143,11 +143,11 @@ def hessian(
         sizes.append(len(batch.clip))
     table = pa.Table.from_pylist(rows)
     values = [table["eigenvalue"].to_numpy()[table["batch"].to_numpy() == i] for i in range(len(sizes))]
-    nep, ape = curvature(values, settings.seed)
+    nep, ape = nep_and_ape(values, settings.seed)
     return with_summary(table, nep=nep._asdict(), ape=ape._asdict(), clips_per_batch=sizes)
 
 
-def curvature(values: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[Share, Share]:
+def nep_and_ape(values: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[Share, Share]:
     """Share of negative eigenvalues, and mean of the positive ones; not a number where there is none.
 
     Args:

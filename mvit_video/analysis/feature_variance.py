@@ -56,7 +56,8 @@ def variance(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
     Columns: sample (0 is the stem), name, kind, C, T, H, W, depth (0 at the stem, 1 at the last layer), and those of
     `Variances`.
 
-    Source: arXiv:2202.06709 figure 9; the law of total variance splits it for clips (tests/analysis/test_variance.py).
+    Source: arXiv:2202.06709 figure 9; the law of total variance splits it for clips
+    (tests/analysis/test_feature_variance.py).
     """
 
     def measure(maps: Tensor) -> dict[str, NDArray[np.float64]]:

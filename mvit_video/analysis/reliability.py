@@ -31,7 +31,7 @@ def calibration(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
     in percent: top1, sure (clips with a confidence above 0.9), top1_of_sure, unsure_of_wrong (wrong ones that are not).
 
     Source: arXiv:2202.06709, whose code counts a confidence of exactly 1 without adding it to its bin; here it is
-    added (tests/analysis/test_calibration.py).
+    added (tests/analysis/test_reliability.py).
     """
     with evaluating(model), torch.no_grad():
         found = [(model(clip).float().softmax(dim=1).cpu(), target.cpu()) for clip, target in on_device(model, batches)]

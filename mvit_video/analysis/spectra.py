@@ -73,7 +73,7 @@ def log_amplitude(maps: Float[Tensor, "B C T H W"], axes: tuple[int, ...]) -> Te
     return (modulus + _FLOOR).log().mean(dim=rest)
 
 
-def spectra(maps: Float[Tensor, "B C T H W"]) -> dict[str, Spectrum]:
+def map_spectra(maps: Float[Tensor, "B C T H W"]) -> dict[str, Spectrum]:
     """Spectra of maps: `height`, `width`, `diagonal` and `radial` per frame, `time`, and `joint`.
 
     On the diagonal both spatial frequencies are equal, and both diagonals are averaged; where height and width differ,
@@ -108,12 +108,12 @@ def fourier(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
     log_amplitude, delta (of the log amplitude to that of frequency 0). The direction `reference` is the half diagonal
     of the reference notebook with its axis, which calls the last bin below Nyquist 1.
 
-    Source: arXiv:2202.06709 figures 2a and 8; closed forms in tests/analysis/test_fourier.py.
+    Source: arXiv:2202.06709 figures 2a and 8; closed forms in tests/analysis/test_spectra.py.
     """
     axes: dict[tuple[int, ...], dict[str, Spectrum]] = {}
 
     def measure(maps: Tensor) -> dict[str, Plane]:
-        found = spectra(maps)
+        found = map_spectra(maps)
         axes[tuple(maps.shape[2:])] = found
         return {direction: spectrum.values for direction, spectrum in found.items()}
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.curvature import HessianProduct, HessianSettings, curvature, draw_hessian, hessian
+from mvit_video.analysis.curvature import HessianProduct, HessianSettings, draw_hessian, hessian, nep_and_ape
 from mvit_video.analysis.lanczos import top_eigenvalues
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models import MViT
@@ -143,12 +143,12 @@ def test_a_study_has_the_values_of_each_batch(tiny_v2: MViT, make_batches: Clips
 
 
 def test_shares_and_means_of_known_values() -> None:
-    nep, ape = curvature([np.array([4.0, -1.0]), np.array([2.0, 3.0]), np.array([-2.0, 1.0])])
+    nep, ape = nep_and_ape([np.array([4.0, -1.0]), np.array([2.0, 3.0]), np.array([-2.0, 1.0])])
     assert nep.value == pytest.approx(2 / 6)
     assert ape.value == pytest.approx((4 + 2 + 3 + 1) / 4)
     assert nep.low == 0
     assert nep.high == pytest.approx(1 / 2)
     assert 1 <= ape.low < ape.value < ape.high <= 4
-    nep, ape = curvature([np.array([-1.0])])
+    nep, ape = nep_and_ape([np.array([-1.0])])
     assert nep.value == 1
     assert np.isnan(ape.value)
