@@ -23,7 +23,7 @@ from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
-from mvit_video.models.layers import Layer, layer_of
+from mvit_video.models.layers import Layer, features_at
 from mvit_video.runs.trained_model import TrainedModel, load_trained
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -146,7 +146,7 @@ class Extractor:
         """Features of some windows, of one video or of several; `(B, K, *shape)`."""
         dtype = _DTYPES.get(self.settings.precision)
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-            features = layer_of(self._net, self.clips(places), self.settings.layer)
+            features = features_at(self._net, self.clips(places), self.settings.layer)
         return self.finish(features)
 
     def clips(self, places: Sequence[Place]) -> Tensor:
@@ -168,7 +168,7 @@ class Extractor:
         net = copy.deepcopy(self._net).to("meta")
         with torch.inference_mode():
             clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
-            return tuple(layer_of(net, clip, self.settings.layer).shape[1:])
+            return tuple(features_at(net, clip, self.settings.layer).shape[1:])
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Factor and offset of bytes: the numbers of `Normalize`."""

@@ -11,8 +11,8 @@ from mvit_video.types import ConfigError
 Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
 
 
-def layer_of(net: Any, clip: Tensor, layer: Layer) -> Tensor:
-    """What a net makes of clips `(B, 3, T, H, W)` at a layer.
+def features_at(net: Any, clip: Tensor, layer: Layer) -> Tensor:
+    """Return what a net makes of clips `(B, 3, T, H, W)` at a layer.
 
     Args:
         layer: the embedding, the final tokens, the map of a stage, or the logits.

@@ -19,7 +19,7 @@ from torchmetrics import Metric
 
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.metrics.accuracy import combine, is_scored, label_ranks
-from mvit_video.models.layers import Layer, layer_of
+from mvit_video.models.layers import Layer, features_at
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_model
@@ -199,7 +199,7 @@ class Task(LightningModule):
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Features of each clip, of the layer that `predict_layer` names."""
-        return layer_of(self.net, self.speed.order(batch.clip), self.predict_layer)
+        return features_at(self.net, self.speed.order(batch.clip), self.predict_layer)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser without decay on norms and biases, its schedule stepped with it."""

@@ -5,7 +5,7 @@ import torch
 
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
-from mvit_video.models.layers import Layer, layer_of
+from mvit_video.models.layers import Layer, features_at
 from mvit_video.types import ConfigError
 
 
@@ -29,7 +29,7 @@ def tiny(num_classes: int) -> torch.nn.Module:
 )
 def test_each_layer_is_that_of_forward_features(layer: Layer, shape: tuple[int, ...]) -> None:
     net, clip = tiny(5), torch.randn(3, 3, 2, 16, 16)
-    found = layer_of(net, clip, layer)
+    found = features_at(net, clip, layer)
     assert found.shape == shape
     features = net.forward_features(clip, stages=True)
     named = {
@@ -48,4 +48,4 @@ def test_each_layer_is_that_of_forward_features(layer: Layer, shape: tuple[int, 
 )
 def test_a_layer_that_is_not_there_is_told(layer: Layer, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        layer_of(tiny(0), torch.randn(1, 3, 2, 16, 16), layer)
+        features_at(tiny(0), torch.randn(1, 3, 2, 16, 16), layer)
