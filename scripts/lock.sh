@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.10 \
-  --no-header --no-annotate --quiet --output-file requirements.lock "$@"
+  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock "$@"

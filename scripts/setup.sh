@@ -15,7 +15,10 @@ wanted=$(cat requirements.lock pyproject.toml scripts/setup.sh | sha256sum)
 echo "Setting up .venv (about 6 GB, most of it torch's CUDA libraries; a minute or two the first time)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 # uv installs the same files as pip does, in a fifth of the time, and shares them between checkouts
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^uv==' requirements.lock)"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --requirements requirements.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+uv=$(mktemp)
+trap 'rm -f "$uv"' EXIT
+awk '/^uv==/ { found = 1 } found; found && !/\\$/ { exit }' requirements.lock >"$uv"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$uv"
+.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --require-hashes --requirements requirements.lock
+.venv/bin/uv pip install --quiet --python .venv/bin/python --no-build-isolation --no-deps --editable .
 echo "$wanted" >.venv/installed
