@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from mvit_video.curation.scanning import list_videos
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data.annotations import VideoTable
 from mvit_video.data.table.classes import given_names
 
 
@@ -26,5 +23,5 @@ def load_folder(folder: str, class_names: Sequence[str] | str | None = None) -> 
         return table
     known = given_names(class_names).names
     if table.class_names is not None and set(table.class_names) <= set(known):
-        return load_annotations(folder, class_names=known)
-    return replace(table, labels=np.full(len(table), -1), multi_labels=None, label_spans=None, class_names=known)
+        return table.with_classes(known)
+    return table.without_labels(known)

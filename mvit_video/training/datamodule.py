@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -247,7 +246,7 @@ class VideoDataModule(L.LightningDataModule):
         self.sources.update(split_folders(root))
         self._holds_out = self.sources["train"] == self.sources["val"]
 
-    def _load(self, split: Split, class_names: Sequence[str] | str | None = None) -> VideoTable:
+    def _load(self, split: Split) -> VideoTable:
         source = self.sources[split]
         if source is None:
             raise ConfigError(
@@ -257,7 +256,7 @@ class VideoDataModule(L.LightningDataModule):
         if not may_exist(source):
             key = "root" if source == self._divided else split
             raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
-        names = self.given_names if class_names is None else class_names
+        names = self.given_names
         if isinstance(names, str) and not os.path.exists(names):
             raise ConfigError(f"data.class_names: there is no file {names}; give one with a name per line, or a list")
         if self._needs_no_labels(split):
@@ -290,19 +289,19 @@ class VideoDataModule(L.LightningDataModule):
 
     def _number_as(self, names: tuple[str, ...] | None, whose: str, split: Split, table: VideoTable) -> VideoTable:
         """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
-        if names is not None and self._needs_no_labels(split):
-            return self._load(split, names)
         if names is None or table.class_names == names:
             return table
         if split == "predict" and table.is_unlabelled:
-            return replace(table, class_names=names)
+            return table.without_labels(names)
+        odd = sorted(set(table.class_names or ()) - set(names))
+        if self._needs_no_labels(split) and (odd or table.class_names is None):
+            return table.without_labels(names)
         if table.class_names is None:
             # where names are numbers, a label may be meant by either
-            return self._load(split, names) if any(label_number(name) is not None for name in names) else table
-        odd = sorted(set(table.class_names) - set(names))
+            return table.with_classes(names) if any(label_number(name) is not None for name in names) else table
         if odd:
             raise ConfigError(f"data.{split} has the class {odd[0]!r}, which {whose} lacks; remove or rename it")
-        return self._load(split, names)
+        return table.with_classes(names, whose)
 
     def _check_train(self, table: VideoTable) -> None:
         unknown = (table.labels < 0).nonzero()[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mvit_video.data.table.classes import CLASSES_FILES, ClassNames, names_beside, read_names
-from mvit_video.data.table.numbering import Labels, Numbering, number_cells
+from mvit_video.data.table.numbering import Labels, WrittenLabels
 from mvit_video.jobs.stores import Shard, is_url, read_file
 from mvit_video.types import AnnotationError
 
@@ -48,7 +48,7 @@ def as_numbers(labels: pa.Array, paths: pa.Array, folder: str, known: ClassNames
     Raises:
         AnnotationError: a label has no number.
     """
-    return number_cells(labels, Numbering(known), partial(row_error, folder, paths))
+    return WrittenLabels(labels).number(known, partial(row_error, folder, paths))
 
 
 def row_error(folder: str, paths: pa.Array, row: int, reason: str) -> AnnotationError:

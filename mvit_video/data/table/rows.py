@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex
 from mvit_video.data.table.label_spans import check_label_spans
-from mvit_video.data.table.numbering import Numbering, number_cells
+from mvit_video.data.table.numbering import WrittenLabels
 from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import compute, first, lengths, matches, to_mask
 from mvit_video.types import AnnotationError
@@ -87,8 +87,8 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
     if not allow_outside:
         _check_inside(rows, root)
-    numbering = Numbering(known, rows.classes, rows.are_names, rows.are_lists)
-    labels, multi_labels, names = number_cells(rows.labels, numbering, rows.error)
+    written = WrittenLabels(rows.labels, rows.classes, rows.are_names, rows.are_lists)
+    labels, multi_labels, names = written.number(known, rows.error)
     spans = rows.label_spans
     return VideoTable(
         paths=rows.paths,
@@ -100,6 +100,7 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         index_cache=rows.index_cache,
         num_missing=rows.num_missing,
         label_spans=None if spans is None else check_label_spans(spans, multi_labels, rows.error),
+        written=written.if_ambiguous(),
     )
 
 

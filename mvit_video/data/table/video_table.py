@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.jobs.arrow import compute
+from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.numbering import WrittenLabels
+from mvit_video.jobs.arrow import as_strings, compute
+from mvit_video.types import AnnotationError
 
 
 class Archive(Protocol):
@@ -46,6 +50,7 @@ class VideoTable:
         archive: reads the videos that are no files of their own.
         index_cache: folder of packet indices that came with the annotations.
         num_missing: videos that the annotations name but that are not under the root, and so not in the table.
+        written: labels as the annotations write them; None where `labels` and `class_names` say all of it.
     """
 
     paths: pa.Array
@@ -58,6 +63,7 @@ class VideoTable:
     index_cache: Path | None = None
     num_missing: int = 0
     label_spans: pa.Array | None = None
+    written: WrittenLabels | None = None
 
     def __post_init__(self) -> None:
         for column in (self.labels, self.multi_labels, self.spans, self.label_spans):
@@ -95,11 +101,53 @@ class VideoTable:
         columns = {"label": pa.array(self.labels) if self.multi_labels is None else self.multi_labels}
         return columns if self.label_spans is None else {**columns, "label_spans": self.label_spans}
 
+    def with_classes(self, names: Sequence[str], origin: str = "class_names") -> VideoTable:
+        """Return the table with its classes numbered in the order of these names.
+
+        Class numbers keep their values and get names.
+
+        Args:
+            origin: where the names come from, for messages.
+
+        Raises:
+            AnnotationError: a label is none of the names, or may be the number of one class and the name of another.
+        """
+        known = ClassNames(tuple(names), origin)
+        labels, multi_labels, _ = self._written().number(known, self._label_error)
+        return replace(self, labels=labels, multi_labels=multi_labels, class_names=known.names)
+
+    def without_labels(self, names: Sequence[str] | None) -> VideoTable:
+        """Return the table with unknown labels, and perhaps the names of the classes that they might have."""
+        return replace(
+            self,
+            labels=np.full(len(self), -1, np.int64),
+            multi_labels=None,
+            label_spans=None,
+            written=None,
+            class_names=None if names is None else tuple(names),
+        )
+
+    def _written(self) -> WrittenLabels:
+        if self.written is not None:
+            return self.written
+        cells = self.label_columns["label"]
+        if self.class_names is None:
+            return WrittenLabels(cells)
+        names = as_strings(self.class_names)
+        if self.multi_labels is None:
+            return WrittenLabels(names.take(pa.array(self.labels, mask=self.labels < 0)), are_names=True)
+        counts = compute.list_value_length(cells).to_numpy()
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
+        return WrittenLabels(pa.LargeListArray.from_arrays(offsets, names.take(cells.flatten())), are_names=True)
+
+    def _label_error(self, row: int, reason: str) -> AnnotationError:
+        return AnnotationError(self.locate(row), 0, reason)
+
     def as_multilabel(self) -> VideoTable:
         """Return the table with the one known label of each video as a list."""
         offsets = pa.array(np.arange(len(self) + 1, dtype=np.int32))
         lists = pa.ListArray.from_arrays(offsets, pa.array(self.labels))
-        return replace(self, labels=np.full(len(self), -1, np.int64), multi_labels=lists)
+        return replace(self, labels=np.full(len(self), -1, np.int64), multi_labels=lists, written=None)
 
     def label_of(self, row: int) -> int | list[int]:
         """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
@@ -155,4 +203,5 @@ class VideoTable:
             spans=None if self.spans is None else self.spans[rows],
             label_spans=None if self.label_spans is None else self.label_spans.take(wanted),
             archive=None if self.archive is None else self.archive.take(rows),
+            written=None if self.written is None else self.written.take(wanted, are_lists=self.is_multilabel),
         )
