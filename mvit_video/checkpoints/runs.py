@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from mvit_video.jobs.json_files import read_json_object
 from mvit_video.types import CheckpointError
 
 _MAX_RECORD_BYTES = 1 << 20
+
+
+def checkpoint_path(run: Path, name: str) -> Path:
+    """Return where a run keeps its checkpoint `best`, `last`, `previous` or `last_good`."""
+    return run / "checkpoints" / f"{name}.ckpt"
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -36,11 +41,7 @@ def checkpoint_in(folder: Path) -> Path:
 
 
 def _tested_checkpoint(folder: Path) -> Path | None:
-    record = folder / "run.json"
-    if not record.is_file():  # a pipe would block
-        return None
     try:
-        with record.open("rb") as file:
-            return Path(json.loads(file.read(_MAX_RECORD_BYTES))["checkpoint"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Path(read_json_object(folder / "run.json", _MAX_RECORD_BYTES)["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None

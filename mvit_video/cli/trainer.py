@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
@@ -26,9 +27,18 @@ from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
 from mvit_video.cli.options import existing
 from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
 from mvit_video.cli.quiet import quiet_lightning
-from mvit_video.cli.runs import claim_version, find_checkpoint, next_version, run_name, run_of
+from mvit_video.cli.wording import in_flags
 from mvit_video.data.loader import explain_dead_worker
 from mvit_video.evaluation import MultiViewEvaluation
+from mvit_video.runs.folder import (
+    CONFIG,
+    checkpoint_path,
+    claim_version,
+    find_checkpoint,
+    next_version,
+    run_name,
+    run_of,
+)
 from mvit_video.training import (
     TERMINATION_SIGNALS,
     AtomicCheckpointIO,
@@ -158,7 +168,9 @@ class VideoCLI(LightningCLI):
         if weights is not None and (reason := existing(weights)) is not None:
             raise ConfigError(f"model.init_from.path={weights}: {reason}")
         if config.ckpt_path is not None:
-            config.ckpt_path = str(find_checkpoint(str(config.ckpt_path), root, self._own_run))
+            with in_flags(ckpt_path="--ckpt_path"):
+                found = find_checkpoint(str(config.ckpt_path), root, self._own_run, rank_zero_warn)
+            config.ckpt_path = str(found)
             if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
                 print(f"checkpoint: {config.ckpt_path}")
         elif self.subcommand != "fit" and config.model.init_from is None:
@@ -208,7 +220,7 @@ class VideoCLI(LightningCLI):
         for best in cast(Any, self.trainer).checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_k_models and self.trainer.is_global_zero:
                 print_line(best.describe())
-                words = ["-c", str(self.run_folder / "config.yaml"), "--ckpt_path", best.best_model_path]
+                words = ["-c", str(self.run_folder / CONFIG), "--ckpt_path", best.best_model_path]
                 print_line(f"test it: mvit-video test {shlex.join(words)}")
 
     def validate(self, **kwargs: Any) -> None:
@@ -282,7 +294,7 @@ class VideoCLI(LightningCLI):
         return self.config[str(self.subcommand)]
 
     def _checkpoint(self, name: str) -> Path:
-        return self.run_folder / "checkpoints" / f"{name}.ckpt"
+        return checkpoint_path(self.run_folder, name)
 
     def _callbacks(self) -> list[Callback]:
         config = self._settings
@@ -303,7 +315,10 @@ class VideoCLI(LightningCLI):
         callbacks += [Throughput(), StepTimes(), EpochLine(self.run_folder if writes else None), self._stopper]
         if writes:
             callbacks.append(Curves(self.run_folder))
-        callbacks += [StopAtFailureRate(), StopAtNonFinite(self._checkpoint("last_good") if writes else None)]
+        callbacks += [
+            StopAtFailureRate(),
+            StopAtNonFinite(self._checkpoint("last_good") if writes else None),
+        ]
         if seed is not None:
             callbacks.append(StepSeed(seed))
         if config.trainer.enable_checkpointing is not False:

@@ -1,9 +1,13 @@
-"""What jsonargparse finds wrong with a setting, in a user's words."""
+"""What jsonargparse and the library find wrong with a setting, in a user's words."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mvit_video.types import CheckpointError, ConfigError
 
 _KINDS: dict[str, str] = {
     "int": "a whole number",
@@ -30,6 +34,20 @@ _OF_FUNCTION = re.compile(
 _NO_OPTION = re.compile(r"Option '(?P<name>[\w.]+)' is not accepted(?P<hint>.*)")
 _LENGTH = re.compile(r"Expected a tuple with (?P<number>\d+) elements\. Got value: (?P<value>.*)")
 _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
+
+
+@contextmanager
+def in_flags(**flags: str) -> Iterator[None]:
+    """Word `argument=value` in errors of the library as a flag and its value.
+
+    Args:
+        flags: flag that stands for each argument.
+    """
+    try:
+        yield
+    except (ConfigError, CheckpointError) as error:
+        argument = re.compile(rf"\b({'|'.join(flags)})=")
+        raise type(error)(argument.sub(lambda match: f"{flags[match[1]]} ", str(error))) from error
 
 
 def in_words(line: str) -> str:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import shlex
-import subprocess
-import sys
 import time
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-import mvit_video
-from mvit_video.jobs import atomic_write
+from mvit_video.runs.record import write_record
 from mvit_video.training.output import print_line
 
 
@@ -149,39 +142,16 @@ class RunRecord(Callback):
         """Writes the file, before the work begins."""
         if not trainer.is_global_zero:
             return
-        record = {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "commit": source_commit(),
-            "checkpoint": self.checkpoint,
-            "seed": self.seed,
-            "precision": str(trainer.precision),
-            "processes": trainer.world_size,
-            "device": device_name(trainer.strategy.root_device),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("mvit-video", "torch", "torchvision", "lightning", "av")},
-            },
-        }
-        with atomic_write(self.folder / "run.json") as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(
+            self.folder,
+            checkpoint=self.checkpoint,
+            seed=self.seed,
+            precision=str(trainer.precision),
+            num_processes=trainer.world_size,
+            device=device_name(trainer.strategy.root_device),
+        )
 
 
 def device_name(device: torch.device) -> str:
     """The device as its maker calls it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"
-
-
-def source_commit() -> str | None:
-    """Commit of the source tree the package is imported from, with `+` if it was changed; None outside a checkout."""
-    root = Path(mvit_video.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()

@@ -58,14 +58,7 @@ def test_record_says_what_the_config_does_not(tmp_path: Path) -> None:
     RunRecord(tmp_path / "run", seed=3, checkpoint="x.ckpt").setup(trainer, None, "fit")  # type: ignore[arg-type]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["seed"], record["checkpoint"], record["processes"]) == (3, "x.ckpt", 1)
-    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert record["commit"] is None or len(record["commit"].rstrip("+")) == 40
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
-
-
-def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module.mvit_video, "__file__", str(tmp_path / "mvit_video" / "__init__.py"))
-    assert module.source_commit() is None
+    assert (record["precision"], record["device"].partition(" ")[0]) == ("32-true", "cpu")
 
 
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")

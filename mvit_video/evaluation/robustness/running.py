@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mvit_video.evaluation.multiview import MultiViewEvaluation, PredictionWriter, VideoScoring
 from mvit_video.evaluation.robustness.settings import StudySetting
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs.json_files import read_json_object, write_json_object
 from mvit_video.models.net import multiply_adds
+from mvit_video.runs.folder import versions
 from mvit_video.types import ConfigError
 
 RECORD = "study.json"
@@ -33,7 +34,7 @@ def study_key(config: dict[str, Any], checkpoint: Path | None) -> str:
     trainer = config.get("trainer") or {}
     told = {
         "net": {name: config["model"].get(name) for name in ("net", "multi_label", "init_from")},
-        "data": {name: value for name, value in config["data"].items() if name not in _IMMATERIAL},
+        "data": _material(config["data"]),
         "trainer": {name: trainer.get(name) for name in ("precision", "limit_test_batches", "callbacks")},
         "seed": config.get("seed_everything"),
     }
@@ -47,16 +48,21 @@ def study_key(config: dict[str, Any], checkpoint: Path | None) -> str:
     return digest.hexdigest()
 
 
+def _material(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the data without those that change nothing of what is tested."""
+    told = {name: value for name, value in data.items() if name not in _IMMATERIAL}
+    return {name: _material(value) if name == "loading" else value for name, value in told.items()}
+
+
 def find_study(root: Path, key: str) -> Path | None:
     """The newest run folder under `root` that holds a study of this key."""
-    found = [record for record in root.glob(f"version_*/{RECORD}") if _read(record).get("key") == key]
+    found = [record for run in versions(root) if _read(record := run / RECORD).get("key") == key]
     return max(found, key=lambda record: record.stat().st_mtime_ns).parent if found else None
 
 
 def write_study_record(folder: Path, key: str) -> None:
     """Makes a run folder one that `find_study` finds."""
-    with atomic_write(folder / RECORD) as unfinished:
-        unfinished.write_text(json.dumps({"key": key}, indent=2) + "\n")
+    write_json_object(folder / RECORD, {"key": key})
 
 
 def run_settings(
@@ -90,8 +96,7 @@ def run_settings(
         ckpt_path = None  # the weights are there
         seconds = time.perf_counter() - start
         if trainer.is_global_zero:
-            with atomic_write(setting.mark(folder)) as unfinished:
-                unfinished.write_text(json.dumps({"seconds": seconds}) + "\n")
+            write_json_object(setting.mark(folder), {"seconds": seconds})
             print(f"setting {number} of {len(missing)}: {setting}, {seconds:.1f} s", flush=True)
     trainer.callbacks, data.test_views = callbacks, rule
     return gigaflops
@@ -104,6 +109,6 @@ def seconds_of(setting: StudySetting, folder: Path) -> float | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        return read_json_object(file)
     except (OSError, ValueError):
         return {}

@@ -1,57 +1,22 @@
-"""Where configs and the folders of runs are found."""
+"""Names, versions, configs and checkpoints of run folders."""
 
 import os
-import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mvit_video.cli.configs import find_config, with_found_configs
-from mvit_video.cli.runs import claim_version, find_checkpoint, run_name, run_of
-from mvit_video.types import ConfigError
-
-Run = Callable[..., int]
-
-
-def test_config_falls_back_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    packaged = tmp_path / "package"
-    packaged.mkdir()
-    (packaged / "demo.yaml").touch()
-    monkeypatch.setattr("mvit_video.cli.configs.PACKAGED_CONFIGS", packaged)
-    assert find_config("configs/demo.yaml") == find_config("demo.yaml") == str(packaged / "demo.yaml")
-    with pytest.raises(ConfigError, match=r"-c other/demo.yaml: there is no such file; did you mean configs/demo.yaml"):
-        find_config("other/demo.yaml")
-    (tmp_path / "tiny.yaml").touch()
-    for name, hint in [("tinny.yaml", "did you mean tiny.yaml?"), ("runs/config.yaml", "such as configs/demo.yaml")]:
-        with pytest.raises(ConfigError) as caught:
-            find_config(name)
-        assert str(caught.value).endswith(hint)
-    shutil.copytree(packaged, tmp_path / "configs")
-    assert find_config("configs/demo.yaml") == "configs/demo.yaml"
-
-
-def test_a_config_stands_on_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, text in [("a", "x: 1"), ("b", "base: a.yaml"), ("c", "base: b.yaml"), ("bad", "base: none.yaml")]:
-        (tmp_path / "configs").mkdir(exist_ok=True)
-        (tmp_path / "configs" / f"{name}.yaml").write_text(text)
-    words = with_found_configs(["fit", "-c", "configs/c.yaml", "--x", "1", "--config=configs/a.yaml"])
-    files = ["configs/a.yaml", "configs/b.yaml", "configs/c.yaml"]
-    bases = [word for file in files for word in ("--config", file)]
-    assert words == ["fit", *bases, "--x", "1", "--config", "configs/a.yaml"]
-    with pytest.raises(ConfigError, match=r"base: none.yaml: there is no configs/none.yaml"):
-        with_found_configs(["fit", "-c", "configs/bad.yaml"])
-    (tmp_path / "configs" / "a.yaml").write_text("base: c.yaml")
-    with pytest.raises(ConfigError, match=r"base: configs/c.yaml is a delta on itself"):
-        with_found_configs(["fit", "-c", "configs/c.yaml"])
-    with pytest.raises(ConfigError, match="--base is a key of config files"):
-        with_found_configs(["fit", "--base=configs/a.yaml"])
-    (tmp_path / "configs" / "a.yaml").write_text("base: [1]")
-    with pytest.raises(ConfigError, match=r"base must name a config file, got \[1\]"):
-        with_found_configs(["fit", "-c", "configs/a.yaml"])
+from mvit_video.runs.folder import (
+    claim_version,
+    find_checkpoint,
+    next_version,
+    read_config,
+    run_name,
+    run_of,
+    run_with,
+    versions,
+)
+from mvit_video.types import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize(
@@ -72,7 +37,14 @@ def test_versions_are_claimed_once(tmp_path: Path) -> None:
     assert [claim_version(root).name for _ in range(3)] == ["version_0", "version_1", "version_2"]
     (root / "version_1").rmdir()
     (root / "version_11x").mkdir()
-    assert claim_version(root).name == "version_3"
+    (root / "version_10").mkdir()
+    assert [path.name for path in versions(root)] == ["version_0", "version_2", "version_10"]
+    assert next_version(root) == root / "version_11"
+    assert claim_version(root).name == "version_11"
+    assert (versions(root / "nowhere"), next_version(root / "nowhere").name) == ([], "version_0")
+    root.joinpath("file").touch()
+    with pytest.raises(ConfigError, match=r"default_root_dir: cannot make a folder for the run at .*file"):
+        claim_version(root / "file" / "runs")
 
 
 def test_last_is_the_newest_of_all_versions(tmp_path: Path) -> None:
@@ -118,10 +90,50 @@ def test_best_is_never_that_of_an_older_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         find_checkpoint("best", tmp_path)
     assert str(caught.value) == (
-        f"--ckpt_path best: {new}, the newest run, has no best.ckpt, because no validation gave it a finite score; "
-        f"give --ckpt_path last, or --ckpt_path {old}/checkpoints/best.ckpt, the best of an older run"
+        f"ckpt_path=best: {new}, the newest run, has no best.ckpt, because no validation gave it a finite score; "
+        f"give ckpt_path=last, or ckpt_path={old}/checkpoints/best.ckpt, the best of an older run"
     )
     with pytest.raises(ConfigError, match="has no checkpoint; train first"):
         find_checkpoint("best", tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"a folder; give one of its checkpoints \(.*best.ckpt, .*last.ckpt\)"):
         find_checkpoint(str(old), tmp_path)
+
+
+def test_last_is_the_one_before_a_damaged_one(tmp_path: Path) -> None:
+    run = _save(tmp_path / "version_0", "last", age=1)
+    last, previous = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous"))
+    last.replace(previous)
+    last.write_bytes(b"PK")
+    warnings: list[str] = []
+    assert find_checkpoint("last", tmp_path, warn=warnings.append) == previous
+    assert warnings == [f"{last} is truncated or damaged: going on from {previous}, the one before it"]
+    previous.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"ckpt_path=last: .* is truncated or damaged, and so are all before it"):
+        find_checkpoint("last", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("s3://bucket/last.ckpt", "ckpt_path=s3://bucket/last.ckpt: a URL; download the file and give its path"),
+        ("lats", "ckpt_path=lats: there is no such file; did you mean last?"),
+        ("{}/model.ckp", "ckpt_path={}/model.ckp: there is no such file or folder; did you mean {}/model.ckpt?"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_named_with_the_nearest(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").touch()
+    with pytest.raises(ConfigError) as caught:
+        find_checkpoint(name.replace("{}", str(tmp_path)), tmp_path)
+    assert str(caught.value) == message.replace("{}", str(tmp_path))
+
+
+def test_the_config_and_the_run_of_a_checkpoint(tmp_path: Path) -> None:
+    run = _save(tmp_path / "version_0", "last", age=1)
+    assert run_with(run / "checkpoints" / "last.ckpt") == run
+    assert run_with(tmp_path / "net.pth") is None
+    assert read_config(tmp_path) == {}
+    (run / "config.yaml").write_text("data: {crop_size: 32}\n")
+    assert read_config(run) == {"data": {"crop_size": 32}}
+    (run / "config.yaml").write_text("[1]")
+    with pytest.raises(ConfigError, match=r"config.yaml: expected the config of a run, got a list"):
+        read_config(run)
