@@ -201,7 +201,10 @@ class VideoCLI(LightningCLI):
         if loggers is not False:
             loggers = [*self._loggers(), *(loggers if isinstance(loggers, list) else [loggers])]
         bar = config.enable_progress_bar is not False and sys.stdout.isatty()
-        callbacks = [*_as_list(config.callbacks), *self._callbacks(), *([ProgressBar()] if bar else [])]
+        theirs, ours = _as_list(config.callbacks), self._callbacks()
+        if any(isinstance(one, MultiViewEvaluation) for one in theirs):  # with settings of its own
+            ours = [one for one in ours if not isinstance(one, MultiViewEvaluation)]
+        callbacks = [*theirs, *ours, *([ProgressBar()] if bar else [])]
         try:
             return super().instantiate_trainer(
                 callbacks=callbacks,

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mvit_video.evaluation.comparison import Comparison, compare_predictions
     from mvit_video.evaluation.gallery import write_gallery
-    from mvit_video.evaluation.multiview import ConfusionMatrix, MultiViewEvaluation, PredictionWriter
+    from mvit_video.evaluation.multiview import MultiViewEvaluation
     from mvit_video.evaluation.scores import VideoViews, ViewScores
     from mvit_video.metrics.by_views import accuracy_by_views
     from mvit_video.runs.predictions import Predictions, load_predictions
 
 _MODULES = {
     "Comparison": "mvit_video.evaluation.comparison",
-    "ConfusionMatrix": "mvit_video.evaluation.multiview",
     "MultiViewEvaluation": "mvit_video.evaluation.multiview",
-    "PredictionWriter": "mvit_video.evaluation.multiview",
     "Predictions": "mvit_video.runs.predictions",
     "VideoViews": "mvit_video.evaluation.scores",
     "ViewScores": "mvit_video.evaluation.scores",
@@ -32,9 +30,7 @@ _MODULES = {
 
 __all__ = [
     "Comparison",
-    "ConfusionMatrix",
     "MultiViewEvaluation",
-    "PredictionWriter",
     "Predictions",
     "VideoViews",
     "ViewScores",
@@ -45,7 +41,13 @@ __all__ = [
 ]
 
 
+# callbacks of old configs, and what to write in their place
+_NOW = {"PredictionWriter": "predictions", "ConfusionMatrix": "confusion"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _NOW:
+        raise AttributeError(f"{name} is now part of MultiViewEvaluation: give it write: [{_NOW[name]}]")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

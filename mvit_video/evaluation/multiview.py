@@ -1,13 +1,11 @@
-"""Callbacks that join the views of each video at test: what they report, and what they write.
-
-Several of them in one trainer share what they collect. Of several of one class, the first alone is at work.
-"""
+"""The callback that joins the views of each video at test: what it prints, logs and writes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -16,26 +14,36 @@ from rich.console import Console
 from rich.table import Table
 
 from mvit_video.data.annotations import VideoTable
-from mvit_video.data.dataset import ClipBatch
+from mvit_video.data.clips.views import UniformViews
+from mvit_video.data.dataset import ClipBatch, VideoDataset
 from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record
-from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature, record, scalars
-from mvit_video.evaluation.scores import VideoViews, ViewScores
+from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
+from mvit_video.evaluation.scores import ViewScores
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
 from mvit_video.metrics.accuracy import Ensemble
 from mvit_video.metrics.calibration import fit_temperature
 from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ConfigError
 
+File = Literal["metrics", "predictions", "confusion"]
 
-class VideoScoring(Callback):
-    """Collects the views of a test; what is done with the videos is a subclass's `report`.
 
-    The task's `test_step` returns the views' `probabilities`, and `logits` for the ensemble of those.
+class MultiViewEvaluation(Callback):
+    """Multi-view test: a printed table, logged metrics and files.
+
+    The videos and the rule of their views are those of the loader that the trainer tests, a `VideoDataset` with
+    `UniformViews`. The task's `test_step` returns the views' `probabilities`, and `logits` for the ensemble of those.
 
     Args:
         folder: where files go; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
         ensemble: "sum" (mean probability), "logit_mean" or "max" over the views of a video; None is "sum" for videos
             with one label and "max" for those with several.
+        with_views: write the scores of each view too, 2 bytes x videos x views x classes.
+        temperature_from: run folder or `predictions.parquet` of a test on other videos, to which a temperature is
+            fitted; the calibration that it gives is reported beside the other numbers.
+        write: "metrics" is `metrics.json`; "predictions" is `predictions.parquet`, and `failures.csv` when a video has
+            no score; "confusion" is `confusion.parquet`, written where videos have one label each.
+        verbose: print the table and the names of the files.
 
     Attributes:
         evaluates_views: tells the task that its own scores are not needed.
@@ -43,24 +51,44 @@ class VideoScoring(Callback):
 
     evaluates_views = True
 
-    def __init__(self, folder: str | Path | None = None, ensemble: Ensemble | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        ensemble: Ensemble | None = None,
+        with_views: bool = True,
+        temperature_from: str | None = None,
+        write: Sequence[File] = ("metrics", "predictions", "confusion"),
+        verbose: bool = True,
+    ) -> None:
+        unknown = [name for name in write if name not in get_args(File)]
+        if unknown:
+            raise ConfigError(f"write={list(write)}: {unknown[0]!r} is none of {', '.join(get_args(File))}")
         self.folder = None if folder is None else Path(folder)
         self.ensemble: Ensemble | None = ensemble
-        self._scores: ViewScores | None = None
-        self._failures: dict[int, str] = {}
-        self._decodings: dict[int, Decoding] = {}
-        self._evaluation: Evaluation | None = None
-
-    def report(self, evaluation: Evaluation, folder: Path | None) -> dict[str, float]:
-        """Says or writes what it is for, on the first process; returns what to log."""
-        raise NotImplementedError
+        self.with_views = with_views
+        self.temperature_from = temperature_from
+        self.write: tuple[File, ...] = tuple(write)
+        self.verbose = verbose
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test."""
-        self._scores, self._evaluation, self._failures, self._decodings = None, None, {}, {}
-        if self._collector(trainer) is self:
-            num_classes = cast(int, cast(Any, pl_module).net.num_classes)
-            self._scores = ViewScores(_data(trainer).views.num_views, num_classes)
+        """Forget an earlier test, take the videos of this one, and fit the temperature.
+
+        Raises:
+            ConfigError: the loader is not one of multi-view videos, the trainer has another callback of this class,
+                there is nothing to write, or nothing to fit a temperature to.
+        """
+        if sum(isinstance(one, MultiViewEvaluation) for one in cast(Any, trainer).callbacks) > 1:
+            raise ConfigError("trainer.callbacks has more than one MultiViewEvaluation, which log the same: keep one")
+        self._table, self._rule = _tested(trainer)
+        if self._table.is_multilabel and set(self.write) == {"confusion"}:
+            raise ConfigError("write=confusion: videos with several labels have no confusion matrix; write predictions")
+        num_classes = cast(int, cast(Any, pl_module).net.num_classes)
+        self._scores = ViewScores(self._rule.views.num_views, num_classes)
+        self._failures: dict[int, str] = {}
+        self._decodings: dict[int, Decoding] = {}
+        source, self._temperature = self.temperature_from, None
+        if source is not None:
+            self._temperature = on_first(lambda: temperature_for(self._table, num_classes, source))
 
     def on_test_batch_end(
         self,
@@ -71,13 +99,11 @@ class VideoScoring(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the views of the batch, how they were read, and what could not be.
+        """Keep the views of the batch, how they were read, and what could not be.
 
         Raises:
             ConfigError: the ensemble is of logits, and the task returns none.
         """
-        if self._scores is None:
-            return
         name = "logits" if self.ensemble == "logit_mean" else "probabilities"
         if name not in outputs:
             raise ConfigError(f"ensemble={self.ensemble} needs {name}, which the task's test_step does not return")
@@ -86,39 +112,24 @@ class VideoScoring(Callback):
         self._decodings.update({one.video: Decoding(one.backend, one.damaged, one.too_short) for one in batch.decodes})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports over all processes.
+        """Print, write and log, over all processes.
 
         Raises:
             RuntimeError: a video lacks views although nothing failed, or has one twice.
         """
-        collector = self._collector(trainer)
-        if collector is None:
-            return
-        if collector is self:
-            self._evaluation = self._evaluate(trainer)
-        evaluation = collector._evaluation
+        evaluation = self._gather(trainer)
         folder = self.folder or (None if trainer.fast_dev_run else Path(trainer.default_root_dir))  # pyright: ignore[reportAttributeAccessIssue]
 
         def report() -> dict[str, float]:
             assert evaluation is not None
-            return self.report(evaluation, folder)
+            self._report(evaluation, folder)
+            return {f"test/{name}": value for name, value in evaluation.metrics.items() if not math.isnan(value)}
 
-        values = from_first(on_first(report)) or {}
-        known = {name: value for name, value in values.items() if not math.isnan(value)}
-        pl_module.log_dict({f"test/{name}": value for name, value in known.items()}, sync_dist=True)
+        pl_module.log_dict(from_first(on_first(report)) or {}, sync_dist=True)
 
-    def _collector(self, trainer: Trainer) -> VideoScoring | None:
-        """The callback that collects for this one; None when another of the class is at work."""
-        all_of_them = [one for one in cast(Any, trainer).callbacks if isinstance(one, VideoScoring)]
-        if next(one for one in all_of_them if isinstance(one, type(self))) is not self:
-            return None
-        return next(one for one in all_of_them if one.ensemble == self.ensemble)
-
-    def _evaluate(self, trainer: Trainer) -> Evaluation | None:
+    def _gather(self, trainer: Trainer) -> Evaluation | None:
         """The videos of all processes, on the first."""
-        assert self._scores is not None
-        data = _data(trainer)
-        table: VideoTable = data.tables["test"]
+        table = self._table
         shares = all_gather_objects((self._failures, self._decodings))
         failures = {row: reason for share, _ in shares for row, reason in share.items()}
         decodings = {row: decoding for _, share in shares for row, decoding in share.items()}
@@ -130,115 +141,43 @@ class VideoScoring(Callback):
         seen = set(views.video.tolist())
         failures = {row: reason for row, reason in failures.items() if row not in seen}  # another process had it
         left_out = frozenset(expected.tolist()) - seen if is_limited else frozenset()
-        views = self._without_non_finite(views, failures)
-        ensemble = self.ensemble or ("max" if table.is_multilabel else "sum")
-        return Evaluation(table, _setting(data, ensemble), views, failures, left_out, decodings)
-
-    def _without_non_finite(self, views: VideoViews, failures: dict[int, str]) -> VideoViews:
         finite = views.scores.sum(dim=(1, 2), dtype=torch.float64).isfinite()
         failures |= dict.fromkeys(views.video[~finite].tolist(), "the model's output is not finite")
-        return views.select(finite)
+        setting = Setting(self._rule, self.ensemble or ("max" if table.is_multilabel else "sum"))
+        return Evaluation(table, setting, views.select(finite), failures, left_out, decodings)
 
+    def _report(self, evaluation: Evaluation, folder: Path | None) -> None:
+        """Write the files, print the table, and below it the names of the files, which would break its lines."""
+        found = evaluation.record(self._temperature) if self.verbose or "metrics" in self.write else {}
+        files = [] if folder is None else self._write(evaluation, found, folder)
+        if self.verbose:
+            _print(found)
+            for file in files:
+                print(f"written: {file}")
 
-class PredictionWriter(VideoScoring):
-    """Writes `predictions.parquet`, and `failures.csv` when a video has no score.
-
-    Args:
-        folder: where they go; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
-        ensemble: how the views of a video become one, as in `MultiViewEvaluation`.
-        with_views: the scores of each view too, 2 bytes x videos x views x classes.
-    """
-
-    def __init__(
-        self, folder: str | Path | None = None, ensemble: Ensemble | None = None, with_views: bool = True
-    ) -> None:
-        super().__init__(folder, ensemble)
-        self.with_views = with_views
-
-    def report(self, evaluation: Evaluation, folder: Path | None) -> dict[str, float]:
-        """Writes."""
-        if folder is not None:
-            _write(evaluation, folder, self.with_views)
-        return {}
-
-
-class ConfusionMatrix(VideoScoring):
-    """Writes `confusion.parquet`: how many videos of which class were taken for which.
-
-    Args:
-        folder: where it goes; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
-        ensemble: how the views of a video become one, as in `MultiViewEvaluation`.
-    """
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test.
-
-        Raises:
-            ConfigError: videos have several labels.
-        """
-        if _data(trainer).tables["test"].is_multilabel:
-            raise ConfigError("ConfusionMatrix takes videos with one label each, these have several: remove it")
-        super().on_test_start(trainer, pl_module)
-
-    def report(self, evaluation: Evaluation, folder: Path | None) -> dict[str, float]:
-        """Writes."""
-        if folder is not None:
-            write_confusion(folder / "confusion.parquet", evaluation)
-        return {}
-
-
-class MultiViewEvaluation(VideoScoring):
-    """Prints a table of the test, logs its numbers, and writes all of its files.
-
-    Args:
-        folder: where they go; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
-        ensemble: "sum" (mean probability), "logit_mean" or "max" over the views of a video; None is "sum" for videos
-            with one label and "max" for those with several.
-        with_views: the scores of each view too, 2 bytes x videos x views x classes.
-        temperature_from: run folder or `predictions.parquet` of a test on other videos, to which a temperature is
-            fitted; what it makes of the calibration is told beside.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path | None = None,
-        ensemble: Ensemble | None = None,
-        with_views: bool = True,
-        temperature_from: str | None = None,
-    ) -> None:
-        super().__init__(folder, ensemble)
-        self.with_views = with_views
-        self.temperature_from = temperature_from
-        self._temperature: Temperature | None = None
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test, and fits the temperature.
-
-        Raises:
-            ConfigError: there is nothing to fit it to.
-        """
-        super().on_test_start(trainer, pl_module)
-        source = self.temperature_from
-        if source is not None and self._collector(trainer) is not None:
-            num_classes = cast(int, cast(Any, pl_module).net.num_classes)
-            table: VideoTable = _data(trainer).tables["test"]
-            self._temperature = on_first(lambda: temperature_for(table, num_classes, source))
-
-    def report(self, evaluation: Evaluation, folder: Path | None) -> dict[str, float]:
-        """Prints and writes; the numbers to log are those of the table."""
-        found = record(evaluation, self._temperature)
+    def _write(self, evaluation: Evaluation, found: dict[str, Any], folder: Path) -> list[Path]:
         files: list[Path] = []
-        if folder is not None:
+        if "metrics" in self.write:
             files.append(folder / "metrics.json")
             write_record(files[-1], found)
-            files += _write(evaluation, folder, self.with_views)
-            if not evaluation.table.is_multilabel:
-                files.append(folder / "confusion.parquet")
-                write_confusion(files[-1], evaluation)
-        _print(found)
-        for file in files:  # below the table, which would break long paths
-            print(f"written: {file}")
-        return scalars(evaluation)
+        if "predictions" in self.write:
+            files.append(folder / "predictions.parquet")
+            write_predictions(files[-1], evaluation, with_views=self.with_views)
+            if evaluation.failures:
+                files.append(folder / "failures.csv")
+                write_failures(files[-1], evaluation.table, evaluation.failures)
+        if "confusion" in self.write and not evaluation.table.is_multilabel:
+            files.append(folder / "confusion.parquet")
+            write_confusion(files[-1], evaluation)
+        return files
+
+
+def _tested(trainer: Trainer) -> tuple[VideoTable, UniformViews]:
+    """The videos that a trainer tests, and the rule of their views."""
+    dataset = getattr(trainer.test_dataloaders, "dataset", None)
+    if isinstance(dataset, VideoDataset) and isinstance(dataset.views, UniformViews):
+        return dataset.table, dataset.views
+    raise ConfigError("MultiViewEvaluation needs one test loader over a VideoDataset with UniformViews")
 
 
 def temperature_for(table: VideoTable, num_classes: int, source: str) -> Temperature:
@@ -262,35 +201,6 @@ def temperature_for(table: VideoTable, num_classes: int, source: str) -> Tempera
     probabilities = torch.from_numpy(held_out.probabilities.copy())[torch.from_numpy(usable[held_out.scored])]
     value = fit_temperature(probabilities, torch.from_numpy(held_out.label[usable]))
     return Temperature(value, str(held_out.file), int(usable.sum()))
-
-
-def _setting(data: Any, ensemble: Ensemble) -> Setting:
-    views = data.test_views
-    return Setting(
-        protocol=views.protocol,
-        clip=data.clip,
-        sampling=views.sampling,
-        views=data.views,
-        crop_size=data.crop_size,
-        short_side=views.short_side,
-        frame_order=views.frame_order,
-        corruption="none" if views.corruption is None else str(views.corruption),
-        ensemble=ensemble,
-    )
-
-
-def _data(trainer: Trainer) -> Any:
-    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _write(evaluation: Evaluation, folder: Path, with_views: bool) -> list[Path]:
-    """Predictions, and failures if there are some."""
-    files = [folder / "predictions.parquet"]
-    write_predictions(files[0], evaluation, with_views=with_views)
-    if evaluation.failures:
-        files.append(folder / "failures.csv")
-        write_failures(files[-1], evaluation.table, evaluation.failures)
-    return files
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from pyarrow import parquet
 from mvit_video.data.annotations import VideoTable
 from mvit_video.evaluation.result import Evaluation
 from mvit_video.jobs import atomic_write, write_rows
-from mvit_video.metrics.accuracy import confusion
 
 _ROWS_PER_GROUP = 1024
 
@@ -62,7 +61,7 @@ def _columns(evaluation: Evaluation, rows: slice, place: NDArray[np.int64], with
     scored = evaluation.probabilities[place[has_score]].numpy()
     decodings = [evaluation.decodings.get(row) for row in numbers]
     prediction = np.full(len(place), -1)
-    prediction[has_score] = scored.argmax(axis=1) if len(scored) else -1
+    prediction[has_score] = evaluation.prediction[place[has_score]].numpy()
     columns = {
         "path": table.paths[rows],
         "start": pa.array(spans[:, 0], mask=np.isnan(spans[:, 0])),
@@ -112,8 +111,7 @@ def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -
 
 def write_confusion(path: Path, evaluation: Evaluation) -> None:
     """Writes `label`, `prediction` and `num_videos` of each pair of classes that occurs, names in the metadata."""
-    known = evaluation.known
-    cells = confusion(evaluation.prediction[known], evaluation.label[known], evaluation.probabilities.shape[1])
+    cells = evaluation.confusion
     label, prediction = cells.nonzero(as_tuple=True)
     columns = {"label": label.numpy(), "prediction": prediction.numpy(), "num_videos": cells[label, prediction].numpy()}
     metadata = {"num_classes": str(len(cells))}

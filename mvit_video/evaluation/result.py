@@ -1,4 +1,4 @@
-"""What a test found out, and the numbers that follow from it.
+"""The result of a test: its videos and the numbers that follow from them.
 
 Letters: V videos, K views of a video, C classes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +16,13 @@ import torch
 from torch import Tensor
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation.scores import VideoViews, describe
 from mvit_video.metrics import accuracy
 from mvit_video.metrics.accuracy import Ensemble, combine
 from mvit_video.metrics.by_views import accuracy_by_views
-from mvit_video.metrics.calibration import apply_temperature, calibration_error, reliability
+from mvit_video.metrics.calibration import Bin, apply_temperature, calibration_error, reliability
 from mvit_video.metrics.intervals import LEVEL, METHOD, share_interval
-from mvit_video.types import ClipSpec, ViewSpec
 
 
 class Decoding(NamedTuple):
@@ -43,35 +44,27 @@ class Setting:
     """How the videos were looked at.
 
     Attributes:
-        protocol: whose rules give the starts of the clips, the size of the frames and the crops.
-        short_side: pixels of the shorter edge before cropping.
-        corruption: what was done to each clip, "none" or such as "blur 3".
+        rule: that makes the views of a video.
         ensemble: how the views of a video become one.
     """
 
-    protocol: str
-    clip: ClipSpec
-    sampling: str
-    views: ViewSpec
-    crop_size: int
-    short_side: int
-    frame_order: str
-    corruption: str
+    rule: UniformViews
     ensemble: Ensemble
 
     def record(self) -> dict[str, Any]:
-        """The setting as flat columns."""
+        """Return the setting as flat columns."""
+        rule = self.rule
         return {
-            "protocol": self.protocol,
-            "views": describe(self.views),
-            "num_clips": self.views.num_clips,
-            "num_crops": self.views.num_crops,
-            **asdict(self.clip),
-            "sampling": self.sampling,
-            "crop_size": self.crop_size,
-            "short_side": self.short_side,
-            "frame_order": self.frame_order,
-            "corruption": self.corruption,
+            "protocol": rule.protocol,
+            "views": describe(rule.views),
+            "num_clips": rule.views.num_clips,
+            "num_crops": rule.views.num_crops,
+            **asdict(rule.clip),
+            "sampling": rule.sampling,
+            "crop_size": rule.crop_size,
+            "short_side": rule.short_side,
+            "frame_order": rule.frame_order,
+            "corruption": "none" if rule.corruption is None else str(rule.corruption),
             "ensemble": self.ensemble,
         }
 
@@ -86,7 +79,7 @@ class Temperature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The videos of a test.
+    """The videos of a test and their metrics, each computed once, when it is first asked for.
 
     Attributes:
         views: the scored videos; the others are in `failures` or `left_out`.
@@ -101,133 +94,136 @@ class Evaluation:
     failures: Mapping[int, str] = field(default_factory=dict)
     left_out: frozenset[int] = frozenset()
     decodings: Mapping[int, Decoding] = field(default_factory=dict)
-    probabilities: Tensor = field(init=False)
-    label: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
-        multi_label = self.table.is_multilabel
-        combined = combine(self.views.scores, self.setting.ensemble, multi_label=multi_label)
-        object.__setattr__(self, "probabilities", combined)
-        object.__setattr__(self, "label", _labels(self.table, self.views.video, combined.shape[1]))
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """`(V, C)` of the scored videos."""
+        return combine(self.views.scores, self.setting.ensemble, multi_label=self.table.is_multilabel)
 
-    @property
+    @cached_property
     def prediction(self) -> Tensor:
         """`(V,)` most probable class, the first of several that are equal."""
         return self.probabilities.argmax(dim=1)
 
-    @property
+    @cached_property
+    def label(self) -> Tensor:
+        """`(V,)` class of each video, -1 where unknown; `(V, C)` with 1 at each class where there are several."""
+        rows = self.views.video
+        if self.table.multi_labels is None:
+            return torch.from_numpy(self.table.labels[rows.numpy()])
+        labels = torch.zeros(len(rows), self.probabilities.shape[1], dtype=torch.uint8)
+        for i, row in enumerate(rows.tolist()):
+            labels[i, self.table.label_of(row)] = 1
+        return labels
+
+    @cached_property
     def known(self) -> Tensor:
-        """`(V,)` whether the label is known."""
+        """`(V,)` whether the label is known; all metrics are over these videos."""
         return (self.label >= 0) if self.label.ndim == 1 else torch.ones(len(self.label), dtype=torch.bool)
 
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Number of classes before the label of each known video."""
+        return accuracy.label_ranks(self.probabilities[self.known], self.label[self.known])
 
-def _labels(table: VideoTable, video: Tensor, num_classes: int) -> Tensor:
-    if table.multi_labels is None:
-        return torch.from_numpy(table.labels[video.numpy()])
-    labels = torch.zeros(len(video), num_classes, dtype=torch.uint8)
-    for i, row in enumerate(video.tolist()):
-        labels[i, table.label_of(row)] = 1
-    return labels
+    @cached_property
+    def confusion(self) -> Tensor:
+        """`(C, C)` number of known videos of each label and each prediction."""
+        known = self.known
+        return accuracy.confusion(self.prediction[known], self.label[known], self.probabilities.shape[1])
+
+    @cached_property
+    def class_values(self) -> Tensor:
+        """`(C,)` accuracy, or average precision of videos with several labels, in percent; NaN without a video."""
+        if self.table.is_multilabel:
+            return accuracy.class_precision(self.probabilities, self.label)
+        return accuracy.class_accuracy(self.confusion)
+
+    @cached_property
+    def reliability(self) -> list[Bin]:
+        """Bins of the known videos by the probability of their prediction."""
+        return reliability(self.probabilities[self.known], self.label[self.known])
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The headline numbers; NaN without a known video."""
+        if self.table.is_multilabel:
+            return {"mAP": float(accuracy.mean_known(self.class_values))}
+        return {
+            "top1": float(accuracy.share_within(self.ranks, 1)),
+            "top5": float(accuracy.share_within(self.ranks, 5)),
+            "mean_class": float(accuracy.mean_known(self.class_values)),
+            **_calibration(self.probabilities[self.known], self.label[self.known], self.reliability),
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Count the videos of the annotations by their outcome."""
+        decodings = self.decodings.values()
+        return {
+            "expected": len(self.table) + self.table.num_missing,
+            "scored": len(self.views.video),
+            "failed": len(self.failures),
+            "missing": self.table.num_missing,
+            "left_out": len(self.left_out),
+            "without_label": int((~self.known).sum()),
+            "damaged": sum(bool(decoding.damaged) for decoding in decodings),
+            "too_short": sum(decoding.too_short for decoding in decodings),
+            "repeated_views": self.views.num_repeated,
+        }
+
+    def record(self, temperature: Temperature | None = None) -> dict[str, Any]:
+        """Return the content of `metrics.json`; a number that nothing gives is None."""
+        known, is_multilabel = self.known, self.table.is_multilabel
+        found: dict[str, Any] = {
+            "setting": self.setting.record(), "videos": self.counts(), "metrics": self.metrics,
+        }  # fmt: skip
+        if not is_multilabel:
+            found["intervals"] = self._intervals()
+            found["if_failed_are_wrong"] = self._if_failed_are_wrong()
+            found["reliability"] = [one._asdict() for one in self.reliability]
+        if temperature is not None:
+            scaled, label = apply_temperature(self.probabilities[known], temperature.value), self.label[known]
+            numbers = _calibration(scaled, label, reliability(scaled, label))
+            found["temperature"] = {**temperature._asdict(), "metrics": numbers}
+        scores, rule = self.views.select(known).scores, self.setting.rule
+        found["by_views"] = accuracy_by_views(scores, self.label[known], rule.views, self.setting.ensemble)
+        found["classes"] = self._classes()
+        return _without_nan(found)
+
+    def _intervals(self) -> dict[str, Any]:
+        about = {"level": LEVEL, "method": METHOD}
+        if not len(self.ranks):
+            return about
+        hits = {k: int((self.ranks < k).sum()) for k in (1, 5)}
+        return about | {f"top{k}": share_interval(number, len(self.ranks))._asdict() for k, number in hits.items()}
+
+    def _if_failed_are_wrong(self) -> dict[str, float] | None:
+        """Accuracy with every failed video of a known label counted as wrong; None when none failed."""
+        failed = np.fromiter(self.failures, np.int64, len(self.failures))
+        num_failed = int((self.table.labels[failed] >= 0).sum())
+        if not num_failed:
+            return None
+        total = len(self.ranks) + num_failed
+        return {f"top{k}": 100 * int((self.ranks < k).sum()) / total for k in (1, 5)}
+
+    def _classes(self) -> list[dict[str, Any]]:
+        """Name, number of videos, and accuracy or average precision of each class."""
+        several = self.table.is_multilabel
+        name = "average_precision" if several else "accuracy"
+        totals = (self.label.sum(dim=0) if several else self.confusion.sum(dim=1)).tolist()
+        names = self.table.class_names or ()
+        return [
+            {"class": c, "name": names[c] if c < len(names) else None, "num_videos": totals[c], name: value}
+            for c, value in enumerate(self.class_values.tolist())
+        ]
 
 
-def scalars(evaluation: Evaluation) -> dict[str, float]:
-    """The headline numbers over the videos with a label; NaN without any."""
-    known = evaluation.known
-    probabilities, label = evaluation.probabilities[known], evaluation.label[known]
-    if evaluation.table.is_multilabel:
-        return {"mAP": float(accuracy.mean_known(accuracy.class_precision(probabilities, label)))}
-    ranks = accuracy.label_ranks(probabilities, label)
-    confused = accuracy.confusion(probabilities.argmax(dim=1), label, probabilities.shape[1])
-    return {
-        "top1": float(accuracy.share_within(ranks, 1)),
-        "top5": float(accuracy.share_within(ranks, 5)),
-        "mean_class": float(accuracy.mean_known(accuracy.class_accuracy(confused))),
-        **_calibration(probabilities, label),
-    }
-
-
-def _calibration(probabilities: Tensor, label: Tensor) -> dict[str, float]:
+def _calibration(probabilities: Tensor, label: Tensor, bins: list[Bin]) -> dict[str, float]:
     return {
         "nll": float(accuracy.negative_log_likelihood(probabilities, label)),
         "brier": float(accuracy.brier_score(probabilities, label)),
-        "ece": calibration_error(reliability(probabilities, label)),
+        "ece": calibration_error(bins),
     }
-
-
-def counts(evaluation: Evaluation) -> dict[str, int]:
-    """What became of the videos that the annotations name."""
-    damaged = sum(bool(decoding.damaged) for decoding in evaluation.decodings.values())
-    return {
-        "expected": len(evaluation.table) + evaluation.table.num_missing,
-        "scored": len(evaluation.views.video),
-        "failed": len(evaluation.failures),
-        "missing": evaluation.table.num_missing,
-        "left_out": len(evaluation.left_out),
-        "without_label": int((~evaluation.known).sum()),
-        "damaged": damaged,
-        "too_short": sum(decoding.too_short for decoding in evaluation.decodings.values()),
-        "repeated_views": evaluation.views.num_repeated,
-    }
-
-
-def record(evaluation: Evaluation, temperature: Temperature | None = None) -> dict[str, Any]:
-    """Everything that `accuracy.json` says; a number that nothing gives is None."""
-    known = evaluation.known
-    scores, label = evaluation.views.select(known).scores, evaluation.label[known]
-    probabilities = evaluation.probabilities[known]
-    written: dict[str, Any] = {
-        "setting": evaluation.setting.record(),
-        "videos": counts(evaluation),
-        "metrics": scalars(evaluation),
-    }
-    if not evaluation.table.is_multilabel:
-        ranks = accuracy.label_ranks(probabilities, label)
-        written["intervals"] = intervals(ranks)
-        written["if_failed_are_wrong"] = if_failed_are_wrong(evaluation, ranks)
-        written["reliability"] = [one._asdict() for one in reliability(probabilities, label)]
-    if temperature is not None:
-        scaled = apply_temperature(probabilities, temperature.value)
-        written["temperature"] = {**temperature._asdict(), "metrics": _calibration(scaled, label)}
-    written["by_views"] = accuracy_by_views(scores, label, evaluation.setting.views, evaluation.setting.ensemble)
-    written["classes"] = classes(evaluation)
-    return _without_nan(written)
-
-
-def intervals(ranks: Tensor) -> dict[str, Any]:
-    """Intervals of top1 and top5, and what they are."""
-    about = {"level": LEVEL, "method": METHOD}
-    if not len(ranks):
-        return about
-    bounds = {f"top{k}": share_interval(int((ranks < k).sum()), len(ranks))._asdict() for k in (1, 5)}
-    return about | bounds
-
-
-def if_failed_are_wrong(evaluation: Evaluation, ranks: Tensor) -> dict[str, float] | None:
-    """Accuracy with every failed video of a known label counted as wrong; None when none failed."""
-    failed = np.fromiter(evaluation.failures, np.int64, len(evaluation.failures))
-    num_failed = int((evaluation.table.labels[failed] >= 0).sum())
-    if not num_failed:
-        return None
-    total = len(ranks) + num_failed
-    return {f"top{k}": 100 * int((ranks < k).sum()) / total for k in (1, 5)}
-
-
-def classes(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Name, number of videos and accuracy, or average precision, of each class."""
-    known = evaluation.known
-    probabilities, label = evaluation.probabilities[known], evaluation.label[known]
-    num_classes = probabilities.shape[1]
-    if evaluation.table.is_multilabel:
-        name, values = "average_precision", accuracy.class_precision(probabilities, label)
-        totals = label.sum(dim=0)
-    else:
-        confused = accuracy.confusion(probabilities.argmax(dim=1), label, num_classes)
-        name, values, totals = "accuracy", accuracy.class_accuracy(confused), confused.sum(dim=1)
-    names = evaluation.table.class_names or ()
-    return [
-        {"class": c, "name": names[c] if c < len(names) else None, "num_videos": int(totals[c]), name: float(values[c])}
-        for c in range(num_classes)
-    ]
 
 
 def _without_nan(value: Any) -> Any:

@@ -14,11 +14,12 @@ import torch
 
 from mvit_video.cli.compare import run as compare
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation.predictions import write_predictions
 from mvit_video.evaluation.result import Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
 from mvit_video.runs.predictions import load_predictions
-from mvit_video.types import ClipSpec, ConfigError, MVitVideoError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
 
 Write = Callable[..., str]
 NAMES = ("jump", "run", "sit")
@@ -38,7 +39,7 @@ def write(tmp_path: Path) -> Write:
         scores = torch.full((len(scored), 1, 3), 0.1)
         for place, i in enumerate(scored):
             scores[place, 0, predictions[i]] = 0.8
-        setting = Setting("slowfast", ClipSpec(), "rate", ViewSpec(1, 1), 224, 256, "forward", "none", "sum")
+        setting = Setting(UniformViews(ClipSpec(), 224), "sum")
         failures = {i: "broken" for i in range(len(labels)) if i not in scored}
         file = tmp_path / name / "predictions.parquet"
         write_predictions(

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 from jsonargparse import auto_cli
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from pyarrow import parquet
+from torch.utils.data import DataLoader
 
 from mvit_video.data.annotations import load_annotations
-from mvit_video.evaluation import ConfusionMatrix, MultiViewEvaluation, PredictionWriter
+from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.types import ConfigError, VideoDecodeError
 
 Make = Callable[..., Any]
@@ -177,50 +178,80 @@ def test_lists_a_video_whose_probabilities_are_not_finite(
 
 
 @pytest.mark.parametrize(
-    ("make", "files"),
+    ("write", "files"),
     [
-        (PredictionWriter, {"predictions.parquet", "failures.csv"}),
-        (ConfusionMatrix, {"confusion.parquet"}),
-        (MultiViewEvaluation, {"predictions.parquet", "failures.csv", "confusion.parquet", "metrics.json"}),
+        (["predictions"], {"predictions.parquet", "failures.csv"}),
+        (["confusion"], {"confusion.parquet"}),
+        (["metrics", "confusion"], {"metrics.json", "confusion.parquet"}),
+        ([], set()),
+        (None, {"predictions.parquet", "failures.csv", "confusion.parquet", "metrics.json"}),
     ],
 )
-def test_each_callback_works_alone(
-    make: Make, files: set[str], make_data: Make, run_test: Make, broken: Path, tmp_path: Path
+def test_writes_what_it_is_told_to(
+    write: Any, files: set[str], make_data: Make, run_test: Make, broken: Path, tmp_path: Path
 ) -> None:
-    trainer = run_test(make_data(test=str(broken), on_error="skip"), callbacks=[make()])
+    callback = MultiViewEvaluation() if write is None else MultiViewEvaluation(write=write)
+    trainer = run_test(make_data(test=str(broken), on_error="skip"), callbacks=[callback])
     assert {path.name for path in tmp_path.iterdir()} - {"broken.csv", "broken.mp4"} == files
-    assert bool(trainer.callback_metrics) == (make is MultiViewEvaluation)
+    assert float(trainer.callback_metrics["test/top1"]) == 100
 
 
-def test_yaml_makes_the_callbacks() -> None:
+def test_an_unknown_file_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"write=\['scores'\]: 'scores' is none of metrics, predictions, confusion"):
+        MultiViewEvaluation(write=["scores"])  # type: ignore[list-item]
+
+
+def test_prints_nothing_where_it_is_told_to(
+    make_data: Make, run_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = MultiViewEvaluation(tmp_path, with_views=False, write=["predictions"], verbose=False)
+    run_test(make_data(), callbacks=[callback])
+    assert capsys.readouterr().out == ""
+    names = parquet.read_schema(tmp_path / "predictions.parquet").names
+    assert not {"view_scores", "clip_seconds"} & set(names)
+
+
+def test_yaml_makes_the_callback() -> None:
+    (evaluation,) = from_yaml("""
+        - class_path: mvit_video.evaluation.MultiViewEvaluation
+          init_args: {ensemble: max, temperature_from: runs/held_out, write: [metrics, predictions]}
+    """)
+    assert (evaluation.ensemble, evaluation.temperature_from, evaluation.folder) == ("max", "runs/held_out", None)
+    assert evaluation.write == ("metrics", "predictions")
+
+
+@pytest.mark.parametrize(("old", "file"), [("PredictionWriter", "predictions"), ("ConfusionMatrix", "confusion")])
+def test_yaml_of_before_is_told_what_to_write(old: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        from_yaml(f"- class_path: mvit_video.evaluation.{old}")
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{old} is now part of MultiViewEvaluation: give it write: [{file}]" in told
+
+
+def from_yaml(config: str) -> Any:
     def made(callbacks: list[Callback]) -> Any:
         return callbacks
 
-    config = """
-        - class_path: mvit_video.evaluation.MultiViewEvaluation
-          init_args: {ensemble: max, temperature_from: runs/held_out}
-        - class_path: mvit_video.evaluation.PredictionWriter
-          init_args: {folder: predictions, with_views: false}
-        - mvit_video.evaluation.ConfusionMatrix
-    """
-    evaluation, writer, confusion = auto_cli(
-        made, args=["--callbacks", config], as_positional=False, allow_abbrev=False
-    )
-    assert (evaluation.ensemble, evaluation.temperature_from, evaluation.folder) == ("max", "runs/held_out", None)
-    assert (writer.folder, writer.with_views) == (Path("predictions"), False)
-    assert type(confusion) is ConfusionMatrix
+    return auto_cli(made, args=["--callbacks", config], as_positional=False, allow_abbrev=False)
 
 
-def test_callbacks_share_what_they_collect(make_data: Make, run_test: Make, tmp_path: Path) -> None:
-    callbacks = [
-        PredictionWriter(tmp_path / "a", with_views=False), MultiViewEvaluation(tmp_path / "b"),
-        ConfusionMatrix(tmp_path / "c", ensemble="max"), MultiViewEvaluation(tmp_path / "d", ensemble="max"),
-    ]  # fmt: skip
-    run_test(make_data(), callbacks=callbacks)
-    assert [callback._scores is not None for callback in callbacks] == [True, False, True, False]
-    assert not (tmp_path / "d").exists()  # the first of its class is at work
-    narrow, wide = (parquet.read_schema(tmp_path / name / "predictions.parquet").names for name in "ab")
-    assert set(wide) - set(narrow) == {"view_scores", "clip_seconds"}
+def test_a_second_one_is_refused(make_data: Make, run_test: Make) -> None:
+    with pytest.raises(ConfigError, match="more than one MultiViewEvaluation"):
+        run_test(make_data(), callbacks=[MultiViewEvaluation(), MultiViewEvaluation(ensemble="max")])
+
+
+def test_takes_what_the_loader_tests(make_data: Make, oracle: Make, tmp_path: Path) -> None:
+    """Without a data module, and not a loader of anything else."""
+    data = make_data()
+    data.setup("test")
+    trainer = Trainer(
+        accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, callbacks=[MultiViewEvaluation(tmp_path)],
+    )  # fmt: skip
+    trainer.test(oracle(), dataloaders=data.test_dataloader(), verbose=False)
+    assert json.loads((tmp_path / "metrics.json").read_text())["setting"]["views"] == "2 clips x 3 crops"
+    with pytest.raises(ConfigError, match="MultiViewEvaluation needs one test loader over a VideoDataset with Uniform"):
+        trainer.test(oracle(), dataloaders=DataLoader([1]), verbose=False)  # type: ignore[arg-type]
 
 
 def test_nothing_is_written_in_a_trial_run(make_data: Make, run_test: Make, tmp_path: Path) -> None:
@@ -291,14 +322,15 @@ def test_several_labels(
 
 
 def test_several_labels_have_no_confusion_matrix(make_data: Make, run_test: Make, several: Path) -> None:
-    with pytest.raises(ConfigError, match="ConfusionMatrix takes videos with one label each"):
-        run_test(make_data(test=str(several)), callbacks=[ConfusionMatrix()])
+    with pytest.raises(ConfigError, match="write=confusion: videos with several labels have no confusion matrix"):
+        run_test(make_data(test=str(several)), callbacks=[MultiViewEvaluation(write=["confusion"])])
 
 
 def test_tells_what_a_temperature_does(
     make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_test(make_data(test=str(digits / "train.csv")), oracle({0: 3}), callbacks=[PredictionWriter(tmp_path / "held")])
+    held = MultiViewEvaluation(tmp_path / "held", write=["predictions"], verbose=False)
+    run_test(make_data(test=str(digits / "train.csv")), oracle({0: 3}), callbacks=[held])
     run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path / "run", temperature_from=str(tmp_path / "held"))])
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["metrics"]["ece"] == pytest.approx(30, abs=1e-3)  # as they are
@@ -310,7 +342,7 @@ def test_tells_what_a_temperature_does(
 
 
 def test_no_temperature_from_the_tested_videos(make_data: Make, run_test: Make, tmp_path: Path) -> None:
-    run_test(make_data(), callbacks=[PredictionWriter(tmp_path / "same")])
+    run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path / "same")])
     with pytest.raises(ConfigError, match=r"\.mp4 is among the videos of this test too; fit to others"):
         run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path, temperature_from=str(tmp_path / "same"))])
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.evaluation import ConfusionMatrix, MultiViewEvaluation, accuracy_by_views
+from mvit_video.evaluation import MultiViewEvaluation, accuracy_by_views
 from mvit_video.evaluation.robustness.figure import draw_studies, write_study_figure
 from mvit_video.evaluation.robustness.running import find_study, run_settings, study_key
 from mvit_video.evaluation.robustness.running import write_study_record as write_record
@@ -145,7 +145,7 @@ def test_finished_settings_are_not_tested_again(study: Make, tmp_path: Path) -> 
 
 
 def test_the_settings_of_the_callback_are_those_of_every_test(study: Make, tmp_path: Path) -> None:
-    study(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False), ConfusionMatrix(tmp_path / "own")])
+    study(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False)])
     folders = [setting.folder(tmp_path / "run") for setting in SETTINGS]
     schemas = [parquet.read_schema(folder / "predictions.parquet") for folder in folders]
     assert [schema.metadata[b"ensemble"] for schema in schemas] == [b"max"] * 3

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mvit_video.evaluation.multiview import MultiViewEvaluation, PredictionWriter, VideoScoring
+from mvit_video.evaluation.multiview import MultiViewEvaluation
 from mvit_video.evaluation.robustness.settings import StudySetting
 from mvit_video.jobs.json_files import read_json_object, write_json_object
 from mvit_video.models.net import multiply_adds
@@ -85,11 +85,13 @@ def run_settings(
     callbacks = trainer.callbacks
     evaluation = next(one for one in callbacks if isinstance(one, MultiViewEvaluation))
     evaluation.folder, evaluation.with_views = folder, True
-    others = [one for one in callbacks if not isinstance(one, VideoScoring)]
+    others = [one for one in callbacks if one is not evaluation]
     missing = [setting for setting in settings if not setting.mark(folder).exists()]
     for number, setting in enumerate(missing, 1):
         data.test_views = replace(rule, frame_order=setting.frame_order, corruption=setting.corruption)
-        writer = PredictionWriter(setting.folder(folder), evaluation.ensemble, with_views=False)
+        writer = MultiViewEvaluation(
+            setting.folder(folder), evaluation.ensemble, with_views=False, write=["predictions"], verbose=False
+        )
         trainer.callbacks = callbacks if setting.is_plain else [*others, writer]
         start = time.perf_counter()
         trainer.test(task, datamodule=data, ckpt_path=ckpt_path, verbose=False)

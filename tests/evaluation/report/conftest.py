@@ -16,9 +16,10 @@ import torch
 from rich.console import Console
 
 from mvit_video.data.annotations import VideoTable
+from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation.predictions import write_predictions, write_record
 from mvit_video.evaluation.report import write_report
-from mvit_video.evaluation.result import Decoding, Evaluation, Setting, record
+from mvit_video.evaluation.result import Decoding, Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
 from mvit_video.types import ClipSpec, ViewSpec
 
@@ -54,14 +55,11 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         )
         video = torch.tensor([row for row in range(len(labels)) if row not in failures], dtype=torch.long)
         scores = torch.as_tensor(np.asarray(probabilities), dtype=torch.float32)[video]
-        setting = Setting(
-            protocol="slowfast", clip=ClipSpec(), sampling="rate", views=views, crop_size=224, short_side=256,
-            frame_order="forward", corruption="none", ensemble="max" if is_multilabel else "sum",
-        )  # fmt: skip
+        setting = Setting(UniformViews(ClipSpec(), 224, views), "max" if is_multilabel else "sum")
         kept = VideoViews(video, scores[:, None].expand(-1, views.num_views, -1))
         evaluation = Evaluation(table, setting, kept, failures, decodings=decodings or {})
         write_predictions(folder / "predictions.parquet", evaluation, with_views=False)
-        write_record(folder / "metrics.json", record(evaluation))
+        write_record(folder / "metrics.json", evaluation.record())
         (folder / "config.yaml").write_text("seed_everything: 3\n")
         about = {"command": "mvit-video test", "seed": 3, "checkpoint": "best.ckpt", "versions": {"torch": "2.x"}}
         (folder / "run.json").write_text(json.dumps(about))
