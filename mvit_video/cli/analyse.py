@@ -24,6 +24,7 @@ from mvit_video.cli.options import (
     console_for_reports,
     count,
 )
+from mvit_video.cli.wording import in_flags
 from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.transforms import Augment, Normalize
@@ -31,7 +32,7 @@ from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.sampling import Sampling
 from mvit_video.jobs import require_writable
 from mvit_video.runs.settings import typed_settings
-from mvit_video.runs.trained_model import TrainedModel, load_trained
+from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
 # settings of `data` and `model` in a config
@@ -54,7 +55,8 @@ def run(words: list[str]) -> int:
     console, out = console_for_reports(), Path(args.out)
     names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
     require_writable(out / "report.html", "--out")
-    trained = load_trained(args.model, num_crops=1, argument=_MODEL, class_names=args.class_names)
+    with in_flags(source=_MODEL, class_names="--class-names"):
+        trained = load_model(args.model, class_names=args.class_names)
     training, notes = _training(trained)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)

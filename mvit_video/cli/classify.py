@@ -14,13 +14,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, existing
+from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import check_target, write_overlay
 from mvit_video.features.timeline_image import draw_timeline
 from mvit_video.features.videos import Video
-from mvit_video.runs.trained_model import load_trained
+from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 
 _MOST_UNREAD = 3
@@ -39,7 +40,8 @@ def run(words: list[str]) -> int:
     for option, target in (("--overlay", args.overlay), ("--timeline", args.timeline)):
         if target is not None:
             check_target(Path(args.video), Path(target), option)
-    trained = load_trained(args.model, args.crops, class_names=args.class_names)
+    with in_flags(source="--model", class_names="--class-names"):
+        trained = load_model(args.model, num_crops=args.crops, class_names=args.class_names)
     with _seconds_bar(console, "classifying", total) as reached:
         timeline = classify_video(Extractor(settings, trained), Video(args.video, Path(args.video)), reached)
     if args.json:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, out_folder, positive
+from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.engines.ray import Cluster, extract_on_ray
@@ -16,7 +17,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Pre
 from mvit_video.features.inputs import find_videos
 from mvit_video.features.writers import Format
 from mvit_video.jobs import JobStopped, num_cores
-from mvit_video.runs.trained_model import load_trained
+from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError
 
 
@@ -48,7 +49,9 @@ def run(words: list[str]) -> int:
         inputs = inputs.named(args.class_names)
     # with Ray the model computes elsewhere
     settings = replace(settings, device="cpu") if args.engine == "ray" else settings
-    extractor = Extractor(settings, load_trained(args.model, args.crops, class_names=of_logits))
+    with in_flags(source="--model", class_names="--class-names"):
+        trained = load_model(args.model, num_crops=args.crops, class_names=of_logits)
+    extractor = Extractor(settings, trained)
     try:
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     except JobStopped as stop:

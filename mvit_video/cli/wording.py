@@ -38,15 +38,11 @@ _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
 
 @contextmanager
 def in_flags(**flags: str) -> Iterator[None]:
-    """Word `argument=value` in errors of the library as a flag and its value.
-
-    Args:
-        flags: flag that stands for each argument.
-    """
+    """Word `argument=value` and `argument holds` in errors of the library with the flag of each argument."""
     try:
         yield
     except (ConfigError, CheckpointError) as error:
-        argument = re.compile(rf"\b({'|'.join(flags)})=")
+        argument = re.compile(rf"\b({'|'.join(flags)})(?:=| (?=holds ))")
         raise type(error)(argument.sub(lambda match: f"{flags[match[1]]} ", str(error))) from error
 
 

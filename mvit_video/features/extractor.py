@@ -24,7 +24,7 @@ from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
 from mvit_video.models.layers import Layer, features_at
-from mvit_video.runs.trained_model import TrainedModel, load_trained
+from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -104,7 +104,7 @@ class Extractor:
 
     def __init__(self, settings: ExtractSettings, trained: TrainedModel | None = None) -> None:
         self.settings = settings
-        self.trained = load_trained(settings.model, settings.num_crops) if trained is None else trained
+        self.trained = load_model(settings.model, num_crops=settings.num_crops) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)
         self.device = _device(settings.device)
         self._net = self.trained.net.eval()

@@ -1,4 +1,4 @@
-"""The model that makes features, and what it was trained to see."""
+"""Trained models: a net, the clips that it was trained on, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from mvit_video.checkpoints import (
     FACTS_ASSUMED,
+    LoadReport,
     UnknownArchitectureError,
     checkpoint_in,
     create_model,
@@ -24,9 +26,9 @@ from mvit_video.checkpoints import (
 )
 from mvit_video.data.clips.transforms import RGB, Normalize
 from mvit_video.data.clips.views import published_short_side
-from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.models import VideoNet, list_models
 from mvit_video.models.published import PUBLISHED, TrainingFacts
+from mvit_video.runs.folder import read_config, run_with
 from mvit_video.runs.settings import typed_settings
 from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
 
@@ -64,6 +66,7 @@ class TrainedModel:
         notes: what the user should know, one line each.
         config: of its run, where there is one.
         multi_label: scores are a sigmoid for each class instead of a softmax over all.
+        report: of loading the checkpoint.
     """
 
     net: VideoNet
@@ -74,6 +77,7 @@ class TrainedModel:
     notes: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     multi_label: bool = False
+    report: LoadReport | None = None
 
     def digest(self) -> str:
         """Hash of the weights and their names."""
@@ -84,91 +88,90 @@ class TrainedModel:
         return digest.hexdigest()
 
 
-def load_trained(
-    model: str, num_crops: int, argument: str = "--model", class_names: Sequence[str] | None = None
+def load_model(
+    source: str | PathLike[str], *, num_crops: int = 1, class_names: Sequence[str] | None = None
 ) -> TrainedModel:
-    """A model by name, with random weights, or of a checkpoint or a run folder, with what its run says of clips.
+    """Load a net with what it was trained to see, as the config of its run or the checkpoint states it.
 
     The log warns of everything in `notes`.
 
     Args:
-        argument: where the user gave `model`, for messages.
-        class_names: name of each class; None takes those that the checkpoint tells.
+        source: run folder, checkpoint of any known format, or name of a model, which then has random weights.
+        num_crops: crops of each clip, on which the published size of frames depends where no run states one.
+        class_names: name of each class; None takes those of the checkpoint.
 
     Raises:
         ConfigError: there is no such model, or it has another number of classes than there are names.
-        CheckpointError: the checkpoint cannot be read, or does not tell which model it is of.
+        CheckpointError: the checkpoint cannot be read, or does not state which model it is of.
     """
-    if model in list_models():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the same in every run, which else could not go on
-            net = create_model(model)
-        notes = (f"{model} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
-        trained = TrainedModel(
-            net, model, None, _preprocessing(net, PUBLISHED[model].facts, {}, num_crops), None, notes
-        )
-    else:
-        trained = _of_checkpoint(model, num_crops, argument)
+    source = fspath(source)
+    trained = _of_name(source, num_crops) if source in list_models() else _of_checkpoint(source, num_crops)
     for note in trained.notes:
         _log.warning("%s", note)
     if class_names is None:
         return trained
-    if len(class_names) != trained.net.num_classes:
-        raise ConfigError(
-            f"--class-names holds {len(class_names)} names, {argument} {model} has {trained.net.num_classes} classes"
-        )
+    num_classes = trained.net.num_classes
+    if len(class_names) != num_classes:
+        raise ConfigError(f"class_names holds {len(class_names)} names, source={source} has {num_classes} classes")
     return replace(trained, class_names=tuple(class_names))
 
 
-def _of_checkpoint(model: str, num_crops: int, argument: str) -> TrainedModel:
-    path = Path(model)
+def _of_name(name: str, num_crops: int) -> TrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same weights every time, so that an extraction can be resumed
+        net = create_model(name)
+    notes = (f"{name} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
+    return TrainedModel(net, name, None, _preprocessing(net, PUBLISHED[name].facts, {}, num_crops), None, notes)
+
+
+def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
+    path = Path(source)
     if not path.exists():
-        near = difflib.get_close_matches(model, list_models(), n=1)
+        near = difflib.get_close_matches(source, list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
-        raise ConfigError(f"{argument} {model}: neither a file nor a name of a model; {hint}")
+        raise ConfigError(f"source={source}: neither a file nor a name of a model; {hint}")
     try:
         file = checkpoint_in(path) if path.is_dir() else path
     except CheckpointError as error:
-        raise ConfigError(f"{argument} {error}") from error
+        raise ConfigError(f"source={error}") from error
     try:
         stored = read_checkpoint(file)
         net, report = create_with_report(checkpoint=stored)
     except UnknownArchitectureError as error:
-        hint = f"mvit-video convert {model} OUT --to mvit_video --model NAME makes a file that says it"
+        hint = f"mvit-video convert {source} OUT --to mvit_video --model NAME makes a file that says it"
         raise error.advising(hint) from error
     assert report is not None
     assert report.facts is not None
-    config = _run_config(path, file)
-    preprocessing = _preprocessing(net, report.facts, config.get("data"), num_crops)
-    choices = (re.sub(r"use_ema=(True|False)", partial(_option, model), note) for note in stored.notes)
+    config = _config_of(path, file)
+    choices = (re.sub(r"use_ema=(True|False)", partial(_option, source), note) for note in stored.notes)
     notes = (*choices, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config))
     task = config.get("model")
     multi_label = isinstance(task, Mapping) and task.get("multi_label") is True
     return TrainedModel(
-        net, model, file, preprocessing, stored.class_names, notes, config,
+        net,
+        source,
+        file,
+        _preprocessing(net, report.facts, config.get("data"), num_crops),
+        stored.class_names,
+        notes,
+        config,
         multi_label=multi_label if config else report.facts.activation == "sigmoid",
-    )  # fmt: skip
+        report=report,
+    )
 
 
-def _option(model: str, choice: re.Match[str]) -> str:
+def _option(source: str, choice: re.Match[str]) -> str:
     """How a user of verbs makes the choice between weights that `choice` gives in words of Python."""
-    return f"mvit-video convert {model} OUT --to mvit_video {'--use-ema' if choice[1] == 'True' else '--no-use-ema'}"
+    return f"mvit-video convert {source} OUT --to mvit_video {'--use-ema' if choice[1] == 'True' else '--no-use-ema'}"
 
 
-def _run_config(model: Path, file: Path) -> Mapping[str, Any]:
+def _config_of(source: Path, file: Path) -> Mapping[str, Any]:
     """The config of the run folder that the user named, or in which a checkpoint lies."""
-    of_file = [file.absolute().parents[1]] if file.absolute().parent.name == "checkpoints" else []
-    folders = [model, *of_file] if model.is_dir() else of_file
-    config = next((folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()), None)
-    if config is None:
-        return {}
+    runs = (source if source.is_dir() else None, run_with(file))
     try:
-        content = read_yaml(config)
+        return next((config for run in runs if run is not None and (config := read_config(run))), {})
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{config}: expected the config of a run, got a {type(content).__name__}")
-    return content
 
 
 def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any, num_crops: int) -> Preprocessing:

@@ -6,8 +6,8 @@ import pytest
 
 from mvit_video.cli import main
 from mvit_video.cli.configs import with_found_configs
-from mvit_video.cli.wording import in_words
-from mvit_video.types import ConfigError
+from mvit_video.cli.wording import in_flags, in_words
+from mvit_video.types import CheckpointError, ConfigError
 
 LITERALS = "typing.Literal[64, 32], typing.Literal['16-mixed', 'bf16-mixed'], <class 'NoneType'>"
 
@@ -73,3 +73,10 @@ def test_a_warning_of_any_verb_is_one_safe_line(monkeypatch: pytest.MonkeyPatch)
     assert main(["--version"]) == 0
     line = warnings.formatwarning("left out:\nx\x1b[2J.mp4", UserWarning, "inputs.py", 73)  # type: ignore[arg-type]
     assert line == "warning: left out: x\\x1b[2J.mp4\n"
+
+
+def test_arguments_of_the_library_are_worded_as_flags() -> None:
+    for error in (ConfigError, CheckpointError):
+        with pytest.raises(error) as caught, in_flags(source="--model", class_names="--class-names"):
+            raise error("class_names holds 2 names, source=runs/demo has 3 classes, resource=1")
+        assert str(caught.value) == "--class-names holds 2 names, --model runs/demo has 3 classes, resource=1"

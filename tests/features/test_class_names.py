@@ -17,7 +17,7 @@ import mvit_video as mv
 from mvit_video.checkpoints import read_checkpoint
 from mvit_video.cli import main
 from mvit_video.features.store import load_features
-from mvit_video.runs.trained_model import load_trained
+from mvit_video.runs.trained_model import load_model
 
 Make = Callable[..., Path]
 NAMES = ["left", "right", "up"]
@@ -41,7 +41,7 @@ def test_convert_keeps_the_names_or_takes_others(
 ) -> None:
     run, out = write_run({}, NAMES), tmp_path / "net.safetensors"
     assert main(["convert", str(run), str(out), "--to", "mvit_video"]) == 0
-    assert load_trained(str(out), num_crops=1).class_names == tuple(NAMES)
+    assert load_model(str(out)).class_names == tuple(NAMES)
     assert main(["convert", str(out), str(tmp_path / "again.safetensors"), "--to", "mvit_video"]) == 0
     assert read_checkpoint(tmp_path / "again.safetensors").class_names == tuple(NAMES)
     words = ["convert", str(run), str(out), "--class-names", str(names_file), "--to"]
@@ -65,26 +65,26 @@ def test_names_of_a_file_that_are_none_are_refused(tiny_checkpoint: Path, tmp_pa
     mv.save_checkpoint(net, tmp_path / "shown.safetensors", class_names=["a\x1b[31m", "b\xa0c", "\ud800"])
     assert read_checkpoint(tmp_path / "shown.safetensors").class_names == ("a\\x1b[31m", "b\xa0c", "\\ud800")
     with pytest.raises(mv.CheckpointError, match=r"its metadata have no list of names as class_names, got '\[\[\[\[1"):
-        load_trained(str(tmp_path / "net.safetensors"), num_crops=1)
+        load_model(str(tmp_path / "net.safetensors"))
 
 
 def test_given_names_stand_for_those_of_the_checkpoint(write_run: Make) -> None:
     run = str(write_run({}, NAMES))
-    assert load_trained(run, num_crops=1, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
-    with pytest.raises(mv.ConfigError, match=r"--class-names holds 2 names, --model .*run has 3 classes"):
-        load_trained(run, num_crops=1, class_names=["a", "b"])
+    assert load_model(run, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    with pytest.raises(mv.ConfigError, match=r"class_names holds 2 names, source=.*run has 3 classes"):
+        load_model(run, class_names=["a", "b"])
 
 
 def test_random_weights_are_told_of_by_every_verb_that_loads_them(
     tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the log, since a verb can forget to print notes."""
-    load_trained("pvt_v2_b0", num_crops=1)
+    load_model("pvt_v2_b0")
     told = [(one.levelno, one.getMessage()) for one in caplog.records if "random" in one.getMessage()]
     text = "pvt_v2_b0 has random weights, so that its results mean nothing: give a checkpoint or a run folder"
     assert told == [(logging.WARNING, text)]
     caplog.clear()
-    load_trained(str(tiny_checkpoint), num_crops=1)
+    load_model(str(tiny_checkpoint))
     assert "random" not in caplog.text
 
 

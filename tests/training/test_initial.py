@@ -15,7 +15,7 @@ import mvit_video as mv
 from mvit_video.checkpoints import ARCHITECTURE_KEY, describe
 from mvit_video.cli import main
 from mvit_video.models import MViT, Patch, Pooling, mvit
-from mvit_video.runs.trained_model import load_trained
+from mvit_video.runs.trained_model import load_model
 from mvit_video.training import InitFrom
 
 Make = Callable[..., Any]
@@ -143,7 +143,7 @@ def test_hints_name_options_that_the_caller_has(
     with pytest.raises(
         mv.CheckpointError, match=r"; mvit-video convert .*k7\.pyth OUT --to mvit_video --model NAME makes"
     ):
-        load_trained(str(published), num_crops=1)
+        load_model(str(published))
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
