@@ -59,7 +59,7 @@ def start() -> Callable[..., BaseProcess]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         # pandas is not ours, but pyarrow loads it where it is
-        ["mvit_video.cli.trainer", "mvit_video.features.prediction", "torch.utils.tensorboard", "pandas"]
+        ["mvit_video.cli.trainer", "mvit_video.cli.predict", "torch.utils.tensorboard", "pandas"]
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")

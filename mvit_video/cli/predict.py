@@ -1,16 +1,37 @@
-"""The verb `predict`: features by the config and with the manners of `test`."""
+"""The verb `predict`: the extraction of `extract`, by a config and with the manners of `test`."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from rich.console import Console
 
+from mvit_video.cli import Stopped
 from mvit_video.cli.trainer import VideoCLI, run_cli
-from mvit_video.features.prediction import FeatureExtraction
-from mvit_video.training import RunRecord
+from mvit_video.data.clips.views import published_short_side
+from mvit_video.features.engines.local import extract_locally
+from mvit_video.features.extraction import FEATURES, Summary, describe, extract_videos
+from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
+from mvit_video.features.inputs import join_tables
+from mvit_video.features.writers import Format
+from mvit_video.runs.trained_model import Preprocessing, TrainedModel
+from mvit_video.training import TERMINATION_SIGNALS, RunRecord
+from mvit_video.training.compatibility import check_data_fit_net, make_head_for_data
+from mvit_video.training.initial import begin_with
 from mvit_video.types import ConfigError, MVitVideoError
+
+T = TypeVar("T")
+
+_PRECISIONS: dict[str, Precision] = {"32-true": "fp32", "16-mixed": "fp16", "bf16-mixed": "bf16"}
+_LIMIT_SECONDS = 120.0
 
 
 def run(words: list[str]) -> int:
@@ -35,32 +56,99 @@ class PredictCLI(VideoCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what to extract."""
         super().add_arguments_to_parser(parser)
-        parser.add_lightning_class_args(FeatureExtraction, "features")
+        of_trainer: set[str | int] = {"model", "precision", "device"}
+        parser.add_class_arguments(ExtractSettings, "features", skip=of_trainer, instantiate=False)
+        parser.add_argument(
+            "--features.folder", type=str | None, default=None, help="path or URL of where they go; null is "
+            "features/LAYER-KEY beside the run folders, so that other weights or windows have another one",
+        )  # fmt: skip
+        parser.add_argument("--features.format", type=Format, default="parquet", help="of the features")
 
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint.
 
         Raises:
-            ConfigError: nothing is to be written.
+            ConfigError: nothing is to be written, or a setting of the features is impossible.
         """
         trainer = self._settings.trainer
         if trainer.fast_dev_run:
             raise ConfigError("trainer.fast_dev_run writes nothing: leave it out, and give data.predict a few videos")
         trainer.enable_progress_bar = False  # videos tell more than batches
+        options: dict[str, Any] = vars(self._settings.features.clone())
+        self._folder, self._format = options.pop("folder"), options.pop("format")
+        self._extract_settings = ExtractSettings("", **options)
         super().before_instantiate_classes()
 
-    def predict(self, **kwargs: Any) -> None:
+    def predict(self, ckpt_path: str | None = None, **_: Any) -> None:
         """Extracts.
 
         Raises:
             MVitVideoError: some videos have no features.
         """
-        callback = next(one for one in self.trainer.callbacks if isinstance(one, FeatureExtraction))  # pyright: ignore
-        callback.default_folder = self.run_folder.parent
-        self._run(self.trainer.predict, kwargs | {"return_predictions": False})
-        summary = callback.summary
-        if summary is not None and summary.num_failed and self.trainer.is_global_zero:
+        self._run(self._predict, {"checkpoint": ckpt_path})
+
+    def _predict(self, checkpoint: str | None) -> None:
+        precision, strategy = str(self.trainer.precision), self.trainer.strategy
+        if precision not in _PRECISIONS:
+            raise ConfigError(
+                f"trainer.precision={precision}: features are extracted in one of {', '.join(_PRECISIONS)}"
+            )
+        if not isinstance(strategy, (DDPStrategy, SingleDeviceStrategy)):
+            name = type(strategy).__name__
+            raise ConfigError(
+                f"trainer.strategy={name}: features are extracted by ddp, each process with the whole net"
+            )
+        changes = {"precision": _PRECISIONS[precision], "device": str(strategy.root_device)}
+        settings = replace(self._extract_settings, **changes)
+        summary = in_processes(self.trainer, lambda: self._extract_share(settings, checkpoint), self._how_to_go_on())
+        if not self.trainer.is_global_zero:
+            return
+        for line in describe(summary):
+            print(line)
+        if summary.num_failed:
             raise MVitVideoError(f"{summary.num_failed:,} of {summary.num_videos:,} videos have no features")
+
+    def _extract_share(self, settings: ExtractSettings, checkpoint: str | None) -> Summary:
+        """Extracts what falls to this process."""
+        trained, data = self._trained_model(settings.num_crops, checkpoint), self.datamodule
+        for callback in cast(Any, self.trainer).callbacks:
+            if isinstance(callback, (RunRecord, SaveConfigCallback)):
+                callback.setup(self.trainer, self.model, "predict")
+        extractor = Extractor(replace(settings, model=trained.name), trained)
+        folder = self.run_folder.parent / FEATURES / f"{settings.layer}-{extractor.key[:8]}"
+        is_first = self.trainer.is_global_zero
+        return extract_videos(
+            join_tables([data.tables["predict"]]),
+            extractor,
+            lambda videos, tell: extract_locally(videos, extractor, max(data.num_workers, 1), _LIMIT_SECONDS, tell),
+            folder if self._folder is None else self._folder,
+            self._format,
+            Console() if is_first else Console(quiet=True, force_terminal=False),
+        )
+
+    def _trained_model(self, num_crops: int, checkpoint: str | None) -> TrainedModel:
+        """The net of the config with its weights, and what its data tell of clips and classes."""
+        task, data, trainer = self.model, self.datamodule, self.trainer
+        task.trainer = data.trainer = trainer
+        data.setup("predict")
+        if task.net.num_classes == 0:
+            make_head_for_data(data, task.net)
+        check_data_fit_net(data, task.net, multi_label=task.multi_label, stage="predict")
+        weights = checkpoint or (None if task.init_from is None else task.init_from.path)
+        if checkpoint is not None:
+            trainer.ckpt_path = checkpoint  # named where it does not fit
+            content = trainer.strategy.checkpoint_io.load_checkpoint(checkpoint)
+            task.on_load_checkpoint(content)
+            task.load_state_dict(content["state_dict"])
+            if (classes := content.get(type(data).__qualname__)) is not None:
+                data.load_state_dict(classes)
+        elif task.init_from is not None:
+            begin_with(task.net, task.init_from)
+        short_side = data.views.short_side or published_short_side(data.crop_size, num_crops)
+        scale = data.test_views.normalize
+        needs = Preprocessing(data.clip, data.crop_size, max(short_side, data.crop_size), scale.mean, scale.std)
+        name = str(weights or type(task.net).__name__)
+        return TrainedModel(task.net, name, None if weights is None else Path(weights), needs, data.class_names, ())
 
     def _how_to_need_less(self) -> str:
         return f"lower features.batch_size={self._settings.features.batch_size} or set trainer.precision=bf16-mixed"
@@ -75,3 +163,45 @@ class PredictCLI(VideoCLI):
 
     def _loggers(self) -> list[Any]:
         return []
+
+
+def in_processes(trainer: Trainer, work: Callable[[], T], advice: str) -> T:
+    """What `work` returns, done in each of the processes that the trainer's strategy asks for, as a group.
+
+    Args:
+        advice: said where the work is stopped.
+
+    Raises:
+        Stopped: Ctrl-C or a termination signal; processes that were started here end too.
+    """
+    strategy, launcher = trainer.strategy, trainer.strategy.launcher
+
+    def in_group() -> T:
+        strategy.setup_environment()
+        return work()
+
+    with _interrupted_by(*TERMINATION_SIGNALS) as heard:
+        try:
+            return in_group() if launcher is None else launcher.launch(in_group)
+        except KeyboardInterrupt:
+            if launcher is not None:
+                launcher.kill(signal.SIGTERM)
+            raise Stopped(f"stopped{advice}" if trainer.is_global_zero else "", 143 if heard else 130) from None
+
+
+@contextmanager
+def _interrupted_by(*signums: int) -> Iterator[list[int]]:
+    """Has signals act as Ctrl-C does, for the while; the list is of those that were heard."""
+    heard: list[int] = []
+
+    def on_signal(signum: int, _: Any) -> None:
+        if not heard:  # `timeout` sends it twice: the second must not meet what is put on disk
+            heard.append(signum)
+            raise KeyboardInterrupt
+
+    before = {signum: signal.signal(signum, on_signal) for signum in set(signums)}
+    try:
+        yield heard
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
-from typing import NamedTuple
+from contextlib import ExitStack, closing, contextmanager
+from typing import NamedTuple, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -18,6 +20,7 @@ from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.features.writers.naming import group_name
 from mvit_video.jobs import Folder, JobStopped, WorkFailure
+from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
 
 Outcome = tuple[Video, VideoFeatures | WorkFailure]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]
@@ -54,60 +57,70 @@ def extract_videos(
 ) -> Summary:
     """Extracts features of every video that has none yet, and writes the manifest, also when it is stopped.
 
+    The processes of a group (`torch.distributed`) all call it alike: each takes its share of the videos and writes
+    files of its own; the first of them writes the manifest when all are done.
+
     Args:
         out: path or URL of the folder of this extraction alone.
         format: of the features.
         console: where progress is shown.
 
+    Returns: what has become of the videos of all processes.
+
     Raises:
         ConfigError: `out` cannot be written to, holds other features, or its format cannot keep two videos apart.
         JobStopped: on Ctrl-C; the same call goes on.
     """
-    names = inputs.class_names
+    names, folder = inputs.class_names, Folder(out)
     record = extractor.record | {"format": format}
     if names is not None and (record["class_names"] is None or extractor.settings.layer != "logits"):
         record["class_names"] = list(names)  # which number the labels
-    folder = Folder(out)
-    writer = writer_for(format, folder / FEATURES, record)
-    with claimed(folder, record):
-        began = time.monotonic()
-        manifest = Manifest(folder, extractor.key)
-        plan = manifest.begin(inputs, writer)
-        todo = plan.todo
-        for line in plan.describe():
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        writer.require_free(inputs.names.take(todo).to_pylist())
-        stamps: dict[str, Stamp] = {}
+    writer, manifest = writer_for(format, folder / FEATURES, record), Manifest(folder, extractor.key)
+    began = time.monotonic()
+    with ExitStack() as claim:
 
-        def videos() -> Iterator[Video]:
-            for number in todo.tolist():
-                stamps[inputs.names[number].as_py()] = inputs.stamp(number)
-                yield inputs.video(number)
+        def begin() -> NDArray[np.int64]:
+            claim.enter_context(claimed(folder, record))
+            plan = manifest.begin(inputs, writer)
+            for line in plan.describe():
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            writer.require_free(inputs.names.take(plan.todo).to_pylist())
+            return plan.todo
 
-        results = Results(writer, manifest, stamps)
-        try:
-            with (
-                extraction_progress(console, len(todo)) as progress,
-                closing(engine(videos(), progress.add_windows)) as outcomes,
-            ):
-                for video, outcome in outcomes:
-                    results.add(video, outcome)
-                    progress.add_video(isinstance(outcome, WorkFailure))
-        except KeyboardInterrupt:
-            raise JobStopped(results.num_extracted + results.num_failed, len(todo)) from None
-        finally:
-            results.save()
+        def end() -> None:
             manifest.write()
-        writer.finish()
-    return Summary(
-        num_videos=len(inputs),
-        num_extracted=results.num_extracted,
-        num_windows=results.num_windows,
-        num_before=len(inputs) - len(todo),
-        num_failed=results.num_failed,
-        seconds=time.monotonic() - began,
-        out=folder,
-    )
+            writer.finish()
+
+        todo = cast("NDArray[np.int64]", from_first(on_first(begin)))
+        rank, num_processes = rank_and_size()
+        results = Results(writer, manifest)
+        try:
+            _extract_share(inputs, todo[rank::num_processes], engine, results, console)
+        except BaseException:
+            if num_processes == 1:
+                manifest.write()
+            raise
+        counts = all_gather_objects((results.num_extracted, results.num_windows, results.num_failed))
+        on_first(end)
+    num_extracted, num_windows, num_failed = (sum(column) for column in zip(*counts, strict=True))
+    seconds, num_before = time.monotonic() - began, len(inputs) - len(todo)
+    return Summary(len(inputs), num_extracted, num_windows, num_before, num_failed, seconds, folder)
+
+
+def _extract_share(inputs: Inputs, todo: NDArray[np.int64], engine: Engine, results: Results, console: Console) -> None:
+    """Extracts features of some of the videos; what is finished is on disk, however it ends."""
+    try:
+        with (
+            _progress(console, len(todo)) as progress,
+            closing(engine(results.begin(inputs, todo), progress.add_windows)) as outcomes,
+        ):
+            for video, outcome in outcomes:
+                results.add(video, outcome)
+                progress.add_video(isinstance(outcome, WorkFailure))
+    except KeyboardInterrupt:
+        raise JobStopped(results.num_extracted + results.num_failed, len(todo)) from None
+    finally:
+        results.save()
 
 
 def describe(summary: Summary) -> list[str]:
@@ -123,21 +136,24 @@ def describe(summary: Summary) -> list[str]:
 
 
 class Results:
-    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much.
+    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much."""
 
-    Args:
-        stamps: of videos that were begun, by name.
-    """
-
-    def __init__(self, writer: FeatureWriter, manifest: Manifest, stamps: dict[str, Stamp]) -> None:
-        self._writer, self._manifest, self._stamps = writer, manifest, stamps
+    def __init__(self, writer: FeatureWriter, manifest: Manifest) -> None:
+        self._writer, self._manifest = writer, manifest
+        self._stamps: dict[str, Stamp] = {}  # of videos that were begun, by name
         self._waiting: list[VideoFeatures] = []
         self._waiting_bytes = 0
         self._last_save = time.monotonic()
         self.num_extracted = self.num_failed = self.num_windows = 0
 
+    def begin(self, inputs: Inputs, numbers: NDArray[np.int64]) -> Iterator[Video]:
+        """The videos with some numbers, stamped as they are drawn."""
+        for number in numbers.tolist():
+            self._stamps[inputs.names[number].as_py()] = inputs.stamp(number)
+            yield inputs.video(number)
+
     def add(self, video: Video, outcome: VideoFeatures | WorkFailure) -> None:
-        """Takes a finished video."""
+        """Takes a finished video that was begun."""
         if isinstance(outcome, WorkFailure):
             self.num_failed += 1
             name = group_name(video.path, video.span)
@@ -161,7 +177,7 @@ class Results:
         self._waiting, self._waiting_bytes, self._last_save = [], 0, time.monotonic()
 
 
-class ExtractionBar:
+class _Bar:
     """A progress bar over videos that tells windows per second and failures too."""
 
     def __init__(self, bar: Progress, num_videos: int) -> None:
@@ -180,7 +196,7 @@ class ExtractionBar:
 
 
 @contextmanager
-def extraction_progress(console: Console, num_videos: int) -> Iterator[ExtractionBar]:
+def _progress(console: Console, num_videos: int) -> Iterator[_Bar]:
     """Nothing is shown off a terminal."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"),
@@ -189,4 +205,4 @@ def extraction_progress(console: Console, num_videos: int) -> Iterator[Extractio
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
-        yield ExtractionBar(bar, num_videos)
+        yield _Bar(bar, num_videos)

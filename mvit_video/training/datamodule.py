@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -55,7 +54,7 @@ class VideoDataModule(L.LightningDataModule):
         val_views: clip and crop positions at validation, by the rules of "slowfast"; "random" takes the centre crop of
             one clip at a random place, another one in every epoch.
         batch_size: videos in a batch of training, on each device; validation takes fewer where they have many views.
-        test_batch_size: videos in a batch of testing and prediction, each with all its views.
+        test_batch_size: videos in a batch of testing, each with all its views.
         num_workers: loader processes; None is one per core, at most 8.
         backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
         decode_short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more
@@ -133,7 +132,6 @@ class VideoDataModule(L.LightningDataModule):
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
-        self.predict_loader: Callable[[], Iterable[Any]] | None = None
         self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
         if root is not None and train is val is test is None:
             self._divide(root)
@@ -226,11 +224,6 @@ class VideoDataModule(L.LightningDataModule):
     def test_dataloader(self) -> VideoLoader:
         """Every video once, all its views."""
         return self._loader("test", self.test_views, self.test_batch_size)
-
-    def predict_dataloader(self) -> Iterable[Any]:
-        """What `predict_loader` makes, where a callback has set it; else every video once, all its views of a test."""
-        own = self.predict_loader
-        return self._loader("predict", self.test_views, self.test_batch_size) if own is None else own()
 
     def _check_sizes(self) -> None:
         for key, pixels in [

@@ -19,7 +19,6 @@ from torchmetrics import Metric
 
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.metrics.accuracy import combine, is_scored, label_ranks
-from mvit_video.models.layers import Layer, features_at
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_model
@@ -47,9 +46,6 @@ class Task(LightningModule):
         multi_label: a clip shows any number of the classes: a sigmoid for each instead of a softmax over all.
         speed: how the net runs.
         init_from: weights that `net` begins with when no run is continued, or their file; None keeps its own.
-
-    Attributes:
-        predict_layer: whose features predictions are.
     """
 
     def __init__(
@@ -78,7 +74,6 @@ class Task(LightningModule):
         self.multi_label = multi_label
         self.speed = speed
         self.init_from = InitFrom(init_from) if isinstance(init_from, str) else init_from
-        self.predict_layer: Layer = "pooled"
         self.train_loss = ClipMean()
         self.val_loss = VideoMean()
         self.val_metrics = nn.ModuleDict(video_metrics("val", multi_label))
@@ -140,10 +135,6 @@ class Task(LightningModule):
         self._logs_test_scores = not any(getattr(callback, "evaluates_views", False) for callback in callbacks)
         self._begin_with_weights()
 
-    def on_predict_start(self) -> None:
-        """Likewise, for predictions without training."""
-        self._begin_with_weights()
-
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Loss of the batch."""
         self.log("lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
@@ -196,10 +187,6 @@ class Task(LightningModule):
                 self._score(self.test_metrics, batch.video[known], logits[known], target, num_views)
             self._log_scores(self.test_metrics)
         return {"logits": logits, "probabilities": self._probabilities(logits)}
-
-    def predict_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Features of each clip, of the layer that `predict_layer` names."""
-        return features_at(self.net, self.speed.order(batch.clip), self.predict_layer)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser without decay on norms and biases, its schedule stepped with it."""

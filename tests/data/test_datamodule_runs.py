@@ -30,10 +30,6 @@ class Sum(L.LightningModule):
         self.batches.append(batch)
         return self.weight.sum() * batch.clip.mean()
 
-    def predict_step(self, batch: ClipBatch, batch_idx: int) -> list[int]:
-        self.batches.append(batch)
-        return batch.video.tolist()
-
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         self.batches.append(batch)
 
@@ -51,10 +47,10 @@ def trainer(folder: Path, **options: object) -> L.Trainer:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["validate", "test"])
 def test_lightning_verbs_read_every_video_once(listed: Callable[..., str], tmp_path: Path, verb: str) -> None:
     data, task = VideoDataModule(val=listed(0, 1, 2), views=ViewSpec(2, 1), **SMALL | {"test_batch_size": 2}), Sum()
-    getattr(trainer(tmp_path), verb)(task, datamodule=data, **({} if verb == "predict" else {"verbose": False}))
+    getattr(trainer(tmp_path), verb)(task, datamodule=data, verbose=False)
     assert all(isinstance(batch, ClipBatch) for batch in task.batches)
     videos = [video for batch in task.batches for video in batch.video.tolist()]
     assert videos == ([0, 1, 2] if verb == "validate" else [0, 0, 1, 1, 2, 2])
