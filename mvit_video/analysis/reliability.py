@@ -13,8 +13,8 @@ from mvit_video.analysis.adapter import evaluating
 from mvit_video.analysis.batches import Batch, on_device
 from mvit_video.analysis.drawing import BLUE, GREY, ORANGE, new_figure
 from mvit_video.analysis.layers import with_summary
-from mvit_video.metrics.accuracy import brier_score, is_scored, negative_log_likelihood
-from mvit_video.metrics.calibration import calibration_error, reliability
+from mvit_video.metrics.accuracy import is_scored
+from mvit_video.metrics.calibration import brier_score, calibration_error, negative_log_likelihood, reliability
 
 _SURE, _NUM_BINS = 0.9, 10
 _SCHEMA = pa.schema(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mvit_video.evaluation.gallery import write_gallery
     from mvit_video.evaluation.multiview import MultiViewEvaluation
     from mvit_video.evaluation.scores import VideoViews, ViewScores
-    from mvit_video.metrics.by_views import accuracy_by_views
     from mvit_video.runs.predictions import Predictions, load_predictions
 
 _MODULES = {
@@ -22,7 +21,6 @@ _MODULES = {
     "Predictions": "mvit_video.runs.predictions",
     "VideoViews": "mvit_video.evaluation.scores",
     "ViewScores": "mvit_video.evaluation.scores",
-    "accuracy_by_views": "mvit_video.metrics.by_views",
     "compare_predictions": "mvit_video.evaluation.comparison",
     "load_predictions": "mvit_video.runs.predictions",
     "write_gallery": "mvit_video.evaluation.gallery",
@@ -34,7 +32,6 @@ __all__ = [
     "Predictions",
     "VideoViews",
     "ViewScores",
-    "accuracy_by_views",
     "compare_predictions",
     "load_predictions",
     "write_gallery",

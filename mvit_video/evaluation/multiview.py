@@ -20,8 +20,8 @@ from mvit_video.evaluation.predictions import write_confusion, write_failures, w
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
 from mvit_video.evaluation.scores import ViewScores
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
-from mvit_video.metrics.accuracy import Ensemble
 from mvit_video.metrics.calibration import fit_temperature
+from mvit_video.metrics.views import Ensemble
 from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ConfigError
 

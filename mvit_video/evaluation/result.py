@@ -17,12 +17,11 @@ from torch import Tensor
 
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.clips.views import UniformViews
-from mvit_video.evaluation.scores import VideoViews, describe
-from mvit_video.metrics import accuracy
-from mvit_video.metrics.accuracy import Ensemble, combine
-from mvit_video.metrics.by_views import accuracy_by_views
-from mvit_video.metrics.calibration import Bin, apply_temperature, calibration_error, reliability
+from mvit_video.evaluation.scores import VideoViews
+from mvit_video.metrics import accuracy, calibration
+from mvit_video.metrics.calibration import Bin, reliability
 from mvit_video.metrics.intervals import LEVEL, METHOD, share_interval
+from mvit_video.metrics.views import Ensemble, accuracy_by_views, describe_views, join_views
 
 
 class Decoding(NamedTuple):
@@ -56,7 +55,7 @@ class Setting:
         rule = self.rule
         return {
             "protocol": rule.protocol,
-            "views": describe(rule.views),
+            "views": describe_views(rule.views),
             "num_clips": rule.views.num_clips,
             "num_crops": rule.views.num_crops,
             **asdict(rule.clip),
@@ -98,7 +97,7 @@ class Evaluation:
     @cached_property
     def probabilities(self) -> Tensor:
         """`(V, C)` of the scored videos."""
-        return combine(self.views.scores, self.setting.ensemble, multi_label=self.table.is_multilabel)
+        return join_views(self.views.scores, self.setting.ensemble, multi_label=self.table.is_multilabel)
 
     @cached_property
     def prediction(self) -> Tensor:
@@ -182,7 +181,10 @@ class Evaluation:
             found["if_failed_are_wrong"] = self._if_failed_are_wrong()
             found["reliability"] = [one._asdict() for one in self.reliability]
         if temperature is not None:
-            scaled, label = apply_temperature(self.probabilities[known], temperature.value), self.label[known]
+            scaled, label = (
+                calibration.apply_temperature(self.probabilities[known], temperature.value),
+                self.label[known],
+            )
             numbers = _calibration(scaled, label, reliability(scaled, label))
             found["temperature"] = {**temperature._asdict(), "metrics": numbers}
         scores, rule = self.views.select(known).scores, self.setting.rule
@@ -220,9 +222,9 @@ class Evaluation:
 
 def _calibration(probabilities: Tensor, label: Tensor, bins: list[Bin]) -> dict[str, float]:
     return {
-        "nll": float(accuracy.negative_log_likelihood(probabilities, label)),
-        "brier": float(accuracy.brier_score(probabilities, label)),
-        "ece": calibration_error(bins),
+        "nll": float(calibration.negative_log_likelihood(probabilities, label)),
+        "brier": float(calibration.brier_score(probabilities, label)),
+        "ece": calibration.calibration_error(bins),
     }
 
 

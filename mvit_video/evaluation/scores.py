@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mvit_video.jobs.distributed import all_gather_objects, gather_objects, on_first
-from mvit_video.types import ViewSpec
 
 _BLOCK_BYTES = 64 * 2**20  # what travels at a time, and on some backends through the memory of the device
 
@@ -178,9 +177,3 @@ class _Places:
             if share.seconds is not None:
                 seconds[cell[keep]] = share.seconds[keep]
         return seconds.reshape(-1, self.num_views, 2)
-
-
-def describe(views: ViewSpec) -> str:
-    """Views in words, such as "5 clips x 1 crop"."""
-    clips, crops = views.num_clips, views.num_crops
-    return f"{clips} clip{'s' * (clips != 1)} x {crops} crop{'s' * (crops != 1)}"

@@ -1,49 +1,14 @@
-"""Numbers about videos with scores and labels, in percent unless said otherwise.
+"""Accuracy and average precision of videos with scores and labels, in percent.
 
-Letters: V videos, K views of a video, C classes.
+Letters: V videos, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Ensemble = Literal["sum", "logit_mean", "max"]
-
 NO_RANK = torch.iinfo(torch.int64).max
-
-
-def combine(
-    scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False, views: Sequence[int] | None = None
-) -> Tensor:
-    """Probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
-
-    Args:
-        scores: probabilities, or for "logit_mean" logits.
-        ensemble: "sum" is the mean of the probabilities, which ranks classes as their sum does; "logit_mean" the
-            softmax, or sigmoid, of the mean logits; "max" the largest probability of each class, scaled to a sum of 1
-            where a video has one label.
-        views: those that count; None is all.
-
-    Source: SlowFast `TestMeter`, whose single precision sum depends on the order of the views; this one is in double
-    precision and in the order of the views (tests/evaluation/test_scores.py).
-    """
-    chosen = range(scores.shape[1]) if views is None else views
-    # view by view: a copy of all of them, or of all in double precision, could be gigabytes
-    if ensemble == "max":
-        top = reduce(torch.maximum, (scores[:, view] for view in chosen))
-        return top.clone() if multi_label else top / top.sum(dim=1, keepdim=True)
-    total = torch.zeros(scores.shape[0], scores.shape[2], dtype=torch.float64)
-    for view in chosen:
-        total += scores[:, view]
-    mean = total / len(chosen)
-    if ensemble == "logit_mean":
-        mean = mean.sigmoid() if multi_label else mean.softmax(dim=1)
-    return mean.float()
 
 
 def is_scored(scores: Tensor) -> Tensor:
@@ -110,18 +75,3 @@ def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
 def mean_known(values: Tensor) -> Tensor:
     """Mean over the classes that have a value."""
     return values.nanmean()
-
-
-def negative_log_likelihood(probabilities: Tensor, label: Tensor) -> Tensor:
-    """Mean of minus the logarithm of the label's probability; not in percent.
-
-    A probability of 0 counts as the smallest of single precision, which keeps the mean finite.
-    """
-    own = probabilities.gather(1, label[:, None]).double()
-    return -own.clamp(min=torch.finfo(torch.float32).tiny).log().mean()
-
-
-def brier_score(probabilities: Tensor, label: Tensor) -> Tensor:
-    """Mean over the videos of the squared distance from the probabilities to the label, 0 to 2; not in percent."""
-    own = probabilities.gather(1, label[:, None])[:, 0].double()
-    return (probabilities.double().square().sum(dim=1) - 2 * own + 1).mean()

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that makes them.
+"""Calibration of probabilities: likelihood, Brier score, reliability, and the temperature that improves it.
 
 Letters: V videos with a known label, C classes.
 """
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mvit_video.metrics.accuracy import is_scored
 
 
 class Bin(NamedTuple):
@@ -33,7 +35,7 @@ def reliability(probabilities: Tensor, label: Tensor, num_bins: int = 15) -> lis
     torchmetrics puts a probability of 1 in a bin of its own, and does not return the bins.
     """
     confidence = probabilities.double().amax(dim=1)
-    right = ((probabilities.argmax(dim=1) == label) & probabilities.isfinite().all(dim=1)).double()
+    right = ((probabilities.argmax(dim=1) == label) & is_scored(probabilities)).double()
     edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)
     place = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=num_bins - 1)
     counts = torch.bincount(place, minlength=num_bins)
@@ -56,6 +58,21 @@ def calibration_error(bins: list[Bin]) -> float:
         if one.accuracy is not None and one.confidence is not None
     ]
     return 100 * sum(gaps) / total
+
+
+def negative_log_likelihood(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Mean of minus the logarithm of the label's probability; not in percent.
+
+    A probability of 0 counts as the smallest of single precision, which keeps the mean finite.
+    """
+    own = probabilities.gather(1, label[:, None]).double()
+    return -own.clamp(min=torch.finfo(torch.float32).tiny).log().mean()
+
+
+def brier_score(probabilities: Tensor, label: Tensor) -> Tensor:
+    """Mean over the videos of the squared distance from the probabilities to the label, 0 to 2; not in percent."""
+    own = probabilities.gather(1, label[:, None])[:, 0].double()
+    return (probabilities.double().square().sum(dim=1) - 2 * own + 1).mean()
 
 
 def fit_temperature(probabilities: Tensor, label: Tensor) -> float:

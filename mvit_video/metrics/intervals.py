@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 def share_interval(num_hits: int, num_videos: int) -> Interval:
     """Wilson score interval of the percentage of hits; it has a width also where all videos are hits, or none.
 
-    Source: Wilson (1927), doi:10.1080/01621459.1927.10502953; equal to SciPy's (tests/evaluation/test_intervals.py).
+    Source: Wilson (1927), doi:10.1080/01621459.1927.10502953; equal to SciPy's (tests/metrics/test_intervals.py).
     """
     low, high = _wilson(np.array(num_hits), np.array(num_videos))
     return Interval(100 * float(low), 100 * float(high))
@@ -54,7 +54,7 @@ def paired_interval(only_first: int, only_second: int, num_videos: int) -> Inter
         only_second: videos that only the second run has right.
 
     Source: Bonett and Price (2012), doi:10.3102/1076998611411915; recommended by Fagerland, Lydersen and Laake (2014),
-    doi:10.1002/sim.6148 (tests/evaluation/test_intervals.py).
+    doi:10.1002/sim.6148 (tests/metrics/test_intervals.py).
     """
     first, second = (only_first + 1) / (num_videos + 2), (only_second + 1) / (num_videos + 2)
     difference = second - first

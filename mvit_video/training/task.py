@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from mvit_video.data.clips.mixing import Mixing
-from mvit_video.metrics.accuracy import combine, is_scored, label_ranks
+from mvit_video.metrics.accuracy import is_scored, label_ranks
+from mvit_video.metrics.views import join_views
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_model
@@ -266,7 +267,7 @@ class Task(LightningModule):
     def _score(self, metrics: nn.ModuleDict, video: Tensor, logits: Tensor, target: Tensor, num_views: int) -> Tensor:
         """Adds videos, whose views stand side by side, to metrics; returns the rows of those with non-finite scores."""
         scores = self._probabilities(logits).view(-1, num_views, self.num_classes).cpu()
-        joined = combine(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
+        joined = join_views(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
         rows, label = video[::num_views], target[::num_views].cpu()
         for metric in metrics.values():
             cast(Metric, metric).update(rows, joined, label if self.multi_label else label.argmax(dim=1))

@@ -1,4 +1,4 @@
-"""Views of videos: gathered whole from any number of processes, and combined as SlowFast does."""
+"""Views of videos, complete from any number of processes."""
 
 import re
 from pathlib import Path
@@ -11,25 +11,20 @@ from hypothesis import strategies as st
 from torch import Tensor, multiprocessing
 
 from mvit_video.evaluation.scores import VideoViews, ViewScores
-from mvit_video.evaluation.scores import describe as describe_views
-from mvit_video.metrics.accuracy import Ensemble, combine
-from mvit_video.types import ViewSpec
 
 NUM_CLASSES, NUM_VIEWS = 6, 3
 Columns = tuple[Tensor, Tensor, Tensor]
 
 
-def make_views(seed: int, num_videos: int, ties: bool = False) -> Columns:
+def make_views(seed: int, num_videos: int) -> Columns:
     """Probabilities, video and view of each view, in random order; videos have the rows 0, 2, 4, ..."""
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(NUM_CLASSES), num_videos * NUM_VIEWS)
-    if ties:
-        probabilities = np.round(probabilities * 8) / 8
     video, view = np.divmod(rng.permutation(num_videos * NUM_VIEWS), NUM_VIEWS)
     return torch.from_numpy(probabilities.astype(np.float32)), torch.from_numpy(2 * video), torch.from_numpy(view)
 
 
-views = st.builds(make_views, st.integers(0, 10**6), st.integers(1, 12), st.booleans())
+views = st.builds(make_views, st.integers(0, 10**6), st.integers(1, 12))
 
 
 def gather(*batches: Columns, expected: tuple[int, ...] = ()) -> VideoViews:
@@ -99,54 +94,6 @@ def test_a_view_beyond_the_last_is_named() -> None:
         gather((torch.zeros(1, NUM_CLASSES), torch.tensor([7]), torch.tensor([3])))
 
 
-def slowfast_sum(columns: Columns, method: str) -> dict[int, Tensor]:
-    """What SlowFast's test meter keeps of each video, view by view as they arrive."""
-    kept: dict[int, Tensor] = {}
-    for scores, video, _ in zip(*columns, strict=True):
-        start = torch.zeros(NUM_CLASSES) if method == "sum" else torch.full((NUM_CLASSES,), -1e10)
-        before = kept.setdefault(int(video), start)
-        kept[int(video)] = before + scores if method == "sum" else torch.max(before, scores)
-    return kept
-
-
-@given(views)
-def test_sum_is_that_of_slowfast(columns: Columns) -> None:
-    found, kept = gather(columns), slowfast_sum(columns, "sum")
-    combined = combine(found.scores, "sum")
-    for row, mean in zip(found.video.tolist(), combined, strict=True):
-        torch.testing.assert_close(mean * NUM_VIEWS, kept[row], rtol=1e-6, atol=1e-6)
-
-
-@given(st.integers(0, 10**6), st.integers(1, 12))
-def test_sum_ranks_as_slowfast_does(seed: int, num_videos: int) -> None:
-    """On multiples of 1/8, whose sums are exact in either precision, equal ones included."""
-    columns = make_views(seed, num_videos, ties=True)
-    found, kept = gather(columns), slowfast_sum(columns, "sum")
-    ranking = combine(found.scores, "sum").argsort(dim=1, descending=True, stable=True)
-    expected = torch.stack([kept[row] for row in found.video.tolist()]).argsort(dim=1, descending=True, stable=True)
-    assert torch.equal(ranking, expected)
-
-
-@given(views)
-def test_max_of_several_labels_is_that_of_slowfast(columns: Columns) -> None:
-    found, kept = gather(columns), slowfast_sum(columns, "max")
-    combined = combine(found.scores, "max", multi_label=True)
-    assert torch.equal(combined, torch.stack([kept[row] for row in found.video.tolist()]))
-
-
-@pytest.mark.parametrize("ensemble", ["sum", "logit_mean", "max"])
-def test_probabilities_of_one_label_sum_to_one(ensemble: Ensemble) -> None:
-    scores = gather(make_views(1, 5)).scores
-    torch.testing.assert_close(combine(scores, ensemble).sum(dim=1), torch.ones(5))
-
-
-def test_mean_of_logits() -> None:
-    logits = torch.tensor([[[0.0, 2.0], [2.0, -1.0]]])
-    mean = torch.tensor([[1.0, 0.5]])
-    torch.testing.assert_close(combine(logits, "logit_mean"), mean.softmax(dim=1))
-    torch.testing.assert_close(combine(logits, "logit_mean", multi_label=True), mean.sigmoid())
-
-
 def _gather_share(rank: int, folder: str, columns: Columns, layout: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     row = columns[1] // 2
@@ -186,10 +133,3 @@ def test_two_processes_equal_one(tmp_path: Path, layout: str, repeated: int) -> 
 def test_every_process_stops_at_a_missing_video(tmp_path: Path) -> None:
     texts = gather_by_two(tmp_path, make_views(3, 9), "incomplete")
     assert texts == ["1 of 9 videos lack views, first 6.mp4: 0 of 3"] * 2
-
-
-@pytest.mark.parametrize(
-    ("views", "words"), [(ViewSpec(5, 1), "5 clips x 1 crop"), (ViewSpec(1, 3), "1 clip x 3 crops")]
-)
-def test_views_in_words(views: ViewSpec, words: str) -> None:
-    assert describe_views(views) == words

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.dataset import ClipBatch
-from mvit_video.evaluation import MultiViewEvaluation, accuracy_by_views
+from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.evaluation.robustness.figure import draw_studies, write_study_figure
 from mvit_video.evaluation.robustness.running import find_study, run_settings, study_key
 from mvit_video.evaluation.robustness.running import write_study_record as write_record
 from mvit_video.evaluation.robustness.settings import PLAIN, StudySetting, settings_of
 from mvit_video.evaluation.robustness.table import SCHEMA, study_table, write_study_table
 from mvit_video.metrics.intervals import share_interval
+from mvit_video.metrics.views import accuracy_by_views
 from mvit_video.models.net import VideoNet, multiply_adds
 from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
 

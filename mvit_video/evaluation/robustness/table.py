@@ -15,11 +15,10 @@ from torch import Tensor
 
 from mvit_video.evaluation.robustness.running import seconds_of
 from mvit_video.evaluation.robustness.settings import PLAIN, Study, StudySetting
-from mvit_video.evaluation.scores import describe
 from mvit_video.jobs import atomic_write
-from mvit_video.metrics.accuracy import Ensemble, class_precision, combine, label_ranks, mean_known
-from mvit_video.metrics.by_views import chosen_views, fewer_views
+from mvit_video.metrics.accuracy import class_precision, label_ranks, mean_known
 from mvit_video.metrics.intervals import share_interval
+from mvit_video.metrics.views import Ensemble, chosen_views, describe_views, fewer_views, join_views
 from mvit_video.runs.predictions import Predictions, load_predictions
 from mvit_video.types import MVitVideoError, ViewSpec
 
@@ -103,7 +102,7 @@ def _view_cases(plain: Predictions, common: NDArray[np.bool_]) -> Iterator[_Case
     for fewer in fewer_views(views):
         chosen = chosen_views(views, fewer.num_clips, fewer.num_crops).tolist()
         blocks = _view_blocks(plain, common, chosen, ensemble)
-        yield _Case("views", describe(fewer), None, None, torch.cat(list(blocks)))
+        yield _Case("views", describe_views(fewer), None, None, torch.cat(list(blocks)))
 
 
 def _view_blocks(
@@ -119,7 +118,7 @@ def _view_blocks(
             inner = lists.flatten()
             scores = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
             shaped = torch.from_numpy(scores.reshape(len(lists), len(inner) // len(lists), -1))
-            yield combine(shaped, ensemble, multi_label=plain.is_multilabel, views=chosen)
+            yield join_views(shaped, ensemble, multi_label=plain.is_multilabel, views=chosen)
 
 
 def _labels(plain: Predictions, common: NDArray[np.bool_]) -> Tensor:

@@ -7,10 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mvit_video.metrics.accuracy import negative_log_likelihood
-from mvit_video.metrics.calibration import apply_temperature, calibration_error, fit_temperature, reliability
+from mvit_video.metrics.calibration import (
+    apply_temperature,
+    brier_score,
+    calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability,
+)  # fmt: skip
 
 
 def make_logits(seed: int, num_videos: int, num_classes: int = 5) -> torch.Tensor:
@@ -58,6 +65,28 @@ def test_bins_equal_a_naive_loop(seed: int, num_videos: int, num_bins: int) -> N
 def test_no_video_has_no_error() -> None:
     bins = reliability(torch.empty(0, 5), torch.empty(0, dtype=torch.long))
     assert math.isnan(calibration_error(bins))
+
+
+@given(st.integers(0, 10**6), st.integers(1, 25), st.booleans())
+def test_likelihood_and_brier_equal_a_naive_loop(seed: int, num_videos: int, zeros: bool) -> None:
+    probabilities, label = make_logits(seed, num_videos).softmax(dim=1), draw_labels(seed, make_logits(1, num_videos))
+    probabilities = (probabilities * 8).round() / 8 if zeros else probabilities
+    tiny, logs, squares = float(np.finfo(np.float32).tiny), [], []
+    for mine, own in zip(probabilities.tolist(), label.tolist(), strict=True):
+        logs.append(-math.log(max(mine[own], tiny)))
+        squares.append(sum((p - (c == own)) ** 2 for c, p in enumerate(mine)))
+    assert float(negative_log_likelihood(probabilities, label)) == pytest.approx(np.mean(logs))
+    assert float(brier_score(probabilities, label)) == pytest.approx(np.mean(squares))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 25))
+def test_likelihood_and_brier_equal_scikit_learn(seed: int, num_videos: int) -> None:
+    probabilities, label = make_logits(seed, num_videos).softmax(dim=1), draw_labels(seed, make_logits(1, num_videos))
+    exact, labels = probabilities.numpy(), np.arange(5)
+    nll = float(negative_log_likelihood(probabilities, label))
+    assert nll == pytest.approx(log_loss(label, exact, labels=labels), rel=1e-5)
+    brier = brier_score_loss(label, exact, labels=labels, scale_by_half=False)
+    assert float(brier_score(probabilities, label)) == pytest.approx(brier, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])

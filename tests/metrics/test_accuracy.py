@@ -13,9 +13,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
-    brier_score_loss,
     confusion_matrix,
-    log_loss,
     top_k_accuracy_score,
 )
 from torch import Tensor
@@ -104,28 +102,6 @@ def test_class_accuracy_equals_a_naive_loop(made: tuple[Tensor, Tensor]) -> None
     values = accuracy.class_accuracy(accuracy.confusion(prediction, label, NUM_CLASSES)).tolist()
     for c, value in enumerate(values):
         assert math.isnan(value) if c not in hits else value == pytest.approx(100 * np.mean(hits[c]))
-
-
-@given(videos)
-def test_likelihood_and_brier_equal_a_naive_loop(made: tuple[Tensor, Tensor]) -> None:
-    probabilities, label = made
-    tiny, logs, squares = float(np.finfo(np.float32).tiny), [], []
-    for mine, own in zip(probabilities.tolist(), label.tolist(), strict=True):
-        logs.append(-math.log(max(mine[own], tiny)))
-        squares.append(sum((p - (c == own)) ** 2 for c, p in enumerate(mine)))
-    assert float(accuracy.negative_log_likelihood(probabilities, label)) == pytest.approx(np.mean(logs))
-    assert float(accuracy.brier_score(probabilities, label)) == pytest.approx(np.mean(squares))
-
-
-@given(st.integers(0, 10**6), st.integers(2, 25))
-def test_likelihood_and_brier_equal_scikit_learn(seed: int, num_videos: int) -> None:
-    probabilities, label = make_videos(seed, num_videos, ties=False)
-    exact = probabilities.double().numpy() / probabilities.double().sum(dim=1, keepdim=True).numpy()
-    labels = np.arange(NUM_CLASSES)
-    nll = float(accuracy.negative_log_likelihood(probabilities, label))
-    assert nll == pytest.approx(log_loss(label, exact, labels=labels), rel=1e-5)
-    brier = brier_score_loss(label, exact, labels=labels, scale_by_half=False)
-    assert float(accuracy.brier_score(probabilities, label)) == pytest.approx(brier, rel=1e-5)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 25), st.booleans())
