@@ -8,7 +8,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
@@ -18,17 +23,61 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def child_context(preload: str) -> Any:
-    """A way to start processes that inherit nothing of this one, and are quick to replace where the system can.
+class Child:
+    """A process that inherits nothing of this one, and ends with it, however it ends; Ctrl-C is left to this one.
 
     Args:
-        preload: module that each of them needs, imported once for all.
+        serve: what it does, given its end of the pipe and `arguments`; it can be pickled.
+        preload: module that each such process needs, imported once for all where the system can.
+
+    Attributes:
+        connection: this process's end of the pipe.
     """
+
+    def __init__(self, serve: Callable[..., None], *arguments: Any, preload: str) -> None:
+        context = _context(preload)
+        self.connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_begin, args=(serve, theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def watch(self, limit_seconds: float) -> HangWatch:
+        """Watches whether it is hung."""
+        pid = self._process.pid or 0
+        return HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
+
+    def kill(self) -> None:
+        """Begins its end; may be called by any thread."""
+        self._process.kill()
+
+    def end(self, grace_seconds: float = 0.0) -> int:
+        """Closes the pipe, and ends the process where it does not end by itself.
+
+        Args:
+            grace_seconds: of CPU time, or without any, that it may take.
+
+        Returns: its exit code.
+        """
+        self.connection.close()
+        if grace_seconds:
+            wait_unless_hung(lambda timeout: wait([self._process.sentinel], timeout), self.watch(grace_seconds))
+        self._process.kill()
+        self._process.join()
+        return self._process.exitcode or 0
+
+
+def _context(preload: str) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
     return context
+
+
+def _begin(serve: Callable[..., None], connection: Any, *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group; the parent decides
+    end_with_parent()
+    serve(connection, *arguments)
 
 
 def end_with_parent() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from mvit_video.jobs.children import cause_of_end, child_context, end_with_parent
-from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
+from mvit_video.jobs.children import Child, cause_of_end
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +16,7 @@ Heartbeat = Callable[[], None]
 
 _READY, _ALIVE, _DONE, _RAISED = range(4)
 _NOTHING: Any = object()
+_SECONDS_TO_END = 10.0
 _END = "the end of the items, which no item equals"
 
 
@@ -60,7 +58,7 @@ def run_in_processes(
                     outcome = worker.hear()
                 elif worker.is_busy and worker.watch.is_hung() and not worker.connection.poll():
                     outcome = WorkFailure("time-out", f"no heartbeat for {limit_seconds:g} s")
-                    worker.kill()
+                    worker.end()
                 worker.is_busy = worker.is_busy and outcome is _NOTHING
                 if worker.is_dead:
                     workers[i] = worker = _Worker(work, limit_seconds)
@@ -68,24 +66,19 @@ def run_in_processes(
                 if outcome is not _NOTHING:
                     yield item, outcome
         for worker in workers:
-            wait_unless_hung(lambda timeout, worker=worker: wait([worker.process.sentinel], timeout), worker.watch)
+            worker.end(_SECONDS_TO_END)
     finally:
         for worker in workers:
-            worker.kill()
+            worker.end()
 
 
 class _Worker:
     """A process, its end of a pipe, and what it works on."""
 
     def __init__(self, work: Callable[[Any, Heartbeat], Any], limit_seconds: float) -> None:
-        context = child_context(preload="mvit_video.data.readers")
-        self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        self.process.start()
-        theirs.close()
+        self._child = Child(_serve, work, preload="mvit_video.data.readers")
+        self.connection, self.watch = self._child.connection, self._child.watch(limit_seconds)
         self.item: Any = None
-        pid = self.process.pid or 0
-        self.watch = HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
         self.is_ready = self.is_busy = self.is_dead = self.is_finished = False
 
     def hear(self) -> Any:
@@ -113,17 +106,13 @@ class _Worker:
         with suppress(OSError):  # it has just died, which the next hear() tells
             self.connection.send(self.item)
 
-    def kill(self) -> None:
-        """Ends the process at once."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+    def end(self, grace_seconds: float = 0.0) -> int:
+        """Ends the process; its exit code."""
         self.is_dead = True
+        return self._child.end(grace_seconds)
 
     def _died(self) -> Any:
-        self.process.join()
-        code = self.process.exitcode or 0
-        self.kill()
+        code = self.end(_SECONDS_TO_END)
         if not self.is_ready:
             raise RuntimeError(f"a worker process ended before it could begin (exit code {code})")
         if not self.is_busy:
@@ -132,8 +121,6 @@ class _Worker:
 
 
 def _serve(connection: Connection, work: Callable[[Any, Heartbeat], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    end_with_parent()
     last = time.monotonic()
 
     def heartbeat() -> None:

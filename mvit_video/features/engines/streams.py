@@ -1,6 +1,6 @@
 """Decoding processes that hand over a video piece by piece, at the pace of whoever takes the pieces.
 
-`data.jobs` gives one result per item; hours of video are many, and none of them may wait for all.
+`run_in_processes` gives one result per item; hours of video are many, and none of them may wait for all.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import torch
 
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video
 from mvit_video.jobs import WorkFailure
-from mvit_video.jobs.children import cause_of_end, child_context, end_with_parent
-from mvit_video.jobs.hangs import HangWatch, process_cpu_seconds, wait_unless_hung
+from mvit_video.jobs.children import Child, cause_of_end
+from mvit_video.jobs.hangs import wait_unless_hung
 from mvit_video.types import VideoDecodeError
 
 _READY = "ready"
@@ -108,8 +108,7 @@ class _Reader(threading.Thread):
         super().__init__(daemon=True)
         self._source, self._rule, self._limit_seconds, self._pieces = source, rule, limit_seconds, pieces
         self._is_ending = threading.Event()
-        self._process: Any = None
-        self._connection: Connection | None = None
+        self._child: Child | None = None
 
     def run(self) -> None:
         try:
@@ -125,21 +124,20 @@ class _Reader(threading.Thread):
     def end(self) -> None:
         """Ends the process, and with it the thread."""
         self._is_ending.set()
-        if self._process is not None:
-            self._process.kill()
+        if (child := self._child) is not None:
+            child.kill()
 
     def _contents(self, video: Video) -> Iterator[Chunk | Whole | WorkFailure]:
-        if self._connection is None:
-            self._connection = self._start()
+        child = self._start() if self._child is None else self._child
         with suppress(OSError):  # it has just died, which reading tells
-            self._connection.send(video)
+            child.connection.send(video)
         while True:
             try:
-                if not wait_unless_hung(self._connection.poll, self._watch(self._limit_seconds)):
-                    self._stop(seconds_to_end=0)
+                if not wait_unless_hung(child.connection.poll, child.watch(self._limit_seconds)):
+                    self._stop(grace_seconds=0)
                     yield WorkFailure("time-out", f"no heartbeat for {self._limit_seconds:g} s")
                     return
-                content = self._connection.recv()
+                content = child.connection.recv()
             except (EOFError, OSError):
                 code = self._stop()
                 if not self._is_ending.is_set():
@@ -156,46 +154,25 @@ class _Reader(threading.Thread):
                 self._pieces.put(piece, timeout=_SECONDS_PER_CHECK)
                 return
 
-    def _start(self) -> Connection:
-        context = child_context(preload=__name__)
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._rule), daemon=True)
-        process.start()
-        self._process = process  # not before: one that has not started can be neither killed nor joined
-        if self._is_ending.is_set():
-            process.kill()
-        theirs.close()
+    def _start(self) -> Child:
+        self._child = child = Child(_serve, self._rule, preload=__name__)
+        if self._is_ending.is_set():  # while it started, when `end` saw none yet
+            child.kill()
         with suppress(EOFError, OSError):
-            if wait_unless_hung(ours.poll, self._watch(_SECONDS_TO_START)) and ours.recv() == _READY:
-                return ours
-        ours.close()
+            is_heard = wait_unless_hung(child.connection.poll, child.watch(_SECONDS_TO_START))
+            if is_heard and child.connection.recv() == _READY:
+                return child
         raise RuntimeError(f"a decoding process ended before it could begin ({cause_of_end(self._stop())})")
 
-    def _watch(self, limit_seconds: float) -> HangWatch:
-        pid = self._process.pid if self._process is not None else 0
-        return HangWatch(lambda: process_cpu_seconds(pid), limit_seconds)
-
-    def _stop(self, seconds_to_end: float = _SECONDS_TO_END) -> int:
+    def _stop(self, grace_seconds: float = _SECONDS_TO_END) -> int:
         """Waits for the end of the process, and then brings it about; its exit code."""
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if process is None:
-            return 0
-        if connection is not None:
-            connection.close()
-        if seconds_to_end:
-            watch = HangWatch(lambda: process_cpu_seconds(process.pid), seconds_to_end)
-            wait_unless_hung(lambda timeout: wait([process.sentinel], timeout), watch)
-        process.kill()
-        process.join()
-        return process.exitcode or 0
+        child, self._child = self._child, None
+        return 0 if child is None else child.end(grace_seconds)
 
 
 def _serve(connection: Connection, rule: ReadingRule) -> None:
     """Reads one video after the other; sends their chunks, and at last `Whole` or `WorkFailure`."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it reaches the whole group; the parent decides
     torch.set_num_threads(1)
     connection.send(_READY)
     with suppress(EOFError):  # the parent has no more videos
