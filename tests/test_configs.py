@@ -18,8 +18,9 @@ from mvit_video.data.digits import write_digits
 from mvit_video.models import list_models
 from mvit_video.training import Task
 from mvit_video.training.datamodule import VideoDataModule
+from tests.fixtures.places import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FOLDER = ROOT / "configs"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if not path.stem.startswith("base"))
 SMALL_NET = {"num_frames": 2, "crop_size": 16, "depths": "[1]", "embed_dim": 8}
 SMALL_PYRAMID = {

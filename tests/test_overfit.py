@@ -7,8 +7,9 @@ import pytest
 
 from mvit_video.cli import main
 from mvit_video.data.digits import write_digits
+from tests.fixtures.places import ROOT
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+CONFIG = ROOT / "configs" / "demo.yaml"
 
 pytestmark = [
     pytest.mark.slow,

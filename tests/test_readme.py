@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.fixtures.places import ROOT
+
 README = (ROOT / "README.md").read_text()
 
 

@@ -1,7 +1,5 @@
 """Features at the residual sums of nets of this package and of others."""
 
-from collections.abc import Callable
-
 import pytest
 import timm
 import torch
@@ -12,16 +10,14 @@ from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 import mvit_video as mv
 from mvit_video.analysis.adapter import branches, iter_features
-from mvit_video.analysis.batches import Batch
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
-
-Clips = Callable[..., list[Batch]]
+from tests.fixtures.nets import MakeBatches
 
 
 @pytest.mark.parametrize("name", ["tiny_v1", "tiny_v2"])
 def test_a_net_has_a_sample_after_each_branch_and_passes_the_last_one_on(
-    name: str, request: pytest.FixtureRequest, make_batches: Clips
+    name: str, request: pytest.FixtureRequest, make_batches: MakeBatches
 ) -> None:
     net: MViT = request.getfixturevalue(name)
     (batch,) = make_batches(2)
@@ -36,7 +32,7 @@ def test_a_net_has_a_sample_after_each_branch_and_passes_the_last_one_on(
     assert torch.equal(features[2].map, stages[0])
 
 
-def test_a_sample_after_attention_is_the_residual_sum(tiny_v1: MViT, make_batches: Clips) -> None:
+def test_a_sample_after_attention_is_the_residual_sum(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     (batch,) = make_batches(2)
     features = {feature.name: feature.map for feature in iter_features(tiny_v1, batch.clip)}
     block = tiny_v1.eval().blocks[2]
@@ -84,7 +80,7 @@ def test_position_encodings_between_blocks_and_patches_between_stages() -> None:
     assert next(tuple(f.map.shape[1:]) for f in features if f.kind == "pool") == (128, 1, 8, 8)
 
 
-def test_a_net_of_convolutions(tiny_cnn: nn.Module, make_batches: Clips) -> None:
+def test_a_net_of_convolutions(tiny_cnn: nn.Module, make_batches: MakeBatches) -> None:
     (batch,) = make_batches(2)
     features = list(iter_features(tiny_cnn, batch.clip))
     assert [(feature.name, feature.kind) for feature in features] == [
@@ -111,7 +107,7 @@ def test_a_net_for_pictures_that_takes_frames_one_by_one() -> None:
     torch.testing.assert_close(of_clips[3].map[:, :, 1], of_pictures[3].map[:, :, 0])
 
 
-def test_the_net_is_left_as_it_was(tiny_v1: MViT, make_batches: Clips) -> None:
+def test_the_net_is_left_as_it_was(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     tiny_v1.train()
     tiny_v1.blocks[0].eval()
     modes = [module.training for module in tiny_v1.modules()]

@@ -1,7 +1,5 @@
 """Attention seen and restricted from outside."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -10,19 +8,18 @@ from torch import nn
 import mvit_video as mv
 from mvit_video.analysis.attention import Attention, NoSuchAttention, key_grid, watching
 from mvit_video.analysis.attention_distance import distance, draw_distance
-from mvit_video.analysis.batches import Batch, score
+from mvit_video.analysis.batches import score
 from mvit_video.analysis.layers import summary_of
 from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality, window_mask
 from mvit_video.checkpoints import create_model
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
-
-Clips = Callable[..., list[Batch]]
+from tests.fixtures.nets import MakeBatches
 
 
 @pytest.mark.parametrize("name", ["tiny_v1", "tiny_v2"])
 def test_a_change_that_allows_everything_changes_nothing(
-    name: str, request: pytest.FixtureRequest, make_batches: Clips
+    name: str, request: pytest.FixtureRequest, make_batches: MakeBatches
 ) -> None:
     net: MViT = request.getfixturevalue(name)
     (batch,) = make_batches(2)
@@ -86,7 +83,7 @@ def test_a_coarse_key_is_within_the_window_of_every_query_that_it_holds() -> Non
     assert mask.tolist() == [[True, False]] * 4 + [[False, True]] * 4
 
 
-def test_a_window_over_everything_is_no_window_and_a_small_one_is(tiny_v2: MViT, make_batches: Clips) -> None:
+def test_a_window_over_everything_is_no_window_and_a_small_one_is(tiny_v2: MViT, make_batches: MakeBatches) -> None:
     batches = make_batches(3, 1)
     table = locality(tiny_v2, batches, LocalitySettings((1, 7, 9)))
     rows = {(row["axis"], row["window"]): row for row in table.to_pylist()}
@@ -100,7 +97,7 @@ def test_a_window_over_everything_is_no_window_and_a_small_one_is(tiny_v2: MViT,
     assert len(draw_locality(table).axes) == 2
 
 
-def test_uniform_attention_looks_as_far_as_cells_are_apart(tiny_v1: MViT, make_batches: Clips) -> None:
+def test_uniform_attention_looks_as_far_as_cells_are_apart(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     with torch.no_grad():
         for block in tiny_v1.blocks:
             dim = block.attn.qkv.out_features // 3
@@ -117,12 +114,12 @@ def test_uniform_attention_looks_as_far_as_cells_are_apart(tiny_v1: MViT, make_b
     assert len(draw_distance(table).axes) == 2
 
 
-def test_a_net_without_attention_is_refused(tiny_cnn: nn.Module, make_batches: Clips) -> None:
+def test_a_net_without_attention_is_refused(tiny_cnn: nn.Module, make_batches: MakeBatches) -> None:
     with pytest.raises(NoSuchAttention, match="TinyCnn: no attention is seen"):
         distance(tiny_cnn, make_batches(2))
 
 
-def test_attention_within_windows_is_refused(make_batches: Clips) -> None:
+def test_attention_within_windows_is_refused(make_batches: MakeBatches) -> None:
     net = mv.create_model("alternet_18", num_classes=3, num_frames=4, crop_size=16, stem_stride=1, window_size=2)
     with pytest.raises(NoSuchAttention, match=r"blocks\.3\.attn: attends within windows of 4 cells"):
         distance(net.double(), make_batches(1))

@@ -1,7 +1,5 @@
 """Curvature against dense matrices and finite differences."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +11,7 @@ from mvit_video.analysis.curvature import HessianProduct, HessianSettings, draw_
 from mvit_video.analysis.lanczos import top_eigenvalues
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models import MViT
-
-Clips = Callable[..., list[Batch]]
+from tests.fixtures.nets import MakeBatches
 
 
 def gradient_at(net: nn.Module, batch: Batch, shift: torch.Tensor) -> torch.Tensor:
@@ -28,7 +25,7 @@ def gradient_at(net: nn.Module, batch: Batch, shift: torch.Tensor) -> torch.Tens
 
 @pytest.mark.parametrize("name", ["tiny_v1", "tiny_v2", "tiny_cnn"])
 def test_the_product_agrees_with_finite_differences(
-    name: str, request: pytest.FixtureRequest, make_batches: Clips
+    name: str, request: pytest.FixtureRequest, make_batches: MakeBatches
 ) -> None:
     net: nn.Module = request.getfixturevalue(name)
     (batch,) = make_batches(2)
@@ -41,7 +38,7 @@ def test_the_product_agrees_with_finite_differences(
     torch.testing.assert_close(product(vector), expected, rtol=1e-4, atol=1e-7 * float(expected.abs().max()) + 1e-8)
 
 
-def test_the_product_is_in_eval_mode_and_leaves_the_net_training(tiny_v1: MViT, make_batches: Clips) -> None:
+def test_the_product_is_in_eval_mode_and_leaves_the_net_training(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     (batch,) = make_batches(2)
     tiny_v1.train()
     products = [HessianProduct(tiny_v1, batch) for _ in range(2)]
@@ -130,7 +127,7 @@ def test_weight_decay_of_groups_is_that_of_their_parameters(small: nn.Module, sm
     torch.testing.assert_close(shift, expected.diag(), rtol=0, atol=1e-13)
 
 
-def test_a_study_has_the_values_of_each_batch(tiny_v2: MViT, make_batches: Clips) -> None:
+def test_a_study_has_the_values_of_each_batch(tiny_v2: MViT, make_batches: MakeBatches) -> None:
     settings = HessianSettings(num_values=3, max_steps=8)
     table = hessian(tiny_v2, make_batches(3, 2), settings, 0.01)
     assert table["batch"].to_pylist() == [0, 0, 0, 1, 1, 1]

@@ -1,7 +1,5 @@
 """Variances against their closed forms."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from mvit_video.analysis.adapter import iter_features
 from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.feature_variance import draw_variance, map_variances, variance
 from mvit_video.models import MViT
+from tests.fixtures.nets import MakeBatches
 
 
 @given(st.tuples(*[st.integers(1, 5)] * 5), st.integers(0, 100))
@@ -36,9 +35,7 @@ def test_a_box_blur_leaves_a_quarter_of_the_variance_of_noise() -> None:
     assert map_variances(blurred).space / map_variances(maps).space == pytest.approx(1 / 4, abs=0.01)
 
 
-def test_uniform_attention_is_a_mean_whose_branch_does_not_vary(
-    tiny_v1: MViT, make_batches: Callable[..., list[Batch]]
-) -> None:
+def test_uniform_attention_is_a_mean_whose_branch_does_not_vary(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     attention = tiny_v1.blocks[2].attn
     with torch.no_grad():
         dim = attention.qkv.out_features // 3
@@ -51,7 +48,7 @@ def test_uniform_attention_is_a_mean_whose_branch_does_not_vary(
     assert map_variances(maps["blocks.2.mlp"] - maps["blocks.2.attn"]).total > 1e-3
 
 
-def test_a_study_does_not_depend_on_the_batches(tiny_v2: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_a_study_does_not_depend_on_the_batches(tiny_v2: MViT, make_batches: MakeBatches) -> None:
     (whole,) = make_batches(4)
     parts = [Batch(whole.clip[:1], whole.target[:1]), Batch(whole.clip[1:], whole.target[1:])]
     table, by_parts = variance(tiny_v2, [whole]), variance(tiny_v2, parts)

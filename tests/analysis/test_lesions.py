@@ -1,17 +1,16 @@
 """Nets without one of their branches."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import nn
 
-from mvit_video.analysis.batches import Batch, score
+from mvit_video.analysis.batches import score
 from mvit_video.analysis.lesions import draw_lesion, lesion
 from mvit_video.models import MViT
+from tests.fixtures.nets import MakeBatches
 
 
-def test_a_branch_that_adds_nothing_is_not_missed(tiny_v2: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_a_branch_that_adds_nothing_is_not_missed(tiny_v2: MViT, make_batches: MakeBatches) -> None:
     with torch.no_grad():
         for layer in (tiny_v2.blocks[1].attn.proj, tiny_v2.blocks[2].mlp.fc2):
             layer.weight.zero_()
@@ -24,7 +23,7 @@ def test_a_branch_that_adds_nothing_is_not_missed(tiny_v2: MViT, make_batches: C
     assert len(draw_lesion(table).axes) == 2
 
 
-def test_without_a_branch_the_skip_alone_is_left(tiny_cnn: nn.Module, make_batches: Callable[..., list[Batch]]) -> None:
+def test_without_a_branch_the_skip_alone_is_left(tiny_cnn: nn.Module, make_batches: MakeBatches) -> None:
     batches = make_batches(4)
     rows = {row["name"]: row for row in lesion(tiny_cnn, batches).to_pylist()}
     with torch.no_grad():

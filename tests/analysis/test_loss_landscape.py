@@ -1,18 +1,15 @@
 """Landscapes: lengths of directions, and what does not change them."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from mvit_video.analysis.batches import Batch, score
+from mvit_video.analysis.batches import score
 from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape, random_direction
 from mvit_video.models import MViT
 from mvit_video.types import ConfigError
-
-Clips = Callable[..., list[Batch]]
+from tests.fixtures.nets import MakeBatches
 
 
 def test_each_filter_of_a_direction_is_as_long_as_the_nets(tiny_cnn: nn.Module) -> None:
@@ -38,7 +35,9 @@ def test_positions_stay_where_they_are(tiny_v1: MViT, tiny_v2: MViT) -> None:
         assert fixed
 
 
-def test_the_scale_of_weights_before_a_batch_norm_does_not_matter(tiny_cnn: nn.Module, make_batches: Clips) -> None:
+def test_the_scale_of_weights_before_a_batch_norm_does_not_matter(
+    tiny_cnn: nn.Module, make_batches: MakeBatches
+) -> None:
     unit = tiny_cnn.get_submodule("layers.0")
     unit.bn1.eps = 1e-30  # nothing beside the variance; some releases of torch refuse 0
     settings, batches = LandscapeSettings(num_points=5, dimensions=1), make_batches(3)
@@ -52,7 +51,7 @@ def test_the_scale_of_weights_before_a_batch_norm_does_not_matter(tiny_cnn: nn.M
     assert np.ptp(before["nll"].to_numpy()) > 1e-2
 
 
-def test_the_middle_is_the_net_itself_and_the_net_stays_there(tiny_v2: MViT, make_batches: Clips) -> None:
+def test_the_middle_is_the_net_itself_and_the_net_stays_there(tiny_v2: MViT, make_batches: MakeBatches) -> None:
     batches = make_batches(3, 1)
     weights = {name: value.clone() for name, value in tiny_v2.state_dict().items()}
     table = landscape(tiny_v2, batches, LandscapeSettings(num_points=3), 0.1)
@@ -66,7 +65,7 @@ def test_the_middle_is_the_net_itself_and_the_net_stays_there(tiny_v2: MViT, mak
     assert len(draw_landscape(table).axes) == 3
 
 
-def test_a_line_is_drawn_as_one(tiny_cnn: nn.Module, make_batches: Clips) -> None:
+def test_a_line_is_drawn_as_one(tiny_cnn: nn.Module, make_batches: MakeBatches) -> None:
     table = landscape(tiny_cnn, make_batches(2), LandscapeSettings(num_points=3, dimensions=1))
     assert table["y"].to_pylist() == [0, 0, 0]
     assert len(draw_landscape(table).axes) == 1

@@ -1,17 +1,16 @@
 """Noise of bands: its loudness, its frequencies, its seed."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.analysis.batches import Batch, score
+from mvit_video.analysis.batches import score
 from mvit_video.analysis.layers import summary_of
 from mvit_video.analysis.noise_response import Band, NoiseSettings, band_mask, band_noise, draw_noise, noise
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
+from tests.fixtures.nets import MakeBatches
 
 SIZES = st.builds(THW, st.integers(1, 9), st.integers(2, 12), st.integers(2, 12))
 
@@ -55,9 +54,7 @@ def test_the_filtered_noise_is_real_before_its_imaginary_part_is_left_out() -> N
     assert torch.fft.ifftn(torch.fft.fftn(white) * mask).imag.abs().max() < 1e-14
 
 
-def test_a_study_is_repeated_exactly_and_knows_the_net_without_noise(
-    tiny_v1: MViT, make_batches: Callable[..., list[Batch]]
-) -> None:
+def test_a_study_is_repeated_exactly_and_knows_the_net_without_noise(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     batches, settings = make_batches(3, 2), NoiseSettings(num_bands=3)
     table = noise(tiny_v1, batches, settings)
     assert table.equals(noise(tiny_v1, batches, settings))
@@ -67,7 +64,7 @@ def test_a_study_is_repeated_exactly_and_knows_the_net_without_noise(
     assert len(draw_noise(table).axes) == 2
 
 
-def test_silent_noise_changes_nothing(tiny_v1: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_silent_noise_changes_nothing(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     batches = make_batches(3)
     table = noise(tiny_v1, batches, NoiseSettings(rms=1e-12))
     assert table["loss"].to_pylist() == pytest.approx([score(tiny_v1, batches).loss] * 10, rel=1e-9)

@@ -1,14 +1,12 @@
 """Reconstruction of tokens from keys and values."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.reductions import cells_by_key, draw_reduction, explained, reduction
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
+from tests.fixtures.nets import MakeBatches
 
 
 def noise(*shape: int, seed: int) -> torch.Tensor:
@@ -34,7 +32,7 @@ def test_the_mean_of_independent_cells_explains_the_share_of_one() -> None:
     assert explained(cells.mean(dim=1), cells.flatten(1), 2000) == pytest.approx(1 / 4, abs=0.02)
 
 
-def test_keys_that_are_not_reduced_keep_all(tiny_v1: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_keys_that_are_not_reduced_keep_all(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     table = reduction(tiny_v1, make_batches(16, 16))
     rows = table.to_pylist()
     assert [(row["ratio"], row["t"], row["h"], row["w"]) for row in rows] == [(4, 1, 2, 2), (1, 1, 1, 1), (1, 1, 1, 1)]
@@ -46,6 +44,6 @@ def test_keys_that_are_not_reduced_keep_all(tiny_v1: MViT, make_batches: Callabl
     assert len(draw_reduction(table).axes) == 1
 
 
-def test_one_batch_is_too_few(tiny_v1: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_one_batch_is_too_few(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     with pytest.raises(ConfigError, match="at least 2 batches"):
         reduction(tiny_v1, make_batches(8))

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from mvit_video.analysis import Batch, calibration, draw_calibration
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models import MViT
+from tests.fixtures.nets import MakeBatches
 
 
 class Says(nn.Module):
@@ -50,7 +49,7 @@ def test_a_confidence_of_exactly_1_counts() -> None:
     assert summary_of(calibration(Says().double(), said([1.0], [1])))["ece"] == 100
 
 
-def test_agrees_with_torchmetrics(tiny_v1: MViT, make_batches: Callable[..., list[Batch]]) -> None:
+def test_agrees_with_torchmetrics(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     batches = make_batches(12, 12)
     with torch.no_grad():
         logits = torch.cat([tiny_v1.eval()(batch.clip) for batch in batches])

@@ -1,15 +1,13 @@
 """Alignment: identities, and the definition by loops."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 
-from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.similarity import MiniBatchCka, cka, draw_cka, unbiased_hsic
 from mvit_video.models import MViT
 from mvit_video.types import ConfigError
+from tests.fixtures.nets import MakeBatches
 
 
 def features(*shape: int, seed: int) -> torch.Tensor:
@@ -61,9 +59,7 @@ def test_the_criterion_is_averaged_before_the_ratio_is_taken() -> None:
     torch.testing.assert_close(aligned(*batches)[0, 1], expected)
 
 
-def test_a_study_is_symmetric_and_leaves_out_a_small_last_batch(
-    tiny_v1: MViT, make_batches: Callable[..., list[Batch]]
-) -> None:
+def test_a_study_is_symmetric_and_leaves_out_a_small_last_batch(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     table = cka(tiny_v1, make_batches(5, 6, 2))
     values = table["cka"].to_numpy().reshape(7, 7)
     np.testing.assert_allclose(values, values.T)

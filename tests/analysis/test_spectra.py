@@ -1,7 +1,6 @@
 """Spectra against their closed forms."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.spectra import draw_fourier, fourier, frequencies, map_spectra
 from mvit_video.models import MViT
+from tests.fixtures.nets import MakeBatches
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -89,9 +89,7 @@ def test_the_reference_mode_is_the_half_diagonal_of_the_notebook() -> None:
     assert reference.space[-1] == 1
 
 
-def test_a_study_tells_every_layer_and_does_not_depend_on_the_batches(
-    tiny_v1: MViT, make_batches: Callable[..., list[Batch]]
-) -> None:
+def test_a_study_tells_every_layer_and_does_not_depend_on_the_batches(tiny_v1: MViT, make_batches: MakeBatches) -> None:
     (whole,) = make_batches(4)
     parts = [Batch(whole.clip[:3], whole.target[:3]), Batch(whole.clip[3:], whole.target[3:])]
     table, by_parts = fourier(tiny_v1, [whole]), fourier(tiny_v1, parts)

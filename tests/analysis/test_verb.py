@@ -15,7 +15,6 @@ from mvit_video.cli import main
 from mvit_video.data.annotations import load_annotations
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.views import UniformViews
-from mvit_video.data.digits import write_digits
 from mvit_video.models import Patch, mvit
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
 
@@ -31,11 +30,6 @@ data:
     {scale: [0.8, 1.0], aspect: [0.9, 1.1], flip: 0.0, randaugment: null, repeats: 2,
      erasing: {probability: 0.25, scale: [0.02, 0.3], aspect: [0.3, 3.3]}}
 """
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=8)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from lightning.pytorch import Callback, Trainer
 from pyarrow import parquet
 
 from mvit_video.types import TrainingError
-
-Run = Callable[..., int]
+from tests.fixtures.processes import StartTwo
+from tests.fixtures.training import Run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
@@ -127,9 +126,7 @@ def test_stop_is_saved_although_workers_hear_the_signal_too(run: Run, tmp_path: 
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_score_as_one(
-    run: Run, start_two: Callable[..., list[BaseProcess]], digits: Path
-) -> None:
+def test_two_processes_train_together_and_score_as_one(run: Run, start_two: StartTwo, digits: Path) -> None:
     rows = (digits / "val.csv").read_text().replace("val/", f"{digits}/val/").splitlines()
     Path("uneven.csv").write_text("\n".join(rows[:-1]))  # 7 videos: 2 batches and 1
     config = yaml.safe_load(Path("tiny.yaml").read_text())

@@ -1,7 +1,6 @@
 """The verb `study`: one command tests every setting, the same command again tests what is missing."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from mvit_video.evaluation.predictions import write_predictions
-
-Run = Callable[..., int]
+from tests.fixtures.training import Run
 
 pytestmark = [
     # Lightning calls what jsonargparse has renamed

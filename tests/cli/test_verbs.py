@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,7 @@ from mvit_video.checkpoints import create_with_report
 from mvit_video.cli import main
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
-
-Run = Callable[..., int]
+from tests.fixtures.training import Run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.clips.transforms import Augment
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError, ViewSpec
+from tests.fixtures.data import Listed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
@@ -23,7 +23,7 @@ pytestmark = [
 SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
 
 
-def test_workers_change_nothing(listed: Callable[..., str]) -> None:
+def test_workers_change_nothing(listed: Listed) -> None:
     source = listed(0, 1, 2, 0, 1)
 
     def batches(num_workers: int) -> list[list[ClipBatch]]:
@@ -44,7 +44,7 @@ def test_workers_change_nothing(listed: Callable[..., str]) -> None:
     assert not torch.equal(alone[0][0].clip, alone[1][0].clip)
 
 
-def test_loaders_of_each_stage(listed: Callable[..., str]) -> None:
+def test_loaders_of_each_stage(listed: Listed) -> None:
     source = listed(0, 1, 2)
     data = VideoDataModule(train=source, val=source, views=ViewSpec(2, 3), **SMALL)
     data.setup("fit")
@@ -60,9 +60,7 @@ def test_loaders_of_each_stage(listed: Callable[..., str]) -> None:
     assert (data.num_classes, data.class_names) == (3, None)
 
 
-def test_missing_data_is_one_line_that_helps(
-    listed: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_data_is_one_line_that_helps(listed: Listed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the demo's data may lie in the folder that the tests are run in
     data = VideoDataModule(**SMALL)
     with pytest.raises(
@@ -88,7 +86,7 @@ def test_missing_data_is_one_line_that_helps(
         VideoDataModule(train=str(tmp_path / "bad.txt"), **SMALL).setup("fit")
 
 
-def test_batches_of_a_few_videos_shrink_and_say_so(listed: Callable[..., str]) -> None:
+def test_batches_of_a_few_videos_shrink_and_say_so(listed: Listed) -> None:
     data = VideoDataModule(train=listed(0, 1), augment=Augment(repeats=3), **SMALL | {"batch_size": 4})
     assert data.clips_per_batch == 12
     with pytest.warns(UserWarning, match=r"data\.batch_size=4 on 1 device\(s\) is more than the 2 videos .* have 2"):
@@ -115,7 +113,7 @@ def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
         VideoDataModule(**SMALL | settings)
 
 
-def test_the_seed_is_that_of_the_run_unless_given(listed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_is_that_of_the_run_unless_given(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     source = listed(*range(8))
     monkeypatch.setenv("PL_SEED_WORKERS", "0")  # both are put back behind the test
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
@@ -131,7 +129,7 @@ def test_the_seed_is_that_of_the_run_unless_given(listed: Callable[..., str], mo
     assert order() == order(0)
 
 
-def test_segments_are_chosen_by_one_key(listed: Callable[..., str]) -> None:
+def test_segments_are_chosen_by_one_key(listed: Listed) -> None:
     source, clip = listed(0, 1), ClipSpec(4, 1)
     data = VideoDataModule(
         train=source, val=source, sampling="segments", views=ViewSpec(1, 3), **SMALL | {"clip": clip}
@@ -146,7 +144,7 @@ def test_segments_are_chosen_by_one_key(listed: Callable[..., str]) -> None:
         VideoDataModule(sampling="segments", **SMALL)
 
 
-def test_decoding_is_set_by_keys(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_decoding_is_set_by_keys(listed: Listed, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     data = VideoDataModule(
         test=listed(0, 1), decode_short_side=40, index_cache=str(folder), backend="pyav", **SMALL
@@ -159,7 +157,7 @@ def test_decoding_is_set_by_keys(listed: Callable[..., str], tmp_path: Path) -> 
     assert any(folder.iterdir())
 
 
-def test_a_cache_that_came_with_the_annotations_is_taken(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_a_cache_that_came_with_the_annotations_is_taken(listed: Listed, tmp_path: Path) -> None:
     data = VideoDataModule(test=listed(0, 1), **SMALL)
     data.setup("test")
     assert data.test_dataloader().dataset.index_cache is None
@@ -169,7 +167,7 @@ def test_a_cache_that_came_with_the_annotations_is_taken(listed: Callable[..., s
     assert data.test_dataloader().dataset.index_cache.folder == tmp_path / "own"
 
 
-def test_videos_outside_of_the_root_need_leave(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_videos_outside_of_the_root_need_leave(listed: Listed, tmp_path: Path) -> None:
     listed(0)
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "a.txt").write_text("../0.mp4 0\n")
@@ -181,7 +179,7 @@ def test_videos_outside_of_the_root_need_leave(listed: Callable[..., str], tmp_p
     assert len(next(iter(data.test_dataloader())).decodes) == 1
 
 
-def test_validation_takes_the_views_it_is_given(listed: Callable[..., str]) -> None:
+def test_validation_takes_the_views_it_is_given(listed: Listed) -> None:
     source = listed(0, 1, 2)
     settings = SMALL | {"batch_size": 6}
     data = VideoDataModule(val=source, val_views=ViewSpec(2, 3), **settings)
@@ -194,7 +192,7 @@ def test_validation_takes_the_views_it_is_given(listed: Callable[..., str]) -> N
     assert [len(batch.clip) for batch in wide.val_dataloader()] == [9] * 3
 
 
-def test_random_validation_is_another_clip_in_every_epoch_and_the_same_in_every_run(listed: Callable[..., str]) -> None:
+def test_random_validation_is_another_clip_in_every_epoch_and_the_same_in_every_run(listed: Listed) -> None:
     source = listed(0, 1)
 
     def clips(epoch: int) -> torch.Tensor:
@@ -210,7 +208,7 @@ def test_random_validation_is_another_clip_in_every_epoch_and_the_same_in_every_
     assert not torch.equal(clips(0), clips(1))
 
 
-def test_corruption_is_of_the_test_alone(listed: Callable[..., str]) -> None:
+def test_corruption_is_of_the_test_alone(listed: Listed) -> None:
     source = listed(0, 1)
     plain = VideoDataModule(val=source, views=ViewSpec(1), **SMALL)
     noisy = VideoDataModule(val=source, views=ViewSpec(1), corruption=Corruption("gaussian_noise", 2), **SMALL)

@@ -1,7 +1,6 @@
 """The data module: labels and names of classes of all splits."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError
+from tests.fixtures.data import Listed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
@@ -17,7 +17,7 @@ pytestmark = [
 SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
 
 
-def test_classes_are_those_of_all_annotations(listed: Callable[..., str]) -> None:
+def test_classes_are_those_of_all_annotations(listed: Listed) -> None:
     data = VideoDataModule(train=listed(0, 1, name="a.txt"), val=listed(0, 4, name="b.txt"), **SMALL)
     data.setup("fit")
     assert data.num_classes == 5
@@ -28,7 +28,7 @@ def test_classes_are_those_of_all_annotations(listed: Callable[..., str]) -> Non
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
-def test_a_class_that_is_not_trained_is_refused(listed: Callable[..., str], stage: str) -> None:
+def test_a_class_that_is_not_trained_is_refused(listed: Listed, stage: str) -> None:
     val = listed("run", "hop", "sit", name="a.txt")
     data = VideoDataModule(train=listed("run", "hop", name="b.txt"), val=val, **SMALL)
     with pytest.raises(ConfigError, match=r"data\.(val|test) has the class 'sit', which data\.train lacks") as caught:
@@ -37,7 +37,7 @@ def test_a_class_that_is_not_trained_is_refused(listed: Callable[..., str], stag
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
-def test_a_part_of_the_classes_is_numbered_as_in_training(listed: Callable[..., str], stage: str) -> None:
+def test_a_part_of_the_classes_is_numbered_as_in_training(listed: Listed, stage: str) -> None:
     train = listed("run", "hop", "sit", name="a.txt")
     data = VideoDataModule(train=train, val=listed("sit", "hop", name="b.txt"), **SMALL)
     data.setup(stage)
@@ -46,7 +46,7 @@ def test_a_part_of_the_classes_is_numbered_as_in_training(listed: Callable[..., 
     assert table.labels.tolist() == [2, 0]
 
 
-def test_given_class_names_number_all_splits(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_given_class_names_number_all_splits(listed: Listed, tmp_path: Path) -> None:
     names = ["sit", "run", "hop"]
     (tmp_path / "names.txt").write_text("\n".join(names))
     train, val = listed("run", "hop", name="a.txt"), listed("sit", "hop", name="b.txt")
@@ -59,13 +59,13 @@ def test_given_class_names_number_all_splits(listed: Callable[..., str], tmp_pat
         VideoDataModule(train=train, val=val, class_names=names[1:], **SMALL).setup("fit")
 
 
-def test_training_takes_one_kind_of_label(listed: Callable[..., str]) -> None:
+def test_training_takes_one_kind_of_label(listed: Listed) -> None:
     data = VideoDataModule(train=listed("run", "hop", name="a.txt"), val=listed(0, 1, name="b.txt"), **SMALL)
     with pytest.raises(ConfigError, match=r"data\.train gives class names but data\.val gives class numbers"):
         data.setup("fit")
 
 
-def test_a_test_set_is_no_business_of_other_splits(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_a_test_set_is_no_business_of_other_splits(listed: Listed, tmp_path: Path) -> None:
     named, numbered = listed("run", "hop", name="a.txt"), listed(0, 900, name="b.txt")
     (tmp_path / "broken.txt").write_text("a.mp4\n")
     for other in (named, numbered, str(tmp_path / "broken.txt"), str(tmp_path / "missing.txt")):
@@ -79,12 +79,12 @@ def test_a_test_set_is_no_business_of_other_splits(listed: Callable[..., str], t
     assert data.class_names == ("hop", "run")
 
 
-def test_training_needs_labels(listed: Callable[..., str]) -> None:
+def test_training_needs_labels(listed: Listed) -> None:
     with pytest.raises(ConfigError, match=r"1\.mp4 has label -1"):
         VideoDataModule(train=listed(0, -1), **SMALL).setup("fit")
 
 
-def test_several_labels_per_video(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_several_labels_per_video(listed: Listed, tmp_path: Path) -> None:
     listed(0, 0, 0)
     rows = [("0.mp4", [0, 2]), ("1.mp4", []), ("2.mp4", [1])]
     (tmp_path / "many.jsonl").write_text("".join(json.dumps({"path": p, "label": n}) + "\n" for p, n in rows))
@@ -100,7 +100,7 @@ def test_several_labels_per_video(listed: Callable[..., str], tmp_path: Path) ->
     assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
-def test_one_label_beside_lists_is_a_list_of_one(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_one_label_beside_lists_is_a_list_of_one(listed: Listed, tmp_path: Path) -> None:
     val = listed(1, 0, 3)
     (tmp_path / "train.txt").write_text("0.mp4\t0,2\n1.mp4\t1\n2.mp4\t2\n")
     data = VideoDataModule(train=str(tmp_path / "train.txt"), val=val, **SMALL)

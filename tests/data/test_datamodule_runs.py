@@ -1,6 +1,5 @@
 """The data module in runs of a trainer, and in its checkpoints."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +9,7 @@ import torch
 from mvit_video.data import ClipBatch
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
+from tests.fixtures.data import Listed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
@@ -48,7 +48,7 @@ def trainer(folder: Path, **options: object) -> L.Trainer:
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
-def test_lightning_verbs_read_every_video_once(listed: Callable[..., str], tmp_path: Path, verb: str) -> None:
+def test_lightning_verbs_read_every_video_once(listed: Listed, tmp_path: Path, verb: str) -> None:
     data, task = VideoDataModule(val=listed(0, 1, 2), views=ViewSpec(2, 1), **SMALL | {"test_batch_size": 2}), Sum()
     getattr(trainer(tmp_path), verb)(task, datamodule=data, verbose=False)
     assert all(isinstance(batch, ClipBatch) for batch in task.batches)
@@ -56,14 +56,14 @@ def test_lightning_verbs_read_every_video_once(listed: Callable[..., str], tmp_p
     assert videos == ([0, 1, 2] if verb == "validate" else [0, 0, 1, 1, 2, 2])
 
 
-def test_training_without_validation_videos(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_training_without_validation_videos(listed: Listed, tmp_path: Path) -> None:
     task = Sum()
     trainer(tmp_path).fit(task, datamodule=VideoDataModule(train=listed(0, 1, 2), **SMALL))
     assert len(task.batches) == 1
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_a_bad_video_in_a_run(listed: Callable[..., str], tmp_path: Path, on_error: str) -> None:
+def test_a_bad_video_in_a_run(listed: Listed, tmp_path: Path, on_error: str) -> None:
     source = listed(0, 1, 2)
     (tmp_path / "1.mp4").unlink()
     data = VideoDataModule(test=source, on_error=on_error, **SMALL)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def fit(folder: Path, data: VideoDataModule, ckpt_path: Path | None = None) -> P
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path")  # resumed runs save nothing
-def test_a_checkpoint_numbers_the_classes(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_a_checkpoint_numbers_the_classes(listed: Listed, tmp_path: Path) -> None:
     trained = VideoDataModule(train=listed("run", "hop", "sit", name="a.txt"), **SMALL)
     checkpoint = fit(tmp_path, trained)
     assert torch.load(checkpoint)["VideoDataModule"] == {"class_names": ["hop", "run", "sit"]}
@@ -105,11 +105,11 @@ def test_a_checkpoint_numbers_the_classes(listed: Callable[..., str], tmp_path: 
     fit(tmp_path, VideoDataModule(train=listed("run", "hop", "sit", name="e.txt"), **SMALL), checkpoint)
 
 
-def test_class_numbers_leave_nothing_in_a_checkpoint(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_class_numbers_leave_nothing_in_a_checkpoint(listed: Listed, tmp_path: Path) -> None:
     assert "VideoDataModule" not in torch.load(fit(tmp_path, VideoDataModule(train=listed(0, 1, 2), **SMALL)))
 
 
-def test_classes_of_a_checkpoint_stay_for_later_tests(listed: Callable[..., str], tmp_path: Path) -> None:
+def test_classes_of_a_checkpoint_stay_for_later_tests(listed: Listed, tmp_path: Path) -> None:
     checkpoint = fit(tmp_path, VideoDataModule(train=listed("run", "hop", "sit", name="a.txt"), **SMALL))
     data, task = VideoDataModule(test=listed("sit", "hop", name="b.txt"), **SMALL), Sum()
     run = trainer(tmp_path)

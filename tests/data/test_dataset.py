@@ -1,6 +1,5 @@
 import pickle
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.dataset import Decode, collate
 from mvit_video.data.readers import Backend, IndexCache, open_video
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
+from tests.fixtures.data import OddVideos
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)
 BYTES = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -149,7 +149,7 @@ def test_batches_keep_the_views_of_a_video_together(table: VideoTable) -> None:
     assert nothing.label.dtype == nothing.video.dtype == nothing.view.dtype == torch.int64
 
 
-def test_items_tell_how_they_were_read(odd_videos: Callable[[str], Path], tmp_path: Path) -> None:
+def test_items_tell_how_they_were_read(odd_videos: OddVideos, tmp_path: Path) -> None:
     """A codec that conceals damage delivers frames; PyAV tells, decord does not and is not asked."""
     damaged = bytearray(odd_videos("closed_gop").read_bytes())
     with av.open(str(odd_videos("closed_gop"))) as container:

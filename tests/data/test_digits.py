@@ -19,8 +19,9 @@ from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.digits import LABEL_SETS, SAMPLED_FRAMES, Poses, Scene, write_digits
 from mvit_video.data.sampling import random_clip, uniform_clips
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
+from tests.fixtures.places import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_demo_data.py"
+SCRIPT = ROOT / "scripts" / "make_demo_data.py"
 SMALL: Any = {"num_train": 8, "num_val": 8}
 REVERSED = {
     "clockwise_1": "counterclockwise_1",

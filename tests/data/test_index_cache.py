@@ -1,6 +1,5 @@
 import os
 import pickle
-from collections.abc import Callable
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from mvit_video.data.readers.packet_index import PacketIndex
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.types import ConfigError, VideoDecodeError
+from tests.fixtures.data import Barcodes, OddVideos
 
 INDEX = PacketIndex(
     num_frames=300,
@@ -59,7 +59,7 @@ def no_scan(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "name", ["closed_gop", "matroska", "variable_rate", "open_gop", "mpeg4_avi", "edit_list", "one_frame", "rotated"]
 )
-def test_what_was_kept_comes_back(name: str, tmp_path: Path, odd_videos: Callable[[str], Path]) -> None:
+def test_what_was_kept_comes_back(name: str, tmp_path: Path, odd_videos: OddVideos) -> None:
     path = odd_videos(name)
     cache, status, index = IndexCache(tmp_path), path.stat(), scan(path)
     assert cache.get(str(path), status) is None
@@ -96,7 +96,7 @@ def test_a_regular_video_takes_a_small_row(rate: float, num_frames: int) -> None
 
 
 def test_the_second_opening_does_not_scan(
-    tmp_path: Path, barcode_video: Path, barcodes: Callable, request: pytest.FixtureRequest
+    tmp_path: Path, barcode_video: Path, barcodes: Barcodes, request: pytest.FixtureRequest
 ) -> None:
     cache = IndexCache(tmp_path)
     with open_video(barcode_video, index_cache=cache) as video:
@@ -109,7 +109,7 @@ def test_the_second_opening_does_not_scan(
             assert not video.damaged
 
 
-def test_a_file_that_changed_is_scanned_again(tmp_path: Path, odd_videos: Callable[[str], Path]) -> None:
+def test_a_file_that_changed_is_scanned_again(tmp_path: Path, odd_videos: OddVideos) -> None:
     path, cache = tmp_path / "video.mp4", IndexCache(tmp_path / "index")
     path.write_bytes(odd_videos("closed_gop").read_bytes())
     with open_video(path, index_cache=cache) as video:

@@ -19,6 +19,7 @@ from mvit_video.data.sampling import is_too_short, random_clip, uniform_clips
 from mvit_video.data.table.label_spans import group_labels
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ViewSpec
+from tests.fixtures.places import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -171,7 +172,7 @@ def test_labels_are_grouped_by_video() -> None:
 
 def test_the_recipe_of_charades_has_the_frames_of_its_reference() -> None:
     """SlowFast's loader takes frames 0, 4, ..., 60 of the 24 per second that it has on disk."""
-    config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "mvit_b_charades.yaml").read_text())
+    config = yaml.safe_load((ROOT / "configs" / "mvit_b_charades.yaml").read_text())
     clip = ClipSpec(**config["data"]["clip"])
     for num_frames in (61, 62, 200, 721):
         starts = uniform_clips(num_frames, 24.0, clip, 1)[0]

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -17,8 +16,8 @@ from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Workers
 from mvit_video.types import ConfigError, VideoDecodeError
+from tests.fixtures.data import Barcodes, OddVideos
 
-OddVideos = Callable[[str], Path]
 WORKERS = Workers(2, 60, Console(quiet=True))
 KEPT = (
     "closed_gop", "open_gop", "hevc_ten_bits", "mpeg4_avi", "mpeg_ts", "vp9", "variable_rate", "edit_list_reordered",
@@ -39,7 +38,7 @@ def packets(path: Path) -> list[tuple[int | None, bool]]:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_every_frame_is_kept_at_its_time(name: str, odd_videos: OddVideos, barcodes: Callable, tmp_path: Path) -> None:
+def test_every_frame_is_kept_at_its_time(name: str, odd_videos: OddVideos, barcodes: Barcodes, tmp_path: Path) -> None:
     source = odd_videos(name)
     with open_video(source, "pyav") as before, open_video(encode(source, tmp_path / "new.mp4")) as after:
         assert after.num_frames == before.num_frames
@@ -55,7 +54,7 @@ def test_every_frame_is_kept_at_its_time(name: str, odd_videos: OddVideos, barco
 
 @pytest.mark.parametrize(("name", "turns"), [("rotated", 1), ("rotated_180", 2), ("rotated_270", 3)])
 def test_pictures_come_upright(
-    name: str, turns: int, odd_videos: OddVideos, barcodes: Callable, tmp_path: Path
+    name: str, turns: int, odd_videos: OddVideos, barcodes: Barcodes, tmp_path: Path
 ) -> None:
     with open_video(odd_videos(name)) as before, open_video(encode(odd_videos(name), tmp_path / "new.mp4")) as after:
         assert (after.height, after.width) == (before.height, before.width)

@@ -15,6 +15,7 @@ from mvit_video.data.readers import Backend, decord_reader, open_video, stream, 
 from mvit_video.data.readers import reader as reader_module
 from mvit_video.data.readers.source import Source
 from mvit_video.types import VideoDecodeError
+from tests.fixtures.data import Barcodes, OddVideos
 
 BACKENDS: list[Backend] = ["decord", "pyav"]
 
@@ -31,15 +32,13 @@ def flip_frame(path: Path, into: Path, number: int) -> Path:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, odd_videos: Callable[[str], Path]) -> Path:
+def damaged(tmp_path: Path, odd_videos: OddVideos) -> Path:
     """48 frames in groups of 12, of which the key frame of the third group is damaged; the codec conceals it."""
     return flip_frame(odd_videos("no_b_frames"), tmp_path / "damaged.mp4", 24)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_damage_is_told_of_what_was_read(
-    backend: Backend, damaged: Path, barcodes: Callable[[torch.Tensor], list[int]]
-) -> None:
+def test_damage_is_told_of_what_was_read(backend: Backend, damaged: Path, barcodes: Barcodes) -> None:
     with open_video(damaged, backend) as reader:
         assert barcodes(reader.get_frames([2, 23, 40])) == [2, 23, 40]
         assert not reader.damaged
@@ -49,7 +48,7 @@ def test_damage_is_told_of_what_was_read(
         assert reader.damaged
 
 
-def test_strict_names_the_frame(damaged: Path, barcodes: Callable[[torch.Tensor], list[int]]) -> None:
+def test_strict_names_the_frame(damaged: Path, barcodes: Barcodes) -> None:
     for backend in BACKENDS:
         with open_video(damaged, backend, strict=True) as reader:
             assert reader.backend == "pyav"
@@ -59,13 +58,13 @@ def test_strict_names_the_frame(damaged: Path, barcodes: Callable[[torch.Tensor]
             assert barcodes(reader.get_frames([5])) == [5]
 
 
-def test_strict_reads_sound_files(odd_videos: Callable[[str], Path]) -> None:
+def test_strict_reads_sound_files(odd_videos: OddVideos) -> None:
     for name in ("open_gop", "hevc", "edit_list", "mpeg4_avi", "mpeg_ts", "variable_rate"):
         with open_video(odd_videos(name), strict=True) as reader:
             assert len(reader.get_frames(range(reader.num_frames))) == reader.num_frames
 
 
-def test_counted_frames_that_are_damaged(tmp_path: Path, odd_videos: Callable[[str], Path]) -> None:
+def test_counted_frames_that_are_damaged(tmp_path: Path, odd_videos: OddVideos) -> None:
     path = flip_frame(odd_videos("mpeg4_avi"), tmp_path / "damaged.avi", 13)
     with open_video(path) as reader:
         assert reader.get_frames([0, 30]).shape == (2, 64, 96, 3)
@@ -82,9 +81,7 @@ def test_a_pipe_is_refused_unopened(tmp_path: Path) -> None:
         open_video("/dev/null")
 
 
-def test_a_truncated_video_with_an_index_says_how_much_is_missing(
-    tmp_path: Path, odd_videos: Callable[[str], Path]
-) -> None:
+def test_a_truncated_video_with_an_index_says_how_much_is_missing(tmp_path: Path, odd_videos: OddVideos) -> None:
     data = odd_videos("index_first").read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: len(data) // 2])
@@ -148,7 +145,7 @@ def test_a_library_that_does_not_return_is_left_behind(
     backend: Backend,
     module: Any,
     barcode_video: Path,
-    barcodes: Callable[[torch.Tensor], list[int]],
+    barcodes: Barcodes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reader_module, "require_torchcodec", lambda: None)
@@ -164,7 +161,7 @@ def test_a_library_that_does_not_return_is_left_behind(
 
 
 def test_a_library_that_fails_hands_over(
-    barcode_video: Path, barcodes: Callable[[torch.Tensor], list[int]], monkeypatch: pytest.MonkeyPatch
+    barcode_video: Path, barcodes: Barcodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decord = pytest.importorskip("decord")
 
@@ -188,7 +185,7 @@ def test_the_limit_leaves_time_to_read_a_large_file() -> None:
 
 
 def test_a_reader_counts_the_size_of_its_file(
-    barcode_video: Path, barcodes: Callable[[torch.Tensor], list[int]], monkeypatch: pytest.MonkeyPatch
+    barcode_video: Path, barcodes: Barcodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []
 

@@ -4,7 +4,6 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mvit_video.data.readers import Backend, packet_index
 from mvit_video.data.readers import reader as reader_module
 from mvit_video.data.readers.source import Source
 from mvit_video.types import ConfigError, VideoDecodeError
+from tests.fixtures.data import Barcodes, OddVideos
 
 BACKENDS: list[Backend] = ["decord", "pyav"]
 # the same for every file, since runs count videos by the text
@@ -59,7 +59,7 @@ def decode_sequentially(path: Path) -> torch.Tensor:
 
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no such policies")
 @pytest.mark.parametrize("name", ["av1", "av1_matroska", "hevc", "closed_gop"])
-def test_videos_for_tests_leave_the_scheduling_as_it_was(name: str, odd_videos: Callable[[str], Path]) -> None:
+def test_videos_for_tests_leave_the_scheduling_as_it_was(name: str, odd_videos: OddVideos) -> None:
     assert odd_videos(name).stat().st_size
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
@@ -72,9 +72,7 @@ def test_hidden_pictures_are_refused_in_one_text(hidden: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_why_a_file_is_left_to_pyav(
-    name: str, odd_videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_why_a_file_is_left_to_pyav(name: str, odd_videos: OddVideos, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "require_torchcodec", lambda: None)
     backends: tuple[Backend, Backend] = ("decord", "torchcodec")
     for backend, refusal in zip(backends, REFUSALS[name], strict=True):
@@ -88,7 +86,7 @@ def test_why_a_file_is_left_to_pyav(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["two_tracks", "two_tracks_second", "two_tracks_two_sizes", "two_tracks_matroska"])
 def test_of_two_tracks_every_backend_reads_the_best(
-    name: str, backend: Backend, odd_videos: Callable[[str], Path], barcodes: Callable[[torch.Tensor], list[int]]
+    name: str, backend: Backend, odd_videos: OddVideos, barcodes: Barcodes
 ) -> None:
     with open_video(odd_videos(name), backend) as reader:
         assert (reader.height, reader.width) == (64, 96)
@@ -99,12 +97,12 @@ def test_of_two_tracks_every_backend_reads_the_best(
     ("name", "codec", "container"),
     [("closed_gop", "h264", "mov"), ("vp9", "vp9", "matroska"), ("hevc", "hevc", "mov"), ("mpeg4_avi", "mpeg4", "avi")],
 )
-def test_what_a_file_is(name: str, codec: str, container: str, odd_videos: Callable[[str], Path]) -> None:
+def test_what_a_file_is(name: str, codec: str, container: str, odd_videos: OddVideos) -> None:
     with open_video(odd_videos(name)) as reader:
         assert (reader.codec, reader.container) == (codec, container)
 
 
-def test_durations(odd_videos: Callable[[str], Path]) -> None:
+def test_durations(odd_videos: OddVideos) -> None:
     """To the end of the last frame, also where the rate varies, where frames are counted, and after a cut."""
     expected = {"closed_gop": 1.6, "mpeg4_avi": 1.6, "edit_list": 41 / 30, "one_frame": 1 / 30, "variable_rate": 1.776}
     for name, seconds in expected.items():
@@ -114,7 +112,7 @@ def test_durations(odd_videos: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_short_side(backend: Backend, odd_videos: Callable[[str], Path]) -> None:
+def test_short_side(backend: Backend, odd_videos: OddVideos) -> None:
     for name, whole, small in [("closed_gop", (64, 96), (40, 60)), ("rotated", (96, 64), (60, 40))]:
         for short_side, size in [(40, small), (64, whole), (500, whole), (None, whole)]:
             with open_video(odd_videos(name), backend, short_side=short_side) as reader:
@@ -142,7 +140,7 @@ def read_in_child(reader: VideoReader, queue: mp.SimpleQueue) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_reader_that_is_open_when_the_process_forks(
-    backend: Backend, barcode_video: Path, barcodes: Callable[[torch.Tensor], list[int]]
+    backend: Backend, barcode_video: Path, barcodes: Barcodes
 ) -> None:
     context = mp.get_context("fork")
     queue = context.SimpleQueue()
@@ -183,7 +181,7 @@ def test_hundreds_of_openings_leave_nothing_behind(backend: Backend, barcode_vid
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(indices=st.lists(st.integers(0, 47), max_size=12), backend=st.sampled_from(BACKENDS))
 def test_any_order_and_repetition(
-    barcode_video: Path, barcodes: Callable, indices: list[int], backend: Backend
+    barcode_video: Path, barcodes: Barcodes, indices: list[int], backend: Backend
 ) -> None:
     with open_video(barcode_video, backend) as reader:
         frames = reader.get_frames(indices)
@@ -191,7 +189,7 @@ def test_any_order_and_repetition(
         assert barcodes(frames) == indices
 
 
-def test_variable_rate_tells_the_mean_rate(odd_videos: Callable[[str], Path]) -> None:
+def test_variable_rate_tells_the_mean_rate(odd_videos: OddVideos) -> None:
     with open_video(odd_videos("variable_rate")) as reader:
         assert reader.fps == pytest.approx(1000 / 37, rel=0.02)
 
@@ -284,9 +282,7 @@ def test_decord_returning_torch_tensors_makes_no_difference(barcode_video: Path)
             decord.bridge.reset_bridge()
 
 
-def test_fields_in_packets_of_their_own_are_counted(
-    odd_videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fields_in_packets_of_their_own_are_counted(odd_videos: OddVideos, monkeypatch: pytest.MonkeyPatch) -> None:
     """No encoder at hand writes such files, so a file whose first packets give no frame stands for them."""
     assert packet_index._pairs_packets(Source(str(odd_videos("starts_between_keys"))))
     assert not packet_index._pairs_packets(Source(str(odd_videos("interlaced"))))

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from mvit_video.data.clips.transforms import Normalize
 from mvit_video.data.clips.trimming import trim
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
-
-Barcodes = Callable[[torch.Tensor], list[int]]
+from tests.fixtures.data import Barcodes, OddVideos
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
@@ -29,7 +27,7 @@ def test_a_segment_is_a_video_of_its_own(barcode_video: Path, barcodes: Barcodes
         assert (segment.codec, segment.container, segment.damaged) == (whole.codec, whole.container, False)
 
 
-def test_time_stamps_decide_at_a_variable_rate(odd_videos: Callable[[str], Path], barcodes: Barcodes) -> None:
+def test_time_stamps_decide_at_a_variable_rate(odd_videos: OddVideos, barcodes: Barcodes) -> None:
     with open_video(odd_videos("variable_rate")) as whole:
         begins = whole.timestamps
         segment = trim(whole, begins[10], begins[20], "v.mp4")

@@ -17,6 +17,8 @@ from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import DenseViews, RandomView, SamplerViews, UniformViews, Views
 from mvit_video.data.sampling import timed_clip
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+from tests.fixtures.data import Barcodes, OddVideos
+from tests.fixtures.places import ROOT
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its strings are older than this Python
@@ -183,7 +185,7 @@ def test_clips_are_those_of_pytorchvideos_samplers(
 
 @pytest.mark.parametrize("name", ["closed_gop", "variable_rate"])
 def test_a_time_span_has_the_frames_that_pytorchvideo_decodes(
-    name: str, odd_videos: Callable[[str], Path], barcodes: Callable[[torch.Tensor], list[int]],
+    name: str, odd_videos: OddVideos, barcodes: Barcodes,
     subsample: Callable[..., torch.Tensor],
 ) -> None:  # fmt: skip
     video = EncodedVideo.from_path(str(odd_videos(name)), decode_audio=False)
@@ -246,7 +248,7 @@ def test_a_short_side_can_be_given() -> None:
 def test_the_example_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "val.csv").write_text(f"path,label\n{barcode_video},0\n")
     monkeypatch.chdir(tmp_path)
-    source = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    source = (ROOT / "docs" / "data.md").read_text()
     first, second = source.split("```python\n")[1].split("```")[0].split("\n\nviews = ")
     shown: dict[str, Any] = {}
     exec(first, shown)
@@ -259,7 +261,7 @@ def test_the_example_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monke
 def test_the_loader_in_the_docs_runs(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "val.csv").write_text(f"path,label\n{barcode_video},0\n{barcode_video},1\n")
     monkeypatch.chdir(tmp_path)
-    docs = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    docs = (ROOT / "docs" / "data.md").read_text()
     source = next(block for block in docs.split("```python\n") if "DataLoader" in block).split("```")[0]
     shown: dict[str, Any] = {}
     exec(source, shown)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch.utils.data import DataLoader
 from mvit_video.data.annotations import load_annotations
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.types import ConfigError, VideoDecodeError
+from tests.fixtures.evaluation import MakeData, MakeOracle, RunTest
 
-Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
@@ -25,7 +24,12 @@ pytestmark = [
 
 
 def test_reports_and_writes(
-    make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData,
+    run_test: RunTest,
+    oracle: MakeOracle,
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = make_data(frame_order="reversed")
     trainer = run_test(data, oracle({1: 0, 6: 0}))
@@ -60,7 +64,7 @@ def test_reports_and_writes(
     assert written == ["confusion.parquet", "metrics.json", "predictions.parquet"]
 
 
-def test_writes_the_scores_of_each_view(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+def test_writes_the_scores_of_each_view(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
     run_test(make_data())
     rows = parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
     for row in rows:
@@ -72,7 +76,9 @@ def test_writes_the_scores_of_each_view(make_data: Make, run_test: Make, tmp_pat
         assert row["clip_seconds"] == [pytest.approx(times, abs=1e-3) for times in expected]
 
 
-def test_records_the_numbers(make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path) -> None:
+def test_records_the_numbers(
+    make_data: MakeData, run_test: RunTest, oracle: MakeOracle, digits: Path, tmp_path: Path
+) -> None:
     run_test(make_data(), oracle({1: 0, 6: 0}))
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     labels = load_annotations(digits / "val.csv").labels.tolist()
@@ -95,7 +101,7 @@ def test_records_the_numbers(make_data: Make, run_test: Make, oracle: Make, digi
 
 @pytest.mark.filterwarnings("ignore:.* 1 of 9 videos are not under:UserWarning")
 def test_counts_the_videos_that_are_not_there(
-    make_data: Make, run_test: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData, run_test: RunTest, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = load_annotations(digits / "val.csv")
     videos = [(Path(listed.path(row)).stem, f"class {listed.label_of(row)}") for row in range(8)]
@@ -109,7 +115,7 @@ def test_counts_the_videos_that_are_not_there(
 
 
 def test_lists_a_video_that_cannot_be_read(
-    make_data: Make, run_test: Make, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData, run_test: RunTest, broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = run_test(make_data(test=str(broken), on_error="skip"))
     assert float(trainer.callback_metrics["test/top1"]) == 100
@@ -127,7 +133,7 @@ def test_lists_a_video_that_cannot_be_read(
 
 
 def test_tells_a_corrupt_an_empty_and_a_short_video_apart(
-    make_data: Make, run_test: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData, run_test: RunTest, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = load_annotations(digits / "val.csv")
     good = table.locate(0).read_bytes()
@@ -151,20 +157,22 @@ def test_tells_a_corrupt_an_empty_and_a_short_video_apart(
         assert [row["path"] for row in csv.DictReader(file)] == ["corrupt.mp4", "empty.mp4", "good.mp4"]
 
 
-def test_stops_at_a_video_that_cannot_be_read(make_data: Make, run_test: Make, broken: Path, tmp_path: Path) -> None:
+def test_stops_at_a_video_that_cannot_be_read(
+    make_data: MakeData, run_test: RunTest, broken: Path, tmp_path: Path
+) -> None:
     with pytest.raises(VideoDecodeError, match=r"broken\.mp4"):
         run_test(make_data(test=str(broken)))
     assert not (tmp_path / "run").exists()
 
 
-def test_says_what_a_limit_left_out(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+def test_says_what_a_limit_left_out(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
     run_test(make_data(), limit_test_batches=1)
     status = parquet.read_table(tmp_path / "run" / "predictions.parquet")["status"].to_pylist()
     assert status == ["ok"] * 3 + ["left out by trainer.limit_test_batches"] * 5
 
 
 def test_lists_a_video_whose_probabilities_are_not_finite(
-    make_data: Make, run_test: Make, oracle: Make, tmp_path: Path
+    make_data: MakeData, run_test: RunTest, oracle: MakeOracle, tmp_path: Path
 ) -> None:
     class Diverged(oracle):
         def test_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
@@ -188,7 +196,7 @@ def test_lists_a_video_whose_probabilities_are_not_finite(
     ],
 )
 def test_writes_what_it_is_told_to(
-    write: Any, files: set[str], make_data: Make, run_test: Make, broken: Path, tmp_path: Path
+    write: Any, files: set[str], make_data: MakeData, run_test: RunTest, broken: Path, tmp_path: Path
 ) -> None:
     callback = MultiViewEvaluation() if write is None else MultiViewEvaluation(write=write)
     trainer = run_test(make_data(test=str(broken), on_error="skip"), callbacks=[callback])
@@ -202,7 +210,7 @@ def test_an_unknown_file_is_refused() -> None:
 
 
 def test_prints_nothing_where_it_is_told_to(
-    make_data: Make, run_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData, run_test: RunTest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callback = MultiViewEvaluation(tmp_path, with_views=False, write=["predictions"], verbose=False)
     run_test(make_data(), callbacks=[callback])
@@ -235,12 +243,12 @@ def from_yaml(config: str) -> Any:
     return auto_cli(made, args=["--callbacks", config], as_positional=False, allow_abbrev=False)
 
 
-def test_a_second_one_is_refused(make_data: Make, run_test: Make) -> None:
+def test_a_second_one_is_refused(make_data: MakeData, run_test: RunTest) -> None:
     with pytest.raises(ConfigError, match="more than one MultiViewEvaluation"):
         run_test(make_data(), callbacks=[MultiViewEvaluation(), MultiViewEvaluation(ensemble="max")])
 
 
-def test_takes_what_the_loader_tests(make_data: Make, oracle: Make, tmp_path: Path) -> None:
+def test_takes_what_the_loader_tests(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> None:
     """Without a data module, and not a loader of anything else."""
     data = make_data()
     data.setup("test")
@@ -254,12 +262,12 @@ def test_takes_what_the_loader_tests(make_data: Make, oracle: Make, tmp_path: Pa
         trainer.test(oracle(), dataloaders=DataLoader([1]), verbose=False)  # type: ignore[arg-type]
 
 
-def test_nothing_is_written_in_a_trial_run(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+def test_nothing_is_written_in_a_trial_run(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
     run_test(make_data(), callbacks=[MultiViewEvaluation()], fast_dev_run=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mean_of_logits(make_data: Make, run_test: Make, oracle: Make, tmp_path: Path) -> None:
+def test_mean_of_logits(make_data: MakeData, run_test: RunTest, oracle: MakeOracle, tmp_path: Path) -> None:
     class WithLogits(oracle):
         def test_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
             logits = torch.zeros(len(batch.label), 4)
@@ -274,7 +282,7 @@ def test_mean_of_logits(make_data: Make, run_test: Make, oracle: Make, tmp_path:
     assert table.schema.metadata[b"view_scores"] == b"logits"
 
 
-def test_mean_of_logits_needs_logits(make_data: Make, run_test: Make) -> None:
+def test_mean_of_logits_needs_logits(make_data: MakeData, run_test: RunTest) -> None:
     with pytest.raises(ConfigError, match="ensemble=logit_mean needs logits, which the task's test_step does not"):
         run_test(make_data(), callbacks=[MultiViewEvaluation(ensemble="logit_mean")])
 
@@ -291,7 +299,12 @@ def several(digits: Path, tmp_path: Path) -> Path:
 
 
 def test_several_labels(
-    make_data: Make, run_test: Make, oracle: Make, several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData,
+    run_test: RunTest,
+    oracle: MakeOracle,
+    several: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Sigmoid(oracle):
         """Sure of each label in one view only, which the largest score of the views tells and their mean does not."""
@@ -321,13 +334,18 @@ def test_several_labels(
     assert float(trainer.callback_metrics["test/mAP"]) < 70
 
 
-def test_several_labels_have_no_confusion_matrix(make_data: Make, run_test: Make, several: Path) -> None:
+def test_several_labels_have_no_confusion_matrix(make_data: MakeData, run_test: RunTest, several: Path) -> None:
     with pytest.raises(ConfigError, match="write=confusion: videos with several labels have no confusion matrix"):
         run_test(make_data(test=str(several)), callbacks=[MultiViewEvaluation(write=["confusion"])])
 
 
 def test_tells_what_a_temperature_does(
-    make_data: Make, run_test: Make, oracle: Make, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_data: MakeData,
+    run_test: RunTest,
+    oracle: MakeOracle,
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     held = MultiViewEvaluation(tmp_path / "held", write=["predictions"], verbose=False)
     run_test(make_data(test=str(digits / "train.csv")), oracle({0: 3}), callbacks=[held])
@@ -341,12 +359,12 @@ def test_tells_what_a_temperature_does(
     assert f"at temperature {told['value']:.3f}" in capsys.readouterr().out
 
 
-def test_no_temperature_from_the_tested_videos(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+def test_no_temperature_from_the_tested_videos(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
     run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path / "same")])
     with pytest.raises(ConfigError, match=r"\.mp4 is among the videos of this test too; fit to others"):
         run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path, temperature_from=str(tmp_path / "same"))])
 
 
-def test_no_temperature_from_nowhere(make_data: Make, run_test: Make, tmp_path: Path) -> None:
+def test_no_temperature_from_nowhere(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no predictions\.parquet here"):
         run_test(make_data(), callbacks=[MultiViewEvaluation(tmp_path, temperature_from=str(tmp_path))])

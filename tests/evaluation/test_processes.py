@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from torch.utils.data import DistributedSampler
 from mvit_video.data.dataset import VideoDataset
 from mvit_video.data.loader import VideoLoader
 from mvit_video.evaluation import MultiViewEvaluation
+from tests.fixtures.evaluation import MakeData, MakeOracle
 
-Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
 ]
@@ -70,7 +69,9 @@ def score_in_two(folder: Path, data: Any, task: Any, padded: bool) -> list[int |
 
 
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "each video once"])
-def test_two_processes_equal_one(make_data: Make, oracle: Make, broken: Path, tmp_path: Path, padded: bool) -> None:
+def test_two_processes_equal_one(
+    make_data: MakeData, oracle: MakeOracle, broken: Path, tmp_path: Path, padded: bool
+) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()

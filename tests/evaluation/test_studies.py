@@ -1,9 +1,8 @@
 """Studies: what is tested, what is not tested again, and numbers over the videos that every setting could score."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +24,13 @@ from mvit_video.metrics.intervals import share_interval
 from mvit_video.metrics.views import accuracy_by_views
 from mvit_video.models.net import VideoNet, multiply_adds
 from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
+from tests.fixtures.evaluation import MakeData, MakeOracle
 
-Make = Callable[..., Any]
+
+class Study(Protocol):
+    def __call__(self, settings: Any = ..., **changes: Any) -> Any: ...
+
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
@@ -50,7 +54,7 @@ class SmallNet(VideoNet):
 
 
 @pytest.fixture
-def study(make_data: Make, oracle: Make, tmp_path: Path) -> Make:
+def study(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Study:
     """Runs settings; returns what was tested, clip by clip, in each call."""
 
     class Spy(oracle):
@@ -117,7 +121,7 @@ def test_unknown_studies_are_refused(studies: Any, severities: list[int], messag
         settings_of(studies, severities)
 
 
-def test_every_setting_is_tested_once(study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_is_tested_once(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen = study()
     assert list(seen) == ["forward None", "reversed None", "forward blur 5"]
     plain, reverse, blurred = (torch.cat(clips) for clips in seen.values())
@@ -137,7 +141,7 @@ def test_every_setting_is_tested_once(study: Make, tmp_path: Path, capsys: pytes
     assert metadata[b"corruption"] == b"blur 5"
 
 
-def test_finished_settings_are_not_tested_again(study: Make, tmp_path: Path) -> None:
+def test_finished_settings_are_not_tested_again(study: Study, tmp_path: Path) -> None:
     study(SETTINGS[:2])
     before = (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns
     assert list(study()) == ["forward blur 5"]
@@ -145,7 +149,7 @@ def test_finished_settings_are_not_tested_again(study: Make, tmp_path: Path) -> 
     assert (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns == before
 
 
-def test_the_settings_of_the_callback_are_those_of_every_test(study: Make, tmp_path: Path) -> None:
+def test_the_settings_of_the_callback_are_those_of_every_test(study: Study, tmp_path: Path) -> None:
     study(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False)])
     folders = [setting.folder(tmp_path / "run") for setting in SETTINGS]
     schemas = [parquet.read_schema(folder / "predictions.parquet") for folder in folders]
@@ -160,12 +164,12 @@ def test_the_settings_of_the_callback_are_those_of_every_test(study: Make, tmp_p
         ({"corruption": Corruption("blur", 2)}, "data.corruption=blur 2: a study sets it itself"),
     ],
 )
-def test_what_a_study_sets_is_not_set_beside(study: Make, changes: dict[str, Any], message: str) -> None:
+def test_what_a_study_sets_is_not_set_beside(study: Study, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         study(**changes)
 
 
-def test_all_settings_count_the_same_videos(study: Make, tmp_path: Path) -> None:
+def test_all_settings_count_the_same_videos(study: Study, tmp_path: Path) -> None:
     """Video 4 has no score in one setting, so it counts in none."""
     study()
     table = study_table(tmp_path / "run", ["views", "frame_order", "corruptions"], SETTINGS, 1.5)
@@ -187,7 +191,7 @@ def test_all_settings_count_the_same_videos(study: Make, tmp_path: Path) -> None
     assert parquet.read_table(tmp_path / "studies.parquet").equals(table, check_metadata=True)
 
 
-def test_views_are_those_of_accuracy_by_views(study: Make, oracle: Make, tmp_path: Path) -> None:
+def test_views_are_those_of_accuracy_by_views(study: Study, oracle: MakeOracle, tmp_path: Path) -> None:
     study([PLAIN])
     file = tmp_path / "run" / "predictions.parquet"
     stored = parquet.read_table(file)
@@ -205,7 +209,7 @@ def test_views_are_those_of_accuracy_by_views(study: Make, oracle: Make, tmp_pat
             assert (row["low"], row["high"]) == share_interval(round(row["value"] * 8 / 100), 8)
 
 
-def test_other_videos_are_refused(study: Make, tmp_path: Path, digits: Path) -> None:
+def test_other_videos_are_refused(study: Study, tmp_path: Path, digits: Path) -> None:
     study(SETTINGS[:1])
     study(SETTINGS[:2], test=str(digits / "train.csv"))
     with pytest.raises(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from mvit_video.checkpoints import read_checkpoint
 from mvit_video.cli import main
 from mvit_video.features.store import load_features
 from mvit_video.runs.trained_model import load_model
+from tests.fixtures.features import StoreFeatures, WriteRun
 
-Make = Callable[..., Path]
 NAMES = ["left", "right", "up"]
 VERBS = ("classify", "extract", "analyse", "convert", "report", "compare", "search", "probe", "knn", "scan")
 
@@ -37,7 +36,7 @@ def test_every_verb_that_names_classes_takes_their_names(verb: str, capsys: pyte
 
 
 def test_convert_keeps_the_names_or_takes_others(
-    write_run: Make, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_run: WriteRun, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = write_run({}, NAMES), tmp_path / "net.safetensors"
     assert main(["convert", str(run), str(out), "--to", "mvit_video"]) == 0
@@ -68,7 +67,7 @@ def test_names_of_a_file_that_are_none_are_refused(tiny_checkpoint: Path, tmp_pa
         load_model(str(tmp_path / "net.safetensors"))
 
 
-def test_given_names_stand_for_those_of_the_checkpoint(write_run: Make) -> None:
+def test_given_names_stand_for_those_of_the_checkpoint(write_run: WriteRun) -> None:
     run = str(write_run({}, NAMES))
     assert load_model(run, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     with pytest.raises(mv.ConfigError, match=r"class_names holds 2 names, source=.*run has 3 classes"):
@@ -89,7 +88,7 @@ def test_random_weights_are_told_of_by_every_verb_that_loads_them(
 
 
 def test_features_of_random_weights_are_told_of_where_they_are_used(
-    store_features: Make, caplog: pytest.LogCaptureFixture
+    store_features: StoreFeatures, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = store_features(np.eye(3, dtype=np.float32), ["a.mp4", "b.mp4", "c.mp4"])
     load_features(folder)
@@ -128,7 +127,7 @@ def test_report_and_compare_show_given_names(
 
 
 def test_verbs_on_features_show_given_names(
-    store_features: Make, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store_features: StoreFeatures, names_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vectors = np.eye(6, dtype=np.float32)
     folder = store_features(vectors, [f"{i}.mp4" for i in range(6)], [0, 1, 2, 0, 1, 2])

@@ -13,7 +13,6 @@ from PIL import Image
 
 import mvit_video as mv
 from mvit_video.cli import main
-from mvit_video.data.digits import write_digits
 from mvit_video.features.classify import Timeline, classify_video, foremost
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.overlay import write_overlay
@@ -32,10 +31,9 @@ def make_timeline(best: list[int], num_classes: int = 4, *, names: tuple[str, ..
     return Timeline("video.mp4", probabilities, start, start + 2, start + 1, names)
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
-    return next(root.glob("val/*/*.mp4"))
+@pytest.fixture(scope="session")
+def video(digits: Path) -> Path:
+    return next(digits.glob("val/*/*.mp4"))
 
 
 @pytest.fixture(scope="module")

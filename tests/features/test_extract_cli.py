@@ -5,22 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 
 from mvit_video.cli import main
-from mvit_video.data.digits import write_digits
 from mvit_video.features.inputs import find_videos
 from mvit_video.types import AnnotationError, ConfigError
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four videos in four folders, and val.csv beside them."""
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
+from tests.fixtures.features import NumListed
 
 
 def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
@@ -38,18 +31,18 @@ def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
     printed = capsys.readouterr().out
     assert "mean, std, sampling rate and activation leave no trace; taken as published for clips: " in caplog.text
     assert "mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax" in caplog.text
-    assert "4 of 5 videos extracted (8 windows in " in printed
+    assert "8 of 9 videos extracted (16 windows in " in printed
     assert "1 failed; the same command tries them again\n" in printed
     rows = {row["path"]: row for row in parquet.read_table(tmp_path / "out" / "manifest.parquet").to_pylist()}
-    assert len(rows) == 5
+    assert len(rows) == 9
     assert {row["status"] for path, row in rows.items() if "broken" not in path} == {"ok"}
     broken = rows[str(videos / "broken.mp4")]
     assert (broken["status"], broken["num_windows"]) == ("failed", 0)
     assert broken["reason"].startswith("cannot be decoded")
     (videos / "broken.mp4").unlink()
     assert main(words) == 0
-    assert "0 of 4 videos extracted (0 windows in" in (printed := capsys.readouterr().out)
-    assert ", 4 had features already\n" in printed
+    assert "0 of 8 videos extracted (0 windows in" in (printed := capsys.readouterr().out)
+    assert ", 8 had features already\n" in printed
 
 
 def test_mistakes_are_told_in_one_line(
@@ -104,15 +97,15 @@ def test_sources_name_each_video_once_with_what_is_known_of_it(
 ) -> None:
     monkeypatch.chdir(digits)
     annotated = find_videos(["val.csv"])
-    assert [annotated.video(i).label for i in range(4)] == [0, 1, 2, 3]
+    assert [annotated.video(i).label for i in range(8)] == [0, 1, 2, 3] * 2
     assert annotated.video(0).path == annotated.names[0].as_py() == "val/clockwise_1/val_00000.mp4"
     labelled = find_videos(["val"])
     assert sorted(labelled.names.to_pylist()) == sorted(annotated.names.to_pylist())
-    assert sorted(str(labelled.video(i).label) for i in range(4)) == list("0123")
+    assert sorted(str(labelled.video(i).label) for i in range(8)) == list("00112233")
     assert labelled.class_names == annotated.class_names
-    assert len(find_videos(["val", "val/*/*.mp4", "val/clockwise_1"])) == 4
+    assert len(find_videos(["val", "val/*/*.mp4", "val/clockwise_1"])) == 8
     by_pattern = find_videos(["val/**/*.mp4"])
-    assert len(by_pattern) == 4
+    assert len(by_pattern) == 8
     assert by_pattern.video(0).label is None
     # a video outside of the folders of classes would be lost, so there are no labels then
     shutil.copytree("val", tmp_path / "mixed")
@@ -137,16 +130,16 @@ def test_videos_in_tar_shards_are_extracted_from_there(tiny_checkpoint: Path, di
     assert tables[0]["label"].equals(tables[1]["label"])
     assert tables[0]["path"].to_pylist() == tables[1]["path"].to_pylist()
     manifest = parquet.read_table(tmp_path / "packed" / "manifest.parquet")
-    assert manifest["size"].to_pylist() == [None] * 4
+    assert manifest["size"].to_pylist() == [None] * 8
     status = next((tmp_path / "shards").glob("*.tar")).stat()
     versions = manifest["version"].to_pylist()
-    assert len(set(versions)) == 4
+    assert len(set(versions)) == 8
     assert all(version.startswith(f"{status.st_size} {status.st_mtime_ns} ") for version in versions)
 
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(
-    slowly: str, num_listed: Callable[[Path], int], tiny_checkpoint: Path, digits: Path, tmp_path: Path
+    slowly: str, num_listed: NumListed, tiny_checkpoint: Path, digits: Path, tmp_path: Path
 ) -> None:
     for number in range(40):
         (tmp_path / f"{number}.mp4").symlink_to(next(digits.glob("val/*/*.mp4")))

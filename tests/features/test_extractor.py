@@ -1,7 +1,6 @@
 """Features equal those of clips made by hand, however the video is read."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,21 @@ import mvit_video as mv
 from mvit_video.checkpoints import save_checkpoint
 from mvit_video.data.clips.transforms import Normalize, crop_views
 from mvit_video.data.clips.views import published_short_side
-from mvit_video.data.digits import write_digits
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding
 from mvit_video.features.decoding import read_chunks
 from mvit_video.models import mvit, mvitv2_s
 from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import CheckpointError, ConfigError, VideoDecodeError
+from tests.fixtures.features import WriteRun
 
 LAYERS = ("pooled", "tokens", "stage1", "stage2", "logits")
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def video(digits: Path) -> Path:
     """32 frames of 64x64 at 30 fps."""
-    folder = write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
-    return sorted(folder.glob("val/*/*.mp4"))[0]
+    return sorted(digits.glob("val/*/*.mp4"))[0]
 
 
 def by_hand(net: torch.nn.Module, video: Path, indices: NDArray[np.int64], layer: str, num_crops: int) -> torch.Tensor:
@@ -189,7 +187,7 @@ def test_impossible_settings_are_refused(tiny_checkpoint: Path, changes: dict[st
     assert str(caught.value).startswith(message)
 
 
-def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_run_folder_tells_clips_scale_and_classes(write_run: WriteRun, tmp_path: Path) -> None:
     data = {
         "clip": {"num_frames": 4, "sampling_rate": 2, "target_fps": 15.0}, "mean": [0.1, 0.2, 0.3], "std": [1, 1, 2],
         "views": {"short_side": 40},
@@ -225,7 +223,7 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: Callable[..., Pat
 
 
 def test_the_folder_of_a_test_stands_for_the_checkpoint_that_it_tested(
-    write_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever one stands: its path is relative to where the test was started."""
     run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
@@ -266,7 +264,7 @@ def test_the_choice_between_weights_is_said(tmp_path: Path, caplog: pytest.LogCa
     assert "net.pth OUT --to mvit_video --use-ema takes model_ema" in caplog.text
 
 
-def test_a_run_of_several_labels_has_sigmoids(write_run: Callable[..., Path]) -> None:
+def test_a_run_of_several_labels_has_sigmoids(write_run: WriteRun) -> None:
     run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
     assert not load_model(str(run)).multi_label
     config = {"model": {"multi_label": True}, "data": {"mean": [0.1, 0.2, 0.3]}}

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 from pyarrow import parquet
 from rich.console import Console
 
-from mvit_video.data.digits import write_digits
 from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
 from mvit_video.features.decoding import Chunk
 from mvit_video.features.engines.local import extract_locally
@@ -27,18 +25,21 @@ from mvit_video.features.inputs import find_videos
 from mvit_video.features.manifest import claimed
 from mvit_video.jobs import JobStopped, WorkFailure
 from mvit_video.types import ConfigError
+from tests.fixtures.data import MakeDigits
+from tests.fixtures.features import NumListed
+from tests.fixtures.processes import Start
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def many(make_digits: MakeDigits) -> Path:
     """40 videos in 4 folders."""
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=40) / "val"
+    return make_digits(4, 40) / "val"
 
 
 @pytest.fixture
-def folder(digits: Path, tmp_path: Path) -> Path:
+def folder(many: Path, tmp_path: Path) -> Path:
     """Five of them, which a test may change."""
-    for number, path in enumerate(sorted(digits.glob("*/*.mp4"))[:5]):
+    for number, path in enumerate(sorted(many.glob("*/*.mp4"))[:5]):
         (tmp_path / "videos").mkdir(exist_ok=True)
         shutil.copyfile(path, tmp_path / "videos" / f"{number}.mp4")
     return tmp_path / "videos"
@@ -75,13 +76,13 @@ def manifest_of(out: Path) -> dict[str, dict]:
 
 @pytest.mark.slow
 def test_kills_cost_no_video_and_leave_no_row_twice(
-    run: Callable[..., Summary], start_slowly: Callable[..., BaseProcess], num_listed: Callable[[Path], int],
-    tiny_checkpoint: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., Summary], start_slowly: Start, num_listed: NumListed,
+    tiny_checkpoint: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     whole, killed = tmp_path / "out", tmp_path / "killed"
-    words = ["extract", f"{digits}", "--model", f"{tiny_checkpoint}", "--window", "16", "--stride", "8"]
-    run(digits, window="16", stride="8")
+    words = ["extract", f"{many}", "--model", f"{tiny_checkpoint}", "--window", "16", "--stride", "8"]
+    run(many, window="16", stride="8")
     expected = rows_of(whole)
     done = [0]
     for _ in range(2):
@@ -96,7 +97,7 @@ def test_kills_cost_no_video_and_leave_no_row_twice(
     assert 0 < done[1] < done[2] < 40
     shutil.rmtree(whole)
     killed.rename(whole)
-    assert run(digits, window="16", stride="8").num_before == done[2]
+    assert run(many, window="16", stride="8").num_before == done[2]
     found = rows_of(whole)
     assert found.drop_columns(["feature"]).equals(expected.drop_columns(["feature"]))
     vectors = [np.stack(table["feature"].to_numpy()) for table in (found, expected)]
@@ -272,13 +273,13 @@ def test_parts_of_a_video_are_videos_of_their_own(run: Callable[..., Summary], f
 
 
 def test_short_videos_share_batches_and_keep_their_own_features(
-    tiny_checkpoint: Path, digits: Path, tmp_path: Path
+    tiny_checkpoint: Path, many: Path, tmp_path: Path
 ) -> None:
     extractor = Extractor(ExtractSettings(str(tiny_checkpoint), window="8", batch_size=7))
     sizes: list[int] = []
     embed = extractor.embed
     extractor.embed = lambda places: sizes.append(len(places)) or embed(places)  # type: ignore[method-assign]
-    videos = [Video(path.name, path) for path in sorted(digits.glob("*/*.mp4"))[:4]]
+    videos = [Video(path.name, path) for path in sorted(many.glob("*/*.mp4"))[:4]]
     found = dict((video.path, outcome) for video, outcome in extract_locally(videos, extractor, 2, 60))
     assert sizes == [7, 7, 2]
     for video in videos:
@@ -295,10 +296,10 @@ def test_short_videos_share_batches_and_keep_their_own_features(
     ],
 )
 def test_a_process_that_dies_or_hangs_costs_its_video_alone(
-    tiny_checkpoint: Path, digits: Path, act: signal.Signals, kind: str, reason: str
+    tiny_checkpoint: Path, many: Path, act: signal.Signals, kind: str, reason: str
 ) -> None:
     rule = Extractor(ExtractSettings(str(tiny_checkpoint))).rule
-    paths = sorted(digits.glob("*/*.mp4"))[:3]
+    paths = sorted(many.glob("*/*.mp4"))[:3]
     pieces = []
 
     def videos() -> Iterator[Video]:

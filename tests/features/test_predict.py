@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from pyarrow import compute, parquet
 from mvit_video.cli import main
 from mvit_video.data.digits import write_digits
 from mvit_video.features.store import load_features
+from tests.fixtures.features import NumListed
+from tests.fixtures.processes import Start, StartTwo
 
 Run = Callable[..., int]
-Start = Callable[..., BaseProcess]
 Output = pytest.CaptureFixture[str]
 PREDICT = ("predict", "-c", "tiny.yaml", "--ckpt_path", "last")
 WINDOWS = ("--features.window", "8", "--features.stride", "3")
@@ -149,9 +149,7 @@ def test_npy_for_tools_of_temporal_localisation(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_several_processes_share_the_videos_and_repeat_none(
-    trained: Path, run: Run, start_two: Callable[..., list[BaseProcess]]
-) -> None:
+def test_several_processes_share_the_videos_and_repeat_none(trained: Path, run: Run, start_two: StartTwo) -> None:
     # the nine windows of a video: either way the same batches, for whose sizes kernels are chosen
     batch = ("--features.batch_size", "9")
     words = ("--data.predict", str(trained / "digits" / "orbit" / "train.csv"), *WINDOWS, *batch)
@@ -172,7 +170,7 @@ def test_several_processes_share_the_videos_and_repeat_none(
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on(
-    trained: Path, run: Run, start_slowly: Start, num_listed: Callable[[Path], int], tmp_path: Path, capsys: Output
+    trained: Path, run: Run, start_slowly: Start, num_listed: NumListed, tmp_path: Path, capsys: Output
 ) -> None:
     lines = (trained / "digits" / "orbit" / "train.csv").read_text().splitlines()
     video = trained / "digits" / "orbit" / lines[1].split(",")[0]

@@ -1,6 +1,5 @@
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from mvit_video.evaluation import load_predictions
 from mvit_video.features.probe import ProbeSettings, _folds, cross_validate, fit_probe
 from mvit_video.features.store import load_features
 from mvit_video.types import ConfigError
-
-Store = Callable[..., Path]
+from tests.fixtures.features import StoreFeatures
 
 
 def clusters(
@@ -31,7 +29,7 @@ def clusters(
     return vectors.reshape(-1, 5).astype(np.float32), paths, np.repeat(label, num_windows).tolist()
 
 
-def test_a_probe_is_the_pipeline_of_scikit_learn_by_hand(store_features: Store) -> None:
+def test_a_probe_is_the_pipeline_of_scikit_learn_by_hand(store_features: StoreFeatures) -> None:
     train_vectors, paths, label = clusters(30, 2, seed=1)
     test_vectors, *of_test = clusters(12, 2, seed=2)
     train = load_features(store_features(train_vectors, paths, label, name="train"))
@@ -66,7 +64,7 @@ def test_no_file_is_on_both_sides_of_a_fold(num_folds: int) -> None:
     assert sorted(np.concatenate([test for _, test in folds]).tolist()) == list(range(60))
 
 
-def test_windows_of_one_video_do_not_give_its_label_away(store_features: Store) -> None:
+def test_windows_of_one_video_do_not_give_its_label_away(store_features: StoreFeatures) -> None:
     """Each video has a direction of its own and labels are drawn by lot: other videos teach nothing."""
     rng = np.random.default_rng(0)
     vectors = np.repeat(rng.normal(size=(60, 80)), 4, axis=0) + 0.01 * rng.normal(size=(240, 80))
@@ -77,7 +75,7 @@ def test_windows_of_one_video_do_not_give_its_label_away(store_features: Store) 
     assert 25 < 100 * (probabilities.argmax(axis=1) == label[::4]).mean() < 75
 
 
-def test_each_video_is_judged_by_a_probe_that_saw_none_of_its_file(store_features: Store) -> None:
+def test_each_video_is_judged_by_a_probe_that_saw_none_of_its_file(store_features: StoreFeatures) -> None:
     vectors, paths, label = clusters(30, 2, seed=1)
     table = load_features(store_features(vectors, paths, [*label[:-2], None, None]))
     probabilities, probes = cross_validate(table, 3, ProbeSettings())
@@ -90,14 +88,14 @@ def test_each_video_is_judged_by_a_probe_that_saw_none_of_its_file(store_feature
     assert (probabilities[-1] == 0).all()
 
 
-def test_a_solver_that_was_stopped_says_so(store_features: Store) -> None:
+def test_a_solver_that_was_stopped_says_so(store_features: StoreFeatures) -> None:
     vectors, paths, label = clusters(30, 1, seed=1)
     table = load_features(store_features(vectors, paths, label))
     assert not fit_probe(table, 3, ProbeSettings(max_iterations=1)).has_converged
     assert fit_probe(table, 3, ProbeSettings()).has_converged
 
 
-def test_settings_and_data_that_no_probe_can_use_are_refused(store_features: Store) -> None:
+def test_settings_and_data_that_no_probe_can_use_are_refused(store_features: StoreFeatures) -> None:
     with pytest.raises(ConfigError, match="--folds must be at least 2, got 1"):
         ProbeSettings(num_folds=1)
     vectors, paths, _ = clusters(3, 2, seed=1)
@@ -111,7 +109,7 @@ def test_settings_and_data_that_no_probe_can_use_are_refused(store_features: Sto
 
 
 def test_the_verb_prints_and_writes_what_compare_reads(
-    store_features: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store_features: StoreFeatures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["run", "sit", "jump"]
     train = store_features(*clusters(30, 2, seed=1, spread=0.4), name="train", class_names=names)
@@ -135,7 +133,9 @@ def test_the_verb_prints_and_writes_what_compare_reads(
     assert json.loads(capsys.readouterr().out)["settings"]["windows"] == ["mean", "keep"]
 
 
-def test_without_a_test_the_verb_cross_validates(store_features: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_test_the_verb_cross_validates(
+    store_features: StoreFeatures, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = store_features(*clusters(30, 2, seed=1, spread=0.4))
     assert main(["probe", str(train), "--json", "--folds", "3", "--strengths", "0.1", "1"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -146,7 +146,7 @@ def test_without_a_test_the_verb_cross_validates(store_features: Store, capsys: 
 
 
 def test_features_that_cannot_be_compared_are_refused(
-    store_features: Store, capsys: pytest.CaptureFixture[str]
+    store_features: StoreFeatures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = clusters(6, 1, seed=1)
     train = store_features(*rows, name="train", class_names=["a", "b", "c"])
@@ -163,7 +163,7 @@ def test_features_that_cannot_be_compared_are_refused(
 
 
 def test_without_scikit_learn_one_line_says_what_to_install(
-    store_features: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store_features: StoreFeatures, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(["probe", str(store_features(*clusters(6, 1, seed=1)))]) == 2

@@ -3,12 +3,11 @@
 import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.fixtures.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,14 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 import mvit_video as mv
 from mvit_video.cli import main
-from mvit_video.data.digits import write_digits
 from mvit_video.evaluation import load_predictions
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.store import load_features
 from mvit_video.features.videos import Video
 from mvit_video.features.writers import writer_for
 from mvit_video.models import mvit
+from tests.fixtures.features import StoreFeatures
 
-Store = Callable[..., Path]
 Ask = Callable[..., dict[str, Any]]
 
 
@@ -36,7 +35,7 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
 
 
 @pytest.fixture
-def stored(store_features: Store) -> tuple[Path, np.ndarray]:
+def stored(store_features: StoreFeatures) -> tuple[Path, np.ndarray]:
     vectors = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
     return store_features(vectors, [*"aaabbccc"], [0, 0, 0, 1, 1, 0, 0, 0], class_names=["run", "sit"]), vectors
 
@@ -66,7 +65,7 @@ def test_a_video_is_the_mean_of_its_windows(stored: tuple[Path, np.ndarray], ask
 
 
 def test_every_row_of_other_features_is_a_query(
-    stored: tuple[Path, np.ndarray], store_features: Store, ask: Ask, capsys: pytest.CaptureFixture[str]
+    stored: tuple[Path, np.ndarray], store_features: StoreFeatures, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, vectors = stored
     other = store_features(vectors[[0, 3, 7]], [*"axy"], [0, 1, 1], name="other", class_names=["run", "sit"])
@@ -95,7 +94,7 @@ def test_a_query_that_is_not_there_is_told(
 
 
 def test_knn_classifies_by_votes_of_other_videos(
-    store_features: Store, ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store_features: StoreFeatures, ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
     centres = np.repeat(np.eye(3, 6), 8, axis=0)
@@ -113,17 +112,12 @@ def test_knn_classifies_by_votes_of_other_videos(
     assert alone["metrics"]["top1"] == 100
 
 
-def test_a_videos_own_windows_have_no_vote(store_features: Store, ask: Ask) -> None:
+def test_a_videos_own_windows_have_no_vote(store_features: StoreFeatures, ask: Ask) -> None:
     """Each video has a direction of its own, and the next like it has the other label."""
     angles = np.repeat(np.arange(8) * 0.1, 3)
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     folder = store_features(vectors, np.repeat(np.arange(8), 3).astype(str), np.repeat([0, 1] * 4, 3).tolist())
     assert ask("knn", folder, "-k", 1, "--windows", "keep")["metrics"]["top1"] == 0
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,7 @@ from pyarrow import parquet
 
 from mvit_video.features.store import load_features
 from mvit_video.types import ConfigError, MVitVideoError
-
-Store = Callable[..., Path]
+from tests.fixtures.features import StoreFeatures
 
 
 def random_vectors(num_rows: int, num_channels: int = 3) -> np.ndarray:
@@ -18,7 +16,7 @@ def random_vectors(num_rows: int, num_channels: int = 3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_parts", [1, 3])
-def test_rows_and_vectors_are_those_that_were_stored(store_features: Store, num_parts: int) -> None:
+def test_rows_and_vectors_are_those_that_were_stored(store_features: StoreFeatures, num_parts: int) -> None:
     vectors = random_vectors(7)
     folder = store_features(
         vectors, [*"aaabbcc"], [0, 0, 0, None, None, 1, 1], class_names=["run", "sit"], num_parts=num_parts
@@ -34,7 +32,7 @@ def test_rows_and_vectors_are_those_that_were_stored(store_features: Store, num_
     assert table.metadata["layer"] == "pooled"
 
 
-def test_vectors_are_mapped_and_made_anew_only_where_the_parts_changed(store_features: Store) -> None:
+def test_vectors_are_mapped_and_made_anew_only_where_the_parts_changed(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(4), [*"aabb"])
     first = load_features(folder)
     assert isinstance(first.vectors, np.memmap)
@@ -50,7 +48,7 @@ def test_vectors_are_mapped_and_made_anew_only_where_the_parts_changed(store_fea
     assert len(list((folder / "mapped").iterdir())) == 1
 
 
-def test_a_damaged_copy_is_made_anew(store_features: Store) -> None:
+def test_a_damaged_copy_is_made_anew(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(4), [*"aabb"])
     load_features(folder)
     (file,) = (folder / "mapped").iterdir()
@@ -58,7 +56,7 @@ def test_a_damaged_copy_is_made_anew(store_features: Store) -> None:
     np.testing.assert_array_equal(load_features(folder).vectors, random_vectors(4))
 
 
-def test_a_copy_that_a_kill_left_is_removed_and_foreign_files_stay(store_features: Store) -> None:
+def test_a_copy_that_a_kill_left_is_removed_and_foreign_files_stay(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(4), [*"aabb"])
     (folder / "mapped").mkdir()
     left = folder / "mapped" / ".vectors-0.npy.1.unfinished"
@@ -71,7 +69,7 @@ def test_a_copy_that_a_kill_left_is_removed_and_foreign_files_stay(store_feature
     assert all(file.exists() for file in others)
 
 
-def test_without_a_place_for_the_copy_vectors_are_in_memory(store_features: Store) -> None:
+def test_without_a_place_for_the_copy_vectors_are_in_memory(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(4), [*"aabb"])
     (folder / "mapped").write_text("in the way")
     table = load_features(folder)
@@ -79,14 +77,14 @@ def test_without_a_place_for_the_copy_vectors_are_in_memory(store_features: Stor
     np.testing.assert_array_equal(table.vectors, random_vectors(4))
 
 
-def test_one_part_file_is_read_like_a_folder(store_features: Store) -> None:
+def test_one_part_file_is_read_like_a_folder(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(4), [*"aabb"], class_names=["run"], num_parts=2)
     table = load_features(folder / "features" / "part-00001.parquet")
     np.testing.assert_array_equal(table.vectors, random_vectors(4)[2:])
     assert table.class_names == ("run",)
 
 
-def test_windows_that_count_anew_are_another_video_of_the_same_file(store_features: Store) -> None:
+def test_windows_that_count_anew_are_another_video_of_the_same_file(store_features: StoreFeatures) -> None:
     windows, crops = [0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 1, 0, 1]
     table = load_features(store_features(random_vectors(8), [*"aaaaaabb"], window=windows, crop=crops))
     assert table.video.tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
@@ -95,7 +93,7 @@ def test_windows_that_count_anew_are_another_video_of_the_same_file(store_featur
 
 @pytest.mark.parametrize("rows_per_batch", [1, 3, 4096])
 def test_averages_are_the_means_of_the_rows_of_each_video(
-    store_features: Store, rows_per_batch: int, monkeypatch: pytest.MonkeyPatch
+    store_features: StoreFeatures, rows_per_batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mvit_video.features.store._ROWS_PER_BATCH", rows_per_batch)
     vectors = random_vectors(7)
@@ -112,7 +110,7 @@ def test_averages_are_the_means_of_the_rows_of_each_video(
     assert table.video.tolist() == table.file.tolist() == [0, 1, 2]
 
 
-def test_what_holds_no_features_is_refused(store_features: Store, tmp_path: Path) -> None:
+def test_what_holds_no_features_is_refused(store_features: StoreFeatures, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere: there are no features in Parquet here; give the --out folder"):
         load_features(tmp_path / "nowhere")
     parquet.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
@@ -126,14 +124,14 @@ def test_what_holds_no_features_is_refused(store_features: Store, tmp_path: Path
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"a"', ""])
-def test_a_damaged_record_is_refused_by_name(store_features: Store, text: str) -> None:
+def test_a_damaged_record_is_refused_by_name(store_features: StoreFeatures, text: str) -> None:
     folder = store_features(np.zeros((2, 3), np.float32), ["a", "b"])
     (folder / "extract.json").write_text(text)
     with pytest.raises(MVitVideoError, match=r"^.*/extract\.json: "):
         load_features(folder)
 
 
-def test_text_that_is_no_utf8_is_refused_by_name(store_features: Store) -> None:
+def test_text_that_is_no_utf8_is_refused_by_name(store_features: StoreFeatures) -> None:
     folder = store_features(np.zeros((2, 3), np.float32), ["a", "b"])
     part = next((folder / "features").glob("*.parquet"))
     table = parquet.read_table(part)
@@ -142,7 +140,7 @@ def test_text_that_is_no_utf8_is_refused_by_name(store_features: Store) -> None:
         load_features(folder)
 
 
-def test_parts_of_two_extractions_are_refused(store_features: Store) -> None:
+def test_parts_of_two_extractions_are_refused(store_features: StoreFeatures) -> None:
     folder = store_features(random_vectors(2), [*"aa"])
     other = store_features(random_vectors(2), [*"bb"], name="other", metadata={"key": "changed"})
     os.rename(other / "features" / "part-00000.parquet", folder / "features" / "part-00001.parquet")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 import mvit_video as mv
 from mvit_video.models import MViT, Patch, Pooling, mvit, mvitv2, mvitv2_t
+from tests.fixtures.processes import CompileAndExport
 
 SMALL = {"num_frames": 4, "crop_size": 32, "depths": (1, 1, 1), "embed_dim": 16, "num_classes": 7}
 
@@ -202,7 +203,7 @@ nets = mvit(**small), mvitv2(**small)
 
 
 @pytest.mark.slow
-def test_one_graph_under_compile_and_a_dynamic_batch_under_export(compile_and_export: Callable[[str], None]) -> None:
+def test_one_graph_under_compile_and_a_dynamic_batch_under_export(compile_and_export: CompileAndExport) -> None:
     compile_and_export(NETS)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 import mvit_video as mv
 from mvit_video.checkpoints import describe
 from mvit_video.models import PVT, Patch, Pooling, Pyramid, VideoNet, cpvt, mvit, mvitv2, pvt, pvt_v2
+from tests.fixtures.processes import CompileAndExport
 
 NARROW = {"dims": (8, 16), "num_heads": (1, 2), "strides_kv": ((1, 4, 4), (1, 2, 2)), "mlp_ratios": (2, 2)}
 CLIP = {"num_classes": 7, "num_frames": 4, "crop_size": 32, "drop_path_rate": 0.0}
@@ -288,5 +289,5 @@ nets = (
 
 
 @pytest.mark.slow
-def test_one_graph_under_compile_and_a_dynamic_batch_under_export(compile_and_export: Callable[[str], None]) -> None:
+def test_one_graph_under_compile_and_a_dynamic_batch_under_export(compile_and_export: CompileAndExport) -> None:
     compile_and_export(NETS)

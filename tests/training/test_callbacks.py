@@ -1,7 +1,6 @@
 """Randomness, speed and the record of a run."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +10,7 @@ import torch
 
 from mvit_video.training import EpochLine, ProgressBar, RunRecord, StepSeed, Throughput
 from mvit_video.training import callbacks as module
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
 
 def trainer_at(epoch: int = 0, rank: int = 0, **more: Any) -> Any:
@@ -64,7 +62,11 @@ def test_record_says_what_the_config_does_not(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_what_the_user_sees(
-    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     bar = ProgressBar()
     trainer = make_trainer(EpochLine(tmp_path), Throughput(), bar, enable_progress_bar=True)
@@ -84,7 +86,7 @@ def test_what_the_user_sees(
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_an_epoch_without_validation_shows_none(
-    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str]
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = make_trainer(EpochLine(), max_epochs=3, check_val_every_n_epoch=2)
     trainer.fit(make_task(), datamodule=tiny_data())

@@ -4,7 +4,6 @@ import math
 import os
 import pickle
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from lightning.pytorch import Callback, Trainer
 from mvit_video.data.annotations import VideoTable
 from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, FailureList, LastCheckpoint, StopBetweenSteps, Task
 from mvit_video.types import CheckpointError
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
-Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch"),
@@ -79,7 +78,12 @@ def weights(task: Task) -> dict[str, torch.Tensor]:
     ids=lambda stop: type(stop).__name__,
 )
 def test_stopped_and_continued_run_equals_one_run(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, stop: Raise | Interrupt, accumulate: int
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    tmp_path: Path,
+    stop: Raise | Interrupt,
+    accumulate: int,
 ) -> None:
     whole, validations = make_task(), Validations()
     make_trainer(validations, max_epochs=3, accumulate_grad_batches=accumulate).fit(whole, datamodule=tiny_data())
@@ -104,7 +108,7 @@ def test_stopped_and_continued_run_equals_one_run(
 
 
 def test_last_is_written_although_best_is_not(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
 ) -> None:
     trainer = make_trainer(BestCheckpoint(), LastCheckpoint(), max_epochs=3, enable_checkpointing=True)
     trainer.fit(make_task(optimizer=partial(torch.optim.AdamW, lr=0.0)), datamodule=tiny_data())
@@ -125,7 +129,12 @@ class Score(Callback):
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")
 @pytest.mark.parametrize(("scores", "best"), [((50.0, 20.0, 30.0, 10.0), 0), ((50.0, 20.0, 60.0, 10.0), 2)])
 def test_continued_run_begins_with_the_best_of_the_run_before(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, scores: tuple[float, ...], best: int
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    tmp_path: Path,
+    scores: tuple[float, ...],
+    best: int,
 ) -> None:
     def fit(folder: str, epochs: int, ckpt_path: Path | None = None) -> Path:
         trainer = make_trainer(
@@ -164,7 +173,12 @@ class Poison(Callback):
 
 @pytest.mark.parametrize(("poisoned", "best"), [((0,), [1, 2]), ((1, 2), [0]), ((0, 1, 2), [])])
 def test_an_epoch_with_non_finite_scores_is_never_the_best(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, poisoned: tuple[int, ...], best: list[int]
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    tmp_path: Path,
+    poisoned: tuple[int, ...],
+    best: list[int],
 ) -> None:
     scores: list[tuple[float, float]] = []
 
@@ -189,7 +203,9 @@ def test_an_epoch_with_non_finite_scores_is_never_the_best(
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")
-def test_the_lower_loss_breaks_a_tie(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+def test_the_lower_loss_breaks_a_tie(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
+) -> None:
     class Loss(Callback):
         def on_validation_end(self, trainer: Trainer, task: Task) -> None:
             trainer.callback_metrics["val/loss"] = torch.tensor((0.5, 0.3, 0.4)[trainer.current_epoch])

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ import pytest
 import torch
 import yaml
 
-Start = Callable[..., BaseProcess]
-StartTwo = Callable[..., list[BaseProcess]]
+from tests.fixtures.processes import Start, StartTwo
 
 # what the processes import from the folder that they run in
 CALLBACKS = '''

@@ -1,6 +1,5 @@
 import csv
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ from mvit_video.data import ClipBatch, VideoTable
 from mvit_video.data.dataset import Decode, Failure
 from mvit_video.training import DecodingRecord, FailureList
 from mvit_video.training.failures import describe_decoding
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
 NOT_DECORD = "its codec is hevc"
 
@@ -134,7 +134,7 @@ def test_only_the_first_process_writes(trainer: Any, tmp_path: Path) -> None:
 
 
 def test_the_record_of_a_real_run(
-    make_trainer: Callable[..., Trainer], make_task: Callable[..., Any], tiny_data: Callable[..., Any], tmp_path: Path
+    make_trainer: MakeTrainer, make_task: MakeTask, tiny_data: MakeTinyData, tmp_path: Path
 ) -> None:
     """The hooks come when Lightning calls them."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +14,8 @@ from mvit_video.cli import main
 from mvit_video.data.dataset import ClipBatch, Failure
 from mvit_video.training import StopAtFailureRate, StopAtNonFinite, Task
 from mvit_video.types import TrainingError
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
-Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
@@ -54,9 +53,9 @@ def with_paths(data: Any, **attributes: Any) -> Any:
 @pytest.mark.parametrize(("what", "accumulate"), [("loss", 1), ("loss", 2), ("gradient", 1)])
 @pytest.mark.parametrize("at", [(0, 0), (1, 0), (1, 3)])
 def test_numbers_that_are_none_stop_the_run_before_they_do_harm(
-    make_task: Make,
-    make_trainer: Make,
-    tiny_data: Make,
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
     tmp_path: Path,
     what: str,
     accumulate: int,
@@ -117,7 +116,7 @@ def test_exploding_run_says_so_in_one_line(words: list[str], capsys: pytest.Capt
     ],
 )
 def test_too_many_unreadable_videos_stop_the_run(
-    make_task: Make, make_trainer: Make, tiny_data: Make, monkeypatch: pytest.MonkeyPatch,
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, monkeypatch: pytest.MonkeyPatch,
     split: str, rate: float | None, least: int, message: str | None,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(StopAtFailureRate, "MIN_VIDEOS", least)
@@ -154,7 +153,7 @@ def test_unreadable_video_among_good_ones_is_named(
 
 
 def test_the_check_before_training_does_not_judge(
-    make_task: Make, make_trainer: Make, tiny_data: Make, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, data = make_trainer(StopAtFailureRate(), max_epochs=1, num_sanity_val_steps=1), tiny_data()
 

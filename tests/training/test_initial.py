@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from mvit_video.cli import main
 from mvit_video.models import MViT, Patch, Pooling, mvit
 from mvit_video.runs.trained_model import load_model
 from mvit_video.training import InitFrom
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
 
 def small_net(num_classes: int = 3, seed: int = 0) -> MViT:
@@ -41,7 +39,11 @@ def start(trainer: Trainer, task: Any, data: Any, **changes: Any) -> None:
 
 
 def test_a_run_begins_with_the_weights_and_a_new_head(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path, caplog: pytest.LogCaptureFixture
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    published: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     net = small_net()
     head = net.head.projection.weight.clone()
@@ -54,7 +56,7 @@ def test_a_run_begins_with_the_weights_and_a_new_head(
 
 
 def test_a_run_that_is_continued_keeps_its_own_weights(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, published: Path, tmp_path: Path
 ) -> None:
     trainer = make_trainer(max_epochs=1)
     task = make_task(net=small_net(), init_from=InitFrom(str(published)))
@@ -69,7 +71,7 @@ def test_a_run_that_is_continued_keeps_its_own_weights(
 
 
 def test_a_second_stage_in_the_same_process_keeps_the_trained_weights(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, published: Path
 ) -> None:
     task = make_task(net=small_net(), init_from=InitFrom(str(published)))
     trainer = make_trainer(max_epochs=1)
@@ -80,7 +82,7 @@ def test_a_second_stage_in_the_same_process_keeps_the_trained_weights(
 
 
 def test_published_weights_can_be_scored_without_training(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, published: Path
 ) -> None:
     task = make_task(net=small_net(), init_from=InitFrom(str(published)))
     make_trainer().validate(task, datamodule=tiny_data(), verbose=False)
@@ -88,7 +90,7 @@ def test_published_weights_can_be_scored_without_training(
 
 
 def test_weights_that_do_not_fit_are_refused_by_key(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, published: Path, tmp_path: Path
 ) -> None:
     content = torch.load(published, weights_only=True)
     del content["model_state"]["norm.bias"]
@@ -106,7 +108,7 @@ def test_weights_that_do_not_fit_are_refused_by_key(
 
 @pytest.mark.parametrize("num_classes", [0, 7])
 def test_a_backbone_without_a_head_begins_a_run(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, num_classes: int
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path, num_classes: int
 ) -> None:
     """Saved without one by this project, or cut off by another; the run's own head stays."""
     backbone = small_net(num_classes=num_classes, seed=1).state_dict()
@@ -123,7 +125,11 @@ def test_a_backbone_without_a_head_begins_a_run(
 
 
 def test_hints_name_options_that_the_caller_has(
-    make_task: Make, make_trainer: Make, tiny_data: Make, published: Path, capsys: pytest.CaptureFixture[str]
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    published: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     content = torch.load(published, weights_only=True)
     content["model_state"]["more"] = torch.zeros(1)
@@ -166,7 +172,7 @@ def test_weights_that_would_be_downloaded_are_refused_with_the_way_to_load_some(
 
 
 def test_a_checkpoint_of_a_run_builds_its_net(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
 ) -> None:
     """Also where the strides are none of a published net, which its tensors cannot tell."""
     trainer, task = make_trainer(max_epochs=1), make_task(net=small_net())

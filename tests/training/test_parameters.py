@@ -1,6 +1,5 @@
 """Groups of parameters against timm's, and learning rates that reach the optimiser."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,7 @@ from torch import nn
 import mvit_video as mv
 from mvit_video.training.parameters import decay_groups, scale_rates
 from mvit_video.types import ConfigError
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyNet
 
 
 class TimmNet(nn.Module):
@@ -67,14 +65,14 @@ def test_rates_reach_the_optimizer(small_net: nn.Module) -> None:
     assert all("lr_scale" not in group for group in optimizer.param_groups)
 
 
-def test_frozen_parameters_are_left_out(tiny_net: Make) -> None:
+def test_frozen_parameters_are_left_out(tiny_net: MakeTinyNet) -> None:
     net = tiny_net()
     net.embed.requires_grad_(False)
     assert sum(len(group["params"]) for group in decay_groups(net)) == len(list(net.parameters())) - 2
 
 
 @pytest.mark.parametrize("layer_decay", [0.0, 1.1])
-def test_impossible_layer_decay(make_task: Make, layer_decay: float) -> None:
+def test_impossible_layer_decay(make_task: MakeTask, layer_decay: float) -> None:
     with pytest.raises(ConfigError, match=f"model.layer_decay must be above 0 and at most 1, got {layer_decay}"):
         make_task(layer_decay=layer_decay, optimizer=partial(torch.optim.SGD, lr=0.1))
 

@@ -1,7 +1,6 @@
 """What the published recipe adds to plain training: mixing, scaled rates, averages of weights, many labels, speed."""
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from mvit_video.models.architecture import Patch
 from mvit_video.training import EpochLine, LastCheckpoint, Schedule, Task
 from mvit_video.training.speed import Speed
 from mvit_video.types import ConfigError
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTinyNet, MakeTrainer
 
 
 def fit(trainer: Trainer, task: Task, data: LightningDataModule, ckpt_path: Path | None = None) -> None:
@@ -41,8 +39,8 @@ class Rates(Callback):
 
 @pytest.mark.parametrize(("accumulate", "expected"), [(1, 0.01 * 2 / 8), (3, 0.01 * 6 / 8)])
 def test_the_rate_follows_the_clips_of_a_step_and_says_so(
-    make_task: Make, make_trainer: Make, tiny_data: Make, caplog: pytest.LogCaptureFixture, accumulate: int,
-    expected: float,
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, caplog: pytest.LogCaptureFixture,
+    accumulate: int, expected: float,
 ) -> None:  # fmt: skip
     rates, data = Rates(), tiny_data(batch_size=2)
     data.clips_per_batch = 2
@@ -56,7 +54,7 @@ def test_the_rate_follows_the_clips_of_a_step_and_says_so(
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")
 @pytest.mark.parametrize("batch_size", [2, 6])
 def test_the_rate_of_an_epoch_does_not_depend_on_the_batches_of_earlier_ones(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, batch_size: int
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path, batch_size: int
 ) -> None:
     class RateOfEpoch(Callback):
         def __init__(self) -> None:
@@ -92,7 +90,7 @@ def test_the_rate_of_an_epoch_does_not_depend_on_the_batches_of_earlier_ones(
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_a_run_stopped_in_an_epoch_has_the_rates_of_one_that_was_not(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, accumulate: int
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path, accumulate: int
 ) -> None:
     """Five batches per epoch: the last step of each has fewer than the others."""
     whole, before, after = Rates(), Rates(), Rates()
@@ -106,7 +104,7 @@ def test_a_run_stopped_in_an_epoch_has_the_rates_of_one_that_was_not(
 
 
 def test_the_loss_and_the_rate_of_accumulated_batches(
-    make_task: Make, make_trainer: Make, tiny_data: Make, capsys: pytest.CaptureFixture[str]
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Eight batches in a step where an epoch has three: a step has three, in the rate and in the gradient too."""
 
@@ -132,12 +130,16 @@ def test_the_loss_and_the_rate_of_accumulated_batches(
         assert torch.equal(value, lines[1][2][name]), name
 
 
-def test_a_scaled_rate_needs_to_know_the_clips(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_a_scaled_rate_needs_to_know_the_clips(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
     with pytest.raises(ConfigError, match=r"model.schedule.reference_clips needs data that tell"):
         fit(make_trainer(), make_task(schedule=Schedule(reference_clips=8, warmup_epochs=0)), tiny_data())
 
 
-def test_mixing_changes_training_only_and_repeats_exactly(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_mixing_changes_training_only_and_repeats_exactly(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
     finals = []
     for mixing in (None, Mixing(), Mixing()):
         task, trainer = make_task(mixing=mixing), make_trainer()
@@ -148,7 +150,7 @@ def test_mixing_changes_training_only_and_repeats_exactly(make_task: Make, make_
     assert finals[1][1]["val/top1"] > 30
 
 
-def test_smoothing_of_mixed_targets(make_task: Make) -> None:
+def test_smoothing_of_mixed_targets(make_task: MakeTask) -> None:
     task = make_task(label_smoothing=0.2)
     logits, target = torch.randn(4, 3), torch.eye(3)[[0, 1, 2, 0]] * 0.7 + torch.eye(3)[[1, 1, 0, 2]] * 0.3
     smooth = target * 0.8 + 0.2 / 3
@@ -157,7 +159,7 @@ def test_smoothing_of_mixed_targets(make_task: Make) -> None:
 
 
 def test_average_of_weights_is_validated_and_saved_and_goes_on(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
 ) -> None:
     class Weights(Callback):
         def __init__(self) -> None:
@@ -185,7 +187,7 @@ def test_average_of_weights_is_validated_and_saved_and_goes_on(
     assert torch.allclose(task.net.head.weight, average, atol=1e-6)
 
 
-def test_many_labels(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_many_labels(make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData) -> None:
     data = tiny_data()
     data.is_multilabel = True
     collate = data.train_dataloader().collate_fn
@@ -208,7 +210,9 @@ def test_many_labels(make_task: Make, make_trainer: Make, tiny_data: Make) -> No
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_kind_of_labels_must_agree(make_task: Make, make_trainer: Make, tiny_data: Make, declared: bool) -> None:
+def test_kind_of_labels_must_agree(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, declared: bool
+) -> None:
     data = tiny_data()
     data.is_multilabel = not declared
     with pytest.raises(ConfigError, match=f"model.multi_label={str(declared).lower()} but the annotations give"):
@@ -235,7 +239,7 @@ def test_memory_switches_change_no_number() -> None:
 
 
 def test_a_compiled_net_trains_alike_under_the_same_names(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tiny_net: Make
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tiny_net: MakeTinyNet
 ) -> None:
     states = []
     for speed in (Speed(), Speed(compile="aot_eager")):
@@ -249,14 +253,14 @@ def test_a_compiled_net_trains_alike_under_the_same_names(
         assert torch.allclose(value, states[1][name], atol=1e-5), name
 
 
-def test_impossible_speed(tiny_net: Make) -> None:
+def test_impossible_speed(tiny_net: MakeTinyNet) -> None:
     with pytest.raises(ConfigError, match=r"backend of torch.compile \(.*inductor.*\), got 'fast'"):
         Speed(compile="fast")
     with pytest.raises(ConfigError, match="activation_checkpointing: TinyNet has no such switch"):
         Speed(activation_checkpointing=True).apply(tiny_net())
 
 
-def test_sgd_takes_the_groups(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_sgd_takes_the_groups(make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData) -> None:
     optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(optimizer=optimizer, layer_decay=0.75), tiny_data())
@@ -264,7 +268,11 @@ def test_sgd_takes_the_groups(make_task: Make, make_trainer: Make, tiny_data: Ma
 
 
 def test_a_net_without_a_head_gets_one_for_the_classes_of_the_data(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_task: MakeTask,
+    make_trainer: MakeTrainer,
+    tiny_data: MakeTinyData,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def task() -> Task:
         net = mv.create_model(
@@ -289,7 +297,9 @@ def test_a_net_without_a_head_gets_one_for_the_classes_of_the_data(
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_fused_optimizers_are_clipped(make_task: Make, make_trainer: Make, tiny_data: Make, precision: str) -> None:
+def test_fused_optimizers_are_clipped(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, precision: str
+) -> None:
     class Norms(Callback):
         def __init__(self) -> None:
             self.norms: list[float] = []

@@ -1,7 +1,6 @@
 """What a run leaves about itself: where its time went, and its curves."""
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +14,7 @@ from PIL import Image
 from mvit_video.training import step_times
 from mvit_video.training.curves import Curves, draw_curves
 from mvit_video.training.step_times import PARTS, StepTimes, what_bounds
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTinyNet, MakeTrainer
 
 
 def fit(trainer: Any, task: Any, data: Any) -> None:
@@ -66,8 +64,8 @@ def slow_loader(data: Any, clock: Clock) -> Any:
 
 @pytest.mark.parametrize(("part", "bound"), [("data", "decoding"), ("forward", "the CPU"), ("backward", "the CPU")])
 def test_the_slow_part_is_named(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tiny_net: Make, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, part: str, bound: str,
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tiny_net: MakeTinyNet,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str, bound: str,
 ) -> None:  # fmt: skip
     clock = Clock()
     monkeypatch.setattr(step_times, "time", SimpleNamespace(perf_counter=lambda: clock.now))
@@ -87,7 +85,9 @@ def test_a_gpu_is_called_one() -> None:
     )
 
 
-def test_curves_of_a_run(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+def test_curves_of_a_run(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
+) -> None:
     logger = CSVLogger(tmp_path, name="run", version="version_0")
     folder = tmp_path / "run" / "version_0"
     fit(make_trainer(Curves(folder), logger=logger), make_task(), tiny_data())
@@ -96,7 +96,9 @@ def test_curves_of_a_run(make_task: Make, make_trainer: Make, tiny_data: Make, t
     assert not list(folder.glob(".*"))
 
 
-def test_curves_of_a_run_that_fails(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+def test_curves_of_a_run_that_fails(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
+) -> None:
     class Failing(Callback):
         def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             if trainer.global_step == 4:

@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -38,9 +37,10 @@ from mvit_video.training import (
     output,
 )
 from mvit_video.types import TrainingError
+from tests.fixtures.places import ROOT
+from tests.fixtures.processes import Start
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer
 
-Make = Callable[..., Any]
-Start = Callable[..., BaseProcess]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
@@ -166,7 +166,7 @@ class Score(Callback):
 
 
 def test_full_disk_leaves_the_old_checkpoints_and_the_run_goes_on(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, full_disk: type[FullDisk]
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path, full_disk: type[FullDisk]
 ) -> None:
     kept: list[dict[str, int]] = []
 
@@ -200,7 +200,7 @@ class Unread(Callback):
 
 
 def test_a_run_writes_what_it_can_while_the_disk_is_full(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path, full_disk: type[FullDisk],
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path, full_disk: type[FullDisk],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Not one byte can be written in the second and third of four epochs; afterwards nothing of them is missing."""
@@ -242,7 +242,7 @@ def test_a_run_writes_what_it_can_while_the_disk_is_full(
 
 
 def test_run_whose_end_cannot_be_saved_is_an_error(
-    make_task: Make, make_trainer: Make, tiny_data: Make, full_disk: type[FullDisk]
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, full_disk: type[FullDisk]
 ) -> None:
     trainer = make_trainer(full_disk(0, 9), LastCheckpoint(), max_epochs=1, enable_checkpointing=True)
     with (
@@ -320,7 +320,7 @@ def test_slurm_job_is_queued_again_and_goes_on(tmp_path: Path) -> None:
         "SLURM_JOB_ID": "77", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "8", "SLURM_CPUS_PER_TASK": "4",
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
     }  # fmt: skip
-    script = Path(__file__).parents[2] / "scripts" / "slurm.sbatch"
+    script = ROOT / "scripts" / "slurm.sbatch"
     for _ in range(2):
         done = subprocess.run(["bash", script, "-c", "a b.yaml"], cwd=tmp_path, env=os.environ | slurm)
         assert done.returncode == 143

@@ -3,7 +3,6 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from torch import nn
 from mvit_video.training import Schedule, Task
 from mvit_video.training.parameters import decay_groups
 from mvit_video.types import CheckpointError, ConfigError
-
-Make = Callable[..., Any]
+from tests.fixtures.training import MakeTask, MakeTinyData, MakeTinyNet, MakeTrainer
 
 
 class Recorder(Callback):
@@ -40,7 +38,7 @@ def fit(trainer: Trainer, task: Task, data: LightningDataModule, ckpt_path: Path
         trainer.fit(task, datamodule=data, ckpt_path=ckpt_path)
 
 
-def test_norms_and_biases_do_not_decay(tiny_net: Make) -> None:
+def test_norms_and_biases_do_not_decay(tiny_net: MakeTinyNet) -> None:
     net = tiny_net()
     decayed, free = ({id(p) for p in group["params"]} for group in decay_groups(net))
     names = {id(parameter): name for name, parameter in net.named_parameters()}
@@ -48,14 +46,18 @@ def test_norms_and_biases_do_not_decay(tiny_net: Make) -> None:
     assert {names[i] for i in free} == {"embed.bias", "norm.weight", "norm.bias", "head.bias"}
 
 
-def test_decay_of_the_optimizer_reaches_one_group_only(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_decay_of_the_optimizer_reaches_one_group_only(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(), tiny_data())
     assert [group["weight_decay"] for group in trainer.optimizers[0].param_groups] == [0.05, 0.0]
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_schedule_counts_optimizer_steps(make_task: Make, make_trainer: Make, tiny_data: Make, accumulate: int) -> None:
+def test_schedule_counts_optimizer_steps(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, accumulate: int
+) -> None:
     recorder = Recorder()
     task = make_task(schedule=Schedule(warmup_epochs=1, start_factor=0.1, end_factor=0.0))
     fit(make_trainer(recorder, accumulate_grad_batches=accumulate), task, tiny_data())
@@ -69,7 +71,7 @@ def test_schedule_counts_optimizer_steps(make_task: Make, make_trainer: Make, ti
     assert recorder.lrs[6] == pytest.approx(0.01)
 
 
-def test_logs_percent(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_logs_percent(make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData) -> None:
     trainer = make_trainer(max_epochs=8)
     fit(trainer, make_task(), tiny_data())
     metrics = trainer.callback_metrics
@@ -80,7 +82,9 @@ def test_logs_percent(make_task: Make, make_trainer: Make, tiny_data: Make) -> N
     assert num_right == pytest.approx(round(num_right), abs=1e-5)
 
 
-def test_goes_on_after_a_batch_without_videos(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_goes_on_after_a_batch_without_videos(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
     class Emptied(Callback):
         def on_train_batch_end(self, trainer: Trainer, task: Task, outputs: Any, batch: Any, batch_idx: int) -> None:
             assert torch.isfinite(outputs["loss"])
@@ -103,14 +107,14 @@ def test_goes_on_after_a_batch_without_videos(make_task: Make, make_trainer: Mak
     ],
 )
 def test_refuses_a_net_that_does_not_fit_the_data(
-    make_task: Make, make_trainer: Make, tiny_data: Make, data: dict[str, Any], message: str
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, data: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         fit(make_trainer(), make_task(), tiny_data(**data))
 
 
 def test_tells_that_the_folders_name_fewer_classes_than_the_net(
-    make_task: Make, make_trainer: Make, tiny_data: Make
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
 ) -> None:
     with pytest.warns(
         UserWarning, match=r"name 2 classes but model\.net\.num_classes=3: set model\.net\.num_classes to 2"
@@ -118,17 +122,21 @@ def test_tells_that_the_folders_name_fewer_classes_than_the_net(
         fit(make_trainer(), make_task(), tiny_data(num_classes=2, class_names=("a", "b")))
 
 
-def test_tells_that_the_run_ends_in_its_warmup(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_tells_that_the_run_ends_in_its_warmup(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
     with pytest.warns(UserWarning, match=r"warmup_epochs=2 but the run has 2 epochs: it ends before"):
         fit(make_trainer(), make_task(schedule=Schedule(warmup_epochs=2)), tiny_data())
 
 
-def test_refuses_a_run_without_end(make_task: Make, make_trainer: Make, tiny_data: Make) -> None:
+def test_refuses_a_run_without_end(make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.max_epochs=-1 needs trainer\.max_steps"):
         fit(make_trainer(max_epochs=-1), make_task(), tiny_data())
 
 
-def test_config_wins_over_the_checkpoint(make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path) -> None:
+def test_config_wins_over_the_checkpoint(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
+) -> None:
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(), tiny_data())
     trainer.save_checkpoint(tmp_path / "first.ckpt")
@@ -140,7 +148,7 @@ def test_config_wins_over_the_checkpoint(make_task: Make, make_trainer: Make, ti
 
 
 def test_refuses_the_weights_of_another_net(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tiny_net: Make, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tiny_net: MakeTinyNet, tmp_path: Path
 ) -> None:
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(), tiny_data())
@@ -150,7 +158,7 @@ def test_refuses_the_weights_of_another_net(
 
 
 def test_checkpoint_holds_no_hyperparameters(
-    make_task: Make, make_trainer: Make, tiny_data: Make, tmp_path: Path
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, tmp_path: Path
 ) -> None:
     trainer = make_trainer(max_epochs=1)
     fit(trainer, make_task(), tiny_data())
@@ -158,7 +166,7 @@ def test_checkpoint_holds_no_hyperparameters(
     assert "hyper_parameters" not in torch.load(tmp_path / "first.ckpt", weights_only=True)
 
 
-def test_test_step_gives_probabilities(make_task: Make, tiny_net: Make) -> None:
+def test_test_step_gives_probabilities(make_task: MakeTask, tiny_net: MakeTinyNet) -> None:
     task = make_task().eval()
     batch = type("Batch", (), {"clip": torch.randn(4, 3, 2, 4, 4), "label": torch.zeros(4, dtype=torch.long)})()
     probabilities = task.test_step(batch, 0)["probabilities"]
@@ -166,7 +174,7 @@ def test_test_step_gives_probabilities(make_task: Make, tiny_net: Make) -> None:
     torch.testing.assert_close(probabilities, nn.functional.softmax(task.net(batch.clip), -1))
 
 
-def test_does_not_change_the_net_it_is_given(make_task: Make, tiny_net: Make) -> None:
+def test_does_not_change_the_net_it_is_given(make_task: MakeTask, tiny_net: MakeTinyNet) -> None:
     net = tiny_net()
     before = copy.deepcopy(net.state_dict())
     assert all(torch.equal(value, before[name]) for name, value in make_task(net=net).net.state_dict().items())

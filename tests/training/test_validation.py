@@ -1,10 +1,8 @@
 """Validation by any number of views: videos and not clips are counted, each once, as a test would count them."""
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,8 +17,8 @@ from mvit_video.training import Task
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.training.metrics import PercentMeanPrecision, PercentVideosWithin, VideoMean
 from mvit_video.types import ClipSpec, ViewSpec
+from tests.fixtures.training import MakeTrainer
 
-Make = Callable[..., Any]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
@@ -146,7 +144,7 @@ def test_several_labels_take_the_largest_score_of_the_views() -> None:
     assert float(task.val_metrics["val/mAP"].compute()) == pytest.approx(100 * average_precision_score(label, top))
 
 
-def test_validation_over_the_views_of_a_test_gives_its_numbers(digits: Path, make_trainer: Make) -> None:
+def test_validation_over_the_views_of_a_test_gives_its_numbers(digits: Path, make_trainer: MakeTrainer) -> None:
     from mvit_video.evaluation import MultiViewEvaluation
 
     source, views = str(digits / "val.csv"), ViewSpec(3, 3)

@@ -1,15 +1,13 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mvit_video.data import load_annotations
 from mvit_video.types import AnnotationError, ConfigError
-
-Write = Callable[..., Path]
+from tests.fixtures.data import Write
 
 LIST = "a.mp4\trun\nb.mp4\tclimb a rope\n"
 NAMES = ["swim", "run", "climb a rope"]

@@ -14,8 +14,7 @@ from pyarrow import parquet
 
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.types import AnnotationError
-
-Write = Callable[..., Path]
+from tests.fixtures.data import Write
 
 RECORDS: list[dict[str, Any]] = [
     {"path": "a.mp4", "label": 3, "start": 1.5, "end": 4},

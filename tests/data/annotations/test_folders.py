@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,8 @@ from mvit_video.data import load_annotations
 from mvit_video.data.annotations import VIDEO_SUFFIXES
 from mvit_video.data.table.files import videos_below
 from mvit_video.types import AnnotationError
+from tests.fixtures.data import Touch, Write
+from tests.fixtures.places import ROOT
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
@@ -52,13 +53,13 @@ def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
             assert len(read(tmp_path)) == 1
 
 
-def test_other_files_beside_class_folders_are_counted_and_named(touch: Callable[..., Path]) -> None:
+def test_other_files_beside_class_folders_are_counted_and_named(touch: Touch) -> None:
     folder = touch("run/a.mp4", "climb/b.mp4", "c.dat", "notes.txt")
     with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: c\.dat$"):
         assert len(load_annotations(folder)) == 2
 
 
-def test_the_error_about_a_class_without_videos_names_its_files(touch: Callable[..., Path]) -> None:
+def test_the_error_about_a_class_without_videos_names_its_files(touch: Touch) -> None:
     folder = touch("run/a.mp4", "climb/b.dat", "climb/c.dat")
     with pytest.raises(AnnotationError, match=r"climb: holds no videos \(2 other files, the first is b\.dat\); remove"):
         load_annotations(folder)
@@ -74,7 +75,7 @@ def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
         load_annotations(tmp_path)
 
 
-def test_videos_below_a_class_folder_belong_to_the_class(touch: Callable[..., Path]) -> None:
+def test_videos_below_a_class_folder_belong_to_the_class(touch: Touch) -> None:
     root = touch("run/monday/a.mp4", "run/b.mp4", "climb/x/y/z/c.mp4", "climb/.hidden/d.mp4")
     (root / "climb" / "loop").symlink_to(root)
     (root / "climb" / "elsewhere").symlink_to(touch("e.mp4", folder="others"))
@@ -84,36 +85,34 @@ def test_videos_below_a_class_folder_belong_to_the_class(touch: Callable[..., Pa
     assert table.locate(0).is_file()
 
 
-def test_videos_beside_class_folders_are_counted_and_named(touch: Callable[..., Path]) -> None:
+def test_videos_beside_class_folders_are_counted_and_named(touch: Touch) -> None:
     root = touch("run/a.mp4", "b.mp4", "c.mp4", "notes.txt")
     with pytest.warns(UserWarning, match=r"2 videos lie beside the class folders, .* left out: b\.mp4, c\.mp4$"):
         assert len(load_annotations(root)) == 1
 
 
 @pytest.mark.parametrize("name", ["train", "Validation", "testing"])
-def test_a_folder_of_splits_is_no_folder_of_classes(touch: Callable[..., Path], name: str) -> None:
+def test_a_folder_of_splits_is_no_folder_of_classes(touch: Touch, name: str) -> None:
     with pytest.raises(AnnotationError, match=rf"holds '{name}', which looks like a split .* give .*videos/{name}, or"):
         load_annotations(touch(f"{name}/run/a.mp4", "other/run/b.mp4"))
     assert load_annotations(touch(f"{name}/a.mp4", "car/b.mp4", folder="classes")).num_classes == 2
 
 
-def test_classes_one_folder_deeper_are_refused(touch: Callable[..., Path]) -> None:
+def test_classes_one_folder_deeper_are_refused(touch: Touch) -> None:
     with pytest.raises(
         AnnotationError, match=r"holds one folder, 'UCF', .* give .*videos/UCF if those are the classes"
     ):
         load_annotations(touch("UCF/run/a.mp4", "UCF/climb/b.mp4"))
 
 
-def test_a_name_that_looks_like_a_number_is_a_name(touch: Callable[..., Path]) -> None:
+def test_a_name_that_looks_like_a_number_is_a_name(touch: Touch) -> None:
     table = load_annotations(touch("10/a.mp4", "9/b.mp4"))
     assert table.class_names == ("10", "9")
     assert table.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("place", ["videos/classes.txt", "classes.txt"])
-def test_a_file_of_classes_numbers_the_folders(
-    touch: Callable[..., Path], write: Callable[..., Path], place: str
-) -> None:
+def test_a_file_of_classes_numbers_the_folders(touch: Touch, write: Write, place: str) -> None:
     root = touch("run/a.mp4", "climb/b.mp4")
     write("run\nswim\nclimb\n", place)
     table = load_annotations(root)
@@ -121,12 +120,12 @@ def test_a_file_of_classes_numbers_the_folders(
     assert table.label_of(0) == 2
 
 
-def test_a_folder_that_is_no_class_is_refused(touch: Callable[..., Path]) -> None:
+def test_a_folder_that_is_no_class_is_refused(touch: Touch) -> None:
     with pytest.raises(AnnotationError, match=r"videos: label 'climbs' is none of the 2 classes .* nearest is 'climb'"):
         load_annotations(touch("run/a.mp4", "climbs/b.mp4"), class_names=["climb", "run"])
 
 
-def test_a_video_whose_name_is_no_text_is_named(touch: Callable[..., Path]) -> None:
+def test_a_video_whose_name_is_no_text_is_named(touch: Touch) -> None:
     root = touch("run/a.mp4")
     try:
         (root / "run" / "b\udcff.mp4").touch()
@@ -137,5 +136,5 @@ def test_a_video_whose_name_is_no_text_is_named(touch: Callable[..., Path]) -> N
 
 
 def test_the_documented_suffixes_are_those_of_the_reader() -> None:
-    text = " ".join((Path(__file__).parents[3] / "docs/data.md").read_text().split())
+    text = " ".join((ROOT / "docs/data.md").read_text().split())
     assert " ".join(sorted(VIDEO_SUFFIXES)) in text

@@ -18,10 +18,11 @@ from pyarrow import parquet
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.jobs.foreign import parsing
 from mvit_video.types import AnnotationError
+from tests.fixtures.places import SHARED
 
 Write = Callable[..., Path]
 
-CASES = Path(__file__).parents[4] / "shared" / "cases"
+CASES = SHARED / "cases"
 
 
 @pytest.fixture(autouse=True)

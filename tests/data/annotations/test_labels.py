@@ -18,11 +18,12 @@ from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.table.labels import parse_cell, parse_label
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError
+from tests.fixtures.data import Write
+from tests.fixtures.places import SHARED
 
-Write = Callable[..., Path]
 Writer = Callable[[Path, list[Any]], Path]
 
-CASES = Path(__file__).parents[4] / "shared" / "cases"
+CASES = SHARED / "cases"
 
 
 def write_csv(folder: Path, cells: list[Any]) -> Path:

@@ -1,5 +1,4 @@
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ from hypothesis import strategies as st
 
 from mvit_video.data import load_annotations
 from mvit_video.types import AnnotationError
-
-Write = Callable[..., Path]
+from tests.fixtures.data import Write
 
 
 @pytest.mark.parametrize(

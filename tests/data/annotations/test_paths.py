@@ -1,13 +1,11 @@
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mvit_video.data import load_annotations
 from mvit_video.types import AnnotationError
-
-Write = Callable[..., Path]
+from tests.fixtures.data import Write
 
 
 @pytest.mark.parametrize("path", ["../b.mp4", "a/../../b.mp4", "..", "a/b/../../../c.mp4"])

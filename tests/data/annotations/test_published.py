@@ -1,17 +1,13 @@
 """Data sets in the files in which they were published."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from mvit_video.data import load_annotations
 from mvit_video.data.annotations import may_exist
 from mvit_video.types import AnnotationError
-
-Write = Callable[..., Path]
-Touch = Callable[..., Path]
+from tests.fixtures.data import Touch, Write
 
 KINETICS = (
     "label,youtube_id,time_start,time_end,split\n"

@@ -3,7 +3,6 @@
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable
 from functools import cache
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -16,9 +15,9 @@ import torch
 
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.types import VideoDecodeError
+from tests.fixtures.data import BadInputs, OddVideos
+from tests.fixtures.processes import RunAttempts
 
-BadInputs = dict[str, tuple[str, str, str | None]]
-RunAttempts = Callable[..., list[dict[str, Any]]]
 SECONDS = 10
 
 
@@ -57,7 +56,7 @@ def complaint(answer: dict[str, Any], sound: list[str]) -> str | None:
 
 @pytest.mark.parametrize("mode", ["main", "fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_every_kind_of_bad_input(
-    mode: str, bad_inputs: BadInputs, run_attempts: RunAttempts, odd_videos: Callable[[str], Path]
+    mode: str, bad_inputs: BadInputs, run_attempts: RunAttempts, odd_videos: OddVideos
 ) -> None:
     jobs = [
         {"name": name, "path": path, "expected": expected, "backend": backend, "strict": strict}
@@ -113,7 +112,7 @@ def open_as_nobody(path: Path, told: SimpleQueue[object]) -> None:
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
 def test_a_file_that_becomes_another_video_after_it_was_opened(
-    backend: Backend, tmp_path: Path, odd_videos: Callable[[str], Path]
+    backend: Backend, tmp_path: Path, odd_videos: OddVideos
 ) -> None:
     path = tmp_path / "video.mp4"
     path.write_bytes(odd_videos("closed_gop").read_bytes())
@@ -130,7 +129,7 @@ def test_a_file_that_becomes_another_video_after_it_was_opened(
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
 def test_damage_told_by_a_reader_is_that_of_the_frames_read(
-    backend: Backend, tmp_path: Path, odd_videos: Callable[[str], Path]
+    backend: Backend, tmp_path: Path, odd_videos: OddVideos
 ) -> None:
     """The last group of pictures is damaged: who reads the first one is not told, who reads on is."""
     data = bytearray(odd_videos("closed_gop").read_bytes())

@@ -2,7 +2,6 @@
 
 import gc
 import os
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mvit_video.data.readers import container, open_video
 from mvit_video.data.readers.container import VIDEO_SUFFIXES, as_fraction, open_container
 from mvit_video.data.readers.source import Source
 from mvit_video.types import VideoDecodeError
+from tests.fixtures.data import OddVideos
 
 
 class LaterRational:
@@ -89,7 +89,7 @@ def test_no_argument_is_passed_that_the_installed_version_lacks(
     assert ("metadata_errors" in given) == (int(av.__version__.split(".")[0]) < 19)
 
 
-def test_a_title_that_is_not_utf8(odd_videos: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_title_that_is_not_utf8(odd_videos: OddVideos, tmp_path: Path) -> None:
     path = tmp_path / "title.mkv"
     with av.open(str(odd_videos("closed_gop"))) as source, av.open(str(path), "w") as output:
         output.metadata["title"] = "TITLE"

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 
 from mvit_video.data.readers.container import open_container
 from mvit_video.data.readers.source import Source
+from tests.fixtures.data import OddVideos
+from tests.fixtures.processes import RunAttempts
 
 # one video for each demuxer and decoder that data sets hold, and how many files are made from it
 KINDS = {
@@ -47,7 +48,7 @@ def flipped(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory, odd_videos: Callable[[str], Path]) -> dict[str, str]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory, odd_videos: OddVideos) -> dict[str, str]:
     """Path of a flipped video: the sound one."""
     folder, made = tmp_path_factory.mktemp("fuzz"), {}
     for kind, count in KINDS.items():
@@ -112,7 +113,7 @@ def is_untold(answer: dict[str, Any], sound: str) -> bool:
 
 
 @pytest.mark.slow
-def test_flipped_bytes(fuzzed: dict[str, str], run_attempts: Callable[..., list[dict[str, Any]]]) -> None:
+def test_flipped_bytes(fuzzed: dict[str, str], run_attempts: RunAttempts) -> None:
     ways = [("decord", False), ("pyav", False), ("pyav", True)]
     answers = run_attempts(
         [{"path": path, "backend": backend, "strict": strict} for path in fuzzed for backend, strict in ways]

@@ -1,6 +1,5 @@
 """Every backend on every kind of file delivers the frames and times of PyAV's sequential decode."""
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mvit_video.data.readers import Backend, open_video
+from tests.fixtures.data import Barcodes, OddVideos
 
 # name in ODD_VIDEOS: numbers of the first and the last frame
 NUMBERS = {
@@ -107,7 +107,7 @@ def check_file(path: Path, backend: Backend, seed: int) -> None:
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav", "torchcodec"])
-def test_every_kind_of_file(odd_name: str, backend: Backend, odd_videos: Callable[[str], Path]) -> None:
+def test_every_kind_of_file(odd_name: str, backend: Backend, odd_videos: OddVideos) -> None:
     check_file(odd_videos(odd_name), backend, seed=len(odd_name))
 
 
@@ -119,7 +119,7 @@ def test_real_files(name: str, backend: Backend, real_videos: Path) -> None:
 
 
 def test_the_sequential_decode_is_the_video_that_was_written(
-    odd_name: str, odd_videos: Callable[[str], Path], barcodes: Callable[[torch.Tensor], list[int]]
+    odd_name: str, odd_videos: OddVideos, barcodes: Barcodes
 ) -> None:
     numbers = NUMBERS.get(odd_name, (0, 47))
     if numbers is None:
@@ -128,7 +128,7 @@ def test_the_sequential_decode_is_the_video_that_was_written(
     assert barcodes(decode_sequentially(odd_videos(odd_name)).frames) == list(range(first, last + 1))
 
 
-def test_times_of_variable_rate_are_those_written(odd_videos: Callable[[str], Path]) -> None:
+def test_times_of_variable_rate_are_those_written(odd_videos: OddVideos) -> None:
     written = np.cumsum(np.tile([20, 35, 60, 33], 12)) / 1000
     for name in ("variable_rate", "variable_rate_matroska"):
         with open_video(odd_videos(name), "pyav") as reader:
@@ -138,7 +138,7 @@ def test_times_of_variable_rate_are_those_written(odd_videos: Callable[[str], Pa
 @pytest.mark.parametrize("backend", ["decord", "pyav", "torchcodec"])
 @pytest.mark.parametrize("name", ["closed_gop", "hevc", "rotated", "ten_bits", "edit_list", "vp9", "one_frame"])
 def test_resized_frames_are_the_same_frames(
-    name: str, backend: Backend, odd_videos: Callable[[str], Path], barcodes: Callable[[torch.Tensor], list[int]]
+    name: str, backend: Backend, odd_videos: OddVideos, barcodes: Barcodes
 ) -> None:
     open_or_skip(backend)
     expected = decode_sequentially(odd_videos(name)).frames

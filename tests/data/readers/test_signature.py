@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.data.readers.signature import check_claims, container_by_signature
 from mvit_video.data.readers.source import Source
 from mvit_video.types import VideoDecodeError
-
-OddVideos = Callable[[str], Path]
+from tests.fixtures.data import Barcodes, OddVideos
 
 
 def box(kind: bytes, content: bytes) -> bytes:
@@ -119,7 +117,7 @@ def test_honest_files_pass(odd_name: str, odd_videos: OddVideos) -> None:
     check_claims(Source(str(path)), path.stat().st_size)
 
 
-def test_an_honest_compressed_header(odd_videos: OddVideos, barcodes: Callable[[torch.Tensor], list[int]]) -> None:
+def test_an_honest_compressed_header(odd_videos: OddVideos, barcodes: Barcodes) -> None:
     with open_video(compressed(odd_videos("closed_gop").read_bytes())) as reader:
         assert barcodes(reader.get_frames([0, 47])) == [0, 47]
 
@@ -128,7 +126,7 @@ def test_an_honest_compressed_header(odd_videos: OddVideos, barcodes: Callable[[
 def test_a_playlist_in_an_mp4_reaches_no_other_library(
     backend: Backend,
     odd_videos: OddVideos,
-    barcodes: Callable[[torch.Tensor], list[int]],
+    barcodes: Barcodes,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -37,8 +37,8 @@ from mvit_video.data.annotations import VideoTable, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Ledger, Workers, WorkFailure
 from mvit_video.types import AnnotationError, ConfigError
+from tests.fixtures.data import OddVideos
 
-OddVideos = Callable[[str], Path]
 WORKERS = Workers(2, 60, Console(quiet=True))
 
 

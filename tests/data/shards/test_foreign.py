@@ -17,8 +17,9 @@ from mvit_video.data.shards import load_shards
 from mvit_video.data.shards.samples import split_name
 from mvit_video.jobs.stores import expand_braces
 from mvit_video.types import AnnotationError
+from tests.fixtures.data import WriteTar
 
-WriteTar = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def videos(table: VideoTable) -> list[bytes | Path]:

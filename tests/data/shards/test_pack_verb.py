@@ -6,6 +6,8 @@ from mvit_video.cli.pack import run as pack
 from mvit_video.data.shards import load_shards
 from mvit_video.types import ConfigError, MVitVideoError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 @pytest.fixture
 def listed(tmp_path: Path) -> str:

@@ -5,7 +5,6 @@ import os
 import pickle
 import resource
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -19,6 +18,9 @@ from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import VideoTable
 from mvit_video.data.shards import TarArchive, load_shards
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
+from tests.fixtures.data import WriteFiles
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 NAMES = ("hop", "run", "sit")
 
@@ -38,7 +40,7 @@ def rows(table: VideoTable) -> list[tuple]:
 @pytest.mark.parametrize("where", ["local", "url", "file_url"])
 @pytest.mark.parametrize("seed", [None, 0, 3])
 def test_what_is_packed_comes_back(
-    files: Callable[..., VideoTable], tmp_path: Path, bucket: str, where: str, seed: int | None
+    files: WriteFiles, tmp_path: Path, bucket: str, where: str, seed: int | None
 ) -> None:
     table = files()
     out = {"local": str(tmp_path / "out"), "url": bucket, "file_url": f"file://{tmp_path}/out"}[where]
@@ -64,7 +66,7 @@ def json_texts(out: str) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves files open
-def test_webdataset_reads_what_is_packed(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_webdataset_reads_what_is_packed(files: WriteFiles, tmp_path: Path) -> None:
     table = files()
     pack(table, str(tmp_path / "out"), PackSettings(max_videos=3))
     urls = sorted(map(str, (tmp_path / "out").glob("*.tar")))
@@ -79,7 +81,7 @@ def test_webdataset_reads_what_is_packed(files: Callable[..., VideoTable], tmp_p
         assert json.loads(sample["json"]) == {"path": f"a b.{row}/é.1.MP4", **label}
 
 
-def test_packing_twice_gives_the_same_bytes(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_packing_twice_gives_the_same_bytes(files: WriteFiles, tmp_path: Path) -> None:
     for name in ("one", "two"):
         pack(files(folder=f"videos_{name}"), str(tmp_path / name), PackSettings(max_videos=3))
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
@@ -94,7 +96,7 @@ def test_packing_twice_gives_the_same_bytes(files: Callable[..., VideoTable], tm
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
-def test_shards_keep_to_their_limits(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_shards_keep_to_their_limits(files: WriteFiles, tmp_path: Path) -> None:
     table = files(12)
     (table.root / "a b.5" / "é.1.MP4").write_bytes(bytes(30_000))
     pack(table, str(tmp_path / "out"), PackSettings(shard_bytes=12_000, seed=None))
@@ -110,7 +112,7 @@ def test_shards_keep_to_their_limits(files: Callable[..., VideoTable], tmp_path:
     assert order == [table.path(row) for row in range(12)]
 
 
-def test_parts_of_a_video_share_its_bytes(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_parts_of_a_video_share_its_bytes(files: WriteFiles, tmp_path: Path) -> None:
     table = files(3)
     spans = np.array([[0.0, 1.5], [np.nan, np.nan], [2.0, np.inf], [1.0, 2.0]])
     paths = pa.array([table.path(row) for row in (1, 0, 1, 1)])
@@ -126,9 +128,7 @@ def test_parts_of_a_video_share_its_bytes(files: Callable[..., VideoTable], tmp_
 
 
 @pytest.mark.parametrize("names", [NAMES, None])
-def test_several_labels_per_video(
-    files: Callable[..., VideoTable], tmp_path: Path, names: tuple[str, ...] | None
-) -> None:
+def test_several_labels_per_video(files: WriteFiles, tmp_path: Path, names: tuple[str, ...] | None) -> None:
     labels = pa.array([[0, 2], [], [1]], pa.list_(pa.int64()))
     table = files(3, multi_labels=labels, labels=np.full(3, -1), class_names=names)
     pack(table, str(tmp_path / "out"), PackSettings(max_videos=1, seed=None))
@@ -144,7 +144,7 @@ def test_several_labels_per_video(
 
 
 def test_failures_are_listed_and_tried_again(
-    files: Callable[..., VideoTable], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: WriteFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, out = files(6), tmp_path / "out"
     for row, spoil in enumerate(
@@ -169,7 +169,7 @@ def test_failures_are_listed_and_tried_again(
 
 
 def test_a_video_that_breaks_off_leaves_no_trace(
-    files: Callable[..., VideoTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: WriteFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Shrinking(io.BytesIO):
         """Ends before it said it would."""
@@ -190,7 +190,7 @@ def test_a_video_that_breaks_off_leaves_no_trace(
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
-def test_a_stopped_run_goes_on(files: Callable[..., VideoTable], tmp_path: Path, bucket: str, where: str) -> None:
+def test_a_stopped_run_goes_on(files: WriteFiles, tmp_path: Path, bucket: str, where: str) -> None:
     table = files()
     out, settings = {"local": str(tmp_path / "out"), "url": bucket}[where], PackSettings(max_videos=2)
 
@@ -215,7 +215,7 @@ def test_a_stopped_run_goes_on(files: Callable[..., VideoTable], tmp_path: Path,
     assert pack(table, out, settings)[:3] == (8, 8, 4)
 
 
-def test_only_what_belongs_together_is_packed_together(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_only_what_belongs_together_is_packed_together(files: WriteFiles, tmp_path: Path) -> None:
     table, out = files(), str(tmp_path / "out")
     pack(table, out)
     with pytest.raises(ConfigError, match=r"out was packed with seed=0, now it is 1; give a new folder"):
@@ -231,7 +231,7 @@ def test_only_what_belongs_together_is_packed_together(files: Callable[..., Vide
         pack(table, str(tmp_path / "file"))
 
 
-def test_an_index_that_does_not_fit_is_refused(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_an_index_that_does_not_fit_is_refused(files: WriteFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(files(), str(out), PackSettings(max_videos=3))
     shard, index = out / "shard-000001.tar", out / "index.parquet"
@@ -265,7 +265,7 @@ def test_an_index_that_does_not_fit_is_refused(files: Callable[..., VideoTable],
 
 @pytest.mark.parametrize("where", ["local", "url"])
 def test_a_shard_that_changes_under_way_fails_its_videos(
-    files: Callable[..., VideoTable], tmp_path: Path, bucket: str, where: str
+    files: WriteFiles, tmp_path: Path, bucket: str, where: str
 ) -> None:
     out = {"local": str(tmp_path / "out"), "url": bucket}[where]
     pack(files(), out, PackSettings(max_videos=4, seed=None))
@@ -280,7 +280,7 @@ def test_a_shard_that_changes_under_way_fails_its_videos(
         load_shards(f"{out}/shard-000000.tar") and table.source(7)
 
 
-def test_shards_packed_anew_are_read_anew(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_shards_packed_anew_are_read_anew(files: WriteFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(files(3), str(out), PackSettings(seed=None))
     assert load_shards(out).source(1) == content(1)
@@ -298,9 +298,7 @@ def read_all(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("method", "num_processes"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
-def test_processes_read_side_by_side(
-    files: Callable[..., VideoTable], tmp_path: Path, method: str, num_processes: int
-) -> None:
+def test_processes_read_side_by_side(files: WriteFiles, tmp_path: Path, method: str, num_processes: int) -> None:
     pack(files(), str(tmp_path / "out"), PackSettings(max_videos=3))
     table = load_shards(tmp_path / "out")
     expected = [content(row) for row in range(8)]
@@ -310,7 +308,7 @@ def test_processes_read_side_by_side(
         assert pool.map(read_all, [data] * 4) == [expected] * 4
 
 
-def test_few_files_are_open_at_a_time(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_few_files_are_open_at_a_time(files: WriteFiles, tmp_path: Path) -> None:
     pack(files(90), str(tmp_path / "out"), PackSettings(max_videos=1))
     table = load_shards(tmp_path / "out")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,7 +1,6 @@
 """A run of `pack` on a folder of an earlier run, or of somebody else."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -11,6 +10,9 @@ from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data.annotations import VideoTable
 from mvit_video.data.shards import load_shards
 from mvit_video.types import ConfigError
+from tests.fixtures.data import WriteFiles
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def content(number: int) -> bytes:
@@ -26,9 +28,7 @@ def rows(table: VideoTable) -> list[tuple]:
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
-def test_lost_and_damaged_shards_are_packed_again(
-    files: Callable[..., VideoTable], tmp_path: Path, bucket: str, where: str
-) -> None:
+def test_lost_and_damaged_shards_are_packed_again(files: WriteFiles, tmp_path: Path, bucket: str, where: str) -> None:
     table, settings = files(6), PackSettings(max_videos=2, seed=None)
     out = {"local": str(tmp_path / "out"), "url": bucket}[where]
     pack(table, out, settings)
@@ -43,7 +43,7 @@ def test_lost_and_damaged_shards_are_packed_again(
     assert pack(table, out, settings).damaged == []
 
 
-def test_a_video_that_changed_after_it_was_packed_is_named(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_a_video_that_changed_after_it_was_packed_is_named(files: WriteFiles, tmp_path: Path) -> None:
     table, out = files(3), tmp_path / "out"
     pack(table, str(out))
     shard, source = out / "shard-000000.tar", table.locate(1)
@@ -59,7 +59,7 @@ def test_a_video_that_changed_after_it_was_packed_is_named(files: Callable[..., 
     assert [row[3] for row in rows(load_shards(out))][1] == bytes(len(content(1)))
 
 
-def test_nothing_of_others_is_removed_or_replaced(files: Callable[..., VideoTable], tmp_path: Path) -> None:
+def test_nothing_of_others_is_removed_or_replaced(files: WriteFiles, tmp_path: Path) -> None:
     out, table = tmp_path / "out", files(3)
     out.mkdir()
     (out / "classes.txt").write_text("mine")
@@ -74,9 +74,7 @@ def test_nothing_of_others_is_removed_or_replaced(files: Callable[..., VideoTabl
     assert [path.name for path in out.iterdir()] == [".mvit_video_pack_notes"]
 
 
-def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(
-    files: Callable[..., VideoTable], tmp_path: Path
-) -> None:
+def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: WriteFiles, tmp_path: Path) -> None:
     table, out, settings = files(4), tmp_path / "out", PackSettings(max_videos=1)
     pack(table, str(out), settings)
     expected = rows(load_shards(out))
@@ -92,7 +90,7 @@ def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000])
-def test_damaged_settings_are_named(files: Callable[..., VideoTable], tmp_path: Path, text: str) -> None:
+def test_damaged_settings_are_named(files: WriteFiles, tmp_path: Path, text: str) -> None:
     table, out = files(1), tmp_path / "out"
     pack(table, str(out))
     (out / "pack.json").write_text(text)

@@ -1,6 +1,5 @@
 """What is trained from shards is what is trained from the files that were packed into them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -17,13 +16,16 @@ from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.shards import load_shards
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
+from tests.fixtures.data import OddVideos
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 CLIP = ClipSpec(num_frames=2, sampling_rate=3)
 VIDEOS = ("closed_gop", "open_gop", "hevc", "variable_rate", "rotated", "matroska", "edit_list")
 
 
 @pytest.fixture(scope="module")
-def loose(tmp_path_factory: pytest.TempPathFactory, odd_videos: Callable[[str], Path]) -> VideoTable:
+def loose(tmp_path_factory: pytest.TempPathFactory, odd_videos: OddVideos) -> VideoTable:
     """Videos in files, of kinds that one backend or another reads; one of them in two parts."""
     folder = tmp_path_factory.mktemp("loose")
     names = [odd_videos(name).name for name in VIDEOS]

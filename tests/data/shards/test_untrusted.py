@@ -2,7 +2,6 @@ import gzip
 import io
 import struct
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import strategies as st
 
 from mvit_video.data.shards import TarArchive, load_shards
 from mvit_video.types import AnnotationError
+from tests.fixtures.data import WriteTar
 
-WriteTar = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,17 @@
 """The page in a browser: it opens without complaint, sorts, finds, lists, and shows pictures."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mvit_video.data.digits import write_digits
 from mvit_video.evaluation.result import Decoding
 from mvit_video.types import ViewSpec
-
-Make = Callable[..., Any]
+from tests.fixtures.pages import MakePage, MakeRun
+from tests.fixtures.processes import Browse
 
 NAMES = ["playing violin", "playing cello", "riding a bike"]
 # violins are taken for cellos twice, a cello for a violin once
@@ -31,12 +28,7 @@ def scores(guesses: list[int], num_classes: int = 3, confidence: float = 0.6) ->
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=12)
-
-
-@pytest.fixture(scope="module")
-def page(make_run: Make, make_page: Make, digits: Path) -> str:
+def page(make_run: MakeRun, make_page: MakePage, digits: Path) -> str:
     videos = sorted((digits / "val").rglob("*.mp4"))[:8]
     paths = [str(path.relative_to(digits)) for path in videos] + ["val/gone.mp4"]
     decodings = {0: Decoding("pyav", True), 1: Decoding("decord", None, too_short=True)}
@@ -44,7 +36,7 @@ def page(make_run: Make, make_page: Make, digits: Path) -> str:
     return make_page(folder)
 
 
-def test_opens_without_a_complaint_and_without_the_network(page: str, browse: Make) -> None:
+def test_opens_without_a_complaint_and_without_the_network(page: str, browse: Browse) -> None:
     seen = browse(page, "return performance.getEntriesByType('resource').map(one => one.name)")
     assert seen.answer == []
     assert seen.complaints == []
@@ -54,13 +46,13 @@ def test_opens_without_a_complaint_and_without_the_network(page: str, browse: Ma
         assert wide <= window
 
 
-def test_every_section_has_something(page: str, browse: Make) -> None:
+def test_every_section_has_something(page: str, browse: Browse) -> None:
     ids = ["pictured-pairs", "pairs", "matrix", "classes", "mistakes", "reliability", "views", "failures-summary"]
     script = f"return {ids}.map(id => document.getElementById(id).textContent.length > 20)"
     assert browse(page, script).answer == [True] * len(ids)
 
 
-def test_pictures_are_there_and_play(page: str, browse: Make) -> None:
+def test_pictures_are_there_and_play(page: str, browse: Browse) -> None:
     script = """
         const films = [...document.querySelectorAll("#mistakes .film")];
         const sizes = await Promise.all(films.map(async film => {
@@ -77,7 +69,7 @@ def test_pictures_are_there_and_play(page: str, browse: Make) -> None:
     assert complaints == []
 
 
-def test_worst_pairs_come_first(page: str, browse: Make) -> None:
+def test_worst_pairs_come_first(page: str, browse: Browse) -> None:
     script = """return ["#pictured-pairs h3", "#pairs tbody", "#confusions-summary"]
       .map(place => document.querySelector(place).textContent)"""
     title, row, summary = browse(page, script).answer
@@ -86,7 +78,7 @@ def test_worst_pairs_come_first(page: str, browse: Make) -> None:
     assert summary.startswith("3 of 9 videos with a label were taken for another class.")
 
 
-def test_tables_sort(page: str, browse: Make) -> None:
+def test_tables_sort(page: str, browse: Browse) -> None:
     script = """
         const names = () => [...document.querySelectorAll("#classes tbody tr")].map(row => row.cells[0].textContent);
         const told = [names()];
@@ -104,7 +96,7 @@ def test_tables_sort(page: str, browse: Make) -> None:
     assert sort == "ascending"
 
 
-def test_search_finds(page: str, browse: Make) -> None:
+def test_search_finds(page: str, browse: Browse) -> None:
     script = """
         const box = document.querySelector("#videos input");
         const search = text => {
@@ -120,7 +112,7 @@ def test_search_finds(page: str, browse: Make) -> None:
     assert (nothing, everything) == ([], 9)
 
 
-def test_a_click_on_a_cell_or_a_class_lists_its_videos(page: str, browse: Make) -> None:
+def test_a_click_on_a_cell_or_a_class_lists_its_videos(page: str, browse: Browse) -> None:
     script = """
         const drawer = document.getElementById("drawer");
         const rows = () => drawer.querySelectorAll(".scroll tbody tr").length;
@@ -142,7 +134,7 @@ def test_a_click_on_a_cell_or_a_class_lists_its_videos(page: str, browse: Make) 
     assert complaints == []
 
 
-def test_names_and_paths_are_text(make_run: Make, make_page: Make, browse: Make) -> None:
+def test_names_and_paths_are_text(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
     evil = [
         "<script>window.hacked = 1</script>",
         "<img src=x onerror=window.hacked=2>",
@@ -171,7 +163,7 @@ def test_names_and_paths_are_text(make_run: Make, make_page: Make, browse: Make)
     assert complaints == []
 
 
-def test_several_labels(make_run: Make, make_page: Make, browse: Make) -> None:
+def test_several_labels(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
     labels = [[0, 1], [1], [], [2, 0]]
     folder = make_run(scores([0, 2, 1, 2]), labels, NAMES)
     script = """return [document.getElementById("confusions"), document.querySelectorAll("#mistakes figure").length,
@@ -186,7 +178,7 @@ def test_several_labels(make_run: Make, make_page: Make, browse: Make) -> None:
     assert complaints == []
 
 
-def test_studies_are_drawn(make_run: Make, make_page: Make, browse: Make) -> None:
+def test_studies_are_drawn(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
     folder = make_run(scores(GUESSES), LABELS, NAMES)
     rows = [("order", setting, None, 60.0) for setting in ("forward", "shuffled")]
     rows += [("noise", "gaussian", float(severity), 60.0 - severity) for severity in range(1, 6)]
@@ -208,7 +200,7 @@ def test_studies_are_drawn(make_run: Make, make_page: Make, browse: Make) -> Non
 
 
 @pytest.mark.slow
-def test_400_classes_and_20_000_videos(make_run: Make, make_page: Make, browse: Make) -> None:
+def test_400_classes_and_20_000_videos(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(400), 50)
     values = rng.gumbel(size=(20_000, 400)).astype(np.float32)

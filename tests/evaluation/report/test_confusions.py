@@ -1,8 +1,6 @@
 """Counts, pairs and order of classes, against a loop."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -16,7 +14,6 @@ from mvit_video.evaluation.report.confusions import (
 )
 from mvit_video.evaluation.report.videos import ScoredVideos
 
-Make = Callable[..., Any]
 CLASSES = 7
 PAIRS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), max_size=60)
 

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +12,13 @@ from mvit_video.cli import main
 from mvit_video.evaluation.report import videos as listing
 from mvit_video.evaluation.result import Decoding
 from mvit_video.types import ConfigError, MVitVideoError
+from tests.fixtures.pages import DataOf, MakePage, MakeRun
+from tests.fixtures.processes import Browse
 
-Make = Callable[..., Any]
 SCORES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.25, 0.25]])
 
 
-def test_videos_and_their_guesses(make_run: Make, make_page: Make, data_of: Make) -> None:
+def test_videos_and_their_guesses(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     data = data_of(make_page(make_run(SCORES, [0, 1, 1, 2, -1], ["a", "b", "c"])))
     assert data["names"] == ["a", "b", "c"]
     assert data["videos"]["path"] == [f"videos/{i}.mp4" for i in range(5)]
@@ -34,7 +33,7 @@ def test_videos_and_their_guesses(make_run: Make, make_page: Make, data_of: Make
     assert data["examples"] == [[1, 0]]
 
 
-def test_headline(make_run: Make, make_page: Make) -> None:
+def test_headline(make_run: MakeRun, make_page: MakePage) -> None:
     folder = make_run(
         SCORES, [0, 1, 1, 2, 0], ["a", "b", "c"], failures={4: "no video stream"}, decodings={0: Decoding("pyav", True)}
     )
@@ -52,7 +51,7 @@ def test_headline(make_run: Make, make_page: Make) -> None:
         assert told in page
 
 
-def test_says_what_is_lacking(make_run: Make, make_page: Make, data_of: Make) -> None:
+def test_says_what_is_lacking(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     for name in ("metrics.json", "run.json", "config.yaml", "decoding.csv"):
         (folder / name).unlink()
@@ -64,7 +63,7 @@ def test_says_what_is_lacking(make_run: Make, make_page: Make, data_of: Make) ->
     assert "5 expected, 5 scored, 0 failed" in page
 
 
-def test_says_what_is_damaged(make_run: Make, make_page: Make) -> None:
+def test_says_what_is_damaged(make_run: MakeRun, make_page: MakePage) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     (folder / "metrics.json").write_text('{"videos": ')
     (folder / "run.json").write_text("[1]")
@@ -74,7 +73,7 @@ def test_says_what_is_damaged(make_run: Make, make_page: Make) -> None:
         assert f"{name} cannot be read: " in page
 
 
-def test_tells_files_of_different_tests(make_run: Make, make_page: Make) -> None:
+def test_tells_files_of_different_tests(make_run: MakeRun, make_page: MakePage) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     found = json.loads((folder / "metrics.json").read_text())
     found["videos"]["scored"] = 1234
@@ -84,14 +83,14 @@ def test_tells_files_of_different_tests(make_run: Make, make_page: Make) -> None
     )
 
 
-def test_reads_predictions_without_newer_columns(make_run: Make, make_page: Make, data_of: Make) -> None:
+def test_reads_predictions_without_newer_columns(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     table = parquet.read_table(folder / "predictions.parquet").drop_columns(["damaged", "too_short", "backend"])
     parquet.write_table(table, folder / "predictions.parquet")
     assert data_of(make_page(folder))["flawed"] == {"total": 0, "listed": []}
 
 
-def test_several_labels(make_run: Make, make_page: Make, data_of: Make) -> None:
+def test_several_labels(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     labels = [[0, 2], [1], [], [2], [1, 2]]
     folder = make_run(SCORES, labels, failures={3: "empty"})
     found = json.loads((folder / "metrics.json").read_text())
@@ -108,7 +107,7 @@ def test_several_labels(make_run: Make, make_page: Make, data_of: Make) -> None:
 
 @pytest.mark.parametrize("names", [None, ["a", "b", "c"]])
 def test_nothing_has_a_score(
-    make_run: Make, make_page: Make, data_of: Make, browse: Make, names: list[str] | None
+    make_run: MakeRun, make_page: MakePage, data_of: DataOf, browse: Browse, names: list[str] | None
 ) -> None:
     failures = dict.fromkeys(range(5), "empty")
     page = make_page(make_run(SCORES, [0, 1, 1, 2, 0], names, failures=failures))
@@ -121,14 +120,14 @@ def test_nothing_has_a_score(
     assert data["failures"]["total"] == 5
 
 
-def test_no_video_has_a_label(make_run: Make, make_page: Make, data_of: Make) -> None:
+def test_no_video_has_a_label(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     data = data_of(make_page(make_run(SCORES, [-1] * 5)))
     assert (data["counts"], data["order"], data["mistakes"]) == ([], [], [])
     assert len(data["videos"]["path"]) == 5
 
 
 def test_lists_the_mistakes_of_very_many_videos(
-    make_run: Make, make_page: Make, data_of: Make, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, make_page: MakePage, data_of: DataOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "_MOST_VIDEOS", 3)
     page = make_page(make_run(SCORES, [0, 1, 1, 0, 0]))
@@ -138,7 +137,7 @@ def test_lists_the_mistakes_of_very_many_videos(
     assert data_of(make_page(make_run(SCORES, [0, 1, 1, 0, 0])))["videos"]["path"] == ["videos/1.mp4", "videos/3.mp4"]
 
 
-def test_needs_predictions(make_run: Make, make_page: Make, tmp_path: Path) -> None:
+def test_needs_predictions(make_run: MakeRun, make_page: MakePage, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"empty: there is no predictions\.parquet here"):
         make_page(tmp_path / "empty")
@@ -148,7 +147,7 @@ def test_needs_predictions(make_run: Make, make_page: Make, tmp_path: Path) -> N
         make_page(folder)
 
 
-def test_verb(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verb(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     assert main(["report", str(folder)]) == 0
     assert f"written: {folder / 'report.html'}" in capsys.readouterr().out

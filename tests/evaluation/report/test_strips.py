@@ -2,10 +2,8 @@
 
 import base64
 import io
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +12,10 @@ from rich.console import Console
 
 from mvit_video.cli import main
 from mvit_video.data import open_video
-from mvit_video.data.digits import write_digits
 from mvit_video.evaluation.report import strips as reading
 from mvit_video.evaluation.report.strips import Strip, read_strips
 
-Make = Callable[..., Any]
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits"), num_train=4, num_val=4)
 
 
 def frames_of(strip: Strip) -> list[Image.Image]:

@@ -1,9 +1,7 @@
 """A test set with a corrupt, an empty and a too-short video, from the command line to the page."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -13,9 +11,8 @@ from pyarrow import parquet
 
 from mvit_video.cli import main
 from mvit_video.data.annotations import load_annotations
-from mvit_video.data.digits import write_digits
-
-Make = Callable[..., Any]
+from tests.fixtures.pages import DataOf
+from tests.fixtures.processes import Browse
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:without --ckpt_path the weights are:UserWarning"),
@@ -35,9 +32,8 @@ def write_short_video(path: Path, num_frames: int) -> None:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(digits: Path, tmp_path: Path) -> Path:
     """Three good videos, a corrupt, an empty and a too-short one, to be tested by a tiny net."""
-    digits = write_digits(tmp_path / "digits", num_train=4, num_val=4)
     table = load_annotations(digits / "val.csv")
     good = [table.locate(row).read_bytes() for row in range(3)]
     folder = tmp_path / "videos"
@@ -72,7 +68,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_are_told_in_table_file_and_page(
-    config: Path, data_of: Make, browse: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: Path, data_of: DataOf, browse: Browse, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(config.parent)
     assert main(["test", "-c", config.name]) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ from mvit_video.checkpoints import (
 )
 from mvit_video.checkpoints.inference import infer
 from mvit_video.models import MViT, Patch, Pooling, mvit, mvitv2
+from tests.fixtures.nets import ClipFor, MakeNet
 
-Make = Callable[..., Any]
 UNSEEN = ("drop_path_rate", "dropout")  # leave no trace in tensors
 
 
@@ -81,7 +80,9 @@ V1 = {
 @pytest.mark.parametrize("format", ["slowfast", "pytorchvideo", "torchvision"])
 @pytest.mark.parametrize("name", V1)
 @torch.no_grad()
-def test_v1_is_built_from_a_foreign_file(name: str, format: str, make_v1: Make, clip_for: Make, tmp_path: Path) -> None:
+def test_v1_is_built_from_a_foreign_file(
+    name: str, format: str, make_v1: MakeNet, clip_for: ClipFor, tmp_path: Path
+) -> None:
     settings = V1[name]
     if format == "pytorchvideo":  # the eps of its release
         settings = settings | {"pooling": replace(settings.get("pooling", V1["published"]["pooling"]), norm_eps=1e-5)}
@@ -97,7 +98,7 @@ def test_v1_is_built_from_a_foreign_file(name: str, format: str, make_v1: Make, 
 @pytest.mark.parametrize("expand_in_attention", [True, False])
 @pytest.mark.parametrize("class_token", [True, False])
 def test_v2_is_built_from_a_foreign_file(
-    expand_in_attention: bool, class_token: bool, make_v2: Make, image_v2_settings: dict[str, Any], tmp_path: Path
+    expand_in_attention: bool, class_token: bool, make_v2: MakeNet, image_v2_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     for overrides in ({}, image_v2_settings):
         net = make_v2(**overrides | {"expand_in_attention": expand_in_attention, "class_token": class_token})
@@ -143,7 +144,7 @@ def test_a_net_is_described_so_that_it_can_be_built_again(
 
 @torch.no_grad()
 def test_a_file_of_this_project_makes_the_same_net(
-    make_v1: Make, make_v2: Make, image_v2_settings: dict[str, Any], clip_for: Make, tmp_path: Path
+    make_v1: MakeNet, make_v2: MakeNet, image_v2_settings: dict[str, Any], clip_for: ClipFor, tmp_path: Path
 ) -> None:
     unusual = Pooling(mode="max", kernel=None, stride_kv=(2, 2, 2), adaptive_kv_stride=False)
     nets: list[MViT] = [
@@ -163,7 +164,7 @@ def test_a_file_of_this_project_makes_the_same_net(
 
 @torch.no_grad()
 def test_arguments_change_what_a_checkpoint_holds(
-    make_v1: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_v1: MakeNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mv.export_checkpoint(make_v1(), tmp_path / "net.pyth", format="slowfast")
     with caplog.at_level(logging.INFO):
@@ -178,7 +179,7 @@ def test_arguments_change_what_a_checkpoint_holds(
     assert "the head is newly initialised: the checkpoint has 5 classes, the model 9" in caplog.text
 
 
-def test_by_name_the_classes_are_the_checkpoints(make_v1: Make) -> None:
+def test_by_name_the_classes_are_the_checkpoints(make_v1: MakeNet) -> None:
     small: dict[str, Any] = {"depths": (1, 2, 2), "embed_dim": 12, "num_frames": 4, "crop_size": 32}
     net = mv.create_model("mvit_b_16x4", checkpoint=make_v1().state_dict(), **small)
     assert net.num_classes == 5
@@ -198,7 +199,7 @@ def test_by_name_the_classes_are_the_checkpoints(make_v1: Make) -> None:
         ({"pooling": Pooling(kernel=(3, 5, 3))}, None),
     ],
 )
-def test_what_cannot_be_inferred_is_said(settings: dict[str, Any], message: str | None, make_v1: Make) -> None:
+def test_what_cannot_be_inferred_is_said(settings: dict[str, Any], message: str | None, make_v1: MakeNet) -> None:
     state = export_state(make_v1(**settings), "slowfast")
     if message is None:
         state["blocks.2.attn.pool_k.weight"] = torch.zeros(12, 1, 3, 3, 3)
@@ -208,13 +209,13 @@ def test_what_cannot_be_inferred_is_said(settings: dict[str, Any], message: str 
 
 
 @pytest.mark.parametrize("position", ["none", "joint"])
-def test_sizes_that_are_not_told_can_be_given(position: str, make_v1: Make) -> None:
+def test_sizes_that_are_not_told_can_be_given(position: str, make_v1: MakeNet) -> None:
     net = make_v1(position=position)
     found = mv.create_model(checkpoint=export_state(net, "slowfast"), num_frames=4, crop_size=32)
     assert describe(found).arguments["position"] == position
 
 
-def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: Make) -> None:
+def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: MakeNet) -> None:
     state = make_v1().state_dict()
     state["blocks.1.mlp.fc1.weight"] = torch.zeros(97, 24)
     with pytest.raises(mv.CheckpointError, match=r"blocks\.1\.mlp\.fc1\.weight would be \(96, 24\) but is \(97, 24\)"):
@@ -231,7 +232,7 @@ def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: Make) -> None:
         ({"pooling": {"kernels": 1}}, "its metadata name no model that can be built"),
     ],
 )
-def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: Make, tmp_path: Path) -> None:
+def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: MakeNet, tmp_path: Path) -> None:
     net, path = make_v1(), tmp_path / "net.safetensors"
     mv.save_checkpoint(net, path)
     metadata = read_checkpoint(path).metadata
@@ -242,7 +243,7 @@ def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: Mak
         mv.create_model(checkpoint=path)
 
 
-def test_a_net_that_was_changed_is_not_saved_as_one_that_was_not(make_v1: Make, tmp_path: Path) -> None:
+def test_a_net_that_was_changed_is_not_saved_as_one_that_was_not(make_v1: MakeNet, tmp_path: Path) -> None:
     net = make_v1()
     net.head = torch.nn.Linear(48, 5)
     with pytest.raises(mv.CheckpointError, match=r"the model is none that a builder makes: head\.bias would be absent"):

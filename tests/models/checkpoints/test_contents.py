@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from torch import Tensor
 
 import mvit_video as mv
 from mvit_video.checkpoints import pickles, read_checkpoint
+from tests.fixtures.nets import MakeNet
 
-Make = Callable[..., Any]
 A, B = {"a.weight": torch.full((2,), 1.0)}, {"a.weight": torch.full((2,), 2.0)}
 AVERAGED = {"n_averaged": torch.tensor(3), "module.a.weight": B["a.weight"]}  # of torch's AveragedModel
 BOTH = {"model.a.weight": A["a.weight"], "model_ema.a.weight": B["a.weight"]}
@@ -108,7 +107,7 @@ def test_weights_that_lightning_averages_stand_where_the_others_would() -> None:
     )
 
 
-def test_the_choice_reaches_report_and_model(make_v1: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_choice_reaches_report_and_model(make_v1: MakeNet, caplog: pytest.LogCaptureFixture) -> None:
     net = make_v1()
     averaged: dict[str, Tensor] = {key: value + 1 for key, value in net.state_dict().items()}
     content = {"model": net.state_dict(), "model_ema": averaged}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +11,16 @@ import mvit_video as mv
 from mvit_video.cli import main
 from mvit_video.models import Pooling
 from mvit_video.models.published import PUBLISHED
-
-Make = Callable[..., Any]
+from tests.fixtures.nets import ClipFor, MakeNet
 
 
 @torch.no_grad()
 def test_there_and_back_again(
-    make_v1: Make, clip_for: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    make_v1: MakeNet,
+    clip_for: ClipFor,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     net = make_v1().float()
@@ -39,7 +40,7 @@ def test_there_and_back_again(
     assert all(torch.equal(first[key], last[key]) for key in first)
 
 
-def test_mistakes_are_one_line(make_v1: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(make_v1: MakeNet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, path, out = make_v1(position="joint"), tmp_path / "net.safetensors", str(tmp_path / "out")
     mv.save_checkpoint(net, path)
     assert main(["convert", str(path), out, "--to", "torchvision"]) == 1

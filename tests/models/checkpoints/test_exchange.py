@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from torchvision.models import video as torchvision_builders
 import mvit_video as mv
 from mvit_video.checkpoints import describe
 from mvit_video.models import MViT, Pooling
-
-Make = Callable[..., Any]
+from tests.fixtures.nets import ClipFor, MakeNet, MakePeer, Randomise
 
 V1_POOLINGS = {
     "published": Pooling(stride_kv=(1, 4, 4)),
@@ -55,7 +53,7 @@ def disturbed(net: MViT) -> MViT:
 @pytest.mark.parametrize("name", V1_POOLINGS)
 @torch.no_grad()
 def test_v1_to_torchvision_and_back(
-    name: str, make_v1: Make, peer_in_torchvision: Make, clip_for: Make, tmp_path: Path
+    name: str, make_v1: MakeNet, peer_in_torchvision: MakePeer, clip_for: ClipFor, tmp_path: Path
 ) -> None:
     net = make_v1(pooling=V1_POOLINGS[name])
     mv.export_checkpoint(net, tmp_path / "net.pth", format="torchvision")
@@ -69,7 +67,7 @@ def test_v1_to_torchvision_and_back(
 @pytest.mark.parametrize("expand_in_attention", [True, False])
 @torch.no_grad()
 def test_v2_to_torchvision_and_back(
-    expand_in_attention: bool, make_v2: Make, peer_in_torchvision: Make, clip_for: Make, tmp_path: Path
+    expand_in_attention: bool, make_v2: MakeNet, peer_in_torchvision: MakePeer, clip_for: ClipFor, tmp_path: Path
 ) -> None:
     net = make_v2(expand_in_attention=expand_in_attention)
     mv.export_checkpoint(net, tmp_path / "net.pth", format="torchvision")
@@ -82,7 +80,7 @@ def test_v2_to_torchvision_and_back(
 
 @torch.no_grad()
 def test_v2_of_a_single_frame_gets_tables_of_time_in_torchvision(
-    make_v2: Make, peer_in_torchvision: Make, clip_for: Make, tmp_path: Path
+    make_v2: MakeNet, peer_in_torchvision: MakePeer, clip_for: ClipFor, tmp_path: Path
 ) -> None:
     net = make_v2(num_frames=2)
     mv.export_checkpoint(net, tmp_path / "net.pth", format="torchvision")
@@ -103,9 +101,9 @@ PYTORCHVIDEO = {
 @torch.no_grad()
 def test_v1_to_pytorchvideo_and_back(
     name: str,
-    make_v1: Make,
-    peer_in_pytorchvideo: Make,
-    clip_for: Make,
+    make_v1: MakeNet,
+    peer_in_pytorchvideo: MakePeer,
+    clip_for: ClipFor,
     image_settings: dict[str, Any],
     tmp_path: Path,
 ) -> None:
@@ -125,7 +123,11 @@ def test_v1_to_pytorchvideo_and_back(
 
 @torch.no_grad()
 def test_a_file_of_pytorchvideo_keeps_the_eps_of_its_release(
-    make_v1: Make, peer_in_pytorchvideo: Make, clip_for: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_v1: MakeNet,
+    peer_in_pytorchvideo: MakePeer,
+    clip_for: ClipFor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     peer = peer_in_pytorchvideo(make_v1(pooling=Pooling(stride_kv=(1, 4, 4), norm_eps=1e-5)))
     for parameter in peer.parameters():
@@ -149,7 +151,12 @@ def test_a_file_of_pytorchvideo_keeps_the_eps_of_its_release(
 @pytest.mark.parametrize("peer", ["torchvision", "pytorchvideo"])
 @torch.no_grad()
 def test_net_without_positions_gets_tables_of_zero(
-    peer: str, make_v1: Make, peer_in_torchvision: Make, peer_in_pytorchvideo: Make, clip_for: Make, tmp_path: Path
+    peer: str,
+    make_v1: MakeNet,
+    peer_in_torchvision: MakePeer,
+    peer_in_pytorchvideo: MakePeer,
+    clip_for: ClipFor,
+    tmp_path: Path,
 ) -> None:
     net = make_v1(position="none")
     mv.export_checkpoint(net, tmp_path / "net.pth", format=peer)
@@ -163,7 +170,7 @@ def test_net_without_positions_gets_tables_of_zero(
     "settings", [{}, {"position": "joint"}, {"position": "none"}, *map(dict, PYTORCHVIDEO.values())]
 )
 @torch.no_grad()
-def test_v1_to_slowfast_and_back(settings: dict[str, Any], make_v1: Make, clip_for: Make, tmp_path: Path) -> None:
+def test_v1_to_slowfast_and_back(settings: dict[str, Any], make_v1: MakeNet, clip_for: ClipFor, tmp_path: Path) -> None:
     net = make_v1(**settings)
     mv.export_checkpoint(net, tmp_path / "net.pyth", format="slowfast")
     assert list(torch.load(tmp_path / "net.pyth", weights_only=True)) == ["model_state"]
@@ -173,7 +180,7 @@ def test_v1_to_slowfast_and_back(settings: dict[str, Any], make_v1: Make, clip_f
 @pytest.mark.parametrize("images", [False, True])
 @torch.no_grad()
 def test_v2_to_slowfast_and_back(
-    images: bool, make_v2: Make, clip_for: Make, image_v2_settings: dict[str, Any], tmp_path: Path
+    images: bool, make_v2: MakeNet, clip_for: ClipFor, image_v2_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = image_v2_settings if images else {}
     net = make_v2(**settings)
@@ -185,7 +192,7 @@ def test_v2_to_slowfast_and_back(
 
 @torch.no_grad()
 def test_images_of_pytorchvideo_fill_a_net_of_joint_positions_exactly(
-    make_v1: Make, clip_for: Make, image_settings: dict[str, Any], tmp_path: Path
+    make_v1: MakeNet, clip_for: ClipFor, image_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     separable, joint = make_v1(**image_settings), make_v1(**image_settings, position="joint")
     mv.export_checkpoint(separable, tmp_path / "net.pyth", format="pytorchvideo")
@@ -204,7 +211,7 @@ def test_images_of_pytorchvideo_fill_a_net_of_joint_positions_exactly(
     ],
 )
 def test_what_another_package_lacks_is_refused(
-    settings: dict[str, Any], format: str, message: str, make_v1: Make, tmp_path: Path
+    settings: dict[str, Any], format: str, message: str, make_v1: MakeNet, tmp_path: Path
 ) -> None:
     with pytest.raises(mv.CheckpointError, match=message):
         mv.export_checkpoint(make_v1(**settings), tmp_path / "net.pth", format=format)
@@ -212,7 +219,7 @@ def test_what_another_package_lacks_is_refused(
 
 
 def test_what_another_package_lacks_of_v2_is_refused(
-    make_v2: Make, image_v2_settings: dict[str, Any], tmp_path: Path
+    make_v2: MakeNet, image_v2_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(mv.CheckpointError, match="pytorchvideo, which has no MViTv2"):
         mv.export_checkpoint(make_v2(), tmp_path / "net.pth", format="pytorchvideo")
@@ -228,7 +235,7 @@ FULL_SIZE = ["mvit_v1_b", "mvit_v2_s", "mvit_base_16x4", "mvit_base_32x3", "mvit
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL_SIZE)
 @torch.no_grad()
-def test_nets_of_the_reference_packages_are_built_from_their_weights_alone(name: str, randomise: Make) -> None:
+def test_nets_of_the_reference_packages_are_built_from_their_weights_alone(name: str, randomise: Randomise) -> None:
     builders = torchvision_builders if name.startswith("mvit_v") else pytorchvideo_builders
     theirs = randomise(getattr(builders, name)())
     for part, module in theirs.named_modules():

@@ -15,8 +15,7 @@ import torch
 
 import mvit_video as mv
 from mvit_video.checkpoints import files, read_checkpoint
-
-Make = Callable[..., Any]
+from tests.fixtures.nets import MakeNet
 
 
 class RunsCode:
@@ -56,7 +55,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_what_is_wrong_with_a_file_is_told(
-    kind: str, make_v1: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, make_v1: MakeNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "net.pyth"
@@ -82,7 +81,7 @@ def test_only_dense_tensors_are_read() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_a_cut_off_file_is_told(kind: str, share: float, make_v1: Make, tmp_path: Path) -> None:
+def test_a_cut_off_file_is_told(kind: str, share: float, make_v1: MakeNet, tmp_path: Path) -> None:
     net, path = make_v1(), tmp_path / "net.pth"
     if kind == "safetensors":
         mv.save_checkpoint(net, path)
@@ -93,7 +92,7 @@ def test_a_cut_off_file_is_told(kind: str, share: float, make_v1: Make, tmp_path
         mv.load_checkpoint(net, path)
 
 
-def test_every_kind_of_file_is_read(make_v1: Make, tmp_path: Path) -> None:
+def test_every_kind_of_file_is_read(make_v1: MakeNet, tmp_path: Path) -> None:
     net, path = make_v1(), tmp_path / "net.anything"
     for key in ("state_dict", "model_state_dict"):
         torch.save({key: net.state_dict(), "epoch": 3}, path)
@@ -111,7 +110,7 @@ def test_every_kind_of_file_is_read(make_v1: Make, tmp_path: Path) -> None:
     assert (report.format, report.notes) == ("lightning", [])
 
 
-def test_limits(make_v1: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits(make_v1: MakeNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, path = make_v1(), tmp_path / "net.pth"
     mv.save_checkpoint(net, path)
     state = net.state_dict()
@@ -129,7 +128,7 @@ def test_limits(make_v1: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         mv.load_checkpoint(net, path)
 
 
-def test_nothing_half_written_is_left(make_v1: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_is_left(make_v1: MakeNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, path = make_v1(), tmp_path / "net.safetensors"
     mv.save_checkpoint(net, path)
     before = path.read_bytes()
@@ -148,7 +147,7 @@ def test_nothing_half_written_is_left(make_v1: Make, tmp_path: Path, monkeypatch
         mv.export_checkpoint(net, tmp_path / "absent" / "net.pth", format="slowfast")
 
 
-def test_safetensors_carry_what_rebuilds_the_net(make_v1: Make, tmp_path: Path) -> None:
+def test_safetensors_carry_what_rebuilds_the_net(make_v1: MakeNet, tmp_path: Path) -> None:
     mv.save_checkpoint(make_v1(), tmp_path / "net.safetensors")
     metadata = read_checkpoint(tmp_path / "net.safetensors").metadata
     assert (metadata["format"], metadata["version"], metadata["builder"]) == ("mvit_video", "1", "mvit")

@@ -25,9 +25,9 @@ from safetensors.torch import save
 import mvit_video as mv
 from mvit_video.checkpoints import architecture_of, describe, read_checkpoint, translate
 from mvit_video.models import Patch, mvit
+from tests.fixtures.places import SHARED
 
-Make = Callable[..., Any]
-CASES = Path(__file__).parents[4] / "shared" / "cases"
+CASES = SHARED / "cases"
 
 
 def safetensors(header: Any, data: bytes = b"", *, claimed: int | None = None) -> bytes:

@@ -5,7 +5,7 @@ The lists are written out by hand from the published key layouts; nothing of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -17,8 +17,7 @@ from torchvision.models import video as torchvision_builders
 import mvit_video as mv
 from mvit_video.checkpoints import export_state, to_layout
 from mvit_video.models import MViT
-
-Make = Callable[..., Any]
+from tests.fixtures.nets import MakeNet
 
 
 def on_meta(name: str, **overrides: Any) -> MViT:
@@ -135,7 +134,7 @@ def with_separate_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def test_slowfast_of_2021_has_separate_qkv(make_v1: Make) -> None:
+def test_slowfast_of_2021_has_separate_qkv(make_v1: MakeNet) -> None:
     net, fresh = make_v1(), make_v1().requires_grad_(False)
     fresh.blocks[0].attn.qkv.weight.zero_()
     state = with_separate_qkv(export_state(net, "slowfast"))
@@ -145,7 +144,7 @@ def test_slowfast_of_2021_has_separate_qkv(make_v1: Make) -> None:
     assert torch.equal(fresh.blocks[0].attn.qkv.weight, net.blocks[0].attn.qkv.weight)
 
 
-def test_an_incomplete_qkv_is_reported(make_v1: Make) -> None:
+def test_an_incomplete_qkv_is_reported(make_v1: MakeNet) -> None:
     state = with_separate_qkv(export_state(make_v1(), "slowfast"))
     del state["blocks.1.attn.k.weight"]
     report = mv.load_checkpoint(make_v1(), state, strict=False)
@@ -172,7 +171,7 @@ def test_pytorchvideo_has_482_keys_with_aliases() -> None:
     assert (report.format, len(report.loaded)) == ("pytorchvideo", 313)
 
 
-def test_aliases_must_agree(make_v1: Make) -> None:
+def test_aliases_must_agree(make_v1: MakeNet) -> None:
     state = with_aliases(export_state(make_v1(), "pytorchvideo"))
     report = mv.load_checkpoint(make_v1(), state)
     assert any("stored twice, with the same values" in note for note in report.notes)
@@ -184,7 +183,7 @@ def test_aliases_must_agree(make_v1: Make) -> None:
 @pytest.mark.parametrize("kernel_axes", [4, 5])
 @pytest.mark.parametrize("patch_axes", [4, 5])
 def test_kernels_of_images_come_with_and_without_a_time_axis(
-    make_v2: Make, image_v2_settings: dict[str, Any], kernel_axes: int, patch_axes: int
+    make_v2: MakeNet, image_v2_settings: dict[str, Any], kernel_axes: int, patch_axes: int
 ) -> None:
     net = make_v2(**image_v2_settings)
     state = export_state(net, "slowfast")
@@ -199,20 +198,20 @@ def test_kernels_of_images_come_with_and_without_a_time_axis(
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "module.model.", "backbone."])
-def test_prefixes_of_wrappers_are_removed_and_reported(make_v1: Make, prefix: str) -> None:
+def test_prefixes_of_wrappers_are_removed_and_reported(make_v1: MakeNet, prefix: str) -> None:
     state = {prefix + key: value for key, value in export_state(make_v1(), "slowfast").items()}
     report = mv.load_checkpoint(make_v1(), {"state_dict": state})
     assert report.notes == [f"prefix {prefix} removed from the names"]
 
 
-def test_what_is_unexpected_has_the_name_that_it_has_in_the_file(make_v1: Make, make_v2: Make) -> None:
+def test_what_is_unexpected_has_the_name_that_it_has_in_the_file(make_v1: MakeNet, make_v2: MakeNet) -> None:
     state = {f"module.{key}": value for key, value in export_state(make_v2(), "slowfast").items()}
     state |= {"module.teacher.weight": torch.zeros(1), "cls_token": torch.zeros(1, 1, 12)}
     report = mv.load_checkpoint(make_v1(), state, strict=False)
     assert {"module.teacher.weight", "cls_token", "module.blocks.0.attn.rel_pos_h"} <= set(report.unexpected)
 
 
-def test_of_several_nets_in_a_file_the_rest_is_unexpected(make_v1: Make) -> None:
+def test_of_several_nets_in_a_file_the_rest_is_unexpected(make_v1: MakeNet) -> None:
     own = make_v1().state_dict()
 
     def of(*prefixes: str) -> dict[str, Tensor]:

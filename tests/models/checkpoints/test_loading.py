@@ -12,11 +12,10 @@ import torch.nn.functional as F
 import mvit_video as mv
 from mvit_video.checkpoints import export_state
 from mvit_video.models import Patch, Pooling
+from tests.fixtures.nets import MakeNet
 
-Make = Callable[..., Any]
 
-
-def test_report_names_everything(make_v1: Make) -> None:
+def test_report_names_everything(make_v1: MakeNet) -> None:
     state = make_v1().state_dict()
     state["blocks.0.extra"] = torch.zeros(3)
     state["head.projection.weight"] = torch.zeros(7, 48)
@@ -63,7 +62,7 @@ def test_report_stays_short() -> None:
     ],
 )
 def test_strict_refuses_and_leaves_the_model_as_it_was(
-    make_v1: Make, change: Callable[[dict[str, Any]], Any], message: str
+    make_v1: MakeNet, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     state: dict[str, Any] = {key: value.clone() for key, value in make_v1().state_dict().items()}
     change(state)
@@ -77,26 +76,26 @@ def test_strict_refuses_and_leaves_the_model_as_it_was(
     assert not (net.class_token == 3).any()
 
 
-def test_another_architecture_is_named_as_such(make_v1: Make, make_v2: Make) -> None:
+def test_another_architecture_is_named_as_such(make_v1: MakeNet, make_v2: MakeNet) -> None:
     with pytest.raises(mv.CheckpointError, match=r"does not fit the model of .* create_model\(checkpoint=...\)"):
         mv.load_checkpoint(make_v1(), make_v2().state_dict())
     with pytest.raises(mv.CheckpointError, match=r"not a model in a layout known here .* the first is conv1\.weight"):
         mv.load_checkpoint(make_v1(), {"conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)})
 
 
-def test_precision_is_converted_and_reported(make_v1: Make) -> None:
+def test_precision_is_converted_and_reported(make_v1: MakeNet) -> None:
     net = make_v1()
     report = mv.load_checkpoint(net, {key: value.half() for key, value in net.state_dict().items()})
     assert report.notes == ["float16 converted to float64"]
     assert next(net.parameters()).dtype == torch.float64
 
 
-def test_weights_without_storage_are_refused(make_v1: Make) -> None:
+def test_weights_without_storage_are_refused(make_v1: MakeNet) -> None:
     with pytest.raises(mv.CheckpointError, match="must both have storage"):
         mv.load_checkpoint(make_v1().to("meta"), make_v1().state_dict())
 
 
-def test_separable_positions_are_resized(make_v1: Make) -> None:
+def test_separable_positions_are_resized(make_v1: MakeNet) -> None:
     small, large = make_v1(), make_v1(num_frames=16, crop_size=48)
     report = mv.load_checkpoint(large, small.state_dict())
     assert [(change.key, change.found, change.expected, change.how) for change in report.resized] == [
@@ -109,7 +108,7 @@ def test_separable_positions_are_resized(make_v1: Make) -> None:
 
 
 @pytest.mark.parametrize(("num_frames", "crop_size"), [(12, 32), (4, 48)])
-def test_joint_positions_are_resized(make_v1: Make, num_frames: int, crop_size: int) -> None:
+def test_joint_positions_are_resized(make_v1: MakeNet, num_frames: int, crop_size: int) -> None:
     small = make_v1(position="joint")
     large = make_v1(position="joint", num_frames=num_frames, crop_size=crop_size)
     report = mv.load_checkpoint(large, small.state_dict())
@@ -126,7 +125,7 @@ def test_joint_positions_are_resized(make_v1: Make, num_frames: int, crop_size: 
     ],
 )
 def test_joint_positions_of_an_unknown_grid_are_refused(
-    make_v1: Make, num_frames: int, crop_size: int, rows: int
+    make_v1: MakeNet, num_frames: int, crop_size: int, rows: int
 ) -> None:
     small, large = make_v1(position="joint"), make_v1(position="joint", num_frames=num_frames, crop_size=crop_size)
     shapes = rf"first position\.table \(1, 129, 12\), the model has \(1, {rows}, 12\)"
@@ -134,7 +133,7 @@ def test_joint_positions_of_an_unknown_grid_are_refused(
         mv.load_checkpoint(large, small.state_dict())
 
 
-def test_relative_positions_are_resized(make_v2: Make) -> None:
+def test_relative_positions_are_resized(make_v2: MakeNet) -> None:
     small, large = make_v2(), make_v2(num_frames=8, crop_size=64)
     report = mv.load_checkpoint(large, small.state_dict())
     assert len(report.resized) == 15
@@ -148,7 +147,7 @@ def test_relative_positions_are_resized(make_v2: Make) -> None:
 
 
 @pytest.mark.parametrize("inflate", ["centre", "average"])
-def test_images_become_clips(make_v1: Make, image_settings: dict[str, Any], inflate: str) -> None:
+def test_images_become_clips(make_v1: MakeNet, image_settings: dict[str, Any], inflate: str) -> None:
     image = make_v1(**image_settings, position="joint")
     clip_net = make_v1(pooling=Pooling(stride_kv=(1, 2, 2)))
     report = mv.load_checkpoint(clip_net, export_state(image, "slowfast"), inflate=inflate)
@@ -163,7 +162,7 @@ def test_images_become_clips(make_v1: Make, image_settings: dict[str, Any], infl
 
 
 def test_a_net_inflated_on_the_middle_frame_sees_a_still_clip_as_its_image(
-    make_v1: Make, image_settings: dict[str, Any]
+    make_v1: MakeNet, image_settings: dict[str, Any]
 ) -> None:
     image = make_v1(**image_settings)
     still = make_v1(num_frames=1, patch=Patch((3, 7, 7), (1, 4, 4)), pooling=Pooling(stride_kv=(1, 2, 2)))
@@ -173,7 +172,7 @@ def test_a_net_inflated_on_the_middle_frame_sees_a_still_clip_as_its_image(
 
 
 def test_images_of_v2_become_clips_with_zero_positions_in_time(
-    make_v2: Make, image_v2_settings: dict[str, Any]
+    make_v2: MakeNet, image_v2_settings: dict[str, Any]
 ) -> None:
     image = make_v2(**image_v2_settings | {"class_token": True})
     clip_net = make_v2(pooling=Pooling(stride_kv=(1, 2, 2), q_everywhere=True, residual=True))
@@ -182,12 +181,12 @@ def test_images_of_v2_become_clips_with_zero_positions_in_time(
     assert not clip_net.blocks[2].attn.rel_pos.t.any()
 
 
-def test_inflation_of_another_name_is_refused(make_v1: Make) -> None:
+def test_inflation_of_another_name_is_refused(make_v1: MakeNet) -> None:
     with pytest.raises(mv.ConfigError, match="inflate must be one of centre, average, got 'middle'"):
         mv.load_checkpoint(make_v1(), make_v1().state_dict(), inflate="middle")
 
 
-def test_a_head_of_other_classes_is_told_as_such(make_v1: Make) -> None:
+def test_a_head_of_other_classes_is_told_as_such(make_v1: MakeNet) -> None:
     classes = (
         r"model has \(5, 48\)\); num_classes=7 builds the model with this head, new_head=True keeps the model's own"
     )
@@ -195,7 +194,7 @@ def test_a_head_of_other_classes_is_told_as_such(make_v1: Make) -> None:
         mv.load_checkpoint(make_v1(num_classes=5), make_v1(num_classes=7).state_dict())
 
 
-def test_new_head_for_other_classes(make_v1: Make) -> None:
+def test_new_head_for_other_classes(make_v1: MakeNet) -> None:
     net = make_v1(num_classes=9)
     head = net.head.projection.weight.clone()
     report = mv.load_checkpoint(net, make_v1().state_dict(), new_head=True)

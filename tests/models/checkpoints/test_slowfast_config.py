@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from mvit_video.checkpoints.slowfast_config import (
     unstated_in_config,
 )
 from mvit_video.models import Patch, Pooling, mvit, mvitv2
+from tests.fixtures.nets import ClipFor, MakeNet
 
-Make = Callable[..., Any]
 MASKFEAT: dict[str, Any] = {  # k400_MVITv2_S_16x4_FT.yaml at the size of these tests
     "MVIT": {
         "MODE": "conv", "CLS_EMBED_ON": True, "USE_MEAN_POOLING": True, "DIM_MUL_IN_ATT": False, "NORM": "layernorm",
@@ -64,7 +64,7 @@ def in_config(changes: Mapping[str, Any] | None = None, num_blocks: int = 5, emb
 
 
 @pytest.fixture
-def maskfeat(make_v2: Make) -> Any:
+def maskfeat(make_v2: MakeNet) -> Any:
     """SlowFast's fine-tuned net: a class token, which its head does not read."""
     return make_v2(expand_in_attention=False, head_pool="mean_of_patches")
 
@@ -77,7 +77,7 @@ def file_of(maskfeat: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_a_net_whose_head_takes_the_mean_is_built_by_the_settings(
-    maskfeat: Any, file_of: dict[str, Any], clip_for: Make
+    maskfeat: Any, file_of: dict[str, Any], clip_for: ClipFor
 ) -> None:
     clip = clip_for(maskfeat)
     found, report = create_with_report(checkpoint=file_of)
@@ -101,7 +101,7 @@ def test_a_net_whose_head_takes_the_mean_is_built_by_the_settings(
 
 @torch.no_grad()
 def test_without_settings_the_assumptions_are_said_and_can_be_replaced(
-    maskfeat: Any, file_of: dict[str, Any], clip_for: Make, caplog: pytest.LogCaptureFixture
+    maskfeat: Any, file_of: dict[str, Any], clip_for: ClipFor, caplog: pytest.LogCaptureFixture
 ) -> None:
     del file_of["cfg"]
     found, report = create_with_report(checkpoint=file_of)
@@ -119,7 +119,7 @@ def test_without_settings_the_assumptions_are_said_and_can_be_replaced(
 
 
 def test_a_model_that_is_not_as_the_file_says_is_refused(
-    make_v1: Make, make_v2: Make, file_of: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_v1: MakeNet, make_v2: MakeNet, file_of: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other, text = make_v2(expand_in_attention=False), "head_pool is mean_of_patches in the file, cls in the model"
     with pytest.raises(mv.CheckpointError, match=text):

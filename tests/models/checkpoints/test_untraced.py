@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from mvit_video.checkpoints import create_with_report, describe, published_facts
 from mvit_video.cli import main
 from mvit_video.models import Pooling
 from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED, TrainingFacts
-
-Make = Callable[..., Any]
+from tests.fixtures.nets import MakeNet
 
 
 def on_meta(name: str, **overrides: Any) -> Any:
@@ -44,7 +42,7 @@ def test_a_variant_keeps_its_facts_at_another_size_but_not_with_other_tensors() 
 
 
 def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
-    make_v2: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    make_v2: MakeNet, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     mv.export_checkpoint(make_v2(), tmp_path / "net.pyth", format="slowfast")
     words = ["convert", str(tmp_path / "net.pyth"), str(tmp_path / "net.safetensors"), "--to", "mvit_video"]
@@ -96,7 +94,7 @@ FACTS = '{"mean": [0, 0, 0], "std": %s, "sampling_rate": %s, "activation": "%s"}
         ("assumed", "[" * 100_000, "no lines under assumed"),
     ],
 )
-def test_hostile_metadata_are_one_line(key: str, text: str, message: str, make_v1: Make, tmp_path: Path) -> None:
+def test_hostile_metadata_are_one_line(key: str, text: str, message: str, make_v1: MakeNet, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     mv.save_checkpoint(make_v1(), path)
     stored = read_checkpoint(path)
@@ -106,7 +104,7 @@ def test_hostile_metadata_are_one_line(key: str, text: str, message: str, make_v
     assert str(caught.value).isprintable()
 
 
-def test_lines_of_a_file_are_shown_escaped(make_v1: Make, tmp_path: Path) -> None:
+def test_lines_of_a_file_are_shown_escaped(make_v1: MakeNet, tmp_path: Path) -> None:
     mv.save_checkpoint(make_v1(), tmp_path / "net.safetensors", assumed={"a": "red \x1b[31m\nline"})
     _, report = create_with_report(checkpoint=tmp_path / "net.safetensors")
     assert report is not None
@@ -143,7 +141,7 @@ def test_files_of_timm_with_a_class_token_are_as_the_published_code() -> None:
 
 
 def test_what_another_code_base_does_not_have_is_refused_or_said(
-    make_v2: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_v2: MakeNet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mean, gap = make_v2(head_pool="mean_of_patches"), make_v2(head_pool="gap")
     for net, format in ((mean, "torchvision"), (gap, "torchvision"), (gap, "slowfast")):
