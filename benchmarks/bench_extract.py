@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations import VIDEO_SUFFIXES
 from mvit_video.data.readers import open_video
+from mvit_video.data.table.files import VIDEO_SUFFIXES
 from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures, decoding, writer_for
 from mvit_video.features.decoding import Chunk
 from mvit_video.features.extractor import Place, join_features

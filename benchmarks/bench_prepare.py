@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
-from mvit_video.data.annotations import VIDEO_SUFFIXES
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.data.sampling import clip_span
+from mvit_video.data.table.files import VIDEO_SUFFIXES
 
 Result = TypeVar("Result")
 NUM_FRAMES, SAMPLING_RATE, NUM_CLIPS = 16, 4, 21

@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from mvit_video.curation.packing import PackSettings, pack
-from mvit_video.data import VideoTable
-from mvit_video.data.shards import TarArchive, load_shards
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.shards import TarArchive
 from mvit_video.data.shards.packed_index import write_index
 from mvit_video.jobs.stores import Shard
 
@@ -58,7 +58,7 @@ def bench_reading(folder: Path, num_videos: int, rounds: int) -> None:
     print(
         f"pack: {seconds(lambda: pack(files, str(out), PackSettings(SHARD_BYTES))) / num_videos * 1e6:.0f} us a video"
     )
-    shards = load_shards(out)
+    shards = load_annotations(out)
     order = rng.permutation(num_videos).tolist()
     times: dict[str, list[float]] = {"files": [], "shards": []}
     for _ in range(rounds):
@@ -68,7 +68,7 @@ def bench_reading(folder: Path, num_videos: int, rounds: int) -> None:
         median = statistics.median(spent)
         print(f"read from {name}: {num_videos / median:.0f} videos/s ({median / num_videos * 1e6:.0f} us a video)")
     (out / "index.parquet").unlink()
-    print(f"index by headers: {seconds(lambda: load_shards(out)) / num_videos * 1e6:.0f} us a video, once")
+    print(f"index by headers: {seconds(lambda: load_annotations(out)) / num_videos * 1e6:.0f} us a video, once")
 
 
 def bench_table(folder: Path, num_rows: int) -> None:
@@ -89,7 +89,7 @@ def bench_table(folder: Path, num_rows: int) -> None:
 def print_load(folder: Path) -> None:
     before = resident_bytes()
     start = time.process_time()
-    table = load_shards(folder)
+    table = load_annotations(folder)
     spent = time.process_time() - start
     pa.default_memory_pool().release_unused()
     added = (resident_bytes() - before) / 1e6

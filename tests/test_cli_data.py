@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mvit_video.cli import USAGE, VERBS, main
-from mvit_video.data.annotations import load_annotations
+from mvit_video.data import load_annotations
 from mvit_video.data.readers import open_video
 
 JOBS = ("scan", "prepare", "pack")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.views import Views
 from mvit_video.data.dataset import VideoDataset, collate

@@ -25,7 +25,7 @@ from mvit_video.cli.options import (
     count,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews

@@ -126,7 +126,8 @@ def annotation_source(text: str) -> str | None:
     """What speaks against annotations: they are not there. Those of HMDB are named by a file that is none."""
     if os.path.exists(text):
         return None
-    from mvit_video.data.annotations import how_to_get, may_exist  # slow, and of no use to help
+    from mvit_video.data.annotations import may_exist
+    from mvit_video.data.table.missing import how_to_get  # slow, and of no use to help
 
     return None if may_exist(text) else f"there is no such file or folder; {how_to_get(text)}"
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_video.curation.tar_writing import OutputFolder, ShardWriter, SourceFailed, open_source
-from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
+from mvit_video.data.table.files import VIDEO_SUFFIXES
 from mvit_video.data.table.requirements import require_videos
 from mvit_video.jobs import write_rows
 from mvit_video.jobs.stores import Shard, find_shard, is_url, local_path, read_file, read_range

@@ -9,15 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvit_video.data.annotations import VideoTable, load_annotations
+    from mvit_video.data.annotations import load_annotations
     from mvit_video.data.dataset import ClipBatch, VideoDataset
     from mvit_video.data.readers import VideoReader, open_video
+    from mvit_video.data.table.video_table import VideoTable
 
 _LAZY = {
     "ClipBatch": "mvit_video.data.dataset",
     "VideoDataset": "mvit_video.data.dataset",
     "VideoReader": "mvit_video.data.readers",
-    "VideoTable": "mvit_video.data.annotations",
+    "VideoTable": "mvit_video.data.table.video_table",
     "load_annotations": "mvit_video.data.annotations",
     "open_video": "mvit_video.data.readers",
 }

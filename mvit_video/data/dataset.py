@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from mvit_video.data.annotations import VideoTable
 from mvit_video.data.clips.trimming import trim
 from mvit_video.data.clips.views import Views
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
-from mvit_video.data.readers.image import PictureReader, is_picture
+from mvit_video.data.readers.image import ImageReader
 from mvit_video.data.sampling import frames_within
+from mvit_video.data.table.files import is_image
+from mvit_video.data.table.video_table import VideoTable
 from mvit_video.types import ConfigError, VideoDecodeError
 
 OnError = Literal["raise", "skip"]
@@ -190,8 +191,8 @@ class VideoDataset(Dataset[VideoItem]):
             return VideoItem(no_clip, label, row, Failure(row, reason), None, torch.empty((0, 2)).double())
 
     def _open(self, source: Path | bytes) -> VideoReader:
-        if self.views.num_frames == 1 and isinstance(source, Path) and is_picture(source):
-            return PictureReader(source)
+        if self.views.num_frames == 1 and isinstance(source, Path) and is_image(source):
+            return ImageReader(source)
         short_side = self.short_side
         if short_side is not None:
             # what is only cropped afterwards must not be resized twice, which blurs it

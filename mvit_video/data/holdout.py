@@ -10,8 +10,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations import VideoTable
 from mvit_video.data.table.files import SPLITS, unlistable
+from mvit_video.data.table.video_table import VideoTable
 from mvit_video.types import ConfigError
 
 Split = Literal["train", "val", "test", "predict"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mvit_video.curation.scanning import list_videos
-from mvit_video.data.annotations import VideoTable
 from mvit_video.data.table.classes import given_names
+from mvit_video.data.table.video_table import VideoTable
 
 
 def load_folder(folder: str, class_names: Sequence[str] | str | None = None) -> VideoTable:

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from mvit_video.data import VideoReader, open_video
 from mvit_video.data.clips.trimming import trim
-from mvit_video.data.readers.image import PictureReader, is_picture
+from mvit_video.data.readers.image import ImageReader
+from mvit_video.data.table.files import is_image
 
 
 def read_frames(
@@ -36,6 +37,6 @@ def read_frames(
 
 
 def _open(source: Path | bytes) -> VideoReader:
-    if isinstance(source, Path) and is_picture(source):
-        return PictureReader(source)
+    if isinstance(source, Path) and is_image(source):
+        return ImageReader(source)
     return open_video(source)

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import ClipBatch, VideoDataset
 from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record

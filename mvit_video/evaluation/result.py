@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation.scores import VideoViews
 from mvit_video.metrics import accuracy, calibration

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mvit_video.curation.scanning.checks import size_and_time
 from mvit_video.curation.scanning.summary import describe_label
-from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
-from mvit_video.data.table.files import is_video, videos_below
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.table.files import VIDEO_SUFFIXES, is_video, videos_below
 from mvit_video.data.table.requirements import require_videos
 from mvit_video.features.remote import find_remote
 from mvit_video.features.videos import Stored, Video

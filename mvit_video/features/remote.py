@@ -13,7 +13,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.table.files import is_text, is_video, warn_of_others
 from mvit_video.jobs.arrow import as_strings
 from mvit_video.jobs.stores import file_system, is_folder, read_file, stamp_of

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.annotations import Archive
+from mvit_video.data.table.video_table import Archive
 
 
 @dataclass(frozen=True)

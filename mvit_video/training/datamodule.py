@@ -10,7 +10,8 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from mvit_video.data.annotations import VideoTable, how_to_get, load_annotations, may_exist
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.annotations import may_exist
 from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.clips.transforms import RGB, Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews, Views
@@ -20,7 +21,7 @@ from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
 from mvit_video.data.table.labels import label_number
-from mvit_video.data.table.missing import require_root, require_under_root
+from mvit_video.data.table.missing import how_to_get, require_root, require_under_root
 from mvit_video.data.table.requirements import require_same_kind, with_lists
 from mvit_video.data.unlabelled import load_folder
 from mvit_video.jobs import num_cores

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.jobs.distributed import all_gather_objects
 from mvit_video.training.output import print_line, write_csv

@@ -12,7 +12,7 @@ from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
 from mvit_video.analysis.report import read_study
 from mvit_video.analysis.studies import STUDIES
 from mvit_video.cli import main
-from mvit_video.data.annotations import load_annotations
+from mvit_video.data import load_annotations
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.models import Patch, mvit

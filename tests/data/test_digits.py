@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.data import digits
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data import VideoTable, digits, load_annotations
 from mvit_video.data.digits import LABEL_SETS, SAMPLED_FRAMES, Poses, Scene, write_digits
 from mvit_video.data.sampling import random_clip, uniform_clips
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError

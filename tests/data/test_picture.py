@@ -10,7 +10,7 @@ from PIL import Image
 
 from mvit_video.data import VideoReader
 from mvit_video.data.clips.transforms import Augment
-from mvit_video.data.readers.image import PictureReader
+from mvit_video.data.readers.image import ImageReader
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
@@ -24,7 +24,7 @@ def picture(height: int = 48, width: int = 64) -> np.ndarray:
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.png")
-    with PictureReader(tmp_path / "a.png") as reader:
+    with ImageReader(tmp_path / "a.png") as reader:
         assert isinstance(reader, VideoReader)
         assert (reader.num_frames, reader.height, reader.width, reader.codec) == (1, 48, 64, "png")
         frames = reader.get_frames([0, 0])
@@ -39,18 +39,18 @@ def test_orientation_and_palettes(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     image.save(tmp_path / "turned.png", exif=exif)
     assert torch.equal(
-        PictureReader(tmp_path / "turned.png").get_frames([0])[0], torch.from_numpy(np.rot90(picture(), -1).copy())
+        ImageReader(tmp_path / "turned.png").get_frames([0])[0], torch.from_numpy(np.rot90(picture(), -1).copy())
     )
     image.convert("P").save(tmp_path / "palette.png")
-    assert PictureReader(tmp_path / "palette.png").get_frames([0]).shape == (1, 48, 64, 3)
+    assert ImageReader(tmp_path / "palette.png").get_frames([0]).shape == (1, 48, 64, 3)
     image.convert("CMYK").save(tmp_path / "print.jpg")
-    assert PictureReader(tmp_path / "print.jpg").get_frames([0]).shape == (1, 48, 64, 3)
+    assert ImageReader(tmp_path / "print.jpg").get_frames([0]).shape == (1, 48, 64, 3)
 
 
 def test_grey_of_sixteen_bits_keeps_its_shades(tmp_path: Path) -> None:
     shades = np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)
     Image.fromarray(shades).save(tmp_path / "grey.png")
-    frame = PictureReader(tmp_path / "grey.png").get_frames([0])[0].numpy()
+    frame = ImageReader(tmp_path / "grey.png").get_frames([0])[0].numpy()
     assert frame.shape == (48, 64, 3)
     assert np.abs(frame[..., 0].astype(int) - shades / 257).max() <= 1
     assert (frame == frame[..., :1]).all()
@@ -61,7 +61,7 @@ def test_a_file_of_another_kind_under_the_name_of_a_picture(tmp_path: Path) -> N
     Image.fromarray(picture()).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
     with pytest.raises(VideoDecodeError, match=r"a\.png: cannot be read as a picture"):
-        PictureReader(tmp_path / "a.png")
+        ImageReader(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ def test_what_is_no_picture(tmp_path: Path, data: bytes | None, reason: str) -> 
     if data is not None:
         (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(VideoDecodeError, match=rf"a\.jpg: {reason}"):
-        PictureReader(tmp_path / "a.jpg")
+        ImageReader(tmp_path / "a.jpg")
 
 
 def test_a_pipe_is_refused_unopened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(VideoDecodeError, match=r"a\.png: is a pipe"):
-        PictureReader(tmp_path / "a.png")
+        ImageReader(tmp_path / "a.png")
 
 
 def test_a_truncated_picture(tmp_path: Path) -> None:
     Image.fromarray(picture(200, 200)).save(tmp_path / "whole.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
     with pytest.raises(VideoDecodeError, match="truncated"):
-        PictureReader(tmp_path / "a.jpg")
+        ImageReader(tmp_path / "a.jpg")
 
 
 @pytest.mark.filterwarnings("ignore:data.train has one class only")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
 from mvit_video.curation.preparation import name_targets, prepare_videos
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Workers
 from mvit_video.types import ConfigError, VideoDecodeError

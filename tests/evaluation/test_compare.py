@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mvit_video.cli.compare import run as compare
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation.predictions import write_predictions
 from mvit_video.evaluation.result import Evaluation, Setting

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from pyarrow import parquet
 from torch.utils.data import DataLoader
 
-from mvit_video.data.annotations import load_annotations
+from mvit_video.data import load_annotations
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.types import ConfigError, VideoDecodeError
 from tests.fixtures.evaluation import MakeData, MakeOracle, RunTest

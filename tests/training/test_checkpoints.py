@@ -14,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.training import AtomicCheckpointIO, BestCheckpoint, FailureList, LastCheckpoint, StopBetweenSteps, Task
 from mvit_video.types import CheckpointError
 from tests.fixtures.training import MakeTask, MakeTinyData, MakeTrainer

@@ -21,7 +21,7 @@ from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mvit_video.cli import main
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.dataset import Decode, Failure
 from mvit_video.training import (
     AtomicCheckpointIO,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.annotations import VIDEO_SUFFIXES, VideoTable, load_annotations
-from mvit_video.data.table.files import is_video, unlistable, videos_below
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.table.files import VIDEO_SUFFIXES, is_video, unlistable, videos_below
 from mvit_video.types import AnnotationError
 
 

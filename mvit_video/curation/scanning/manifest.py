@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.jobs import atomic_write, write_rows
 from mvit_video.jobs.arrow import compute
 

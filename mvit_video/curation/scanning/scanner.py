@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file, size_and_time
 from mvit_video.curation.scanning.manifest import build_manifest
-from mvit_video.data.annotations import VideoTable
+from mvit_video.data import VideoTable
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.torchcodec_reader import require_torchcodec
 from mvit_video.data.table.requirements import require_videos

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.readers.image import is_picture
 from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.files import (
     SPLITS,
     VIDEO_SUFFIXES,
     files_below,
+    is_image,
     is_text,
     is_video,
     printable,
@@ -44,7 +44,7 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
             names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError as error:
         raise unlistable(error) from None
-    for is_wanted in (is_video, is_picture):
+    for is_wanted in (is_video, is_image):
         listed = [files_below(folder / name, is_wanted) for name in names]
         if any(found.wanted for found in listed):
             break

@@ -5,11 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
 
 from mvit_video.data.annotations import charades, kinetics
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
@@ -19,10 +15,10 @@ from mvit_video.data.annotations.lists import read_list, read_paths
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
 from mvit_video.data.annotations.something import is_something, read_something
 from mvit_video.data.annotations.splits import is_hmdb, is_ucf, read_hmdb, read_ucf
-from mvit_video.data.table.classes import ClassNames, given_names, names_beside, number_labels, parse_json
+from mvit_video.data.shards import read_shards
+from mvit_video.data.table.classes import ClassNames, given_names, names_beside, parse_json
 from mvit_video.data.table.rows import Rows, make_table
 from mvit_video.data.table.video_table import VideoTable
-from mvit_video.jobs.arrow import as_strings
 from mvit_video.jobs.foreign import parsing
 from mvit_video.types import AnnotationError
 
@@ -71,10 +67,9 @@ def _load(
     need_labels: bool,
 ) -> VideoTable:
     if _are_shards(source):
-        from mvit_video.data.shards import load_shards
-
-        table = load_shards(os.fspath(source), given)
-        return table if given is None else _renumber(table, given, source)
+        rows, archive = read_shards(source)
+        beside = names_beside(archive.shards[0].url) if given is None and rows.classes is None else None
+        return make_table(rows, None, given or beside, archive=archive)
     path = Path(source)
     if not may_exist(path):
         raise AnnotationError(path, 0, "no such annotation file or folder")
@@ -96,22 +91,6 @@ def may_exist(source: str | os.PathLike[str]) -> bool:
 def _are_shards(source: str | os.PathLike[str]) -> bool:
     text = os.fspath(source)
     return "://" in text or text.endswith(".tar") or next(glob.iglob(f"{glob.escape(text)}/*.tar"), None) is not None
-
-
-def _renumber(table: VideoTable, known: ClassNames, source: str | os.PathLike[str]) -> VideoTable:
-    def error(i: int, reason: str) -> AnnotationError:
-        return AnnotationError(source, 0, reason)
-
-    if table.class_names is None:
-        if table.num_classes > len(known.names):
-            raise error(0, f"label {table.num_classes - 1} has no name among the {len(known.names)} of {known.origin}")
-        return replace(table, class_names=known.names)
-    numbers, names = number_labels(as_strings(table.class_names), known, error, are_names=True)
-    labels = np.where(table.labels < 0, -1, numbers[table.labels])
-    several = table.multi_labels
-    if several is not None:
-        several = pa.ListArray.from_arrays(several.offsets, pa.array(numbers[several.values.to_numpy()]))
-    return replace(table, labels=labels, multi_labels=several, class_names=names)
 
 
 def _read_rows(file: Path, root: Path | None, known: ClassNames | None, *, need_labels: bool) -> Rows:

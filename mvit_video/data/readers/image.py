@@ -14,17 +14,10 @@ from torch import Tensor
 from mvit_video.data.readers.source import as_source, check_source
 from mvit_video.types import VideoDecodeError
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 
 
-def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether a path ends like that of a picture."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES
-
-
-class PictureReader:
+class ImageReader:
     """An open picture in its own size, turned upright; a `VideoReader` of one frame.
 
     Raises:
@@ -71,7 +64,7 @@ class PictureReader:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def __enter__(self) -> PictureReader:
+    def __enter__(self) -> ImageReader:
         return self
 
     def __exit__(self, *_: object) -> None:

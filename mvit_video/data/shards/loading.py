@@ -1,4 +1,4 @@
-"""From tar files to a table."""
+"""From tar files to the rows of a table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import posixpath
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,11 @@ from pyarrow import parquet
 from rich.console import Console
 from rich.progress import track
 
-from mvit_video.data.annotations import VideoTable
 from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.labels import as_numbers, find_names, join_labels, row_error
-from mvit_video.data.shards.packed_index import read_packed
+from mvit_video.data.shards.packed_index import read_packed, rows_of_columns
 from mvit_video.data.shards.samples import read_samples
-from mvit_video.data.table.classes import ClassNames
-from mvit_video.data.table.label_spans import COLUMN, check_label_spans
+from mvit_video.data.table.label_spans import COLUMN
+from mvit_video.data.table.rows import Rows
 from mvit_video.jobs import atomic_write
 from mvit_video.jobs.foreign import read_parquet_table
 from mvit_video.jobs.stores import Shard, find_shard, is_folder, is_url, list_shards, local_path
@@ -34,20 +32,16 @@ _CACHE_KEY = "mvit_video"
 _NUM_THREADS = 8
 
 
-def load_shards(source: str | os.PathLike[str], known: ClassNames | None = None) -> VideoTable:
-    """The videos of tar files in the layout of WebDataset; they stay there and are read one by one, in any order.
+def read_shards(source: str | os.PathLike[str]) -> tuple[Rows, TarArchive]:
+    """Read which videos lie in tar files in the layout of WebDataset; they stay there and are read one by one.
 
-    What `mvit-video pack` wrote comes with its own index, and the table is the one that was packed. Of other shards
+    What `mvit-video pack` wrote comes with its own index, and the rows are those that were packed. Of other shards
     the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
     Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (text).
-
-    Names are numbered as in `known`, else by a file `classes.txt` or `classes.json` beside the shards, else in sorted
-    order.
 
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
             any of these.
-        known: names of the classes; packed shards have their own, which are kept.
 
     Raises:
         AnnotationError: names the shard, the place in it and the value.
@@ -60,12 +54,10 @@ def load_shards(source: str | os.PathLike[str], known: ClassNames | None = None)
         urls = list_shards(source)
         folders = {posixpath.dirname(url) for url in urls}
         packed = read_packed(folders.pop(), urls) if len(folders) == 1 else None
-    if packed is not None:
-        return packed
-    return _index(source, urls, known)
+    return packed if packed is not None else _index(source, urls)
 
 
-def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable:
+def _index(source: str, urls: list[str]) -> tuple[Rows, TarArchive]:
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         shards = tuple(threads.map(find_shard, urls))
         console = Console(stderr=True)
@@ -78,28 +70,37 @@ def _index(source: str, urls: list[str], known: ClassNames | None) -> VideoTable
     num_rows = [len(table) for table in found]
     if not sum(num_rows):
         raise AnnotationError(source, 0, "holds no videos; a video and its label are called KEY.mp4 and KEY.cls")
-    folder = posixpath.dirname(urls[0])
     columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end", COLUMN]) for table in found])
-    paths = columns["path"].combine_chunks()
-    labels = join_labels(shards, [table["label"] for table in found])
-    numbers, lists, names = as_numbers(labels, paths, folder, known or find_names(urls[0]))
     archive = TarArchive(
         shards,
         np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),
         columns["offset"].to_numpy(),
         columns["size"].to_numpy(),
     )
-    spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
-    return VideoTable(
-        paths=paths,
-        labels=numbers,
-        class_names=names,
-        root=Path(folder),
-        multi_labels=lists,
-        spans=None if np.isnan(spans).all() else spans,
-        archive=archive,
-        label_spans=check_label_spans(columns[COLUMN].combine_chunks(), lists, partial(row_error, folder, paths)),
-    )
+    labels = _join_labels(shards, [table["label"] for table in found])
+    return rows_of_columns(posixpath.dirname(urls[0]), columns, labels, None), archive
+
+
+def _join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """Return the labels of all shards in one column.
+
+    Args:
+        found: labels in each shard: texts, lists of texts, or nulls.
+
+    Raises:
+        AnnotationError: some shards have lists, others single labels.
+    """
+    kinds: dict[pa.DataType, Shard] = {}
+    for shard, column in zip(shards, found, strict=True):
+        if not pa.types.is_null(column.type):  # shards without labels go with any
+            kinds.setdefault(column.type, shard)
+    if len(kinds) > 1:
+        several, single = (kinds[kind] for kind in sorted(kinds, key=str))  # large_list, large_string
+        raise AnnotationError(
+            several.url, 0, f"gives lists of labels, {single.url} single labels; give one sort in all shards"
+        )
+    kind = next(iter(kinds), pa.large_string())
+    return pa.chunked_array([chunk.cast(kind) for column in found for chunk in column.chunks], kind).combine_chunks()
 
 
 def _cached_samples(shard: Shard) -> pa.Table:

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from mvit_video.data.annotations import VideoTable
 from mvit_video.data.shards.archive import TarArchive
+from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.label_spans import COLUMN
+from mvit_video.data.table.rows import Rows
+from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import as_strings, compute
 from mvit_video.jobs.foreign import read_parquet_table
 from mvit_video.jobs.stores import Shard, find_shard, is_url, list_shards, read_file
@@ -52,8 +54,8 @@ def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
     parquet.write_table(pa.table(columns, metadata={_KEY: json.dumps(facts).encode()}), path)
 
 
-def read_packed(folder: str, wanted: Sequence[str] | None) -> VideoTable | None:
-    """The table of packed shards; None where nothing was packed.
+def read_packed(folder: str, wanted: Sequence[str] | None) -> tuple[Rows, TarArchive] | None:
+    """Return the rows of packed shards; None where nothing was packed.
 
     Args:
         wanted: URLs of some of the shards of the folder; None takes all.
@@ -83,22 +85,27 @@ def read_packed(folder: str, wanted: Sequence[str] | None) -> VideoTable | None:
         columns, shard_of = columns.filter(pa.array(shard_of >= 0)), shard_of[shard_of >= 0]
     archive = TarArchive(shards, shard_of, columns["offset"].to_numpy(), columns["size"].to_numpy())
     _check_ranges(index, archive)
-    return _table(folder, columns, archive, facts["class_names"])
+    names = facts["class_names"]
+    classes = None if names is None else ClassNames(tuple(names), index)
+    return rows_of_columns(folder, columns, columns["label"].combine_chunks(), classes), archive
 
 
-def _table(folder: str, columns: pa.Table, archive: TarArchive, names: list[str] | None) -> VideoTable:
-    label = columns["label"].combine_chunks()
-    is_list = pa.types.is_list(label.type)
-    spans = np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1)
-    return VideoTable(
-        paths=columns["path"].combine_chunks(),
-        labels=np.full(len(label), -1) if is_list else label.to_numpy(),
-        class_names=None if names is None else tuple(names),
+def rows_of_columns(folder: str, columns: pa.Table, labels: pa.Array, classes: ClassNames | None) -> Rows:
+    """Return rows with the columns `path`, `start`, `end` (seconds) and perhaps `label_spans` of an index.
+
+    Args:
+        classes: numbering of the labels, where they are numbers.
+    """
+    return Rows(
+        folder,
+        np.arange(len(columns)),
+        columns["path"].combine_chunks(),
+        labels,
+        np.stack([columns[name].to_numpy() for name in ("start", "end")], axis=1),
+        classes=classes,
         root=Path(folder),
-        multi_labels=label if is_list else None,
-        spans=None if np.isnan(spans).all() else spans,
-        archive=archive,
         label_spans=columns[COLUMN].combine_chunks() if COLUMN in columns.column_names else None,
+        unit="video",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mvit_video.data.table.labels import CLASS_NUMBER, LabelError, label_number
 from mvit_video.jobs.arrow import as_strings, compute, first, is_string, lengths, matches, to_mask
 from mvit_video.jobs.foreign import require_file
+from mvit_video.jobs.stores import is_url, read_file
 from mvit_video.types import AnnotationError, ConfigError
 
 CLASSES_FILES = ("classes.txt", "classes.json")
@@ -51,11 +53,27 @@ def given_names(class_names: Sequence[str] | str | os.PathLike[str]) -> ClassNam
     return ClassNames(names, "class_names")
 
 
-def names_beside(source: Path) -> ClassNames | None:
-    """Names of the file `classes.txt` or `classes.json` in a folder of classes, or beside annotations."""
+def names_beside(source: str | os.PathLike[str]) -> ClassNames | None:
+    """Names of the file `classes.txt` or `classes.json` in a folder of classes, or beside annotations or a shard.
+
+    Raises:
+        AnnotationError: names the file, the line and the value.
+    """
+    if is_url(os.fspath(source)):
+        return _names_beside_url(os.fspath(source))
+    source = Path(source)
     folders = [source, source.parent] if source.is_dir() else [source.parent]
     files = [folder / name for folder in folders for name in CLASSES_FILES if (folder / name).is_file()]
     return read_names(files[0]) if files and files[0] != source else None
+
+
+def _names_beside_url(url: str) -> ClassNames | None:
+    for name in CLASSES_FILES:
+        place = posixpath.join(posixpath.dirname(url), name)
+        data = read_file(place)
+        if data is not None:
+            return _parse_names(place, data)
+    return None
 
 
 def read_names(file: Path) -> ClassNames:
@@ -66,12 +84,17 @@ def read_names(file: Path) -> ClassNames:
     """
     require_file(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(file, 0, f"is not a text file (byte {error.start} is no UTF-8)") from None
+        return _parse_names(file, file.read_bytes())
     except OSError as error:
         raise AnnotationError(file, 0, f"cannot be read ({error.strerror})") from None
-    if file.suffix.lower() == ".json":
+
+
+def _parse_names(file: str | Path, data: bytes) -> ClassNames:
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(file, 0, f"is not a text file (byte {error.start} is no UTF-8)") from None
+    if os.fspath(file).lower().endswith(".json"):
         names, line_of = _names_of_json(file, parse_json(file, text)), [0] * len(text)
     else:
         lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
@@ -84,7 +107,7 @@ def read_names(file: Path) -> ClassNames:
     return ClassNames(names, str(file))
 
 
-def parse_json(file: Path, text: str) -> Any:
+def parse_json(file: str | Path, text: str) -> Any:
     """A JSON file's value.
 
     Raises:
@@ -211,7 +234,7 @@ def _refuse_mixtures(
         raise error(odd, f"label {labels[odd].as_py()!r} mixes class names and class numbers; the first is {label!r}")
 
 
-def _names_of_json(file: Path, value: Any) -> tuple[str, ...]:
+def _names_of_json(file: str | Path, value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return tuple(value)
     if not isinstance(value, dict):

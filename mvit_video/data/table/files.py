@@ -11,9 +11,18 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from mvit_video.data.readers.container import VIDEO_SUFFIXES
 from mvit_video.jobs.arrow import as_strings, compute, is_utf8, to_mask
 from mvit_video.types import AnnotationError
+
+VIDEO_SUFFIXES = frozenset({
+    ".264", ".265", ".3g2", ".3gp", ".3gp2", ".3gpp", ".asf", ".avc", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif",
+    ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg",
+    ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt",
+    ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".xvid",
+})  # fmt: skip
+"""Endings of files that the readers take for videos, in lower case; other files in a folder are no videos."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 SUFFIX_PATTERN = rf"(?i:\.(?:{'|'.join(sorted(suffix[1:] for suffix in VIDEO_SUFFIXES))}))"
 
@@ -31,6 +40,11 @@ MAX_DEPTH = 3
 def is_video(path: str) -> bool:
     """Whether a path ends like that of a video."""
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends like that of an image."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 # annotations and notes lie beside videos on purpose

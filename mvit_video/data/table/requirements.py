@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mvit_video.data.readers.image import PICTURE_SUFFIXES
+from mvit_video.data.table.files import IMAGE_SUFFIXES
 from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import first, matches
 from mvit_video.types import ConfigError
 
-_PICTURE = rf"(?i)\.(?:{'|'.join(suffix[1:] for suffix in sorted(PICTURE_SUFFIXES))})$"
+_PICTURE = rf"(?i)\.(?:{'|'.join(suffix[1:] for suffix in sorted(IMAGE_SUFFIXES))})$"
 
 
 def require_videos(table: VideoTable, verb: str) -> None:

@@ -16,7 +16,7 @@ from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex
 from mvit_video.data.table.label_spans import check_label_spans
 from mvit_video.data.table.numbering import WrittenLabels
-from mvit_video.data.table.video_table import VideoTable
+from mvit_video.data.table.video_table import Archive, VideoTable
 from mvit_video.jobs.arrow import compute, first, lengths, matches, to_mask
 from mvit_video.types import AnnotationError
 
@@ -27,22 +27,23 @@ def _nowhere(row: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of an annotation file.
+    """Rows of an annotation file, or of shards.
 
     Attributes:
+        file: annotations, or the folder of shards.
         numbers: line of each, from 1; 0 where there are no lines.
         paths: strings as written.
         labels: cells as written: strings, numbers, or lists of either; null where unknown.
         spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
         label_spans: when each of several labels occurs; see `VideoTable`.
         classes: numbering that came with the file.
-        unit: what `numbers` count.
+        unit: what `numbers` count; "video" has errors name the video itself.
         are_names: whether labels are class names even where they look like numbers.
         are_lists: whether each cell holds a list of labels, perhaps of none.
         root: folder that the file says relative paths start from.
     """
 
-    file: Path
+    file: str | Path
     numbers: NDArray[np.int64]
     paths: pa.Array
     labels: pa.Array
@@ -54,25 +55,35 @@ class Rows:
     index_cache: Path | None = None
     num_missing: int = 0
     label_spans: pa.Array | None = None
-    unit: Literal["line", "record", "row"] = "line"
+    unit: Literal["line", "record", "row", "video"] = "line"
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def error(self, row: int, reason: str) -> AnnotationError:
         """What is wrong with one row."""
+        if self.unit == "video":
+            return AnnotationError(os.path.join(self.file, self.paths[row].as_py()), 0, reason)
         number = int(self.numbers[row])
         if self.unit == "line":
             return AnnotationError(self.file, number, reason)
         return AnnotationError(self.file, 0, f"{self.unit} {number}: {reason}")
 
 
-def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow_outside: bool) -> VideoTable:
+def make_table(
+    rows: Rows,
+    root: Path | None,
+    known: ClassNames | None,
+    *,
+    allow_outside: bool = False,
+    archive: Archive | None = None,
+) -> VideoTable:
     """Numbers the labels and checks paths and times.
 
     Args:
         root: folder of relative paths that the user named.
         known: class names that the user named, or that lie beside the annotations.
+        archive: reads the videos that are no files of their own, so that their paths are only names.
 
     Raises:
         AnnotationError: names the file, the line and the value.
@@ -85,7 +96,7 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
     zero = first(to_mask(compute.match_substring(rows.paths, "\0")))
     if zero is not None:
         raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
-    if not allow_outside:
+    if archive is None and not allow_outside:
         _check_inside(rows, root)
     written = WrittenLabels(rows.labels, rows.classes, rows.are_names, rows.are_lists)
     labels, multi_labels, names = written.number(known, rows.error)
@@ -94,12 +105,13 @@ def make_table(rows: Rows, root: Path | None, known: ClassNames | None, *, allow
         paths=rows.paths,
         labels=labels,
         class_names=names,
-        root=root or rows.root or rows.file.parent,
+        root=root or rows.root or Path(rows.file).parent,
         multi_labels=multi_labels,
         spans=_check_spans(rows),
         index_cache=rows.index_cache,
         num_missing=rows.num_missing,
         label_spans=None if spans is None else check_label_spans(spans, multi_labels, rows.error),
+        archive=archive,
         written=written.if_ambiguous(),
     )
 

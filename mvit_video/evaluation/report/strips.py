@@ -85,10 +85,10 @@ def _find(paths: Mapping[int, str], root: Path) -> dict[int, Path | bytes | str]
 
 
 def _find_in_shards(numbers: Mapping[str, int], root: Path) -> dict[int, Any]:
-    from mvit_video.data.shards import load_shards  # slow to import, for it takes torch, and rarely of use
+    from mvit_video.data import load_annotations  # slow to import, for it takes torch, and rarely of use
 
     try:
-        table = load_shards(root)
+        table = load_annotations(root)
         rows = {path: row for row, path in enumerate(table.paths.to_pylist()) if path in numbers}
         return {numbers[path]: table.source(row) for path, row in rows.items()}
     except (MVitVideoError, OSError) as error:

@@ -4,8 +4,7 @@ import pytest
 
 from mvit_video.curation.scanning.listing import walk
 from mvit_video.data import load_annotations
-from mvit_video.data.annotations import VIDEO_SUFFIXES
-from mvit_video.data.table.files import videos_below
+from mvit_video.data.table.files import VIDEO_SUFFIXES, videos_below
 from mvit_video.types import AnnotationError
 from tests.fixtures.data import Touch, Write
 from tests.fixtures.places import ROOT

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mvit_video.data.readers import container, open_video
-from mvit_video.data.readers.container import VIDEO_SUFFIXES, as_fraction, open_container
+from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
+from mvit_video.data.table.files import VIDEO_SUFFIXES
 from mvit_video.types import VideoDecodeError
 from tests.fixtures.data import OddVideos
 

@@ -33,7 +33,7 @@ from mvit_video.curation.scanning import (
 )
 from mvit_video.curation.scanning.checks import decode_all, inspect
 from mvit_video.curation.scanning.containers import missing_bytes
-from mvit_video.data.annotations import VideoTable, load_annotations
+from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Ledger, Workers, WorkFailure
 from mvit_video.types import AnnotationError, ConfigError

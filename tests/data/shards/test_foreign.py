@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from webdataset.tariterators import base_plus_ext
 
-from mvit_video.data import VideoTable
-from mvit_video.data.shards import load_shards
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.shards import read_shards
 from mvit_video.data.shards.samples import split_name
 from mvit_video.jobs.stores import expand_braces
 from mvit_video.types import AnnotationError
@@ -34,28 +34,30 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
                 sample = {"__key__": f"k/{i}", "mp4": b"%d%d" % (shard, i) * 300, "json": {"fps": 30}, "cls": i + shard}
                 tar.write(sample)
     for source in ("", "train-{000000..000001}.tar", "train-*.tar"):
-        table = load_shards(tmp_path / source)
+        table = load_annotations(tmp_path / source)
         assert videos(table) == [b"%d%d" % (shard, i) * 300 for shard in range(2) for i in range(3)]
         assert table.labels.tolist() == [0, 1, 2, 1, 2, 3]
         assert (table.num_classes, table.class_names, table.spans) == (4, None, None)
         assert table.path(4) == "train-000001.tar/k/1.mp4"
         assert table.locate(4) == tmp_path / "train-000001.tar/k/1.mp4"
-    assert load_shards(tmp_path / "train-000001.tar").labels.tolist() == [1, 2, 3]
+    assert load_annotations(tmp_path / "train-000001.tar").labels.tolist() == [1, 2, 3]
 
 
 def test_labels_by_name_and_in_json(write_tar: WriteTar, tmp_path: Path) -> None:
     write_tar(tmp_path / "a" / "0.tar", {"0.webm": b"A", "0.txt": "run\n", "1.mp4": b"B", "1.txt": "hop"})
     write_tar(tmp_path / "a" / "1.tar", {"0.mp4": b"C", "0.json": '{"label": "sit"}', "1.mp4": b"D", "1.json": "{}"})
-    table = load_shards(tmp_path / "a")
+    table = load_annotations(tmp_path / "a")
     assert (table.class_names, table.labels.tolist()) == (("hop", "run", "sit"), [1, 0, 2, -1])
     (tmp_path / "a" / "classes.txt").write_text("sit\nrun\nwalk\nhop\n")
-    table = load_shards(tmp_path / "a")
+    table = load_annotations(tmp_path / "a")
     assert (table.class_names, table.labels.tolist()) == (("sit", "run", "walk", "hop"), [1, 3, 0, -1])
     many = {"0.mp4": b"A", "0.json": '{"labels": ["b", "a"], "start": 1}', "1.mp4": b"B", "1.json": '{"labels": []}'}
-    table = load_shards(write_tar(tmp_path / "b" / "0.tar", many))
+    table = load_annotations(write_tar(tmp_path / "b" / "0.tar", many))
     assert [table.label_of(0), table.label_of(1)] == [[1, 0], []]
     assert [table.span(0), table.span(1)] == [(1.0, np.inf), None]
-    table = load_shards(write_tar(tmp_path / "c" / "0.tar", {"0.mp4": b"A", "0.txt": "", "note.md": b"", "1.mp4": b""}))
+    table = load_annotations(
+        write_tar(tmp_path / "c" / "0.tar", {"0.mp4": b"A", "0.txt": "", "note.md": b"", "1.mp4": b""})
+    )
     assert (table.labels.tolist(), table.class_names) == ([-1, -1], None)
 
 
@@ -73,7 +75,7 @@ def test_members_in_any_order_and_among_others(write_tar: WriteTar, tmp_path: Pa
             link = tarfile.TarInfo("link.mp4")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
             tar.addfile(link)
-        table = load_shards(path)
+        table = load_annotations(path)
         assert videos(table)[:4] == [b"two", b"one" * 999, b"long", b"not ascii"]
         assert table.labels.tolist()[:4] == [-1, 4, -1, -1]
         assert not any("link" in table.path(row) for row in range(len(table)))
@@ -110,7 +112,7 @@ def test_headers_are_read_once(write_tar: WriteTar, tmp_path: Path, monkeypatch:
 
     def load() -> list[str]:
         calls.clear()
-        table = load_shards(tmp_path / "a")
+        table = load_annotations(tmp_path / "a")
         assert [(table.source(row), table.label_of(row)) for row in range(2)] == expected
         return sorted(calls)
 
@@ -138,29 +140,29 @@ def test_shards_behind_a_url(write_tar: WriteTar, tmp_path: Path) -> None:
             shard = write_tar(tmp_path / f"{i}.tar", {"x.mp4": b"%d" % i * 70_000, "x.cls": str(i), "y.mp4": b"last"})
             memory.put_file(str(shard), f"/far/away/{i}.tar")
         for source in ("", "/{0..1}.tar", "/*.tar"):
-            table = load_shards(f"memory://far/away{source}")
+            table = load_annotations(f"memory://far/away{source}")
             assert videos(table) == [b"0" * 70_000, b"last", b"1" * 70_000, b"last"]
             assert table.labels.tolist() == [0, -1, 1, -1]
         with pytest.raises(AnnotationError, match=r"memory://far/away/2\.tar: no such shard"):
-            load_shards("memory://far/away/{0..2}.tar")
+            load_annotations("memory://far/away/{0..2}.tar")
     finally:
         memory.store.clear()
     with pytest.raises(AnnotationError, match=r"memory://no/where: no such folder of shards"):
-        load_shards("memory://no/where")
+        load_annotations("memory://no/where")
     with pytest.raises(AnnotationError, match=r"nosuch://x/0\.tar: cannot be opened \(Protocol not known: nosuch\)"):
-        load_shards("nosuch://x/0.tar")
+        load_annotations("nosuch://x/0.tar")
 
 
 def test_nothing_there(write_tar: WriteTar, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"0\.tar: no such shard"):
-        load_shards(tmp_path / "0.tar")
+        load_annotations(tmp_path / "0.tar")
     with pytest.raises(AnnotationError, match=r"x-\*\.tar: no file fits the pattern"):
-        load_shards(tmp_path / "x-*.tar")
+        load_annotations(tmp_path / "x-*.tar")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AnnotationError, match=r"empty: holds no \.tar files"):
-        load_shards(tmp_path / "empty")
+        read_shards(tmp_path / "empty")
     with pytest.raises(AnnotationError, match=r"0\.tar: holds no videos; .* KEY\.mp4 and KEY\.cls"):
-        load_shards(write_tar(tmp_path / "0.tar", {"x.cls": "1"}))
+        load_annotations(write_tar(tmp_path / "0.tar", {"x.cls": "1"}))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_labels_that_are_none_are_named(
     write_tar: WriteTar, tmp_path: Path, members: dict[str, bytes | str], message: str
 ) -> None:
     with pytest.raises(AnnotationError, match=rf"bad\.tar: .*{message}") as caught:
-        load_shards(write_tar(tmp_path / "bad.tar", {**members, "x.mp4": b""}))
+        load_annotations(write_tar(tmp_path / "bad.tar", {**members, "x.mp4": b""}))
     assert "\n" not in str(caught.value)
 
 
@@ -196,15 +198,15 @@ def test_shards_need_one_sort_of_label(write_tar: WriteTar, tmp_path: Path) -> N
     with pytest.raises(
         AnnotationError, match=r"1\.tar/x\.mp4: label 'run' mixes class names and class numbers; the first is '3'"
     ):
-        load_shards(tmp_path)
+        load_annotations(tmp_path)
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": []}'})
     with pytest.raises(AnnotationError, match=r"1\.tar: gives lists of labels, .*0\.tar single labels"):
-        load_shards(tmp_path)
+        load_annotations(tmp_path)
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"label": "3"}', "y.mp4": b"", "y.cls": "2.0"})
-    assert load_shards(tmp_path).labels.tolist() == [3, 3, 2]
+    assert load_annotations(tmp_path).labels.tolist() == [3, 3, 2]
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": [1, "a"]}'})
     with pytest.raises(AnnotationError, match=r"1\.tar/x\.mp4: label 'a' mixes class names and class numbers"):
-        load_shards(tmp_path / "1.tar")
+        load_annotations(tmp_path / "1.tar")
 
 
 def test_a_name_with_dots_keeps_its_label(write_tar: WriteTar, tmp_path: Path) -> None:
@@ -213,17 +215,17 @@ def test_a_name_with_dots_keeps_its_label(write_tar: WriteTar, tmp_path: Path) -
         "X 2.0 (Clean).mp4": b"A", "X 2.0 (Clean).json": '{"label": "run"}', "X 2.5.mp4": b"B", "X 2.5.txt": "hop",
         "y.rgb.mp4": b"C", "y.txt": "sit", "v1.0/z.mp4": b"D", "v1.0/z.txt": "hop",
     }  # fmt: skip
-    table = load_shards(write_tar(tmp_path / "0.tar", members))
+    table = load_annotations(write_tar(tmp_path / "0.tar", members))
     assert table.class_names == ("hop", "run", "sit")
     assert table.labels.tolist() == [1, 0, 2, 0]
     with pytest.raises(AnnotationError, match=r"'y\.rgb\.mp4' at .* and 'y\.mp4' at .* have one key, 'y'"):
-        load_shards(write_tar(tmp_path / "0.tar", {**members, "y.mp4": b""}))
+        load_annotations(write_tar(tmp_path / "0.tar", {**members, "y.mp4": b""}))
 
 
 def test_a_video_without_labels_among_lists_is_refused(write_tar: WriteTar, tmp_path: Path) -> None:
     members: dict[str, bytes | str] = {"x.mp4": b"", "x.json": '{"labels": [1]}', "y.mp4": b""}
     with pytest.raises(AnnotationError, match=r"0\.tar/y\.mp4: has no labels although others have several"):
-        load_shards(write_tar(tmp_path / "0.tar", members))
+        load_annotations(write_tar(tmp_path / "0.tar", members))
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
@@ -235,18 +237,18 @@ def test_names_beside_the_shards_number_the_classes(write_tar: WriteTar, tmp_pat
     source = {"local": str(local), "url": "memory://names/0.tar"}[where]
     system, path = fsspec.url_to_fs(source)
     try:
-        assert load_shards(source).labels.tolist() == [1, 0]
+        assert load_annotations(source).labels.tolist() == [1, 0]
         system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nhop\nsit\n")
-        table = load_shards(source)
+        table = load_annotations(source)
         assert (table.labels.tolist(), table.class_names) == ([0, 1], ("run", "hop", "sit"))
         system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nsit\n")
         with pytest.raises(
             AnnotationError, match=r"0\.tar/y\.mp4: label 'hop' is none of the 2 classes of .*classes\.txt"
         ):
-            load_shards(source)
+            load_annotations(source)
         system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nrun\n")
         with pytest.raises(AnnotationError, match=r"/classes\.txt:2: class 'run' comes twice") as caught:
-            load_shards(source)
+            load_annotations(source)
         assert source.rpartition("/")[0] in str(caught.value)
     finally:
         memory.store.clear()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mvit_video.cli.pack import run as pack
-from mvit_video.data.shards import load_shards
+from mvit_video.data import load_annotations
 from mvit_video.types import ConfigError, MVitVideoError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -24,7 +24,7 @@ def test_a_data_set_is_packed(listed: str, tmp_path: Path, capsys: pytest.Captur
     out = str(tmp_path / "out")
     assert pack([listed, "--out", out, "--shard-size", "12KB", "--in-order"]) == 0
     assert capsys.readouterr().out == f"packed 8 videos in 3 shards (0.00 GB): {out}\n"
-    table = load_shards(out)
+    table = load_annotations(out)
     assert [(table.path(row), table.label_of(row)) for row in range(8)] == [(f"{i}.mp4", 1 - i % 2) for i in range(8)]
     assert pack([listed, "--out", out, "--shard-size", "0.012 mb", "--in-order"]) == 0
     assert "packed 8 videos, 8 of them earlier in 3 shards" in capsys.readouterr().out

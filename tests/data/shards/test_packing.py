@@ -15,8 +15,8 @@ import webdataset
 from pyarrow import parquet
 
 from mvit_video.curation.packing import PackSettings, pack
-from mvit_video.data import VideoTable
-from mvit_video.data.shards import TarArchive, load_shards
+from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.shards import TarArchive
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
 from tests.fixtures.data import WriteFiles
 
@@ -47,10 +47,10 @@ def test_what_is_packed_comes_back(
     report = pack(table, out, PackSettings(max_videos=3, seed=seed))
     assert report[:3] == (8, 0, 3)
     assert report.failures == []
-    loaded = load_shards(out)
+    loaded = load_annotations(out)
     assert rows(loaded) == rows(table)
     assert loaded.class_names == NAMES
-    assert sorted(path for path, *_ in rows(load_shards(f"{out}/shard-00000{{0..1}}.tar"))) == sorted(
+    assert sorted(path for path, *_ in rows(load_annotations(f"{out}/shard-00000{{0..1}}.tar"))) == sorted(
         path for path, *_ in rows(loaded) if any(path in text for text in json_texts(out)[:6])
     )
 
@@ -100,7 +100,7 @@ def test_shards_keep_to_their_limits(files: WriteFiles, tmp_path: Path) -> None:
     table = files(12)
     (table.root / "a b.5" / "é.1.MP4").write_bytes(bytes(30_000))
     pack(table, str(tmp_path / "out"), PackSettings(shard_bytes=12_000, seed=None))
-    loaded = load_shards(tmp_path / "out")
+    loaded = load_annotations(tmp_path / "out")
     archive = loaded.archive
     assert isinstance(archive, TarArchive)
     sizes, counts = [shard.size for shard in archive.shards], np.bincount(archive.shard_of)
@@ -119,11 +119,11 @@ def test_parts_of_a_video_share_its_bytes(files: WriteFiles, tmp_path: Path) -> 
     parts = VideoTable(paths, np.array([2, 0, 1, -1]), NAMES, table.root, spans=spans)
     report = pack(parts, str(tmp_path / "out"))
     assert report.num_videos == 2
-    loaded = load_shards(tmp_path / "out")
+    loaded = load_annotations(tmp_path / "out")
     assert rows(loaded) == rows(parts)
     assert len(set(loaded.archive.offsets.tolist())) == 2  # type: ignore[union-attr]
     (tmp_path / "out" / "index.parquet").unlink()
-    from_headers = sorted(row[1:] for row in rows(load_shards(tmp_path / "out")))
+    from_headers = sorted(row[1:] for row in rows(load_annotations(tmp_path / "out")))
     assert from_headers == sorted(row[1:] for row in rows(parts))
 
 
@@ -133,7 +133,7 @@ def test_several_labels_per_video(files: WriteFiles, tmp_path: Path, names: tupl
     table = files(3, multi_labels=labels, labels=np.full(3, -1), class_names=names)
     pack(table, str(tmp_path / "out"), PackSettings(max_videos=1, seed=None))
     for is_indexed in (True, False):
-        loaded = load_shards(tmp_path / "out")
+        loaded = load_annotations(tmp_path / "out")
         assert [loaded.label_of(row) for row in range(3)] == [[0, 2], [], [1]]
         assert loaded.labels.tolist() == [-1] * 3
         assert (loaded.num_classes, loaded.class_names) == (3, names)
@@ -159,13 +159,13 @@ def test_failures_are_listed_and_tried_again(
         "a b.1/é.1.MP4,empty,is an empty file",
         "a b.2/é.1.MP4,unreadable,is no file",
     ]
-    assert rows(load_shards(out)) == [(table.path(row), row % 3, None, content(row)) for row in (3, 4, 5)]
+    assert rows(load_annotations(out)) == [(table.path(row), row % 3, None, content(row)) for row in (3, 4, 5)]
     table.locate(0).write_bytes(content(0))
     table.locate(1).write_bytes(content(1))
     report = pack(table, str(out), PackSettings(seed=None))
     assert (report.num_videos, report.num_earlier, report.num_shards) == (5, 3, 2)
     assert [failure.path for failure in report.failures] == ["a b.2/é.1.MP4"]
-    assert [row[0] for row in rows(load_shards(out))] == [table.path(row) for row in (0, 1, 3, 4, 5)]
+    assert [row[0] for row in rows(load_annotations(out))] == [table.path(row) for row in (0, 1, 3, 4, 5)]
 
 
 def test_a_video_that_breaks_off_leaves_no_trace(
@@ -186,7 +186,7 @@ def test_a_video_that_breaks_off_leaves_no_trace(
     assert report.failures == [("a b.1/é.1.MP4", "unreadable", "ended after 100 of 900 bytes")]
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
         assert [name for name in tar.getnames() if name.endswith("mp4")] == ["000000000.mp4", "000000002.mp4"]
-    assert [row[3] for row in rows(load_shards(tmp_path / "out"))] == [content(0), content(2)]
+    assert [row[3] for row in rows(load_annotations(tmp_path / "out"))] == [content(0), content(2)]
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
@@ -240,14 +240,14 @@ def test_an_index_that_does_not_fit_is_refused(files: WriteFiles, tmp_path: Path
     with pytest.raises(
         AnnotationError, match=rf"says that shard-000001\.tar has {len(data)} bytes, it has {len(data) - 1}"
     ):
-        load_shards(out)
+        load_annotations(out)
     shard.unlink()
     with pytest.raises(AnnotationError, match=r"shard-000001\.tar: no such shard"):
-        load_shards(out)
+        load_annotations(out)
     shard.write_bytes(data)
     (out / "more.tar").write_bytes(data)
     with pytest.raises(AnnotationError, match=r"index\.parquet: does not list more\.tar; move it"):
-        load_shards(out)
+        load_annotations(out)
     (out / "more.tar").unlink()
     sizes = columns["size"].to_pylist()
     changed = columns.set_column(2, "size", pa.array([10**9, *sizes[1:]])).replace_schema_metadata(
@@ -255,12 +255,12 @@ def test_an_index_that_does_not_fit_is_refused(files: WriteFiles, tmp_path: Path
     )
     parquet.write_table(changed, index)
     with pytest.raises(AnnotationError, match=r"row 0 lies at bytes \d+ to 1\d{9} of .*shard-00000\d\.tar, which has"):
-        load_shards(out)
+        load_annotations(out)
     index.write_bytes(b"torn")
     with pytest.raises(AnnotationError, match=r"index\.parquet: cannot be read"):
-        load_shards(out)
+        load_annotations(out)
     parquet.write_table(pa.table({"shard": ["another index"]}), index)
-    assert len(load_shards(out)) == 8
+    assert len(load_annotations(out)) == 8
 
 
 @pytest.mark.parametrize("where", ["local", "url"])
@@ -269,7 +269,7 @@ def test_a_shard_that_changes_under_way_fails_its_videos(
 ) -> None:
     out = {"local": str(tmp_path / "out"), "url": bucket}[where]
     pack(files(), out, PackSettings(max_videos=4, seed=None))
-    table = load_shards(out)
+    table = load_annotations(out)
     assert table.source(0) == content(0)
     system, path = fsspec.url_to_fs(out)
     system.pipe_file(f"{path}/shard-000001.tar", system.cat_file(f"{path}/shard-000001.tar")[:2000])
@@ -277,19 +277,19 @@ def test_a_shard_that_changes_under_way_fails_its_videos(
         table.source(7)
     system.rm(f"{path}/shard-000001.tar")
     with pytest.raises(VideoDecodeError, match=r"shard shard-000001\.tar cannot be read"):
-        load_shards(f"{out}/shard-000000.tar") and table.source(7)
+        load_annotations(f"{out}/shard-000000.tar") and table.source(7)
 
 
 def test_shards_packed_anew_are_read_anew(files: WriteFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(files(3), str(out), PackSettings(seed=None))
-    assert load_shards(out).source(1) == content(1)
+    assert load_annotations(out).source(1) == content(1)
     for path in out.iterdir():
         path.unlink()
     other = files(3, folder="others")
     other.locate(1).write_bytes(content(1)[::-1][:-1] + b"!")
     pack(other, str(out), PackSettings(seed=None))
-    assert load_shards(out).source(1) == other.locate(1).read_bytes()
+    assert load_annotations(out).source(1) == other.locate(1).read_bytes()
 
 
 def read_all(data: bytes) -> list[bytes]:
@@ -300,7 +300,7 @@ def read_all(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize(("method", "num_processes"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
 def test_processes_read_side_by_side(files: WriteFiles, tmp_path: Path, method: str, num_processes: int) -> None:
     pack(files(), str(tmp_path / "out"), PackSettings(max_videos=3))
-    table = load_shards(tmp_path / "out")
+    table = load_annotations(tmp_path / "out")
     expected = [content(row) for row in range(8)]
     assert [table.source(row) for row in range(8)] == expected
     data = pickle.dumps(table)
@@ -310,7 +310,7 @@ def test_processes_read_side_by_side(files: WriteFiles, tmp_path: Path, method: 
 
 def test_few_files_are_open_at_a_time(files: WriteFiles, tmp_path: Path) -> None:
     pack(files(90), str(tmp_path / "out"), PackSettings(max_videos=1))
-    table = load_shards(tmp_path / "out")
+    table = load_annotations(tmp_path / "out")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     num_open = len(os.listdir("/proc/self/fd"))
     try:

@@ -7,8 +7,7 @@ import fsspec
 import pytest
 
 from mvit_video.curation.packing import PackSettings, pack
-from mvit_video.data.annotations import VideoTable
-from mvit_video.data.shards import load_shards
+from mvit_video.data import VideoTable, load_annotations
 from mvit_video.types import ConfigError
 from tests.fixtures.data import WriteFiles
 
@@ -39,7 +38,7 @@ def test_lost_and_damaged_shards_are_packed_again(files: WriteFiles, tmp_path: P
     assert (report.num_videos, report.num_earlier, report.num_shards) == (6, 2, 3)
     assert report.damaged == ["shard-000000.tar"]
     assert system.size(f"{path}/damaged/shard-000000.tar") == 1000
-    assert sorted(row[0] for row in rows(load_shards(out))) == sorted(table.paths.to_pylist())
+    assert sorted(row[0] for row in rows(load_annotations(out))) == sorted(table.paths.to_pylist())
     assert pack(table, out, settings).damaged == []
 
 
@@ -56,7 +55,7 @@ def test_a_video_that_changed_after_it_was_packed_is_named(files: WriteFiles, tm
         pack(table, str(out))
     shard.unlink()
     pack(table, str(out))
-    assert [row[3] for row in rows(load_shards(out))][1] == bytes(len(content(1)))
+    assert [row[3] for row in rows(load_annotations(out))][1] == bytes(len(content(1)))
 
 
 def test_nothing_of_others_is_removed_or_replaced(files: WriteFiles, tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_nothing_of_others_is_removed_or_replaced(files: WriteFiles, tmp_path: P
 def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: WriteFiles, tmp_path: Path) -> None:
     table, out, settings = files(4), tmp_path / "out", PackSettings(max_videos=1)
     pack(table, str(out), settings)
-    expected = rows(load_shards(out))
+    expected = rows(load_annotations(out))
     shards = sorted(out.glob("*.tar"))
     for shard in shards[:3]:
         shard.unlink()
@@ -86,7 +85,7 @@ def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: Wr
     shards[2].symlink_to(tmp_path / "nothing")
     report = pack(table, str(out), settings)
     assert (report.num_earlier, report.damaged) == (1, [shard.name for shard in shards[:3]])
-    assert rows(load_shards(out)) == expected
+    assert rows(load_annotations(out)) == expected
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000])

@@ -10,10 +10,9 @@ import torch
 import torch.distributed
 
 from mvit_video.curation.packing import PackSettings, pack
-from mvit_video.data import ClipBatch, VideoDataset, VideoTable
+from mvit_video.data import ClipBatch, VideoDataset, VideoTable, load_annotations
 from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.loader import EpochSampler, VideoLoader
-from mvit_video.data.shards import load_shards
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 from tests.fixtures.data import OddVideos
@@ -42,7 +41,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, loose: VideoTable) -> Video
     """The same videos in shards, in another order there."""
     out = tmp_path_factory.mktemp("packed")
     assert pack(loose, str(out), PackSettings(max_videos=3)).num_shards == 3
-    return load_shards(out)
+    return load_annotations(out)
 
 
 def make_loader(table: VideoTable, num_workers: int = 0) -> VideoLoader:
@@ -109,7 +108,7 @@ def test_test_views_are_those_of_the_files(loose: VideoTable, packed: VideoTable
 
 def test_a_damaged_shard_fails_its_videos_alone(loose: VideoTable, tmp_path: Path) -> None:
     pack(loose, str(tmp_path), PackSettings(max_videos=3, seed=None))
-    table = load_shards(tmp_path)
+    table = load_annotations(tmp_path)
     (tmp_path / "shard-000001.tar").unlink()
     dataset = VideoDataset(table, UniformViews(CLIP, 32), on_error="skip")
     failures = [dataset[row].failure for row in range(8)]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.data.shards import TarArchive, load_shards
+from mvit_video.data import load_annotations
+from mvit_video.data.shards import TarArchive
 from mvit_video.types import AnnotationError
 from tests.fixtures.data import WriteTar
 
@@ -34,9 +35,9 @@ def test_a_tar_that_is_cut_off_is_never_taken_for_a_whole_one(whole: bytes, tmp_
         path = tmp_path / f"{size}.tar"
         path.write_bytes(whole[:size])
         with pytest.raises(AnnotationError, match=rf"/{size}\.tar: is cut off.* at byte {size}\b"):
-            load_shards(path)
+            load_annotations(path)
     path.write_bytes(whole[: end + 512])
-    assert load_shards(path).labels.tolist() == [1, 2]
+    assert load_annotations(path).labels.tolist() == [1, 2]
 
 
 @given(flips=st.lists(st.tuples(st.integers(0, 6 * 1024), st.integers(0, 255)), min_size=1, max_size=6))
@@ -54,7 +55,7 @@ def test_damaged_bytes_never_lead_outside_the_tar(
     path = tmp_path_factory.mktemp("damaged") / "0.tar"
     path.write_bytes(data)
     try:
-        table = load_shards(path)
+        table = load_annotations(path)
     except AnnotationError:
         return
     archive = table.archive
@@ -112,14 +113,14 @@ def test_hostile_headers_are_refused(tmp_path: Path, case: str) -> None:
     path = tmp_path / "hostile.tar"
     path.write_bytes(head[:148] + b"%06o\0 " % total + head[156:] + data[512:] + bytes(1024))
     with pytest.raises(AnnotationError, match=rf"hostile\.tar: .*({message})"):
-        load_shards(path)
+        load_annotations(path)
 
 
 def test_names_lead_nowhere(write_tar: WriteTar, tmp_path: Path) -> None:
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(b"secret")
     members = {"../secret.mp4": b"up", str(secret): b"absolute", "x\ny.mp4": b"line"}
-    table = load_shards(write_tar(tmp_path / "shards" / "0.tar", members))
+    table = load_annotations(write_tar(tmp_path / "shards" / "0.tar", members))
     assert [table.source(row) for row in range(3)] == [b"up", b"absolute", b"line"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.mp4", "shards"]
     assert secret.read_bytes() == b"secret"
@@ -129,8 +130,8 @@ def test_compressed_and_other_files_are_named(write_tar: WriteTar, tmp_path: Pat
     path = write_tar(tmp_path / "0.tar", {"x.mp4": b"x"})
     (tmp_path / "1.tar").write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(AnnotationError, match=r"1\.tar: is compressed with gzip; shards are plain tar files"):
-        load_shards(tmp_path / "1.tar")
+        load_annotations(tmp_path / "1.tar")
     for content in (b"path label\n" * 200, struct.pack("<512d", *range(512)), b""):
         (tmp_path / "1.tar").write_bytes(content)
         with pytest.raises(AnnotationError, match=r"1\.tar: is (damaged at byte 0, or no tar file|cut off at byte 0)"):
-            load_shards(tmp_path / "1.tar")
+            load_annotations(tmp_path / "1.tar")

@@ -10,7 +10,7 @@ import yaml
 from pyarrow import parquet
 
 from mvit_video.cli import main
-from mvit_video.data.annotations import load_annotations
+from mvit_video.data import load_annotations
 from tests.fixtures.pages import DataOf
 from tests.fixtures.processes import Browse
 
