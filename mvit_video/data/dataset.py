@@ -206,7 +206,7 @@ class VideoDataset(Dataset[VideoItem]):
     def _clip_labels(self, row: int, seconds: Tensor) -> Tensor:
         """Return the labels that occur between the first and the last frame of each clip, both included.
 
-        Source: SlowFast's loader of Charades (tests/data/test_label_spans.py).
+        Source: SlowFast's loader of Charades (tests/data/table/test_label_spans.py).
         """
         labels = [self._one_at(self.table.labels_between(row, *times)) for times in seconds.tolist()]
         return labels[0] if (seconds == seconds[0]).all() else torch.stack(labels)

@@ -7,7 +7,7 @@ def x264_options(preset: str, crf: int, *, b_frames: bool = True, **parameters: 
     """Options of FFmpeg's encoder `libx264`.
 
     One thread, since the bytes depend on their number. No macroblock tree where there are B-frames: there it reads
-    memory that nobody wrote, and the same frames come out differently from run to run (tests/data/test_x264.py).
+    memory that nobody wrote, and the same frames come out differently from run to run (tests/curation/test_x264.py).
 
     Args:
         crf: constant rate factor, 0 (lossless) to 51.

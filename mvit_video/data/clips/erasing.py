@@ -25,7 +25,7 @@ class Erasing:
         aspect: height over width of the box, lowest and highest.
 
     Source: random erasing (arXiv:1708.04896), as SlowFast `random_erasing.py` in mode "pixel" with one box for the
-    whole clip (tests/data/test_erasing.py).
+    whole clip (tests/data/clips/test_erasing.py).
     """
 
     probability: float = 0.25

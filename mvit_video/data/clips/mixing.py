@@ -28,7 +28,7 @@ class Mixing:
         cutmix_share: of the mixed batches that are cut rather than blended, where neither is left out.
 
     Source: mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), as SlowFast `mixup.py` draws them once a batch;
-    agrees with timm's on single frames where the box has even sides (tests/data/test_mixing.py).
+    agrees with timm's on single frames where the box has even sides (tests/data/clips/test_mixing.py).
     """
 
     mixup_alpha: float = 0.8

@@ -40,7 +40,7 @@ def randaugment_clip(
         ConfigError: timm does not know the policy.
 
     Source: RandAugment (arXiv:1909.13719) with SlowFast's interpolation; agrees with timm's on one frame
-    (tests/data/test_randaugment.py).
+    (tests/data/clips/test_randaugment.py).
     """
     augment, seed = _transform(policy, fill), int(rng.integers(2**32))
     changed = torch.empty_like(frames)

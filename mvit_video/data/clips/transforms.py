@@ -151,7 +151,7 @@ def resize_frames(
     """Resize frames to a shorter edge of `short_side` pixels.
 
     Source: equals torchvision's `resize`, of tensors where bilinear and of Pillow images where bicubic
-    (tests/data/test_transforms.py); torchvision takes longer to import than torch does, and every process that decodes
+    (tests/data/clips/test_transforms.py); torchvision takes longer to import than torch does, and every process that decodes
     would wait for it.
     """
     height, width = frames.shape[1:3]
