@@ -151,8 +151,8 @@ def resize_frames(
     """Resize frames to a shorter edge of `short_side` pixels.
 
     Source: equals torchvision's `resize`, of tensors where bilinear and of Pillow images where bicubic
-    (tests/data/clips/test_transforms.py); torchvision takes longer to import than torch does, and every process that decodes
-    would wait for it.
+    (tests/data/clips/test_transforms.py); torchvision takes longer to import than torch does, and every process that
+    decodes would wait for it.
     """
     height, width = frames.shape[1:3]
     long_side = int(short_side * max(height, width) / min(height, width))
