@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mvit_video.nn import untuned
 from mvit_video.types import ConfigError
 
 Kind = Literal["embed", "msa", "mlp", "conv", "peg", "pool"]
@@ -111,11 +112,12 @@ def branches(model: nn.Module) -> list[Branch]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The net in eval mode; afterwards each module is in the mode in which it was."""
+    """The net in eval mode and with plain layers, whose hooks see whole tensors; afterwards it is as it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with untuned(model):
+            yield
     finally:
         for module, mode in modes:
             module.training = mode
@@ -173,7 +175,7 @@ class _Stream:
             grid_in, grid_out = (one or outside for one in told)
             self.enter(name, self._to_map(name, kept["norm1"][0], grid_in))
             before = self.features[-1].map
-            after = self._to_map(name, _joined(kept["norm2"], out.shape[:-1]), grid_out)
+            after = self._to_map(name, kept["norm2"][0], grid_out)
             self.features.append(Feature(f"{name}.attn", "msa" if after.shape == before.shape else "pool", after))
             made = kept["peg"][0] if kept["peg"] else out
             self.features.append(Feature(f"{name}.mlp", "mlp", self._to_map(name, made, grid_out)))
@@ -235,13 +237,6 @@ class _Stream:
         if x.shape[2] > 1 or len(x) % self.num_clips:
             raise ConfigError(f"maps of {tuple(x.shape)} do not come from {self.num_clips} clips")
         return x.unflatten(0, (self.num_clips, -1)).squeeze(3).movedim(1, 2)
-
-
-def _joined(parts: list[Tensor], shape: torch.Size) -> Tensor:
-    """What a norm was given; on a CPU a block may give it a few rows at a time."""
-    if len(parts) == 1 and parts[0].shape[:-1] == shape:
-        return parts[0]
-    return torch.cat([part.flatten(0, -2) for part in parts]).unflatten(0, shape)
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from mvit_video.analysis.adapter import evaluating, find_blocks, iter_features
@@ -85,12 +84,10 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
     """
     grids = _grids(model, clip[:1])
     mode = _Watch(grids, change)
-    # with gradients enabled every attention is one call, and without a parameter that asks for any there is no graph
-    values = {name: value.detach() for name, value in [*model.named_parameters(), *model.named_buffers()]}
 
     def forward(clip: Tensor) -> Tensor:
-        with torch.enable_grad(), mode:
-            return functional_call(model, values, (clip,))
+        with torch.no_grad(), mode:
+            return model(clip)
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))

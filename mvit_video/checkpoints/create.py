@@ -15,6 +15,7 @@ from mvit_video.checkpoints.layouts import translate
 from mvit_video.checkpoints.loading import LoadReport, fill
 from mvit_video.checkpoints.untraced import FACTS_ASSUMED, arguments_from
 from mvit_video.models import BUILDERS, VideoNet, list_models
+from mvit_video.nn import tune_for_cpu
 from mvit_video.types import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def create_model(
     **overrides: Any,
 ) -> VideoNet:
     """Build a model by name, with random weights or those of a checkpoint; without a name, the one a checkpoint holds.
+
+    Its layers are tuned for inference on a CPU, see `nn.tune_for_cpu`; on another device they do the same as ever.
 
     Args:
         num_classes: of the head; None takes the checkpoint's, or else the model's own. A number other than the
@@ -94,7 +97,7 @@ def create_with_report(
         if found is not None and name in BUILDERS:
             with torch.device("meta"):
                 arguments |= arguments_from(found, builder(**arguments), chosen)
-        model = builder(**arguments)
+        model = tune_for_cpu(builder(**arguments))
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}") from error
     if found is None:

@@ -1,13 +1,14 @@
 """Building blocks of multiscale vision transformers; they need torch alone."""
 
-from mvit_video.nn.attention import PoolingAttention, ReducedAttention
+from mvit_video.nn.attention import DotProductAttention, PoolingAttention, ReducedAttention
 from mvit_video.nn.block import DropPath, Mlp, MultiscaleBlock
-from mvit_video.nn.depthwise import DepthwiseConv3d
+from mvit_video.nn.cpu import tune_for_cpu, untuned
+from mvit_video.nn.depthwise import DepthwiseConv3d, HeadSharedConv3d
 from mvit_video.nn.embedding import CubeEmbedding
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, through_map, tokens_to_grid
 from mvit_video.nn.head import ClassificationHead
 from mvit_video.nn.peg import PositionEncodingGenerator
-from mvit_video.nn.pooling import HeadSharedConv3d, PoolMode, TokenPool
+from mvit_video.nn.pooling import PoolMode, TokenPool
 from mvit_video.nn.position import JointPosition, RelativePosition, SeparablePosition
 from mvit_video.nn.pyramid import ConvMlp, PyramidBlock, StageEntry, begin_stage
 from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction, Uneven
@@ -17,6 +18,7 @@ __all__ = [
     "ConvMlp",
     "CubeEmbedding",
     "DepthwiseConv3d",
+    "DotProductAttention",
     "DropPath",
     "HeadSharedConv3d",
     "JointPosition",
@@ -39,4 +41,6 @@ __all__ = [
     "split_class_token",
     "through_map",
     "tokens_to_grid",
+    "tune_for_cpu",
+    "untuned",
 ]

@@ -11,12 +11,26 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.cpu import Linear, only_values_on_cpu
 from mvit_video.nn.grid import split_class_token
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.nn.position import RelativePosition
 from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction
 from mvit_video.types import THW
+
+
+class DotProductAttention(nn.Module):
+    """Scaled dot-product attention, whose queries and keys may have more channels than the values.
+
+    The further channels, those of relative positions, do not count in the scale of the scores.
+    """
+
+    def forward(
+        self, q: Float[Tensor, "B N Q W"], k: Float[Tensor, "B N K W"], v: Float[Tensor, "B N K D"]
+    ) -> Float[Tensor, "B N Q D"]:
+        dim = v.shape[-1]
+        if surplus := k.shape[-1] - dim:
+            v = F.pad(v, (0, surplus))  # fused kernels want values as wide as keys
+        return F.scaled_dot_product_attention(q, k, v, scale=dim**-0.5)[..., :dim]
 
 
 class PoolingAttention(nn.Module):
@@ -53,11 +67,12 @@ class PoolingAttention(nn.Module):
         if dim_out % num_heads:
             raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim_out)
+        self.qkv = nn.Linear(dim, 3 * dim_out)
         self.pool_q, self.pool_k, self.pool_v = pool_q, pool_k, pool_v
         self.rel_pos = rel_pos
+        self.attend = DotProductAttention()
         self.residual_pooling = residual_pooling
-        self.proj = Linear(dim_out, dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], thw: THW
@@ -66,7 +81,7 @@ class PoolingAttention(nn.Module):
         q, thw_q = pool_tokens(self.pool_q, q, thw)
         k, thw_k = pool_tokens(self.pool_k, k, thw)
         v, _ = pool_tokens(self.pool_v, v, thw)
-        x = _attend_by_head(q, k, v, self.num_heads, self.rel_pos, thw_q, thw_k)
+        x = _attend_by_head(q, k, v, thw_q, thw_k, self)
         if self.residual_pooling:
             x = _add_patches(x, q, thw_q)
         return self.proj(x), thw_q
@@ -106,12 +121,13 @@ class ReducedAttention(nn.Module):
         if dim_out % num_heads:
             raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
         self.num_heads = num_heads
-        self.q = Linear(dim, dim_out)
+        self.q = nn.Linear(dim, dim_out)
         self.reduction = reduction
-        self.kv = Linear(dim, 2 * dim_out)
+        self.kv = nn.Linear(dim, 2 * dim_out)
         self.pool_q, self.rel_pos = pool_q, rel_pos
+        self.attend = DotProductAttention()
         self.residual_pooling = residual_pooling
-        self.proj = Linear(dim_out, dim_out)
+        self.proj = nn.Linear(dim_out, dim_out)
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], thw: THW
@@ -119,7 +135,7 @@ class ReducedAttention(nn.Module):
         q, thw_q = pool_tokens(self.pool_q, self.q(x), thw)
         reduced, thw_k = (x, thw) if self.reduction is None else self.reduction(x, thw)
         k, v = self.kv(reduced).chunk(2, dim=-1)
-        x = _attend_by_head(q, k, v, self.num_heads, self.rel_pos, thw_q, thw_k)
+        x = _attend_by_head(q, k, v, thw_q, thw_k, self)
         if self.residual_pooling:
             x = _add_patches(x, q, thw_q)
         return self.proj(x), thw_q
@@ -129,43 +145,14 @@ def _attend_by_head(
     q: Float[Tensor, "B Q C"],
     k: Float[Tensor, "B K C"],
     v: Float[Tensor, "B K C"],
-    num_heads: int,
-    rel_pos: RelativePosition | None,
     thw_q: THW,
     thw_k: THW,
+    attention: PoolingAttention | ReducedAttention,
 ) -> Float[Tensor, "B Q C"]:
-    q, k, v = (tokens.unflatten(-1, (num_heads, -1)) for tokens in (q, k, v))
-    if rel_pos is not None:
-        q, k = rel_pos(q, k, thw_q, thw_k)
-    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
-
-
-def attend(
-    q: Float[Tensor, "B N Q W"], k: Float[Tensor, "B N K W"], v: Float[Tensor, "B N K D"]
-) -> Float[Tensor, "B N Q D"]:
-    """Attention; channels of queries and keys beyond those of the values do not count in the scale of the scores."""
-    dim = v.shape[-1]
-    scale, surplus = dim**-0.5, k.shape[-1] - dim
-    if (
-        q.is_meta and surplus
-    ):  # where operations are counted, not done: those of the definition, whose positions only add
-        return F.scaled_dot_product_attention(q[..., :dim], k[..., :dim], v, q.new_empty(q.shape[2], k.shape[2]))
-    # the CPU's fused kernel is slow in half precision, and cannot have values narrower than keys
-    if (surplus > 0 or q.dtype != torch.float32) and only_values_on_cpu(q):
-        return _attend_in_chunks(q, k, v, scale)
-    if surplus:
-        v = F.pad(v, (0, surplus))
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)[..., :dim]
-
-
-def _attend_in_chunks(q: Tensor, k: Tensor, v: Tensor, scale: float, chunk: int = 512) -> Tensor:
-    """Attention a few queries at a time, so that their scores stay in the cache."""
-    k, v = (k * scale).mT.contiguous(), v.contiguous()
-    out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[-1]).transpose(1, 2)
-    for start in range(0, q.shape[2], chunk):
-        queries = slice(start, start + chunk)
-        out[:, :, queries] = (q[:, :, queries] @ k).softmax(dim=-1) @ v
-    return out
+    q, k, v = (tokens.unflatten(-1, (attention.num_heads, -1)) for tokens in (q, k, v))
+    if attention.rel_pos is not None:
+        q, k = attention.rel_pos(q, k, thw_q, thw_k)
+    return attention.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 def _add_patches(x: Tensor, pooled_q: Tensor, thw: THW) -> Tensor:

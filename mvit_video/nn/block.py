@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.nn.attention import PoolingAttention, ReducedAttention
-from mvit_video.nn.cpu import Linear, only_values_on_cpu, rows_in_cache
 from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.types import THW
@@ -49,9 +47,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden)
+        self.fc1 = nn.Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden, dim_out)
+        self.fc2 = nn.Linear(hidden, dim_out)
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim_out"]:
         return self.fc2(self.act(self.fc1(x)))
@@ -96,7 +94,7 @@ class MultiscaleBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim_attention, eps=1e-6)
         self.mlp = Mlp(dim_attention, 4 * dim_attention, dim_out) if mlp is None else mlp
         self.widens_in_attention = dim != dim_attention
-        self.proj = Linear(dim, dim_out) if dim != dim_out else None
+        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
         self.peg = peg
         self.drop_path = DropPath(drop_path_rate)
 
@@ -107,19 +105,11 @@ class MultiscaleBlock(nn.Module):
         skip = self.proj(normed) if self.proj is not None and self.widens_in_attention else x
         skip, _ = pool_tokens(self.pool_skip, skip, thw)
         attended, thw = self.attn(normed, thw)
-        x = self._after_attention(skip + self.drop_path(attended), thw)
+        x = self.second_half(skip + self.drop_path(attended), thw)
         return (x if self.peg is None else self.peg(x, thw)), thw
 
-    def _after_attention(
-        self, x: Float[Tensor, "batch tokens dim_attention"], thw: THW
-    ) -> Float[Tensor, "batch tokens dim_out"]:
-        """The second half of the block; the MLP does every token by itself."""
-        if not self.training and only_values_on_cpu(x):
-            rows = torch.cat([self._transform(rows) for rows in rows_in_cache(x)])
-            return rows.unflatten(0, x.shape[:2])
-        return self._transform(x)
-
-    def _transform(self, x: Float[Tensor, "... dim_attention"]) -> Float[Tensor, "... dim_out"]:
+    def second_half(self, x: Float[Tensor, "*tokens dim_attention"], thw: THW) -> Float[Tensor, "*tokens dim_out"]:
+        """What follows the residual sum of attention: the MLP and the skip around it, token by token."""
         normed = self.norm2(x)
         skip = self.proj(normed) if self.proj is not None and not self.widens_in_attention else x
         return skip + self.drop_path(self.mlp(normed))

@@ -11,39 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.depthwise import depthwise_conv3d
+from mvit_video.nn.depthwise import HeadSharedConv3d, same_padding
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 PoolMode = Literal["conv", "max", "avg"]
-
-
-def same_padding(kernel: THW) -> THW:
-    """Padding with which a pool of an odd kernel and stride 1 keeps the size of the grid."""
-    return THW(*(k // 2 for k in kernel))
-
-
-class HeadSharedConv3d(nn.Module):
-    """Depthwise convolution whose `D` kernels are shared by all heads.
-
-    Convolving each head with the same depthwise kernels equals one depthwise convolution over all `N*D` channels with
-    the kernels repeated N times, so heads are never moved to the batch axis.
-
-    Args:
-        head_dim: channels of a head, D.
-        num_heads: heads that share the kernels, N.
-    """
-
-    def __init__(self, head_dim: int, num_heads: int, kernel: THW, stride: THW) -> None:
-        super().__init__()
-        self.num_heads, self.stride = num_heads, stride
-        self.padding = same_padding(kernel)
-        self.weight = nn.Parameter(torch.empty(head_dim, 1, *kernel))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # nn.Conv3d's own, as in the published models
-
-    def forward(self, grid: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t_out h_out w_out"]:
-        weight = self.weight.repeat(self.num_heads, 1, 1, 1, 1)
-        return depthwise_conv3d(grid, weight, self.stride, self.padding)
 
 
 class TokenPool(nn.Module):

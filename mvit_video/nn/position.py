@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.cpu import is_recording
-from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
+from mvit_video.nn.gradients import widen_queries
+from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
 from mvit_video.types import THW
 
 Resize = Literal["bicubic", "bilinear"]
@@ -124,57 +124,11 @@ class RelativePosition(nn.Module):
             tables.append((self.t, thw_q.t, thw_k.t))
             places.append(F.one_hot(cells[0].flatten(), thw_k.t))
         rows = [relative_rows(*table).to(q.dtype) for table in tables]
-        wide_q = (_widen if is_recording() else _Widen.apply)(thw_q, q, *rows)
         by_key = torch.cat(places, dim=-1).to(q.dtype) * q.shape[-1] ** 0.5
         by_key = F.pad(by_key, (0, 0, k.shape[1] - thw_k.volume, 0))  # a class token is nowhere
-        return wide_q, torch.cat([k, by_key[:, None].expand(k.shape[0], -1, k.shape[2], -1)], dim=-1)
-
-
-AXES = "hwt"
-
-
-def _patches(tokens: Float[Tensor, "B L N X"], thw: THW) -> Float[Tensor, "B t h w N X"]:
-    return split_class_token(tokens, thw)[1].unflatten(1, thw)
-
-
-def _widen(thw: THW, q: Float[Tensor, "B Q N D"], *rows: Tensor) -> Float[Tensor, "B Q N W"]:
-    """Queries and, behind their channels, their products with the rows of each axis; zeros for the class token."""
-    dim = q.shape[-1]
-    wide = q.new_empty(*q.shape[:-1], dim + sum(row.shape[1] for row in rows))
-    wide[..., :dim] = q
-    wide[:, : q.shape[1] - thw.volume, :, dim:] = 0
-    patches, wide_patches = _patches(q, thw), _patches(wide, thw)
-    for axis, row in zip(AXES, rows, strict=False):
-        wide_patches[..., dim : dim + row.shape[1]] = torch.einsum(f"bthwnc,{axis}kc->bthwnk", patches, row)
-        dim += row.shape[1]
-    return wide
-
-
-class _Widen(torch.autograd.Function):
-    """`_widen`, which keeps nothing for backward but its result, which attention keeps as well."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(thw: THW, q: Tensor, *rows: Tensor) -> Tensor:
-        return _widen(thw, q, *rows)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.thw, _, *rows = inputs
-        ctx.save_for_backward(output, *rows)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        wide, *rows = ctx.saved_tensors
-        dim = rows[0].shape[-1]
-        q, grad_q = _patches(wide[..., :dim], ctx.thw), grads[0][..., :dim].clone()
-        grad_terms = _patches(grads[0][..., dim:], ctx.thw).split([row.shape[1] for row in rows], dim=-1)
-        grad_rows = []
-        for axis, grad_term, row in zip(AXES, grad_terms, rows, strict=False):
-            _patches(grad_q, ctx.thw).add_(torch.einsum(f"bthwnk,{axis}kc->bthwnc", grad_term, row))
-            grad_rows.append(torch.einsum(f"bthwnk,bthwnc->{axis}kc", grad_term, q))
-        return None, grad_q, *grad_rows
+        return widen_queries(q, rows, thw_q), torch.cat(
+            [k, by_key[:, None].expand(k.shape[0], -1, k.shape[2], -1)], dim=-1
+        )
 
 
 def _distance_table(num_rows: int, dim: int) -> nn.Parameter:

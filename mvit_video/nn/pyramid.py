@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from mvit_video.nn.attention import PoolingAttention, ReducedAttention
 from mvit_video.nn.block import Mlp, MultiscaleBlock
-from mvit_video.nn.cpu import Linear
 from mvit_video.nn.depthwise import DepthwiseConv3d
 from mvit_video.nn.embedding import CubeEmbedding
 from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
@@ -68,11 +67,11 @@ class ConvMlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, kernel: THW, *, relu: bool = False) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden)
+        self.fc1 = nn.Linear(dim, hidden)
         self.relu = nn.ReLU() if relu else None
         self.conv = DepthwiseConv3d(hidden, kernel)
         self.act = nn.GELU()
-        self.fc2 = Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Float[Tensor, "batch cells dim"], thw: THW) -> Float[Tensor, "batch cells dim"]:
         x = self.fc1(x)
@@ -121,7 +120,8 @@ class PyramidBlock(MultiscaleBlock):
         x, thw = super().forward(x, thw)
         return (x if self.stage_norm is None else self.stage_norm(x)), thw
 
-    def _after_attention(self, x: Float[Tensor, "batch tokens dim"], thw: THW) -> Float[Tensor, "batch tokens dim"]:
-        if isinstance(self.mlp, ConvMlp):  # which does not do every token by itself
+    def second_half(self, x: Float[Tensor, "*tokens dim"], thw: THW) -> Float[Tensor, "*tokens dim"]:
+        """As in `MultiscaleBlock`; the MLP of PVTv2 convolves over the grid."""
+        if isinstance(self.mlp, ConvMlp):
             return x + self.drop_path(self.mlp(self.norm2(x), thw))
-        return super()._after_attention(x, thw)
+        return super().second_half(x, thw)

@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.metrics.accuracy import is_scored, label_ranks
 from mvit_video.metrics.views import join_views
+from mvit_video.nn import tune_for_cpu
 from mvit_video.training.checkpoint_io import check_unfinished
 from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
 from mvit_video.training.initial import InitFrom, begin_with, note_model
@@ -106,6 +107,8 @@ class Task(LightningModule):
                 make_head_for_data(data, self.net)
                 self._count_classes()
             check_data_fit_net(data, self.net, multi_label=self.multi_label, stage=stage)
+        if self.trainer.strategy.root_device.type == "cpu":
+            tune_for_cpu(self.net)
         self.speed.apply(self.net)
 
     def configure_model(self) -> None:

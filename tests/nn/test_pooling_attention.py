@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from mvit_video.nn import DropPath, MultiscaleBlock, PoolingAttention, TokenPool, grid_to_tokens, tokens_to_grid
-from mvit_video.nn.cpu import Linear
+from mvit_video.nn import DropPath, PoolingAttention, TokenPool, grid_to_tokens, tokens_to_grid
 from mvit_video.nn.pooling import PoolMode
 from mvit_video.types import THW
 
@@ -126,34 +124,3 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
 def test_drop_path_rate_is_a_probability_below_one(rate: float) -> None:
     with pytest.raises(ValueError, match=str(rate)):
         DropPath(rate)
-
-
-@pytest.mark.parametrize("widens_in_attention", [True, False])
-def test_a_block_infers_by_rows_what_it_computes_at_once(
-    widens_in_attention: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mvit_video.nn.cpu.ROWS_IN_CACHE", 50)
-    torch.manual_seed(0)
-    dim = HEADS * HEAD_DIM
-    dims = (dim, 2 * dim, 2 * dim) if widens_in_attention else (dim, dim, 2 * dim)
-    block, x = MultiscaleBlock(PoolingAttention(dim, dims[1], HEADS), *dims).eval(), tokens().float()
-    expected, thw = block(x, THW_IN)
-    with torch.no_grad():
-        found, _ = block(x, THW_IN)
-    assert thw == THW_IN
-    torch.testing.assert_close(found, expected)
-
-
-def test_only_inference_in_float32_goes_to_one_dnn() -> None:
-    """Elsewhere gradients, tangents, operations counted and quantised weights need PyTorch's own."""
-    layer, x = Linear(6, 4), tokens().float()
-    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
-    tangent = torch.ones_like(x)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), expected)
-        _, found = torch.func.jvp(layer, (x,), (tangent,))
-        torch.testing.assert_close(found, tangent @ layer.weight.mT)
-        torch.testing.assert_close(torch.func.vmap(layer)(x), expected)
-        with FlopCounterMode(display=False) as counter:
-            layer(x)
-    assert counter.get_total_flops() == 2 * x.numel() * 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvit_video.nn.depthwise import depthwise_conv3d
+from mvit_video.nn.gradients import depthwise_conv3d
 from mvit_video.types import THW
 
 CASES = [
