@@ -33,7 +33,7 @@ VERBS = {
     "validate": Verb("trainer", "score a checkpoint on the validation videos"),
     "test": Verb("trainer", "score a checkpoint on the test videos over all their views"),
     "predict": Verb("predict", "write features of windows of videos, as extract does, by a config"),
-    "study": Verb("robustness", "test a checkpoint with frames in other orders, and with corrupted clips"),
+    "robustness": Verb("robustness", "test a checkpoint with frames in other orders, and with corrupted clips"),
     "report": Verb("report", "write a test as one page for a browser"),
     "compare": Verb("compare", "compare two tests of the same videos"),
     "scan": Verb("scan", "check every video of a data set and write a manifest that training reads"),
@@ -48,6 +48,7 @@ VERBS = {
     "models": Verb("models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }
+RENAMED = {"study": "robustness"}
 USAGE = f"""\
 usage: mvit-video VERB [options]
 
@@ -168,11 +169,13 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"mvit-video {__version__}")
         return 0
+    if words[0] in RENAMED:
+        raise ConfigError(f"the verb {words[0]} is now {RENAMED[words[0]]}: mvit-video {RENAMED[words[0]]} --help")
     if words[0] not in VERBS:
         near = difflib.get_close_matches(words[0], VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
         raise ConfigError(f"there is no verb {words[0]!r}; {hint}")
     # Lightning's own verbs take their name along, and their configs are looked for before the slow import
-    words_of_verb = with_found_configs(words) if words[0] in (*TRAINER_VERBS, "predict", "study") else words[1:]
+    words_of_verb = with_found_configs(words) if words[0] in (*TRAINER_VERBS, "predict", "robustness") else words[1:]
     verb = VERBS[words[0]]
     return importlib.import_module(f"mvit_video.cli.{verb.module}").run(words_of_verb)

@@ -1,4 +1,4 @@
-"""The verb `study`: tests of one model in several settings, by the config and with the manners of `test`."""
+"""The verb `robustness`: tests of one model in several settings, by the config and with the conventions of `test`."""
 
 from __future__ import annotations
 
@@ -13,46 +13,55 @@ from rich.table import Table
 from mvit_video.cli.options import console_for_reports
 from mvit_video.cli.trainer import VideoCLI, run_cli
 from mvit_video.evaluation import MultiViewEvaluation
-from mvit_video.evaluation.robustness.figure import write_study_figure
-from mvit_video.evaluation.robustness.running import find_study, run_settings, study_key, write_study_record
-from mvit_video.evaluation.robustness.settings import SEVERITIES, STUDIES, StudySetting, settings_of
-from mvit_video.evaluation.robustness.table import study_table, write_study_table
+from mvit_video.evaluation.robustness.figure import write_robustness_figure
+from mvit_video.evaluation.robustness.running import (
+    find_robustness_run,
+    robustness_key,
+    run_settings,
+    write_robustness_record,
+)
+from mvit_video.evaluation.robustness.settings import SEVERITIES, STUDIES, RobustnessSetting, settings_of
+from mvit_video.evaluation.robustness.table import robustness_table, write_robustness_table
 from mvit_video.training import DecodingRecord, RunRecord, Task
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ConfigError
 
 
 def run(words: list[str]) -> int:
-    """Tests every setting of the studies that the words ask for."""
-    return run_cli(StudyCLI, StudyTrainer, words)
+    """Test every setting of the studies that the words name."""
+    return run_cli(RobustnessCLI, RobustnessTrainer, words)
 
 
-class StudyTrainer(Trainer):
+class RobustnessTrainer(Trainer):
     """A trainer that tests more than once."""
 
-    def study(
-        self, model: Task, datamodule: VideoDataModule, settings: Sequence[StudySetting], ckpt_path: str | None = None
+    def robustness(
+        self,
+        model: Task,
+        datamodule: VideoDataModule,
+        settings: Sequence[RobustnessSetting],
+        ckpt_path: str | None = None,
     ) -> float:
-        """Tests the settings that its folder lacks; returns the giga multiply-adds of one view."""
+        """Test the settings that its folder lacks; return the giga multiply-adds of one view."""
         return run_settings(self, model, datamodule, settings, Path(self.default_root_dir), ckpt_path)
 
 
-class StudyCLI(VideoCLI):
-    """As `test`, in the run folder of an earlier study of the same weights, videos and views, if there is one."""
+class RobustnessCLI(VideoCLI):
+    """As `test`, in the run folder of an earlier one of the same weights, videos and views, if there is one."""
 
     descriptions: ClassVar = {
-        "study": "Test a checkpoint with fewer views, with frames in other orders, and with corrupted clips. What the "
-        "same command has tested before is not tested again. Example: mvit-video study -c configs/demo.yaml "
+        "robustness": "Test a checkpoint with fewer views, with frames in other orders, and with corrupted clips. The "
+        "same command again tests only what is missing. Example: mvit-video robustness -c configs/demo.yaml "
         "--ckpt_path best --studies frame_order corruptions"
     }
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The verb, and the arguments of its method that are not the user's."""
-        return {"study": {"model", "datamodule", "settings"}}
+        return {"robustness": {"model", "datamodule", "settings"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what to study."""
+        """Add the studies and their severities."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--studies", type=str, nargs="+", metavar="STUDY", default=list(STUDIES),
@@ -72,33 +81,33 @@ class StudyCLI(VideoCLI):
         config = self._settings
         self._tested = settings_of(config.studies, config.severities)
         if config.trainer.fast_dev_run:
-            raise ConfigError("trainer.fast_dev_run writes nothing: try a study with --trainer.limit_test_batches 1")
+            raise ConfigError("trainer.fast_dev_run writes nothing: try --trainer.limit_test_batches 1")
         super().before_instantiate_classes()
 
-    def study(self, **kwargs: Any) -> None:
+    def robustness(self, **kwargs: Any) -> None:
         """Tests, and writes what came out."""
-        self._run(self._study, kwargs)
+        self._run(self._test_settings, kwargs)
 
-    def _study(self, **kwargs: Any) -> None:
+    def _test_settings(self, **kwargs: Any) -> None:
         if self.trainer.is_global_zero:
-            write_study_record(self.run_folder, self._key())
-        gigaflops = cast(StudyTrainer, self.trainer).study(settings=self._tested, **kwargs)
+            write_robustness_record(self.run_folder, self._key())
+        gigaflops = cast(RobustnessTrainer, self.trainer).robustness(settings=self._tested, **kwargs)
         if not self.trainer.is_global_zero:
             return
-        table = study_table(self.run_folder, self._settings.studies, self._tested, gigaflops)
-        files = [self.run_folder / "studies.parquet", self.run_folder / "studies.png"]
-        write_study_table(files[0], table)
-        write_study_figure(files[1], table)
+        table = robustness_table(self.run_folder, self._settings.studies, self._tested, gigaflops)
+        files = [self.run_folder / "robustness.parquet", self.run_folder / "robustness.png"]
+        write_robustness_table(files[0], table)
+        write_robustness_figure(files[1], table)
         _print(table.to_pylist())
         for file in files:
             print(f"written: {file}")
 
     def _key(self) -> str:
         checkpoint = self._settings.ckpt_path
-        return study_key(self._settings.as_dict(), None if checkpoint is None else Path(checkpoint))
+        return robustness_key(self._settings.as_dict(), None if checkpoint is None else Path(checkpoint))
 
     def _find_folder(self, root: Path, *, make: bool) -> Path:
-        return find_study(root, self._key()) or super()._find_folder(root, make=make)
+        return find_robustness_run(root, self._key()) or super()._find_folder(root, make=make)
 
     def _has_begun(self) -> bool:
         return any(setting.mark(self.run_folder).exists() for setting in self._tested)
@@ -121,7 +130,7 @@ class StudyCLI(VideoCLI):
 def _print(rows: list[dict[str, Any]]) -> None:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     table = Table(
-        "study", "setting", "severity", title=f"Studies of {rows[0]['num_videos']} videos", title_justify="left"
+        "study", "setting", "severity", title=f"Robustness over {rows[0]['num_videos']} videos", title_justify="left"
     )
     for metric in metrics:
         table.add_column(f"{metric} (95%)" if rows[0]["low"] is not None else metric, justify="right")

@@ -102,9 +102,9 @@ def test_words_after_two_dashes_are_no_options() -> None:
 
 
 def test_verbs_of_a_verb_find_their_own_options() -> None:
-    parser = VerbParser("mvit-video study", "Study.", "mvit-video study shape a.ckpt")
+    parser = VerbParser("mvit-video measure", "Measure.", "mvit-video measure shape a.ckpt")
     shape = parser.add_subparsers(required=True).add_parser(
-        "shape", description="Shape.", example="mvit-video study shape"
+        "shape", description="Shape.", example="mvit-video measure shape"
     )
     shape.add_argument("--points", type=count)
     shape.add_argument("--radius", type=positive)

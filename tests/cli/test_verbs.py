@@ -308,13 +308,13 @@ def test_callbacks_loggers_and_memory_that_fail_are_one_line(
 
 
 @pytest.mark.filterwarnings("ignore:without --ckpt_path")
-def test_a_study_that_runs_out_of_memory_names_its_batch_size(
+def test_robustness_that_runs_out_of_memory_names_its_batch_size(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "failing.py").write_text(FAILING)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "failing", raising=False)
-    assert run("study", "--studies", "views", "--trainer.callbacks=failing.HungryGPU") == 1
+    assert run("robustness", "--studies", "views", "--trainer.callbacks=failing.HungryGPU") == 1
     assert (
         capfd.readouterr()
         .err.splitlines()[-1]

@@ -105,7 +105,7 @@ def page_data(run: RunFiles, videos: ScoredVideos, listed: NDArray[np.int64], co
         "flawed": _flawed(run),
         "reliability": found.get("reliability") or [],
         "byViews": found.get("by_views") or [],
-        "studies": run.studies or [],
+        "robustness": run.robustness or [],
         "gigaflops": run.gigaflops,
     }
 

@@ -33,8 +33,8 @@ class RunFiles:
         record: `run.json`.
         config: the text of `config.yaml`.
         decoding: rows of `decoding.csv`.
-        studies: rows of `studies.parquet`.
-        gigaflops: giga multiply-adds of one view, as the studies tell.
+        robustness: rows of `robustness.parquet`.
+        gigaflops: giga multiply-adds of one view, as `robustness.parquet` says.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class RunFiles:
     record: dict[str, Any] | None
     config: str | None
     decoding: list[dict[str, str]] | None
-    studies: list[dict[str, Any]] | None
+    robustness: list[dict[str, Any]] | None
     gigaflops: float | None
     notes: tuple[str, ...]
 
@@ -81,8 +81,10 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
     record = read("run.json", _read_object)
     config = read("config.yaml", lambda path: path.read_text("utf-8", "replace"))
     decoding = read("decoding.csv", _read_csv)
-    studies, gigaflops = read("studies.parquet", _read_studies) or (None, None)
-    if absent := [name for name in lacking if name != "studies.parquet"]:  # a test does not leave that one
+    names = "robustness.parquet", "studies.parquet"  # the second is that of earlier versions
+    name = next((name for name in names if (folder / name).exists()), names[0])
+    robustness, gigaflops = read(name, _read_robustness) or (None, None)
+    if absent := [name for name in lacking if name not in names]:  # a test does not leave these
         notes.insert(0, f"Not in the folder, so that what they tell is lacking here: {', '.join(absent)}.")
     num_scored = int(predictions.scored.sum())
     told = None if metrics is None else metrics.get("videos", {}).get("scored")
@@ -102,7 +104,7 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
         record=record,
         config=config,
         decoding=decoding,
-        studies=studies,
+        robustness=robustness,
         gigaflops=gigaflops,
         notes=tuple(notes),
     )
@@ -115,7 +117,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_studies(path: Path) -> tuple[list[dict[str, Any]], float | None]:
+def _read_robustness(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     columns = ["study", "setting", "severity", "metric", "value", "low", "high"]
     table = parquet.read_table(path, columns=columns)
     rows = [{key: _finite(value) for key, value in row.items()} for row in table.to_pylist()]

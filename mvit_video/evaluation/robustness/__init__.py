@@ -1,1 +1,1 @@
-"""Studies: one model tested in several settings, over the videos that all of them could score."""
+"""Robustness: one model tested in several settings, over the videos that all of them could score."""

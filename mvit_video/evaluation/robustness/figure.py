@@ -1,4 +1,4 @@
-"""A picture of the studies: accuracy against cost, bars of the frame orders, a curve of every corruption."""
+"""The figure of a robustness run: accuracy against cost, bars of the frame orders, a curve of every corruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GREY = "#55606b"
 _LEAST_SPAN = 5.0  # percent on the axis of views, where a tenth is not to look like much
 
 
-def draw_studies(table: pa.Table) -> Figure:
+def draw_robustness(table: pa.Table) -> Figure:
     """A panel of each study in the table, of its first metric."""
     rows = table.to_pylist()
     metric = rows[0]["metric"]
@@ -41,10 +41,10 @@ def draw_studies(table: pa.Table) -> Figure:
     return figure
 
 
-def write_study_figure(path: Path, table: pa.Table) -> None:
+def write_robustness_figure(path: Path, table: pa.Table) -> None:
     """Writes PNG in one move."""
     with atomic_write(path) as unfinished:
-        draw_studies(table).savefig(unfinished, format="png", dpi=150)
+        draw_robustness(table).savefig(unfinished, format="png", dpi=150)
 
 
 def _draw_views(axes: Axes, rows: list[Row], gigaflops: float) -> None:

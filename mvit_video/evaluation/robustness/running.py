@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from mvit_video.evaluation.multiview import MultiViewEvaluation
-from mvit_video.evaluation.robustness.settings import StudySetting
+from mvit_video.evaluation.robustness.settings import RobustnessSetting
 from mvit_video.jobs.json_files import read_json_object, write_json_object
 from mvit_video.models.net import multiply_adds
 from mvit_video.runs.folder import versions
 from mvit_video.types import ConfigError
 
-RECORD = "study.json"
+RECORD = "robustness.json"
 # what changes nothing of what is tested
 _IMMATERIAL = {
     "train", "augment", "val_views", "batch_size", "test_batch_size", "num_workers", "index_cache", "max_failure_rate",
 }  # fmt: skip
 
 
-def study_key(config: dict[str, Any], checkpoint: Path | None) -> str:
+def robustness_key(config: dict[str, Any], checkpoint: Path | None) -> str:
     """The same for the same weights, videos and way of testing.
 
     Args:
@@ -54,19 +54,19 @@ def _material(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _material(value) if name == "loading" else value for name, value in told.items()}
 
 
-def find_study(root: Path, key: str) -> Path | None:
-    """The newest run folder under `root` that holds a study of this key."""
+def find_robustness_run(root: Path, key: str) -> Path | None:
+    """The newest run folder under `root` that holds a robustness run of this key."""
     found = [record for run in versions(root) if _read(record := run / RECORD).get("key") == key]
     return max(found, key=lambda record: record.stat().st_mtime_ns).parent if found else None
 
 
-def write_study_record(folder: Path, key: str) -> None:
-    """Makes a run folder one that `find_study` finds."""
+def write_robustness_record(folder: Path, key: str) -> None:
+    """Makes a run folder one that `find_robustness_run` finds."""
     write_json_object(folder / RECORD, {"key": key})
 
 
 def run_settings(
-    trainer: Any, task: Any, data: Any, settings: Sequence[StudySetting], folder: Path, ckpt_path: str | None
+    trainer: Any, task: Any, data: Any, settings: Sequence[RobustnessSetting], folder: Path, ckpt_path: str | None
 ) -> float:
     """Tests every setting that `folder` does not hold yet; returns the giga multiply-adds of one view.
 
@@ -80,7 +80,7 @@ def run_settings(
     rule = data.test_views
     for key, value, plain in (("frame_order", rule.frame_order, "forward"), ("corruption", rule.corruption, None)):
         if value != plain:
-            raise ConfigError(f"data.{key}={value}: a study sets it itself, setting by setting; remove it")
+            raise ConfigError(f"data.{key}={value}: robustness sets it for each setting; remove it")
     gigaflops = multiply_adds(task.net) / 1e9
     callbacks = trainer.callbacks
     evaluation = next(one for one in callbacks if isinstance(one, MultiViewEvaluation))
@@ -104,7 +104,7 @@ def run_settings(
     return gigaflops
 
 
-def seconds_of(setting: StudySetting, folder: Path) -> float | None:
+def seconds_of(setting: RobustnessSetting, folder: Path) -> float | None:
     """How long the test took; None where it was not finished."""
     return _read(setting.mark(folder)).get("seconds")
 

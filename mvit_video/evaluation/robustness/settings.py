@@ -1,4 +1,4 @@
-"""The settings that a study tests, and where the files of each are."""
+"""The settings that a robustness run tests, and where the files of each are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SEVERITIES = tuple(range(1, NUM_SEVERITIES + 1))
 
 
 @dataclass(frozen=True)
-class StudySetting:
-    """How the frames of a test are changed; the test that changes nothing is part of every study.
+class RobustnessSetting:
+    """How the frames of a test are changed; the plain test, which changes nothing, is part of every study.
 
     Attributes:
         study: which it belongs to.
@@ -54,13 +54,13 @@ class StudySetting:
 
     def mark(self, run: Path) -> Path:
         """File that is there when the setting was tested."""
-        return run / "studies" / str(self).replace(" ", "_") / "setting.json"
+        return run / "robustness" / str(self).replace(" ", "_") / "setting.json"
 
 
-PLAIN = StudySetting()
+PLAIN = RobustnessSetting()
 
 
-def settings_of(studies: Sequence[Study], severities: Sequence[int] = SEVERITIES) -> list[StudySetting]:
+def settings_of(studies: Sequence[Study], severities: Sequence[int] = SEVERITIES) -> list[RobustnessSetting]:
     """The settings to test, the plain one first.
 
     Raises:
@@ -73,11 +73,11 @@ def settings_of(studies: Sequence[Study], severities: Sequence[int] = SEVERITIES
             )
     settings = [PLAIN]
     if "frame_order" in studies:
-        settings += [StudySetting("frame_order", order) for order in get_args(FrameOrder) if order != "forward"]
+        settings += [RobustnessSetting("frame_order", order) for order in get_args(FrameOrder) if order != "forward"]
     if "corruptions" in studies:
         kinds = get_args(CorruptionKind)
         settings += [
-            StudySetting("corruptions", corruption=Corruption(kind, severity))
+            RobustnessSetting("corruptions", corruption=Corruption(kind, severity))
             for kind in kinds
             for severity in sorted(severities)
         ]

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from mvit_video.evaluation.robustness.running import seconds_of
-from mvit_video.evaluation.robustness.settings import PLAIN, Study, StudySetting
+from mvit_video.evaluation.robustness.settings import PLAIN, RobustnessSetting, Study
 from mvit_video.jobs import atomic_write
 from mvit_video.metrics.accuracy import class_precision, label_ranks, mean_known
 from mvit_video.metrics.intervals import share_interval
@@ -41,7 +41,9 @@ class _Case(NamedTuple):
     probabilities: Tensor
 
 
-def study_table(folder: Path, studies: Sequence[Study], settings: Sequence[StudySetting], gigaflops: float) -> pa.Table:
+def robustness_table(
+    folder: Path, studies: Sequence[Study], settings: Sequence[RobustnessSetting], gigaflops: float
+) -> pa.Table:
     """A row of every metric of every setting.
 
     Columns: `study`; `setting`, such as "reversed", "blur" or "3 clips x 1 crop"; `severity` of a corruption, else
@@ -74,14 +76,14 @@ def study_table(folder: Path, studies: Sequence[Study], settings: Sequence[Study
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata({"gigaflops_per_view": str(gigaflops)}))
 
 
-def write_study_table(path: Path, table: pa.Table) -> None:
+def write_robustness_table(path: Path, table: pa.Table) -> None:
     """Writes Parquet in one move."""
     with atomic_write(path) as unfinished:
         parquet.write_table(table, unfinished)
 
 
 def _cases(
-    folder: Path, studies: Sequence[Study], tests: dict[StudySetting, Predictions], common: NDArray[np.bool_]
+    folder: Path, studies: Sequence[Study], tests: dict[RobustnessSetting, Predictions], common: NDArray[np.bool_]
 ) -> Iterator[_Case]:
     for study in studies:
         if study == "views":

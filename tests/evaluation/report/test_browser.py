@@ -148,7 +148,7 @@ def test_names_and_paths_are_text(make_run: MakeRun, make_page: MakePage, browse
     (folder / "config.yaml").write_text("name: </pre><script>window.hacked=5</script>\n")
     (folder / "run.json").write_text('{"command": "<script>window.hacked=6</script>"}')
     study = {"study": evil[0], "setting": evil[1], "severity": None, "metric": evil[2], "value": 1.0, "low": None}
-    parquet.write_table(pa.Table.from_pylist([study | {"high": None}]), folder / "studies.parquet")
+    parquet.write_table(pa.Table.from_pylist([study | {"high": None}]), folder / "robustness.parquet")
     page = make_page(folder)
     script = """
         showClass(0); showCell(0, 1); showVideo(0);
@@ -178,7 +178,7 @@ def test_several_labels(make_run: MakeRun, make_page: MakePage, browse: Browse) 
     assert complaints == []
 
 
-def test_studies_are_drawn(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
+def test_robustness_is_drawn(make_run: MakeRun, make_page: MakePage, browse: Browse) -> None:
     folder = make_run(scores(GUESSES), LABELS, NAMES)
     rows = [("order", setting, None, 60.0) for setting in ("forward", "shuffled")]
     rows += [("noise", "gaussian", float(severity), 60.0 - severity) for severity in range(1, 6)]
@@ -187,8 +187,9 @@ def test_studies_are_drawn(make_run: MakeRun, make_page: MakePage, browse: Brows
     columns = dict(zip(("study", "setting", "severity", "value"), map(list, zip(*rows, strict=True)), strict=True))
     columns |= {"metric": ["top1"] * len(rows), "low": [50.0] * len(rows), "high": [70.0] * len(rows)}
     table = pa.table(columns, metadata={"gigaflops_per_view": "70.5"})
-    parquet.write_table(table, folder / "studies.parquet")
-    script = """return [...document.querySelectorAll("#studies > div")].map(one => [one.querySelector("h3").textContent,
+    parquet.write_table(table, folder / "robustness.parquet")
+    script = """return [...document.querySelectorAll("#robustness > div")].map(one =>
+      [one.querySelector("h3").textContent,
       one.querySelector(".js-plotly-plot").data.map(trace => [trace.type ?? "scatter", trace.y])])"""
     seen = browse(make_page(folder), script)
     assert seen.answer == [

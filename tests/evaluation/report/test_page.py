@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -67,9 +68,9 @@ def test_says_what_is_damaged(make_run: MakeRun, make_page: MakePage) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     (folder / "metrics.json").write_text('{"videos": ')
     (folder / "run.json").write_text("[1]")
-    (folder / "studies.parquet").write_bytes(b"PAR1")
+    (folder / "robustness.parquet").write_bytes(b"PAR1")
     page = make_page(folder)
-    for name in ("metrics.json", "run.json", "studies.parquet"):
+    for name in ("metrics.json", "run.json", "robustness.parquet"):
         assert f"{name} cannot be read: " in page
 
 
@@ -157,3 +158,16 @@ def test_verb(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[s
     shutil.rmtree(folder)
     assert main(["report", str(folder)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {folder}: there is no {folder.name} here")
+
+
+@pytest.mark.parametrize("name", ["robustness.parquet", "studies.parquet"])
+def test_robustness_of_this_and_of_earlier_versions(
+    name: str, make_run: MakeRun, make_page: MakePage, data_of: DataOf
+) -> None:
+    folder = make_run([[0.9, 0.1]], [0])
+    row = {"study": "frame_order", "setting": "reversed", "severity": None, "metric": "top1", "value": 40.0}
+    row |= {"low": 30.0, "high": 50.0}
+    table = pa.Table.from_pylist([row]).replace_schema_metadata({"gigaflops_per_view": "70.5"})
+    parquet.write_table(table, folder / name)
+    data = data_of(make_page(folder))
+    assert (data["robustness"], data["gigaflops"]) == ([row], 70.5)

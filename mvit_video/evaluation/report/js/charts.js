@@ -1,4 +1,4 @@
-// Figures of the whole test: reliability, accuracy against views, studies.
+// Figures of the whole test: reliability, accuracy against views, robustness.
 function absent(element, text) {
   element.replaceChildren(make("p", {}, text));
 }
@@ -48,7 +48,7 @@ function showViews() {
 
 const groupBy = (rows, key) => rows.reduce((groups, row) => groups.set(key(row), [...groups.get(key(row)) ?? [], row]), new Map());
 
-function studyTrace(name, rows, x, i) {
+function robustnessTrace(name, rows, x, i) {
   const look = ["#2f6f9f", "#c8611a", "#4d9a6a", "#8a5fa8", "#7a6a3a", "#c24d7e", "#3fa3b5", "#55606b"][i % 8];
   const symbol = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star", "pentagon"][i % 8];
   const known = rows.every(row => row.low !== null && row.high !== null);
@@ -65,7 +65,7 @@ function drawCosts(element, rows) {
   const cost = row => (data.gigaflops ?? 1) * viewsOf(row)[0] * viewsOf(row)[1];
   const lines = [...groupBy(rows, row => viewsOf(row)[1])].sort(([one], [other]) => one - other).map(([crops, some], i) => {
     const rising = some.sort((one, other) => cost(one) - cost(other));
-    return { ...studyTrace(counted(crops, "crop"), rising, cost, i), mode: "lines+markers", hovertext: rising.map(row => `${row.setting}: ${row.value.toFixed(2)} %`), hoverinfo: "text" };
+    return { ...robustnessTrace(counted(crops, "crop"), rising, cost, i), mode: "lines+markers", hovertext: rising.map(row => `${row.setting}: ${row.value.toFixed(2)} %`), hoverinfo: "text" };
   });
   const title = data.gigaflops === null ? "views of each video" : "GFLOPs (multiply-adds) per video";
   return draw(element, lines, {
@@ -74,19 +74,19 @@ function drawCosts(element, rows) {
   }, 340);
 }
 
-function drawStudy(element, rows) {
+function drawRobustness(element, rows) {
   if (rows.every(row => viewsOf(row) !== null)) return drawCosts(element, rows);
   const graded = rows.filter(row => row.severity !== null), single = rows.filter(row => row.severity === null);
   const yaxis = { title: { text: plain(String(rows[0].metric)) }, gridcolor: "#eef2f5", rangemode: "tozero" };
   const label = row => plain(short(String(row.setting)));
   if (!graded.length) {
-    const trace = studyTrace("", single, label, 0);
+    const trace = robustnessTrace("", single, label, 0);
     trace.error_y = { ...trace.error_y, color: "#1d2733" };
     return draw(element, [{ ...trace, type: "bar", marker: { color: COLOURS.right } }], { xaxis: { type: "category" }, yaxis, bargap: 0.45 }, 340);
   }
   const lines = [...groupBy(graded, row => String(row.setting))].map(([name, some], i) => {
     const rising = some.sort((one, other) => one.severity - other.severity);
-    return { ...studyTrace(name, rising, row => row.severity, i), mode: "lines+markers" };
+    return { ...robustnessTrace(name, rising, row => row.severity, i), mode: "lines+markers" };
   });
   const levels = single.map(row => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: row.value, y1: row.value, line: { dash: "dot", width: 1.5, color: COLOURS.soft } }));
   const annotations = single.map(row => ({ xref: "paper", x: 1, xanchor: "right", y: row.value, yanchor: "bottom", text: label(row), showarrow: false }));
@@ -95,14 +95,14 @@ function drawStudy(element, rows) {
   }, 340);
 }
 
-function showStudies() {
-  const known = data.studies.filter(row => row.value !== null);
+function showRobustness() {
+  const known = data.robustness.filter(row => row.value !== null);
   if (!known.length) return;
-  byId("studies-section").hidden = false;
+  byId("robustness-section").hidden = false;
   const figures = [...groupBy(known, row => row.study).values()].map(all => {
     const rows = all.filter(row => row.metric === all[0].metric), figure = make("div"); // top-5 comes after top-1
-    byId("studies").append(make("div", {}, make("h3", {}, `${String(rows[0].study).replaceAll("_", " ")}: ${rows[0].metric}`), figure));
+    byId("robustness").append(make("div", {}, make("h3", {}, `${String(rows[0].study).replaceAll("_", " ")}: ${rows[0].metric}`), figure));
     return [figure, rows];
   });
-  for (const [figure, rows] of figures) drawStudy(figure, rows); // a figure takes the width that all of them leave it
+  for (const [figure, rows] of figures) drawRobustness(figure, rows); // a figure takes the width that all of them leave it
 }

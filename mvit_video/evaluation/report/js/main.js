@@ -88,7 +88,7 @@ if (!data.isMultilabel) {
 showClasses();
 showMistakes();
 showViews();
-showStudies();
+showRobustness();
 showUnscored();
 videoTable(byId("videos"), [...Array(numVideos).keys()]);
 byId("drawer-close").addEventListener("click", () => byId("drawer").close());

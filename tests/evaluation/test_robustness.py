@@ -1,4 +1,4 @@
-"""Studies: what is tested, what is not tested again, and numbers over the videos that every setting could score."""
+"""Robustness: what is tested, what is not tested again, and numbers over the videos that every setting could score."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.evaluation import MultiViewEvaluation
-from mvit_video.evaluation.robustness.figure import draw_studies, write_study_figure
-from mvit_video.evaluation.robustness.running import find_study, run_settings, study_key
-from mvit_video.evaluation.robustness.running import write_study_record as write_record
-from mvit_video.evaluation.robustness.settings import PLAIN, StudySetting, settings_of
-from mvit_video.evaluation.robustness.table import SCHEMA, study_table, write_study_table
+from mvit_video.evaluation.robustness.figure import draw_robustness, write_robustness_figure
+from mvit_video.evaluation.robustness.running import find_robustness_run, robustness_key, run_settings
+from mvit_video.evaluation.robustness.running import write_robustness_record as write_record
+from mvit_video.evaluation.robustness.settings import PLAIN, RobustnessSetting, settings_of
+from mvit_video.evaluation.robustness.table import SCHEMA, robustness_table, write_robustness_table
 from mvit_video.metrics.intervals import share_interval
 from mvit_video.metrics.views import accuracy_by_views
 from mvit_video.models.net import VideoNet, multiply_adds
@@ -27,7 +27,7 @@ from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
 from tests.fixtures.evaluation import MakeData, MakeOracle
 
 
-class Study(Protocol):
+class Score(Protocol):
     def __call__(self, settings: Any = ..., **changes: Any) -> Any: ...
 
 
@@ -37,8 +37,8 @@ pytestmark = [
 ]
 SETTINGS = [
     PLAIN,
-    StudySetting("frame_order", "reversed"),
-    StudySetting("corruptions", corruption=Corruption("blur", 5)),
+    RobustnessSetting("frame_order", "reversed"),
+    RobustnessSetting("corruptions", corruption=Corruption("blur", 5)),
 ]
 
 
@@ -54,7 +54,7 @@ class SmallNet(VideoNet):
 
 
 @pytest.fixture
-def study(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Study:
+def score(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Score:
     """Runs settings; returns what was tested, clip by clip, in each call."""
 
     class Spy(oracle):
@@ -74,7 +74,9 @@ def study(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Study:
                 outputs["probabilities"][batch.video == 4] = torch.nan
             return outputs
 
-    def run(settings: list[StudySetting] = SETTINGS, callbacks: Any = None, **changes: Any) -> dict[str, list[Tensor]]:
+    def run(
+        settings: list[RobustnessSetting] = SETTINGS, callbacks: Any = None, **changes: Any
+    ) -> dict[str, list[Tensor]]:
         task = Spy()
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -121,8 +123,8 @@ def test_unknown_studies_are_refused(studies: Any, severities: list[int], messag
         settings_of(studies, severities)
 
 
-def test_every_setting_is_tested_once(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    seen = study()
+def test_every_setting_is_tested_once(score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = score()
     assert list(seen) == ["forward None", "reversed None", "forward blur 5"]
     plain, reverse, blurred = (torch.cat(clips) for clips in seen.values())
     assert torch.equal(reverse, plain.flip(2))
@@ -132,25 +134,25 @@ def test_every_setting_is_tested_once(study: Study, tmp_path: Path, capsys: pyte
     assert printed.count("Multi-view test") == 1  # of the plain one
     names = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
     assert names == [
-        "confusion.parquet", "metrics.json", "predictions.parquet", "studies/blur_5/predictions.parquet",
-        "studies/blur_5/setting.json", "studies/frames_reversed/failures.csv",
-        "studies/frames_reversed/predictions.parquet", "studies/frames_reversed/setting.json",
-        "studies/plain/setting.json",
+        "confusion.parquet", "metrics.json", "predictions.parquet", "robustness/blur_5/predictions.parquet",
+        "robustness/blur_5/setting.json", "robustness/frames_reversed/failures.csv",
+        "robustness/frames_reversed/predictions.parquet", "robustness/frames_reversed/setting.json",
+        "robustness/plain/setting.json",
     ]  # fmt: skip
-    metadata = parquet.read_schema(tmp_path / "run" / "studies" / "blur_5" / "predictions.parquet").metadata
+    metadata = parquet.read_schema(tmp_path / "run" / "robustness" / "blur_5" / "predictions.parquet").metadata
     assert metadata[b"corruption"] == b"blur 5"
 
 
-def test_finished_settings_are_not_tested_again(study: Study, tmp_path: Path) -> None:
-    study(SETTINGS[:2])
+def test_finished_settings_are_not_tested_again(score: Score, tmp_path: Path) -> None:
+    score(SETTINGS[:2])
     before = (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns
-    assert list(study()) == ["forward blur 5"]
-    assert study() == {}
+    assert list(score()) == ["forward blur 5"]
+    assert score() == {}
     assert (tmp_path / "run" / "predictions.parquet").stat().st_mtime_ns == before
 
 
-def test_the_settings_of_the_callback_are_those_of_every_test(study: Study, tmp_path: Path) -> None:
-    study(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False)])
+def test_the_settings_of_the_callback_are_those_of_every_test(score: Score, tmp_path: Path) -> None:
+    score(callbacks=[MultiViewEvaluation(ensemble="max", with_views=False)])
     folders = [setting.folder(tmp_path / "run") for setting in SETTINGS]
     schemas = [parquet.read_schema(folder / "predictions.parquet") for folder in folders]
     assert [schema.metadata[b"ensemble"] for schema in schemas] == [b"max"] * 3
@@ -160,19 +162,19 @@ def test_the_settings_of_the_callback_are_those_of_every_test(study: Study, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_order": "reversed"}, "data.frame_order=reversed: a study sets it itself"),
-        ({"corruption": Corruption("blur", 2)}, "data.corruption=blur 2: a study sets it itself"),
+        ({"frame_order": "reversed"}, "data.frame_order=reversed: robustness sets it for each setting"),
+        ({"corruption": Corruption("blur", 2)}, "data.corruption=blur 2: robustness sets it for each setting"),
     ],
 )
-def test_what_a_study_sets_is_not_set_beside(study: Study, changes: dict[str, Any], message: str) -> None:
+def test_what_the_verb_sets_is_not_set_beside(score: Score, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        study(**changes)
+        score(**changes)
 
 
-def test_all_settings_count_the_same_videos(study: Study, tmp_path: Path) -> None:
+def test_all_settings_count_the_same_videos(score: Score, tmp_path: Path) -> None:
     """Video 4 has no score in one setting, so it counts in none."""
-    study()
-    table = study_table(tmp_path / "run", ["views", "frame_order", "corruptions"], SETTINGS, 1.5)
+    score()
+    table = robustness_table(tmp_path / "run", ["views", "frame_order", "corruptions"], SETTINGS, 1.5)
     assert table.schema.equals(SCHEMA)
     assert table.schema.metadata == {b"gigaflops_per_view": b"1.5"}
     rows = table.to_pylist()
@@ -187,19 +189,19 @@ def test_all_settings_count_the_same_videos(study: Study, tmp_path: Path) -> Non
     assert top1["frame_order", "reversed", None]["low"] == 0
     marks = [json.loads(setting.mark(tmp_path / "run").read_text())["seconds"] for setting in SETTINGS]
     assert [row["seconds"] for row in top1.values()] == [None] * 4 + [marks[0], marks[1], marks[0], marks[2]]
-    write_study_table(tmp_path / "studies.parquet", table)
-    assert parquet.read_table(tmp_path / "studies.parquet").equals(table, check_metadata=True)
+    write_robustness_table(tmp_path / "robustness.parquet", table)
+    assert parquet.read_table(tmp_path / "robustness.parquet").equals(table, check_metadata=True)
 
 
-def test_views_are_those_of_accuracy_by_views(study: Study, oracle: MakeOracle, tmp_path: Path) -> None:
-    study([PLAIN])
+def test_views_are_those_of_accuracy_by_views(score: Score, oracle: MakeOracle, tmp_path: Path) -> None:
+    score([PLAIN])
     file = tmp_path / "run" / "predictions.parquet"
     stored = parquet.read_table(file)
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(4), (8, 6)).astype(np.float16)
     column = pa.array([list(video) for video in scores], pa.list_(pa.list_(pa.float16())))
     parquet.write_table(stored.set_column(stored.schema.get_field_index("view_scores"), "view_scores", column), file)
-    rows = study_table(tmp_path / "run", ["views"], [PLAIN], 1.0).to_pylist()
+    rows = robustness_table(tmp_path / "run", ["views"], [PLAIN], 1.0).to_pylist()
     label = torch.tensor(stored["label"].to_pylist())
     points = accuracy_by_views(torch.from_numpy(scores.astype(np.float32)), label, ViewSpec(2, 3))
     for metric in ("top1", "top5"):
@@ -209,13 +211,13 @@ def test_views_are_those_of_accuracy_by_views(study: Study, oracle: MakeOracle, 
             assert (row["low"], row["high"]) == share_interval(round(row["value"] * 8 / 100), 8)
 
 
-def test_other_videos_are_refused(study: Study, tmp_path: Path, digits: Path) -> None:
-    study(SETTINGS[:1])
-    study(SETTINGS[:2], test=str(digits / "train.csv"))
+def test_other_videos_are_refused(score: Score, tmp_path: Path, digits: Path) -> None:
+    score(SETTINGS[:1])
+    score(SETTINGS[:2], test=str(digits / "train.csv"))
     with pytest.raises(
         MVitVideoError, match=r"frames_reversed/predictions\.parquet: other videos than in .*begin anew"
     ):
-        study_table(tmp_path / "run", ["frame_order"], SETTINGS[:2], 1.0)
+        robustness_table(tmp_path / "run", ["frame_order"], SETTINGS[:2], 1.0)
 
 
 def test_multiply_adds_are_counted_without_touching_the_net() -> None:
@@ -226,26 +228,26 @@ def test_multiply_adds_are_counted_without_touching_the_net() -> None:
     assert net.training
 
 
-def test_a_study_is_found_by_what_it_tests(tmp_path: Path) -> None:
+def test_a_run_is_found_by_what_it_tests(tmp_path: Path) -> None:
     config = {
         "model": {"net": {"class_path": "a"}, "optimizer": 1}, "data": {"val": "a.csv", "num_workers": 2},
         "trainer": {"precision": "32"},
     }  # fmt: skip
     checkpoint = tmp_path / "a.ckpt"
     checkpoint.write_bytes(b"weights")
-    key = study_key(config, checkpoint)
-    assert key == study_key({**config, "data": {"val": "a.csv", "num_workers": 0}}, checkpoint)
-    assert key != study_key({**config, "data": {"val": "b.csv"}}, checkpoint)
-    assert key != study_key({**config, "trainer": {"precision": "bf16-mixed"}}, checkpoint)
-    assert key != study_key(config, None)
+    key = robustness_key(config, checkpoint)
+    assert key == robustness_key({**config, "data": {"val": "a.csv", "num_workers": 0}}, checkpoint)
+    assert key != robustness_key({**config, "data": {"val": "b.csv"}}, checkpoint)
+    assert key != robustness_key({**config, "trainer": {"precision": "bf16-mixed"}}, checkpoint)
+    assert key != robustness_key(config, None)
     checkpoint.write_bytes(b"other weights")
-    assert key != study_key(config, checkpoint)
-    assert find_study(tmp_path, key) is None
+    assert key != robustness_key(config, checkpoint)
+    assert find_robustness_run(tmp_path, key) is None
     for number, written in ((0, key), (1, "another")):
         write_record(tmp_path / f"version_{number}", written)
     (tmp_path / "version_2").mkdir()
-    (tmp_path / "version_2" / "study.json").write_text("{")
-    assert find_study(tmp_path, key) == tmp_path / "version_0"
+    (tmp_path / "version_2" / "robustness.json").write_text("{")
+    assert find_robustness_run(tmp_path, key) == tmp_path / "version_0"
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +271,7 @@ def rows() -> pa.Table:
 
 
 def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> None:
-    figure = draw_studies(rows)
+    figure = draw_robustness(rows)
     views, orders, corruptions = figure.axes
     assert [axes.get_title() for axes in figure.axes] == [
         "Views of each video",
@@ -286,15 +288,15 @@ def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> No
     assert [bar.get_height() for bar in orders.patches] == [63, 55, 58, 40]
     assert corruptions.get_lines()[0].get_ydata().tolist() == [63, 59, 57]
     assert [text.get_text() for text in corruptions.get_xticklabels()] == ["none", "1", "3"]
-    write_study_figure(tmp_path / "studies.png", rows)
-    assert (tmp_path / "studies.png").read_bytes().startswith(b"\x89PNG")
+    write_robustness_figure(tmp_path / "robustness.png", rows)
+    assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_figure_has_a_panel_for_each_study(rows: pa.Table) -> None:
     some = rows.filter(pa.compute.equal(rows["study"], "frame_order"))
-    assert [axes.get_title() for axes in draw_studies(some).axes] == ["Order of the frames"]
+    assert [axes.get_title() for axes in draw_robustness(some).axes] == ["Order of the frames"]
     without = [replace_bounds(row) for row in some.to_pylist()]
-    figure = draw_studies(pa.Table.from_pylist(without, some.schema))
+    figure = draw_robustness(pa.Table.from_pylist(without, some.schema))
     assert [axes.get_ylabel() for axes in figure.axes] == ["mAP, %"]
 
 
