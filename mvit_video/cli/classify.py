@@ -16,10 +16,9 @@ from rich.table import Table
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, existing
 from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend, open_video
-from mvit_video.features.classify import Timeline, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import check_target, write_overlay
-from mvit_video.features.timeline_image import draw_timeline
+from mvit_video.features.timeline import Timeline, classify_video, draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError

@@ -18,7 +18,6 @@ from mvit_video.features.inputs import Inputs, Stamp
 from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
-from mvit_video.features.writers.naming import group_name
 from mvit_video.jobs import Folder, JobStopped, WorkFailure
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
 
@@ -156,7 +155,7 @@ class Results:
         """Takes a finished video that was begun."""
         if isinstance(outcome, WorkFailure):
             self.num_failed += 1
-            name = group_name(video.path, video.span)
+            name = video.name
             self._manifest.add_failed(name, self._stamps.pop(name), outcome.reason)
         else:
             self.num_extracted += 1
@@ -171,7 +170,7 @@ class Results:
         if self._waiting:
             self._writer.write(self._waiting)
         for features in self._waiting:
-            name = group_name(features.video.path, features.video.span)
+            name = features.video.name
             self._manifest.add_done(name, self._stamps.pop(name), len(features.feature))
         self._manifest.flush()
         self._waiting, self._waiting_bytes, self._last_save = [], 0, time.monotonic()

@@ -20,8 +20,7 @@ from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.table.files import VIDEO_SUFFIXES, is_video, videos_below
 from mvit_video.data.table.requirements import require_videos
 from mvit_video.features.remote import find_remote
-from mvit_video.features.videos import Stored, Video
-from mvit_video.features.writers.naming import group_name
+from mvit_video.features.videos import Stored, Video, video_name
 from mvit_video.jobs.arrow import as_strings, compute, is_utf8
 from mvit_video.types import AnnotationError, ConfigError
 
@@ -205,7 +204,7 @@ def _unlabelled(paths: Sequence[str]) -> VideoTable:
 def _names(table: VideoTable) -> list[str]:
     if table.spans is None:
         return table.paths.to_pylist()
-    return [group_name(table.path(row), table.span(row)) for row in range(len(table))]
+    return [video_name(table.path(row), table.span(row)) for row in range(len(table))]
 
 
 def _agreed(

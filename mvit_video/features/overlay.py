@@ -26,13 +26,10 @@ from mvit_video.data.readers.container import as_fraction, open_container
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.data.x264 import x264_options
-from mvit_video.features.classify import Timeline, foremost
+from mvit_video.features.timeline import COLOURS, OTHER, Timeline, foremost
 from mvit_video.jobs import atomic_write, require_writable
 from mvit_video.types import ConfigError, VideoDecodeError, printable
 
-# told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-OTHER = "#9aa0a6"
 SUFFIXES = {"--overlay": ".mp4", "--timeline": ".png"}
 _BACKGROUND, _INK, _TRACK = "#15181c", "#f2f4f6", "#2b3036"
 _TIME_BASE = Fraction(1, 90_000)

@@ -13,10 +13,9 @@ from PIL import Image
 
 import mvit_video as mv
 from mvit_video.cli import main
-from mvit_video.features.classify import Timeline, classify_video, foremost
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.overlay import write_overlay
-from mvit_video.features.timeline_image import draw_timeline
+from mvit_video.features.timeline import Timeline, classify_video, draw_timeline, foremost
 from mvit_video.features.videos import Video
 from mvit_video.models import mvit
 from mvit_video.models.published import TrainingFacts

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet as pq
 
 from mvit_video.features import Video, VideoFeatures, writer_for
-from mvit_video.features.writers.naming import file_name, group_name
+from mvit_video.features.videos import file_name, video_name
 from mvit_video.types import ConfigError
 
 RECORD = {
@@ -129,7 +129,7 @@ def test_half_precision_and_videos_of_one_name_in_two_folders(form: str, tmp_pat
     halves = [replace(video, feature=video.feature.astype(np.float16)) for video in (one, other)]
     writer_for(form, tmp_path, RECORD).write([*halves, part])
     found = videos_in(tmp_path, form)
-    names = file_name if form != "hdf5" else group_name
+    names = file_name if form != "hdf5" else video_name
     assert found.keys() == {names("a/x.mp4", None), names("b/x.mp4", None), names("b/x.mp4", (2.0, 7.25))}
     for video in (one, other, part):
         np.testing.assert_array_equal(found[names(video.video.path, video.video.span)], video.feature[:, 0])
@@ -141,12 +141,12 @@ def test_only_what_is_listed_stays_and_of_it_the_newest(form: str, tmp_path: Pat
     writer.write([features_of("a/x.mp4"), features_of("gone.mp4")])
     writer.write([features_of("a/x.mp4", value=7), features_of("b.mp4", span=(1.0, math.inf))])
     writer.write([features_of("also_gone.mp4")])
-    writer_for(form, tmp_path, RECORD).keep_only({"a/x.mp4": 4, group_name("b.mp4", (1.0, math.inf)): 4})
+    writer_for(form, tmp_path, RECORD).keep_only({"a/x.mp4": 4, video_name("b.mp4", (1.0, math.inf)): 4})
     found = videos_in(tmp_path, form)
     assert len(found) == 2
     np.testing.assert_array_equal(found["a/x" if form != "hdf5" else "a/x.mp4"], features_of("", value=7).feature[:, 0])
     before = contents(tmp_path)
-    writer.keep_only({"a/x.mp4": 4, group_name("b.mp4", (1.0, math.inf)): 4})
+    writer.keep_only({"a/x.mp4": 4, video_name("b.mp4", (1.0, math.inf)): 4})
     writer.finish()
     assert contents(tmp_path) == before
     writer.keep_only({})
@@ -250,7 +250,7 @@ def test_a_video_may_have_the_longest_name(form: str, length: int, tmp_path: Pat
     writer = writer_for(form, tmp_path, RECORD)
     one, other = ("\N{HIRAGANA LETTER A}" * (length // 3) + letter + ".mp4" for letter in "ab")
     writer.write([features_of(one), features_of(other, value=1, span=(1.0, 2.5))])
-    assert writer.keep_only({one: 4, group_name(other, (1.0, 2.5)): 4}) == ({one, group_name(other, (1.0, 2.5))}, [])
+    assert writer.keep_only({one: 4, video_name(other, (1.0, 2.5)): 4}) == ({one, video_name(other, (1.0, 2.5))}, [])
     assert {json.loads(file.read_text())["path"] for file in tmp_path.glob("*.json")} == {one, other}
     assert length > 239 or (form == "npy") == (tmp_path / one).with_suffix(".npy").exists()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mvit_video as mv
-from mvit_video.features.classify import Timeline
 from mvit_video.features.overlay import COLOURS, write_overlay
+from mvit_video.features.timeline import Timeline
 from mvit_video.types import ConfigError, VideoDecodeError
 
 WIDTH, HEIGHT, FPS = 96, 64, 10

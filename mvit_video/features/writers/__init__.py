@@ -17,7 +17,7 @@ Format = Literal["parquet", "npy", "video_features", "hdf5"]
 
 
 class FeatureWriter(Protocol):
-    """Puts features on disk; videos are named as `writers.naming.group_name` names them."""
+    """Puts features on disk; videos are named as `Video.name` has it."""
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
         """Writes some videos; a kill leaves each of its files whole or not at all."""

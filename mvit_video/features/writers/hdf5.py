@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvit_video.features.writers.naming import group_name
+from mvit_video.features.videos import VideoFeatures, video_name
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder, atomic_write
 from mvit_video.jobs.ledger import new_part
@@ -45,7 +45,7 @@ class Hdf5Writer:
             file.attrs.update({key: _attribute(value) for key, value in self.record.items() if value is not None})
             for features in batch:
                 video = features.video
-                group = file.create_group(group_name(video.path, video.span))
+                group = file.create_group(video.name)
                 group.attrs.update({"path": video.path, "fps": features.fps})
                 if video.label is not None:
                     group.attrs["label"] = video.label
@@ -119,7 +119,7 @@ def _groups(file: Any, kind: type) -> list[tuple[str, Any]]:
 
 def _video_of(group: Any) -> str:
     span = group.attrs.get("span")
-    return group_name(group.attrs["path"], None if span is None else tuple(span))
+    return video_name(group.attrs["path"], None if span is None else tuple(span))
 
 
 def _attribute(value: Any) -> Any:

@@ -9,19 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvit_video.features.videos import Video, VideoFeatures, file_name, split_video_name, video_name
 from mvit_video.features.windows import Length
-from mvit_video.features.writers.naming import file_name, group_name, split_group_name
 from mvit_video.features.writers.parts import Kept
 from mvit_video.jobs import Folder, atomic_write, remove_unfinished
 from mvit_video.types import ConfigError
-
-if TYPE_CHECKING:
-    from mvit_video.features.videos import Video, VideoFeatures
 
 _ANY_FPS = 30.0
 _TIMES = ("start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame", "num_padded")
@@ -46,7 +43,7 @@ class NpyWriter:
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
         """Writes the files of some videos."""
-        self.require_free([group_name(one.video.path, one.video.span) for one in batch])
+        self.require_free([one.video.name for one in batch])
         files = {self._name(one.video): list(self._files(self._name(one.video))) for one in batch}
         # after a kill it says which arrays without a JSON file are ours
         journal = self.folder / f".writing-{secrets.token_hex(4)}.json"
@@ -63,7 +60,7 @@ class NpyWriter:
         """Refuse videos that would have the files of another one, or of another program."""
         video_of: dict[str, str] = {}
         for video in videos:
-            name = file_name(*split_group_name(video), self._longest_ending)
+            name = file_name(*split_video_name(video), self._longest_ending)
             files = [self.folder / file for file in (f"{name}.json", *self._files(name))]
             sidecar = self._read(files[0])
             other = video_of.setdefault(name, video if sidecar is None else sidecar.video)
@@ -93,7 +90,7 @@ class NpyWriter:
                 kept.add(sidecar.video)
                 ours |= {path, *arrays}
         for video in listed.keys() - kept:
-            name = file_name(*split_group_name(video), self._longest_ending)
+            name = file_name(*split_video_name(video), self._longest_ending)
             for file in (f"{name}.json", *self._files(name)):
                 if os.path.lexists(self.folder / file) and self.folder / file not in ours:
                     damaged.append(Folder(self.folder).quarantine(file))
@@ -153,7 +150,7 @@ class NpyWriter:
             name = file_name(found["path"], span, self._longest_ending)
             if found["key"] != self.record["key"] or path != self.folder / f"{name}.json":
                 return None
-            return _Sidecar(name, group_name(found["path"], span), found["shape"][0])
+            return _Sidecar(name, video_name(found["path"], span), found["shape"][0])
         except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             return None
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.features.writers.naming import group_name
+from mvit_video.features.videos import VideoFeatures
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder
 from mvit_video.jobs.arrow import compute
@@ -102,7 +102,7 @@ class ParquetWriter:
             **{name: per_window(getattr(features, name)) for name in self.schema.names if name.endswith("_seconds")},
             **{name: per_window(getattr(features, name)) for name in ("start_frame", "end_frame", "num_padded")},
             "feature": pa.FixedSizeListArray.from_arrays(pa.array(vectors, kind.value_type), kind.list_size),
-            "video": pa.array([group_name(video.path, video.span)] * num_rows, pa.string()),
+            "video": pa.array([video.name] * num_rows, pa.string()),
         }
         arrays = [pa.array(columns[field.name]).cast(field.type) for field in self.schema]
         return pa.Table.from_arrays(arrays, schema=self.schema)
