@@ -16,7 +16,7 @@ from mvit_video.types import ConfigError
 
 
 class ClassChange(NamedTuple):
-    """A class's videos, and percent of them that each run has right."""
+    """A class and the accuracy of both runs, in percent."""
 
     number: int
     name: str | None
@@ -27,7 +27,7 @@ class ClassChange(NamedTuple):
 
 
 class Missed(NamedTuple):
-    """A video that one run alone has right."""
+    """A video that only one run predicts right."""
 
     path: str
     start: float | None
@@ -39,16 +39,16 @@ class Missed(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the second run has over the first, on the videos that both scored and whose label is known.
+    """Difference of two runs on the videos that both scored and whose label is known.
 
     Attributes:
         num_left_out: videos without a score in one of them, or without a label.
-        settings: what the runs were given differently, with both values.
-        top1: percent right of each run.
+        settings: those that differ, with both values.
+        top1: of each run, in percent.
         difference: top1 of the second minus that of the first.
         interval: interval of the difference over pairs of videos.
         p_value: McNemar's exact test, two-sided.
-        classes: those with a difference, the largest losses first.
+        classes: those whose accuracy differs, the largest losses first.
     """
 
     num_videos: int
@@ -63,7 +63,7 @@ class Comparison:
     classes: list[ClassChange]
 
     def record(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the comparison as JSON objects."""
         return {
             **asdict(self),
             "level": LEVEL,
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def compare_predictions(first: Predictions, second: Predictions) -> Comparison:
-    """Pairs the videos of two tests.
+    """Compare two tests of the same videos.
 
     Raises:
         ConfigError: they are over different videos or classes, or have no video in common that both scored.
@@ -114,7 +114,7 @@ def compare_predictions(first: Predictions, second: Predictions) -> Comparison:
 
 
 def _pair(first: Predictions, second: Predictions) -> NDArray[np.int64]:
-    """Row of the second run for each of the first; a video that is listed twice is paired in order."""
+    """Return the row of the second run for each of the first; a video that is listed twice is paired in order."""
     rows: dict[Key, deque[int]] = defaultdict(deque)
     for i, key in enumerate(second.keys):
         rows[key].append(i)

@@ -1,4 +1,4 @@
-"""Scores of views as they arrive in any number of processes, and the videos that they make up.
+"""Scores of views, gathered from all processes into videos.
 
 Letters: N views of a batch, V videos, K views of a video, C classes.
 """
@@ -26,8 +26,8 @@ class VideoViews:
     Attributes:
         video: `(V,)` row of the annotation table.
         scores: `(V, K, C)` float32.
-        seconds: `(V, K, 2)` start and end of each view's clip, when the batches told.
-        num_repeated: views that more than one process had, as where a sampler pads; each counts once.
+        seconds: `(V, K, 2)` start and end of each view's clip, if the batches have them.
+        num_repeated: views that several processes scored, such as with a sampler that pads; each counts once.
     """
 
     video: Tensor
@@ -36,7 +36,7 @@ class VideoViews:
     num_repeated: int = 0
 
     def select(self, mask: Tensor) -> VideoViews:
-        """The videos where `mask` is true."""
+        """Return the videos where `mask` is true."""
         if mask.all():  # no copy of what may be a gigabyte
             return self
         seconds = None if self.seconds is None else self.seconds[mask.numpy()]
@@ -45,7 +45,7 @@ class VideoViews:
 
 @dataclass
 class _Share:
-    """What one process has seen, without the scores: row of the table, number of the view, times of the clip."""
+    """Views of one process without their scores: row of the table, number of the view, times of the clip."""
 
     video: NDArray[np.int64]
     view: NDArray[np.int64]
@@ -54,7 +54,7 @@ class _Share:
 
 @dataclass
 class ViewScores:
-    """Keeps the scores of the views that this process sees, in main memory.
+    """Scores of the views that this process sees, in main memory.
 
     They take 4 bytes x videos x views x classes over all processes together, and the same again on the first one when
     they are gathered: 160 MB for Kinetics-400 with 5 clips x 1 crop, 1 GB with 10 clips x 3 crops.
@@ -66,7 +66,7 @@ class ViewScores:
     _shares: list[_Share] = field(default_factory=list)
 
     def update(self, scores: Tensor, video: Tensor, view: Tensor, seconds: Tensor | None = None) -> None:
-        """Adds views: `(N, C)` scores, `(N,)` each of row of the table and number of the view, `(N, 2)` times."""
+        """Add views: `(N, C)` scores, `(N,)` rows of the table, `(N,)` numbers of the views, `(N, 2)` times."""
         if len(video) == 0:
             return
         self._scores.append(scores.float().cpu().numpy())
@@ -74,14 +74,14 @@ class ViewScores:
         self._shares.append(_Share(video.cpu().numpy(), view.cpu().numpy(), times))
 
     def gather(self, expected: NDArray[np.int64], name: Callable[[int], str]) -> VideoViews | None:
-        """The videos of all processes, on the first of them; None on the others. Forgets what it gathered.
+        """Return the videos of all processes on the first, None on the others, and forget them.
 
         Args:
-            expected: rows of which all views must be there, beside those of which there is one.
+            expected: rows that must have all their views, as every row must that has one.
             name: of the video in a row, for messages.
 
         Raises:
-            RuntimeError: a view is missing, or one process saw it twice; on all processes.
+            RuntimeError: on all processes; a view is missing, or one process scored it twice.
         """
         shares = gather_objects(self._merged_shares())
         places = on_first(lambda: _Places.of(shares, self.num_views, expected, name))
@@ -115,7 +115,7 @@ class ViewScores:
         )
 
     def _send_block(self) -> list[NDArray[np.float32]]:
-        """The next scores of each process, on the first of them, and something on the others; nothing at the end."""
+        """Send the next block of scores; return those of all processes on the first, and nothing when all are sent."""
         if not any(all_gather_objects(bool(self._scores))):
             return []
         taken = [np.empty((0, self.num_classes), np.float32)]
@@ -129,7 +129,7 @@ class ViewScores:
 
 @dataclass
 class _Places:
-    """Where the views of each process go: their cell of `(V * K)`, and whether no process before had them."""
+    """Places of the views of each process: their cell of `(V * K)`, and whether no earlier process had them."""
 
     videos: NDArray[np.int64]
     num_views: int
@@ -168,7 +168,7 @@ class _Places:
         return _Places(videos, num_views, cells, keeps)
 
     def fill(self, shares: list[_Share]) -> NDArray[np.float64] | None:
-        """The times of each view, `(V, K, 2)`."""
+        """Return the times of each view, `(V, K, 2)`."""
         told = [share for share in shares if len(share.video)]
         if not told or any(share.seconds is None for share in told):
             return None

@@ -12,16 +12,16 @@ NO_RANK = torch.iinfo(torch.int64).max
 
 
 def is_scored(scores: Tensor) -> Tensor:
-    """Whether all scores of each video, `(V, ...)`, are finite, `(V,)`; a video with NaN or inf counts as failed."""
+    """Return whether all scores of each video, `(V, ...)`, are finite, `(V,)`; one with NaN or inf counts as failed."""
     return scores.flatten(1).isfinite().all(dim=1)
 
 
 def label_ranks(probabilities: Tensor, label: Tensor) -> Tensor:
-    """How many classes stand before each video's label, `(V,)`; equal probabilities rank in the order of the classes.
+    """Return how many classes rank before each video's label, `(V,)`; ties rank in the order of the classes.
 
     A video with a non-finite score is never right: its rank is `NO_RANK`, beyond any number of classes.
 
-    torchmetrics leaves the order of equal ones to `torch.topk`, which promises none.
+    torchmetrics leaves the order of ties to `torch.topk`, which promises none.
     """
     own = probabilities.gather(1, label[:, None])
     before = torch.arange(probabilities.shape[1], device=label.device) < label[:, None]
@@ -30,12 +30,12 @@ def label_ranks(probabilities: Tensor, label: Tensor) -> Tensor:
 
 
 def share_within(ranks: Tensor, k: int) -> Tensor:
-    """Videos whose label is among the `k` most probable classes."""
+    """Return the percentage of videos whose label is among the `k` most probable classes."""
     return 100 * (ranks < k).double().mean()
 
 
 def confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Number of videos of each label and each prediction, `(C, C)`."""
+    """Count the videos of each label and each prediction, `(C, C)`."""
     # slow to import: verbs that score nothing need not wait for it
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -43,7 +43,7 @@ def confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
 
 
 def class_accuracy(confused: Tensor) -> Tensor:
-    """Videos of each class that were predicted right, `(C,)`; NaN for a class without a video.
+    """Return the percentage of right predictions in each class, `(C,)`; NaN for a class without a video.
 
     Args:
         confused: the confusion matrix.
@@ -52,9 +52,9 @@ def class_accuracy(confused: Tensor) -> Tensor:
 
 
 def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Average precision of each class over the videos, `(C,)`; NaN for a class that no video shows.
+    """Return the average precision of each class, `(C,)`; NaN for a class that no video shows.
 
-    A video with a non-finite score is never found, in no class: it adds no precision to those that it shows.
+    A video with a non-finite score is never found in any class, which lowers the precision of its labels.
 
     Args:
         labels: `(V, C)`, 1 at each class of a video.
@@ -73,5 +73,5 @@ def class_precision(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_known(values: Tensor) -> Tensor:
-    """Mean over the classes that have a value."""
+    """Return the mean over the classes that have a value."""
     return values.nanmean()

@@ -30,7 +30,7 @@ class Bin(NamedTuple):
 
 
 def reliability(probabilities: Tensor, label: Tensor, num_bins: int = 15) -> list[Bin]:
-    """How often predictions are right, by how probable they were.
+    """Return how often predictions are right, by their probability.
 
     torchmetrics puts a probability of 1 in a bin of its own, and does not return the bins.
     """
@@ -48,7 +48,7 @@ def reliability(probabilities: Tensor, label: Tensor, num_bins: int = 15) -> lis
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Expected calibration error in percent: the mean distance of accuracy and confidence, weighted by videos."""
+    """Return the expected calibration error in percent: mean gap of accuracy and confidence, weighted by videos."""
     total = sum(one.num_videos for one in bins)
     if not total:
         return math.nan
@@ -61,7 +61,7 @@ def calibration_error(bins: list[Bin]) -> float:
 
 
 def negative_log_likelihood(probabilities: Tensor, label: Tensor) -> Tensor:
-    """Mean of minus the logarithm of the label's probability; not in percent.
+    """Return the mean negative logarithm of the label's probability; not in percent.
 
     A probability of 0 counts as the smallest of single precision, which keeps the mean finite.
     """
@@ -70,16 +70,16 @@ def negative_log_likelihood(probabilities: Tensor, label: Tensor) -> Tensor:
 
 
 def brier_score(probabilities: Tensor, label: Tensor) -> Tensor:
-    """Mean over the videos of the squared distance from the probabilities to the label, 0 to 2; not in percent."""
+    """Return the mean squared distance from the probabilities to the label, 0 to 2; not in percent."""
     own = probabilities.gather(1, label[:, None])[:, 0].double()
     return (probabilities.double().square().sum(dim=1) - 2 * own + 1).mean()
 
 
 def fit_temperature(probabilities: Tensor, label: Tensor) -> float:
-    """The temperature at which the labels are most likely, between 1/64 and 64.
+    """Return the temperature at which the labels are most likely, between 1/64 and 64.
 
     Args:
-        probabilities: `(V, C)` of videos that are not those it will be applied to.
+        probabilities: `(V, C)` of held-out videos, other than those that the temperature will be applied to.
     """
     logits = _logits(probabilities)
     own = logits.gather(1, label[:, None])[:, 0]
@@ -96,7 +96,7 @@ def fit_temperature(probabilities: Tensor, label: Tensor) -> float:
 
 
 def apply_temperature(probabilities: Tensor, temperature: float) -> Tensor:
-    """Probabilities as they would be had the logits been divided by `temperature`; the ranking stays the same."""
+    """Return the probabilities of logits divided by `temperature`; the ranking stays the same."""
     return (_logits(probabilities) / temperature).softmax(dim=1).float()
 
 

@@ -1,4 +1,4 @@
-"""How far a number would move had other videos been drawn: intervals of shares and a paired test."""
+"""Confidence intervals of percentages, and a paired test of two runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 def share_interval(num_hits: int, num_videos: int) -> Interval:
-    """Wilson score interval of the percentage of hits; it has a width also where all videos are hits, or none.
+    """Return the Wilson score interval of the percentage of hits; its width is positive even for 0 % and 100 %.
 
     Source: Wilson (1927), doi:10.1080/01621459.1927.10502953; equal to SciPy's (tests/metrics/test_intervals.py).
     """
@@ -31,7 +31,7 @@ def share_interval(num_hits: int, num_videos: int) -> Interval:
 
 
 def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
-    """Interval of the mean class accuracy: the distances to the Wilson bounds of the classes, added in quadrature.
+    """Return the interval of the mean class accuracy: distances to the classes' Wilson bounds, added in quadrature.
 
     Args:
         confused: `(C, C)` number of videos of each label and prediction.
@@ -47,7 +47,7 @@ def mean_class_interval(confused: NDArray[np.int64]) -> Interval:
 
 
 def paired_interval(only_first: int, only_second: int, num_videos: int) -> Interval:
-    """Interval of the second run's percentage minus the first's, over pairs: Wald's with one video added to each side.
+    """Return the interval of the second percentage minus the first: Wald's over pairs, one video added to each side.
 
     Args:
         only_first: videos that only the first run has right.
@@ -63,7 +63,7 @@ def paired_interval(only_first: int, only_second: int, num_videos: int) -> Inter
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Probability of a split at least this uneven if neither run were better: McNemar's exact test, two-sided."""
+    """Return the probability of a split this uneven if neither run were better: McNemar's exact test, two-sided."""
     num_discordant = only_first + only_second
     ways, term = 0, 1  # whole numbers of any size: what they are divided by is beyond floating point
     for k in range(min(only_first, only_second) + 1):

@@ -23,7 +23,7 @@ Point = dict[str, float | int]
 def join_views(
     scores: Tensor, ensemble: Ensemble, *, multi_label: bool = False, views: Sequence[int] | None = None
 ) -> Tensor:
-    """Probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
+    """Return probabilities of each video, `(V, C)`, from those of its views, `(V, K, C)`.
 
     Args:
         scores: probabilities, or for "logit_mean" logits.
@@ -50,17 +50,17 @@ def join_views(
 
 
 def accuracy_by_views(scores: Tensor, label: Tensor, views: ViewSpec, ensemble: Ensemble = "sum") -> list[Point]:
-    """What fewer views of each video would have given.
+    """Return the accuracy that fewer views of each video would have given.
 
     Each point has `num_clips`, `num_crops`, `num_views`, and `top1` and `top5`, or `mAP` of videos with several labels.
-    Of K clips, k stand for a test with k: those nearest to even spacing, the middle one for k = 1. They start where the
-    clips of such a test would wherever k - 1 divides K - 1, up to rounding to whole frames; elsewhere nearby.
+    Of K clips, the k nearest to even spacing stand for a test with k; the middle one for k = 1. They start where the
+    clips of such a test would, up to rounding to whole frames, if k - 1 divides K - 1; otherwise nearby.
 
     Args:
         scores: `(V, K * num_crops, C)`, as `join_views` takes them, of videos with a known label.
         label: `(V,)`, or `(V, C)` with 1 at each class of a video.
 
-    Source: MViT (arXiv:2104.11227) figure A.4, which tests anew for every number of clips.
+    Source: MViT (arXiv:2104.11227) figure A.4, which tests again for every number of clips.
     """
     points: list[Point] = []
     for fewer in fewer_views(views):
@@ -77,13 +77,13 @@ def accuracy_by_views(scores: Tensor, label: Tensor, views: ViewSpec, ensemble: 
 
 
 def fewer_views(views: ViewSpec) -> list[ViewSpec]:
-    """Any number of the clips, with the centre crop alone or all crops."""
+    """List the subsets of the views: any number of clips, with the centre crop or all crops."""
     all_crops = sorted({1, views.num_crops})
     return [ViewSpec(clips, crops) for crops in all_crops for clips in range(1, views.num_clips + 1)]
 
 
 def chosen_views(views: ViewSpec, num_clips: int, num_crops: int) -> np.ndarray:
-    """Numbers of the views that stand for a test with fewer; one crop is the centre.
+    """Return the numbers of the views that stand for a test with fewer; one crop is the centre.
 
     Args:
         num_crops: 1, or as many as there are.

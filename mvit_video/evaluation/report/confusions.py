@@ -1,4 +1,4 @@
-"""Which classes a test took for which.
+"""Classes that a test confuses.
 
 Letters: C classes.
 """
@@ -16,11 +16,11 @@ Counts = NDArray[np.int64]
 
 
 class Pair(NamedTuple):
-    """Two classes that were taken for one another.
+    """Two classes that are confused with each other.
 
     Attributes:
-        first: the class of which more videos were mistaken, the lower one of two that are equal.
-        first_as_second: videos of the first class that were taken for the second.
+        first: the class with more mistaken videos, the lower number at a tie.
+        first_as_second: videos of the first class that were predicted as the second.
         num_first: videos of the first class.
     """
 
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def confusion_counts(videos: ScoredVideos) -> Counts:
-    """`(N, 3)` label, first guess and number of videos of each pair of the two that occurs."""
+    """Return label, first guess and number of videos of each pair that occurs, `(N, 3)`."""
     known = [i for i, own in enumerate(videos.labels) if own]
     label = np.array([videos.labels[i][0] for i in known], np.int64)
     cells, number = np.unique(label * videos.num_classes + videos.first_guess[known], return_counts=True)
@@ -41,7 +41,7 @@ def confusion_counts(videos: ScoredVideos) -> Counts:
 
 
 def worst_pairs(counts: Counts, num_classes: int) -> list[Pair]:
-    """Pairs of classes with a mistake between them, those with the most first."""
+    """Return the pairs of classes with a mistake between them, those with the most first."""
     totals = np.bincount(counts[:, 0], weights=counts[:, 2], minlength=num_classes).astype(int)
     directed = {(label, guess): number for label, guess, number in counts.tolist() if label != guess}
     pairs = []
@@ -53,7 +53,7 @@ def worst_pairs(counts: Counts, num_classes: int) -> list[Pair]:
 
 
 def most_involved(counts: Counts, most: int) -> Counts:
-    """Classes with a video or a guess, at most so many: those with the most mistakes to or from them, in order."""
+    """Return at most `most` classes with a video or a guess: those with the most mistakes, in order."""
     classes = np.unique(counts[:, :2])
     wrong = counts[counts[:, 0] != counts[:, 1]]
     ends = np.concatenate([wrong[:, 0], wrong[:, 1]])
@@ -63,10 +63,10 @@ def most_involved(counts: Counts, most: int) -> Counts:
 
 
 def order_by_similarity(counts: Counts, classes: Counts) -> list[int]:
-    """The classes so ordered that those which are taken for one another stand side by side.
+    """Order the classes so that those which are confused stand side by side.
 
-    Groups of classes are joined by average linkage, the most similar first; of the ways to put two groups in a row the
-    one with the most similar neighbours is taken. Classes without a mistake come last.
+    Groups of classes are joined by average linkage, the most similar first; two groups are put in a row so that the
+    neighbours are the most similar. Classes without a mistake come last.
     """
     place = {c: i for i, c in enumerate(classes.tolist())}
     similar = np.zeros((len(classes), len(classes)))
@@ -83,7 +83,7 @@ def order_by_similarity(counts: Counts, classes: Counts) -> list[int]:
 
 
 def _join(similar: NDArray[np.float64]) -> list[list[int]]:
-    """Groups of more or less similar places, the largest first, until none has anything in common with another."""
+    """Join similar places into groups until no two have anything in common; return the largest first."""
     groups = {i: [i] for i in range(len(similar))}
     linkage = similar.copy()
     np.fill_diagonal(linkage, 0)

@@ -23,7 +23,7 @@ _LEAST_SPAN = 5.0  # percent on the axis of views, where a tenth is not to look 
 
 
 def draw_robustness(table: pa.Table) -> Figure:
-    """A panel of each study in the table, of its first metric."""
+    """Draw a panel for each study in the table, of its first metric."""
     rows = table.to_pylist()
     metric = rows[0]["metric"]
     gigaflops = float(table.schema.metadata[b"gigaflops_per_view"])
@@ -42,13 +42,13 @@ def draw_robustness(table: pa.Table) -> Figure:
 
 
 def write_robustness_figure(path: Path, table: pa.Table) -> None:
-    """Writes PNG in one move."""
+    """Write the figure as PNG."""
     with atomic_write(path) as unfinished:
         draw_robustness(table).savefig(unfinished, format="png", dpi=150)
 
 
 def _draw_views(axes: Axes, rows: list[Row], gigaflops: float) -> None:
-    """One line for each number of crops; a point says how many clips it has."""
+    """Draw a line for each number of crops; the label of a point is its number of clips."""
     axes.set_title("Views of each video")
     shapes = [tuple(map(int, re.findall(r"\d+", row["setting"]))) for row in rows]
     paired = sorted(zip(shapes, rows, strict=True), key=lambda pair: pair[0][::-1])
@@ -83,7 +83,7 @@ def _draw_orders(axes: Axes, rows: list[Row], gigaflops: float) -> None:
 
 
 def _draw_corruptions(axes: Axes, rows: list[Row], gigaflops: float) -> None:
-    """One curve for each kind, all of them from the plain test."""
+    """Draw a curve for each kind, from the plain test on."""
     axes.set_title("Corrupted clips")
     plain = [row for row in rows if row["severity"] is None]
     damaged = [row for row in rows if row["severity"] is not None]
@@ -111,7 +111,7 @@ def _draw_line(axes: Axes, x: list[float], rows: list[Row], name: str, i: int) -
 
 
 def _gaps(rows: list[Row]) -> list[list[float]]:
-    """From each value down and up to the ends of its interval."""
+    """Return the distances from each value to the ends of its interval."""
     return [[row["value"] - row["low"] for row in rows], [row["high"] - row["value"] for row in rows]]
 
 

@@ -1,4 +1,4 @@
-"""The settings that a robustness run tests, and where the files of each are."""
+"""Settings that a robustness run tests, and their folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEVERITIES = tuple(range(1, NUM_SEVERITIES + 1))
 
 @dataclass(frozen=True)
 class RobustnessSetting:
-    """How the frames of a test are changed; the plain test, which changes nothing, is part of every study.
+    """A change of the frames of a test; the plain test, which changes nothing, is part of every study.
 
     Attributes:
         study: which it belongs to.
@@ -35,12 +35,12 @@ class RobustnessSetting:
 
     @property
     def name(self) -> str:
-        """What the study calls it."""
+        """Name within the study."""
         return self.frame_order if self.corruption is None else self.corruption.kind
 
     @property
     def severity(self) -> int | None:
-        """Of the corruption, if there is one."""
+        """Severity of the corruption, if there is one."""
         return None if self.corruption is None else self.corruption.severity
 
     def __str__(self) -> str:
@@ -49,11 +49,11 @@ class RobustnessSetting:
         return f"frames {self.frame_order}" if self.corruption is None else str(self.corruption)
 
     def folder(self, run: Path) -> Path:
-        """Where its predictions are; those of the plain test are where a test leaves them."""
+        """Return the folder of its predictions; that of the plain test is the run folder."""
         return run if self.is_plain else self.mark(run).parent
 
     def mark(self, run: Path) -> Path:
-        """File that is there when the setting was tested."""
+        """Return the file that marks the setting as tested."""
         return run / "robustness" / str(self).replace(" ", "_") / "setting.json"
 
 
@@ -61,7 +61,7 @@ PLAIN = RobustnessSetting()
 
 
 def settings_of(studies: Sequence[Study], severities: Sequence[int] = SEVERITIES) -> list[RobustnessSetting]:
-    """The settings to test, the plain one first.
+    """Return the settings to test, the plain one first.
 
     Raises:
         ConfigError: a study or a severity is named twice, or there is no such severity.
