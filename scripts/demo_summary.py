@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table
 
 from mvit_video.evaluation.gallery import write_gallery
 from mvit_video.evaluation.report import write_report
+from mvit_video.runs.folder import versions
+from mvit_video.runs.predictions import PREDICTIONS, Predictions, load_predictions
 from mvit_video.types import MVitVideoError
 
 MEANING = {
@@ -25,16 +25,16 @@ MEANING = {
 }
 
 
-def newest_predictions(runs: Path) -> dict[str, Path]:
-    """The newest `predictions.parquet` of each frame order among the runs of a config."""
-    found = sorted(runs.glob("version_*/predictions.parquet"), key=lambda path: path.stat().st_mtime_ns)
-    return {parquet.read_schema(path).metadata[b"frame_order"].decode(): path for path in found}
+def newest_predictions(root: Path) -> dict[str, Predictions]:
+    """The newest predictions of each frame order among the runs of a config."""
+    files = [run / PREDICTIONS for run in versions(root) if (run / PREDICTIONS).is_file()]
+    found = [load_predictions(file) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
+    return {test.metadata["frame_order"]: test for test in found}
 
 
-def top1(predictions: Path) -> float:
+def top1(test: Predictions) -> float:
     """Percent of the videos whose prediction is their label."""
-    table = parquet.read_table(predictions, columns=["label", "prediction"])
-    return 100 * float(np.mean(table["label"].to_numpy() == table["prediction"].to_numpy()))
+    return 100 * float((test.label == test.prediction).mean())
 
 
 def main() -> None:
@@ -50,9 +50,9 @@ def main() -> None:
         table.add_row(order, f"{top1(predictions[order]):.2f}", meaning)
     console = Console()
     console.print(table)
-    picture, page = (predictions["forward"].with_name(name) for name in ("gallery.png", "report.html"))
+    picture, page = (predictions["forward"].file.with_name(name) for name in ("gallery.png", "report.html"))
     try:
-        write_gallery(predictions["forward"], picture)
+        write_gallery(predictions["forward"].file, picture)
         write_report(page.parent, page, console)
     except MVitVideoError as error:
         sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
+from mvit_video.cli.wording import in_flags
 from mvit_video.evaluation.comparison import Comparison, Missed, compare_predictions
 from mvit_video.metrics.intervals import LEVEL
 from mvit_video.runs.predictions import Predictions, in_words, load_predictions
@@ -17,7 +18,8 @@ from mvit_video.runs.predictions import Predictions, in_words, load_predictions
 def run(words: list[str]) -> int:
     """Says what one test has over another of the same videos."""
     args = _parser().parse_args(words)
-    first, second = (load_predictions(one, args.class_names) for one in (args.first, args.second))
+    with in_flags(class_names="--class-names"):
+        first, second = (load_predictions(one, args.class_names) for one in (args.first, args.second))
     found = compare_predictions(first, second)
     if args.json:
         files = {"first": str(first.file), "second": str(second.file)}

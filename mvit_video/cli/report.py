@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
+from mvit_video.cli.wording import in_flags
 from mvit_video.evaluation.report import write_report
 from mvit_video.jobs import require_writable
 
@@ -16,7 +17,8 @@ def run(words: list[str]) -> int:
     run = Path(args.run)
     out = Path(args.out) if args.out else (run if run.is_dir() else run.parent) / "report.html"
     require_writable(out, "--out")
-    write_report(run, out, console, args.class_names)
+    with in_flags(class_names="--class-names"):
+        write_report(run, out, console, args.class_names)
     console.print(f"written: {out}  for a browser; it needs no network", highlight=False, markup=False, soft_wrap=True)
     return 0
 

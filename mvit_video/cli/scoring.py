@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pyarrow import parquet
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
 from mvit_video.features.store import FeatureTable, load_features, require_alike
-from mvit_video.jobs import atomic_write
+from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics import accuracy
 from mvit_video.metrics.intervals import LEVEL, METHOD, mean_class_interval, share_interval
+from mvit_video.runs.predictions import PREDICTIONS, list_column, save_predictions
 from mvit_video.types import ConfigError, MVitVideoError
 
 Probabilities = NDArray[np.float64]
@@ -136,28 +136,19 @@ def _write(
     first = table.first_rows
     last = np.append(first[1:], len(table)) - 1
     is_part = np.bincount(table.file[first], minlength=len(table.files))[table.file[first]] > 1
-    is_scored = probabilities.any(axis=1)
-    ends = np.cumsum(np.concatenate([[0], is_scored])) * probabilities.shape[1]
+    is_scored = probabilities.max(axis=1) > 0
     columns = {
         "path": table.files.take(pa.array(table.file[first])),
         "start": pa.array(table.rows["start_seconds"].to_numpy()[first], mask=~is_part),
         "end": pa.array(table.rows["end_seconds"].to_numpy()[last], mask=~is_part),
         "label": pa.array(table.label[first]),
         "prediction": pa.array(np.where(is_scored, probabilities.argmax(axis=1), -1)),
-        "probabilities": pa.ListArray.from_arrays(
-            pa.array(ends, pa.int32()), pa.array(probabilities[is_scored].ravel(), pa.float32()),
-            mask=pa.array(~is_scored),
-        ),
+        "probabilities": list_column(probabilities[is_scored].astype(np.float32), is_scored),
         "status": pa.array(np.where(is_scored, "ok", "without a label")),
     }  # fmt: skip
-    metadata = {"num_clips": "every window", "verb": verb} | {name: str(value) for name, value in setting.items()}
-    if table.class_names is not None:
-        metadata["class_names"] = json.dumps(table.class_names)
-    files = [folder / f"{verb}.json", folder / "predictions.parquet"]
-    with atomic_write(files[0]) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=2) + "\n")
-    with atomic_write(files[1]) as unfinished:
-        parquet.write_table(pa.table(columns, metadata=metadata), unfinished)
+    files = [folder / f"{verb}.json", folder / PREDICTIONS]
+    write_json_object(files[0], record)
+    save_predictions(files[1], [columns], {"num_clips": "every window", "verb": verb, **setting}, table.class_names)
     return files
 
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pyarrow import parquet
 
 from mvit_video.evaluation.frames import read_frames
 from mvit_video.jobs import atomic_write
+from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import MVitVideoError, VideoDecodeError
 
 FRAME_SIZE, GAP, MARGIN, LINE_HEIGHT = (512, 128), 4, 24, 26
 BACKGROUND, INK, GREY, GREEN, RED = "#ffffff", "#1b1f24", "#6e7781", "#1a7f37", "#cf222e"
+
+
+class Row(NamedTuple):
+    """A scored video.
+
+    Attributes:
+        labels: its classes; none where unknown.
+    """
+
+    path: str
+    labels: list[int]
+    prediction: int
+    probabilities: NDArray[np.float32]
 
 
 def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: int = 8, num_frames: int = 8) -> None:
@@ -30,19 +43,19 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
         MVitVideoError: the file holds no scored video.
         VideoDecodeError: a video can no longer be read.
     """
-    columns = ["path", "label", "prediction", "probabilities", "status"]
-    table = parquet.read_table(predictions, columns=columns)
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    names = json.loads(metadata.get("class_names", "null"))
-    rows = [row for row in table.to_pylist() if row["status"] == "ok"]
+    found = load_predictions(predictions)
+    rows = [
+        Row(found.keys[i][0], found.labels[i], int(found.prediction[i]), probabilities)
+        for i, probabilities in zip(found.scored.nonzero()[0], found.probabilities, strict=True)
+    ]
     if not rows:
         raise MVitVideoError(f"{predictions}: no video of this test has a score")
     strips = []
     for row in choose(rows, num_videos):
-        path = Path(metadata["root"]) / row["path"]
+        path = Path(found.metadata.get("root", "")) / row.path
         if not path.exists():
             raise VideoDecodeError(path, "the video is no longer where the test found it")
-        strips.append(draw_strip(read_frames(path, num_frames, FRAME_SIZE), row, names))
+        strips.append(draw_strip(read_frames(path, num_frames, FRAME_SIZE), row, found.class_names))
     picture = Image.new(
         "RGB",
         (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN),
@@ -56,7 +69,7 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
         picture.save(unfinished, format="PNG")
 
 
-def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:
+def choose(rows: list[Row], num_videos: int) -> list[Row]:
     """Rows spread over the table, up to half of them wrong predictions, the rest right or without a label."""
     wrong = [row for row in rows if _is_wrong(row)]
     right = [row for row in rows if not _is_wrong(row)]
@@ -64,43 +77,36 @@ def choose(rows: list[dict[str, Any]], num_videos: int) -> list[dict[str, Any]]:
     return _spread(right, num_videos - num_wrong) + _spread(wrong, num_wrong)
 
 
-def draw_strip(frames: list[Image.Image], row: dict[str, Any], names: list[str] | None) -> Image.Image:
+def draw_strip(frames: list[Image.Image], row: Row, names: list[str] | None) -> Image.Image:
     """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
-    labels = _labels(row)
+    labels = row.labels
     colour = RED if _is_wrong(row) else GREEN if labels else INK
     bold, plain = ImageFont.load_default(size=17), ImageFont.load_default(size=14)
     left = 12
     width = left + len(frames) * (frames[0].width + GAP)
-    verdict = f"{_name(row['prediction'], names)}  {100 * row['probabilities'][row['prediction']]:.1f}%"
+    verdict = f"{_name(row.prediction, names)}  {100 * row.probabilities[row.prediction]:.1f}%"
     if _is_wrong(row):
-        own = ", ".join(f"{_name(label, names)}  {100 * row['probabilities'][label]:.1f}%" for label in labels)
+        own = ", ".join(f"{_name(label, names)}  {100 * row.probabilities[label]:.1f}%" for label in labels)
         verdict += f"   instead of {own}"
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     path_start = left + measure.textlength(verdict, font=bold) + 20
-    width = int(max(width, path_start + measure.textlength(row["path"], font=plain)))
+    width = int(max(width, path_start + measure.textlength(row.path, font=plain)))
     strip = Image.new("RGB", (width, LINE_HEIGHT + frames[0].height), BACKGROUND)
     draw = ImageDraw.Draw(strip)
     baseline = LINE_HEIGHT - 8
     draw.text((left, baseline), verdict, fill=colour, font=bold, anchor="ls")
-    draw.text((path_start, baseline), row["path"], fill=GREY, font=plain, anchor="ls")
+    draw.text((path_start, baseline), row.path, fill=GREY, font=plain, anchor="ls")
     draw.rectangle((0, 0, 4, strip.height), fill=colour)
     for i, frame in enumerate(frames):
         strip.paste(frame, (left + i * (frame.width + GAP), LINE_HEIGHT))
     return strip
 
 
-def _is_wrong(row: dict[str, Any]) -> bool:
-    labels = _labels(row)
-    return bool(labels) and row["prediction"] not in labels
+def _is_wrong(row: Row) -> bool:
+    return bool(row.labels) and row.prediction not in row.labels
 
 
-def _labels(row: dict[str, Any]) -> list[int]:
-    """The classes of a video; none where they are unknown."""
-    label = row["label"]
-    return label if isinstance(label, list) else [label] if label >= 0 else []
-
-
-def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def _spread(rows: list[Row], count: int) -> list[Row]:
     count = min(count, len(rows))
     return [rows[int(i)] for i in np.linspace(0, len(rows) - 1, count).round()] if count else []
 

@@ -16,10 +16,11 @@ from rich.table import Table
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import ClipBatch, VideoDataset
-from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions, write_record
+from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
 from mvit_video.evaluation.scores import ViewScores
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
+from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics.calibration import fit_temperature
 from mvit_video.metrics.views import Ensemble
 from mvit_video.runs.predictions import load_predictions
@@ -159,7 +160,7 @@ class MultiViewEvaluation(Callback):
         files: list[Path] = []
         if "metrics" in self.write:
             files.append(folder / "metrics.json")
-            write_record(files[-1], found)
+            write_json_object(files[-1], found)
         if "predictions" in self.write:
             files.append(folder / "predictions.parquet")
             write_predictions(files[-1], evaluation, with_views=self.with_views)

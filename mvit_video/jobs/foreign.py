@@ -72,6 +72,36 @@ def read_parquet_table(
     Raises:
         AnnotationError: it is damaged, its text is no UTF-8, or it claims more than a file of its size may.
     """
+    with _opened(file, data, wanted) as (opened, names, size):
+        schema = opened.schema_arrow
+        table = opened.read(columns=names, use_threads=False)
+    columns: dict[str, pa.Array] = {}
+    for name in names:
+        _check_text(file, name, table.column(name), _FREE_BYTES + _BYTES_PER_BYTE * size)
+        columns[name] = _decoded(table.column(name))
+    return pa.table(columns), _texts(file, schema.metadata or {})
+
+
+def read_parquet_column(file: str | os.PathLike[str], name: str, num_rows: int) -> Iterator[pa.Array]:
+    """Yield a column of numbers, or of lists of them, a few rows at a time; nothing where there is no such column.
+
+    Args:
+        num_rows: most rows at a time.
+
+    Raises:
+        AnnotationError: as `read_parquet_table` does.
+    """
+    with _opened(file, None, [name]) as (opened, names, _):
+        if names:
+            for batch in opened.iter_batches(num_rows, columns=names, use_threads=False):
+                yield batch.column(0)
+
+
+@contextmanager
+def _opened(
+    file: str | os.PathLike[str], data: bytes | None, wanted: Sequence[str] | None
+) -> Iterator[tuple[parquet.ParquetFile, list[str], int]]:
+    """Give an open Parquet file, the wanted columns that it has, and its size, once its claims are checked."""
     if data is None:
         require_file(file)
     try:
@@ -80,18 +110,13 @@ def read_parquet_table(
         source: Any = os.fspath(file) if data is None else pa.BufferReader(data)
         texts = sorted({".".join(claim.path) for claim in claims if claim.is_text})
         with parquet.ParquetFile(source, read_dictionary=texts) as opened:
-            schema = opened.schema_arrow
-            names = schema.names if wanted is None else [name for name in wanted if name in schema.names]
+            names = opened.schema_arrow.names
+            names = names if wanted is None else [name for name in wanted if name in names]
             _check_claims(file, size, opened.metadata.num_rows, [claim for claim in claims if claim.path[0] in names])
-            table = opened.read(columns=names, use_threads=False)
+            yield opened, names, size
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = _printable((str(error).splitlines() or [""])[0])
         raise AnnotationError(file, 0, f"is no Parquet file that can be read ({reason})") from None
-    columns: dict[str, pa.Array] = {}
-    for name in names:
-        _check_text(file, name, table.column(name), _FREE_BYTES + _BYTES_PER_BYTE * size)
-        columns[name] = _decoded(table.column(name))
-    return pa.table(columns), _texts(file, schema.metadata or {})
 
 
 def _check_claims(file: str | os.PathLike[str], size: int, num_rows: int, claims: Sequence[ColumnClaim]) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvit_video.runs.predictions import Predictions, load_predictions
+    from mvit_video.runs.predictions import Predictions, load_predictions, save_predictions
     from mvit_video.runs.trained_model import Preprocessing, TrainedModel, load_model
 
 _MODULES = {
@@ -18,9 +18,10 @@ _MODULES = {
     "TrainedModel": "trained_model",
     "load_model": "trained_model",
     "load_predictions": "predictions",
+    "save_predictions": "predictions",
 }
 
-__all__ = ["Predictions", "Preprocessing", "TrainedModel", "load_model", "load_predictions"]
+__all__ = ["Predictions", "Preprocessing", "TrainedModel", "load_model", "load_predictions", "save_predictions"]
 
 
 def __getattr__(name: str) -> Any:

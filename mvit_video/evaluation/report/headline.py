@@ -84,9 +84,9 @@ def video_counts(run: RunFiles) -> dict[str, int]:
         return {"missing": 0} | run.metrics["videos"]
     num_scored = int(run.predictions.scored.sum())
     return {
-        "expected": len(run.status),
+        "expected": len(run.predictions.status),
         "scored": num_scored,
-        "failed": len(run.status) - num_scored,
+        "failed": len(run.predictions.status) - num_scored,
         "missing": 0,
         "damaged": int(run.damaged.sum()),
         "too_short": int(run.too_short.sum()),

@@ -134,7 +134,7 @@ def _classes(run: RunFiles, counts: Counts, num_classes: int) -> dict[str, list[
     """Videos of each class, and percent of them that are right, or the average precision; None where unknown."""
     if run.predictions.is_multilabel:
         told = {one["class"]: one.get("average_precision") for one in (run.metrics or {}).get("classes", [])}
-        scored = [c for row in run.predictions.scored.nonzero()[0] for c in run.labels[row]]
+        scored = [c for row in run.predictions.scored.nonzero()[0] for c in run.predictions.labels[row]]
         totals = np.bincount(np.array(scored, np.int64), minlength=num_classes)
         return {"videos": totals.tolist(), "value": [told.get(c) for c in range(num_classes)]}
     totals = np.bincount(counts[:, 0], weights=counts[:, 2], minlength=num_classes).astype(int)
@@ -150,7 +150,8 @@ def _classes(run: RunFiles, counts: Counts, num_classes: int) -> dict[str, list[
 def _failures(run: RunFiles) -> dict[str, Any]:
     """Path, labels and reason of the videos without a score."""
     rows = (~run.predictions.scored).nonzero()[0].tolist()
-    listed = [[_path(run, row), run.labels[row], run.status[row]] for row in rows[:_FAILURES_LISTED]]
+    labels, status = run.predictions.labels, run.predictions.status
+    listed = [[_path(run, row), labels[row], status[row]] for row in rows[:_FAILURES_LISTED]]
     return {"total": len(rows), "listed": listed}
 
 
@@ -161,7 +162,7 @@ def _flawed(run: RunFiles) -> dict[str, Any]:
     rows = [
         (row, flaw) for flaw, flag in flags.items() for row in (flag & run.predictions.scored).nonzero()[0].tolist()
     ]
-    listed = [[_path(run, row), run.labels[row], flaw] for row, flaw in rows[:_FAILURES_LISTED]]
+    listed = [[_path(run, row), run.predictions.labels[row], flaw] for row, flaw in rows[:_FAILURES_LISTED]]
     return {"total": len(rows), "listed": listed}
 
 

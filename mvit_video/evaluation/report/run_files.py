@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
+from mvit_video.jobs.foreign import read_parquet_table
+from mvit_video.jobs.json_files import read_json_object
+from mvit_video.runs.folder import CONFIG
 from mvit_video.runs.predictions import Predictions, load_predictions
+from mvit_video.runs.record import RECORD, read_record
+from mvit_video.types import AnnotationError
 
 T = TypeVar("T")
+_OF_ROBUSTNESS = ("study", "setting", "severity", "metric", "value", "low", "high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,6 @@ class RunFiles:
     """The files of a run; those that are absent or damaged are None, and `notes` says so.
 
     Attributes:
-        labels: the classes of each video, in the order of `predictions.keys`; none where they are unknown.
-        status: "ok" or why a video has no score.
         damaged: whether errors were concealed in a video's frames.
         too_short: whether a video has less than one clip.
         metrics: `metrics.json`.
@@ -39,8 +40,6 @@ class RunFiles:
 
     folder: Path
     predictions: Predictions
-    labels: list[list[int]]
-    status: list[str]
     damaged: NDArray[np.bool_]
     too_short: NDArray[np.bool_]
     metrics: dict[str, Any] | None
@@ -73,13 +72,13 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
             return parse(folder / name)
         except FileNotFoundError:
             lacking.append(name)
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, AnnotationError) as error:
             notes.append(f"{name} cannot be read: {' '.join(str(error).split())}.")
         return None
 
-    metrics = read("metrics.json", _read_object)
-    record = read("run.json", _read_object)
-    config = read("config.yaml", lambda path: path.read_text("utf-8", "replace"))
+    metrics = read("metrics.json", read_json_object)
+    record = read(RECORD, lambda path: read_record(path.parent))
+    config = read(CONFIG, lambda path: path.read_text("utf-8", "replace"))
     decoding = read("decoding.csv", _read_csv)
     names = "robustness.parquet", "studies.parquet"  # the second is that of earlier versions
     name = next((name for name in names if (folder / name).exists()), names[0])
@@ -96,10 +95,8 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
     return RunFiles(
         folder=folder,
         predictions=predictions,
-        labels=_labels(predictions),
-        status=_column(predictions, "status", "").to_pylist(),
-        damaged=_flags(predictions, "damaged"),
-        too_short=_flags(predictions, "too_short"),
+        damaged=predictions.flags("damaged"),
+        too_short=predictions.flags("too_short"),
         metrics=metrics,
         record=record,
         config=config,
@@ -110,18 +107,14 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)  # a page has no NaN
-    if not isinstance(value, dict):
-        raise ValueError(f"an object was expected, not {type(value).__name__}")
-    return value
-
-
 def _read_robustness(path: Path) -> tuple[list[dict[str, Any]], float | None]:
-    columns = ["study", "setting", "severity", "metric", "value", "low", "high"]
-    table = parquet.read_table(path, columns=columns)
+    if not path.exists():
+        raise FileNotFoundError(path)
+    table, metadata = read_parquet_table(path, wanted=_OF_ROBUSTNESS)
+    if lacking := [name for name in _OF_ROBUSTNESS if name not in table.column_names]:
+        raise ValueError(f"there is no column {lacking[0]}")
     rows = [{key: _finite(value) for key, value in row.items()} for row in table.to_pylist()]
-    told = (table.schema.metadata or {}).get(b"gigaflops_per_view")
+    told = metadata.get("gigaflops_per_view")
     return rows, None if told is None else _finite(float(told))
 
 
@@ -132,20 +125,3 @@ def _finite(value: Any) -> Any:
 def _read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return list(csv.DictReader(file))
-
-
-def _column(predictions: Predictions, name: str, default: Any) -> pa.ChunkedArray:
-    """A column of the predictions; the default for each video where an earlier version did not write it."""
-    if name not in parquet.read_schema(predictions.file).names:
-        return pa.chunked_array([pa.array([default] * len(predictions.keys))])
-    return parquet.read_table(predictions.file, columns=[name])[name]
-
-
-def _flags(predictions: Predictions, name: str) -> NDArray[np.bool_]:
-    return _column(predictions, name, False).fill_null(False).to_numpy()
-
-
-def _labels(predictions: Predictions) -> list[list[int]]:
-    if predictions.is_multilabel:
-        return [classes or [] for classes in _column(predictions, "label", None).to_pylist()]
-    return [[label] if label >= 0 else [] for label in predictions.label.tolist()]

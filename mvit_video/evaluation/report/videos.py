@@ -48,7 +48,7 @@ class ScoredVideos:
         """Takes the predictions of a run apart."""
         probabilities = run.predictions.probabilities
         row = run.predictions.scored.nonzero()[0]
-        labels = [run.labels[i] for i in row]
+        labels = [run.predictions.labels[i] for i in row]
         guesses = np.empty((len(row), min(NUM_GUESSES, probabilities.shape[1])), np.int64)
         for start in range(0, len(row), _ROWS_AT_ONCE):  # the order of all scores at once could be gigabytes
             part = slice(start, start + _ROWS_AT_ONCE)

@@ -111,25 +111,17 @@ def _view_blocks(
     plain: Predictions, common: NDArray[np.bool_], chosen: list[int], ensemble: Ensemble
 ) -> Iterator[Tensor]:
     """Probabilities from some of the views, video by video of those that count; never all views of all at once."""
-    start = 0
-    for batch in parquet.ParquetFile(plain.file).iter_batches(columns=["view_scores"]):
-        wanted = common[start : start + len(batch)]
-        start += len(batch)
-        lists = batch.column(0).filter(pa.array(wanted))
-        if len(lists):
-            inner = lists.flatten()
-            scores = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-            shaped = torch.from_numpy(scores.reshape(len(lists), len(inner) // len(lists), -1))
-            yield join_views(shaped, ensemble, multi_label=plain.is_multilabel, views=chosen)
+    for scores in plain.view_scores(common):
+        yield join_views(torch.from_numpy(scores), ensemble, multi_label=plain.is_multilabel, views=chosen)
 
 
 def _labels(plain: Predictions, common: NDArray[np.bool_]) -> Tensor:
     if not plain.is_multilabel:
         return torch.from_numpy(plain.label[common])
-    lists = parquet.read_table(plain.file, columns=["label"])["label"].filter(pa.array(common)).to_pylist()
-    labels = torch.zeros(len(lists), plain.probabilities.shape[1], dtype=torch.uint8)
-    for row, classes in zip(labels, lists, strict=True):
-        row[classes] = 1
+    rows = common.nonzero()[0].tolist()
+    labels = torch.zeros(len(rows), plain.probabilities.shape[1], dtype=torch.uint8)
+    for label, row in zip(labels, rows, strict=True):
+        label[plain.labels[row]] = 1
     return labels
 
 
