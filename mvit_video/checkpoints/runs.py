@@ -21,7 +21,8 @@ def checkpoint_in(folder: Path) -> Path:
     Raises:
         CheckpointError: the folder holds none, and names none that exists.
     """
-    for file in (folder / part / f"{name}.ckpt" for part in ("checkpoints", "") for name in ("best", "last")):
+    names = ("best", "last")
+    for file in (*(checkpoint_path(folder, name) for name in names), *(folder / f"{name}.ckpt" for name in names)):
         if file.is_file():
             return file
         if file.is_dir():

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mvit_video.runs.folder import CONFIG, run_with
 from mvit_video.types import CheckpointError
 
 
@@ -75,8 +76,12 @@ def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], 
         if own[name].shape != theirs[name].shape
     ]
     if unfit:
-        config = Path(source).absolute().parents[1] / "config.yaml"
-        of_run = f"-c {config}" if config.is_file() else "the config that it was trained with"
+        run = run_with(Path(source))
+        of_run = (
+            f"-c {run / CONFIG}"
+            if run is not None and (run / CONFIG).is_file()
+            else "the config that it was trained with"
+        )
         raise CheckpointError(
             f"{source} holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}; give {of_run}"
         )

@@ -1,6 +1,5 @@
 """Features equal those of clips made by hand, however the video is read."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 import mvit_video as mv
-from mvit_video.checkpoints import save_checkpoint
 from mvit_video.data.clips.transforms import Normalize, crop_views
 from mvit_video.data.clips.views import published_short_side
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding
 from mvit_video.features.decoding import read_chunks
-from mvit_video.models import mvit, mvitv2_s
-from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
-from mvit_video.runs.trained_model import load_model
-from mvit_video.types import CheckpointError, ConfigError, VideoDecodeError
-from tests.fixtures.features import WriteRun
+from mvit_video.types import ConfigError, VideoDecodeError
 
 LAYERS = ("pooled", "tokens", "stage1", "stage2", "logits")
 
@@ -185,95 +179,3 @@ def test_impossible_settings_are_refused(tiny_checkpoint: Path, changes: dict[st
     with pytest.raises(ConfigError) as caught:
         Extractor(ExtractSettings(**{"model": str(tiny_checkpoint), **changes}))
     assert str(caught.value).startswith(message)
-
-
-def test_a_run_folder_tells_clips_scale_and_classes(write_run: WriteRun, tmp_path: Path) -> None:
-    data = {
-        "clip": {"num_frames": 4, "sampling_rate": 2, "target_fps": 15.0}, "mean": [0.1, 0.2, 0.3], "std": [1, 1, 2],
-        "views": {"short_side": 40},
-    }  # fmt: skip
-    run = write_run(data, ["left", "right", "up"])
-    for model in (run, run / "checkpoints" / "last.ckpt"):
-        trained = load_model(str(model))
-        assert trained.class_names == ("left", "right", "up")
-        assert trained.notes == ()
-        found = trained.preprocessing
-        assert (found.clip.sampling_rate, found.clip.target_fps, found.short_side) == (2, 15.0, 40)
-        assert (found.mean, found.std, found.crop_size) == ((0.1, 0.2, 0.3), (1, 1, 2), 32)
-    (run / "config.yaml").write_text("data: {clip: {num_frames: 8}}")
-    with pytest.raises(CheckpointError, match=r"config.yaml beside .*num_frames=8, the net has 4"):
-        load_model(str(run))
-    code = f"{{class_path: os.mkdir, init_args: {{path: {tmp_path}/ran}}}}"
-    (run / "config.yaml").write_text(f"{{model: {{net: {code}, optimizer: {code}}}, trainer: {{callbacks: [{code}]}}}}")
-    assert load_model(str(run)).checkpoint is not None
-    assert not (tmp_path / "ran").exists()  # a config that is read for its sizes is never executed
-    (run / "config.yaml").write_text("data: {views: {short_side: x}}")
-    with pytest.raises(
-        CheckpointError, match=r"config.yaml beside .*data.views.short_side='x': expected a whole number"
-    ):
-        load_model(str(run))
-    (run / "config.yaml").write_text("[" * 10_000)
-    with pytest.raises(CheckpointError, match=r"config.yaml: line 1: more than 50 levels"):
-        load_model(str(run))
-    with pytest.raises(ConfigError, match=r"source=.*: is a directory without checkpoints/best\.ckpt or last\.ckpt"):
-        load_model(str(tmp_path))
-    (tmp_path / "run.json").write_text('{"checkpoint": "runs/gone/version_0/checkpoints/last.ckpt"}')
-    with pytest.raises(ConfigError, match=r"a test of runs/gone/version_0/checkpoints/last\.ckpt, which is gone"):
-        load_model(str(tmp_path))
-
-
-def test_the_folder_of_a_test_stands_for_the_checkpoint_that_it_tested(
-    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever one stands: its path is relative to where the test was started."""
-    run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
-    test = tmp_path / "run_of_test"
-    test.mkdir()
-    (test / "run.json").write_text('{"checkpoint": "run/checkpoints/last.ckpt"}')
-    monkeypatch.chdir(test)
-    trained = load_model(str(test))
-    assert trained.checkpoint is not None
-    assert trained.checkpoint.samefile(run / "checkpoints" / "last.ckpt")
-    assert (trained.class_names, trained.preprocessing.mean) == (("left", "right", "up"), (0.1, 0.2, 0.3))
-
-
-def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(tmp_path: Path) -> None:
-    small: dict[str, Any] = {"num_classes": 3, "crop_size": 32, "depths": (1, 1), "embed_dim": 8}
-    save_checkpoint(
-        mvit(num_frames=4, **small), tmp_path / "a.pt", facts=TrainingFacts((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
-    )
-    trained = load_model(str(tmp_path / "a.pt"))
-    found = trained.preprocessing
-    assert (found.mean, found.std, found.clip.sampling_rate) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
-    assert (trained.notes, trained.multi_label) == ((), False)
-    save_checkpoint(mvitv2_s(**small), tmp_path / "image.pt")  # every net of images was trained with ImageNet's
-    trained = load_model(str(tmp_path / "image.pt"))
-    assert (trained.preprocessing.mean, trained.preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert len(trained.notes) == 1
-    assert "leave no trace; taken as published for images: mean=(0.485, 0.456, 0.406)" in trained.notes[0]
-    with torch.device("meta"):
-        trained = load_model("mvitv2_t")
-    assert trained.preprocessing.mean == IMAGENET_MEAN
-
-
-def test_the_choice_between_weights_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    weights = mvit(num_classes=3, num_frames=4, crop_size=32, depths=(1, 1), embed_dim=8).state_dict()
-    torch.save({"model": weights, "model_ema": weights}, tmp_path / "net.pth")
-    load_model(str(tmp_path / "net.pth"))
-    assert "took its model, not model_ema; mvit-video convert " in caplog.text
-    assert "net.pth OUT --to mvit_video --use-ema takes model_ema" in caplog.text
-
-
-def test_a_run_of_several_labels_has_sigmoids(write_run: WriteRun) -> None:
-    run = write_run({"mean": [0.1, 0.2, 0.3]}, ["left", "right", "up"])
-    assert not load_model(str(run)).multi_label
-    config = {"model": {"multi_label": True}, "data": {"mean": [0.1, 0.2, 0.3]}}
-    (run / "config.yaml").write_text(json.dumps(config))
-    assert load_model(str(run)).multi_label
-
-
-def test_names_tell_their_clips_and_have_the_same_weights_every_time() -> None:
-    first, second = (load_model("mvit_b_32x3") for _ in range(2))
-    assert first.preprocessing.clip.sampling_rate == 3
-    assert first.digest() == second.digest()
-    assert "random weights" in first.notes[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-import mvit_video as mv
 from mvit_video.checkpoints import read_checkpoint
 from mvit_video.cli import main
 from mvit_video.features.store import load_features
@@ -54,37 +52,6 @@ def test_convert_keeps_the_names_or_takes_others(
     names_file.write_text("one\n")
     assert main([*words, "mvit_video"]) == 2
     assert capsys.readouterr().err == f"error: --class-names holds 1 names, {run} has 3 classes\n"
-
-
-def test_names_of_a_file_that_are_none_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    net = mv.create_model(checkpoint=tiny_checkpoint)
-    mv.save_checkpoint(net, tmp_path / "net.safetensors", class_names=NAMES)
-    content = (tmp_path / "net.safetensors").read_bytes()
-    (tmp_path / "net.safetensors").write_bytes(content.replace(b'\\"left\\"', b"[[[1]]] "))
-    mv.save_checkpoint(net, tmp_path / "shown.safetensors", class_names=["a\x1b[31m", "b\xa0c", "\ud800"])
-    assert read_checkpoint(tmp_path / "shown.safetensors").class_names == ("a\\x1b[31m", "b\xa0c", "\\ud800")
-    with pytest.raises(mv.CheckpointError, match=r"its metadata have no list of names as class_names, got '\[\[\[\[1"):
-        load_model(str(tmp_path / "net.safetensors"))
-
-
-def test_given_names_stand_for_those_of_the_checkpoint(write_run: WriteRun) -> None:
-    run = str(write_run({}, NAMES))
-    assert load_model(run, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
-    with pytest.raises(mv.ConfigError, match=r"class_names holds 2 names, source=.*run has 3 classes"):
-        load_model(run, class_names=["a", "b"])
-
-
-def test_random_weights_are_told_of_by_every_verb_that_loads_them(
-    tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """By the log, since a verb can forget to print notes."""
-    load_model("pvt_v2_b0")
-    told = [(one.levelno, one.getMessage()) for one in caplog.records if "random" in one.getMessage()]
-    text = "pvt_v2_b0 has random weights, so that its results mean nothing: give a checkpoint or a run folder"
-    assert told == [(logging.WARNING, text)]
-    caplog.clear()
-    load_model(str(tiny_checkpoint))
-    assert "random" not in caplog.text
 
 
 def test_features_of_random_weights_are_told_of_where_they_are_used(
