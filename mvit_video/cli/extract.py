@@ -14,7 +14,7 @@ from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.engines.ray import Cluster, extract_on_ray
 from mvit_video.features.extraction import Engine, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
-from mvit_video.features.inputs import find_videos
+from mvit_video.features.inputs import find_inputs
 from mvit_video.features.writers import Format
 from mvit_video.jobs import JobStopped, num_cores
 from mvit_video.runs.trained_model import load_model
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     if args.address and args.engine != "ray":
         raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
     of_logits = args.class_names if args.layer == "logits" else None
-    inputs = find_videos(args.inputs, args.root)
+    inputs = find_inputs(args.inputs, args.root)
     if args.class_names is not None and of_logits is None:
         inputs = inputs.named(args.class_names)
     # with Ray the model computes elsewhere

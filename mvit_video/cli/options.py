@@ -116,7 +116,7 @@ def existing(text: str) -> str | None:
     """What speaks against an input: it is not there. A URL is looked up later."""
     if "://" in text or os.path.exists(text):
         return None
-    from mvit_video.data.table.missing import nearest  # brings pyarrow, for which other verbs need not wait
+    from mvit_video.jobs.files import nearest  # brings pyarrow, for which other verbs need not wait
 
     near = nearest(Path(text))
     return "there is no such file or folder" + (f"; did you mean {near}?" if near is not None else "")
@@ -127,7 +127,7 @@ def annotation_source(text: str) -> str | None:
     if os.path.exists(text):
         return None
     from mvit_video.data.annotations import may_exist
-    from mvit_video.data.table.missing import how_to_get  # slow, and of no use to help
+    from mvit_video.data.sources import how_to_get  # slow, and of no use to help
 
     return None if may_exist(text) else f"there is no such file or folder; {how_to_get(text)}"
 
@@ -148,6 +148,29 @@ def out_folder(text: str) -> str | None:
 def out_file(text: str) -> str | None:
     """What speaks against an output file: it can be neither made nor replaced."""
     return "a folder; give the path of a file" if os.path.isdir(text) else out_folder(str(Path(text).parent))
+
+
+def add_videos_and_out(parser: VerbParser, out_help: str) -> None:
+    """Adds the videos that a job goes over, and the folder that it fills."""
+    parser.add_argument(
+        "data", check=annotation_source, metavar="DATA", help="annotations, a folder of classes, or any with videos"
+    )
+    parser.add_argument("--out", check=out_folder, required=True, metavar="DIR", help=out_help)
+
+
+def require_outside(source: str, out: str) -> None:
+    """Refuse an output folder inside a folder of videos, where it would be taken for one of the videos' folders.
+
+    Args:
+        source: annotations of any kind; only a folder can hold the output.
+        out: folder or URL.
+
+    Raises:
+        ConfigError: names both folders.
+    """
+    folder = Path(source)
+    if "://" not in out and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--out {out} lies in the folder {source} of the sources; choose one outside")
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,16 @@ from collections import Counter
 from pathlib import Path
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_worker_options, annotation_source, console_for_reports, out_folder
+from mvit_video.cli.options import (
+    VerbParser,
+    add_videos_and_out,
+    add_worker_options,
+    console_for_reports,
+    require_outside,
+)
 from mvit_video.curation.encoding import EncodeSettings
 from mvit_video.curation.preparation import Preparation, prepare_videos
-from mvit_video.curation.scanning import list_videos
-from mvit_video.data.table.requirements import require_outside
+from mvit_video.data import find_videos
 from mvit_video.jobs import JobStopped, Workers
 
 
@@ -22,7 +27,7 @@ def run(words: list[str]) -> int:
     args = _parser().parse_args(words)
     settings, console, out = EncodeSettings(args.short_side, args.gop, args.crf), console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
-    table, _ = list_videos(args.data, args.root)
+    table = find_videos(args.data, args.root, labels="optional")
     try:
         done = prepare_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
     except JobStopped as stop:
@@ -60,15 +65,7 @@ def _parser() -> VerbParser:
         "what is new or has changed; after Ctrl-C the same command goes on.",
         example="mvit-video prepare data/k400/train.csv --out data/k400_256/train",
     )
-    parser.add_argument(
-        "data",
-        check=annotation_source,
-        metavar="DATA",
-        help="annotations, a folder of classes, or any with videos",
-    )
-    parser.add_argument(
-        "--out", check=out_folder, required=True, metavar="DIR", help="folder for the new videos and their annotations"
-    )
+    add_videos_and_out(parser, "folder for the new videos and their annotations")
     parser.add_argument(
         "--short-side", type=int, default=defaults.short_side, metavar="PIXELS", help="shorter edge, even; smaller "
         "videos are not enlarged (default: %(default)s)",

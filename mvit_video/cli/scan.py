@@ -9,14 +9,13 @@ from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     VerbParser,
     add_class_names_option,
+    add_videos_and_out,
     add_worker_options,
-    annotation_source,
     console_for_reports,
-    out_folder,
+    require_outside,
 )
 from mvit_video.curation.scanning import (
     ScanSettings,
-    list_videos,
     print_summary,
     scan_videos,
     summarise,
@@ -24,8 +23,8 @@ from mvit_video.curation.scanning import (
     write_manifest,
     write_page,
 )
+from mvit_video.data import find_videos
 from mvit_video.data.readers import Backend
-from mvit_video.data.table.requirements import require_outside
 from mvit_video.jobs import JobStopped, Workers
 
 
@@ -37,7 +36,7 @@ def run(words: list[str]) -> int:
     args = _parser().parse_args(words)
     console, out = console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
-    table, unlabelled_because = list_videos(args.data, args.root, args.class_names)
+    table = find_videos(args.data, args.root, labels="optional", class_names=args.class_names)
     settings = ScanSettings(args.backend, args.full, args.min_seconds)
     try:
         manifest = scan_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
@@ -47,8 +46,8 @@ def run(words: list[str]) -> int:
     summary = summarise(manifest, table.class_names)
     write_manifest(manifest, out / "manifest.parquet")
     write_failures(manifest, out / "failures.csv")
-    write_page(manifest, summary, out / "report.html", title=args.data, unlabelled_because=unlabelled_because)
-    print_summary(summary, console, unlabelled_because)
+    write_page(manifest, summary, out / "report.html", title=args.data, unlabelled_because=table.unlabelled_because)
+    print_summary(summary, console, table.unlabelled_because)
     console.print(f"{summary.num_usable:,} of {summary.num_rows:,} videos can be used", highlight=False)
     use = "for data.train, data.val or data.test" if summary.num_usable else "what was found of each video"
     for name, purpose in (
@@ -67,19 +66,7 @@ def _parser() -> VerbParser:
         "frame. A second run checks only what is new or has changed; after Ctrl-C the same command goes on.",
         example="mvit-video scan data/k400/train.csv --out scans/k400_train",
     )
-    parser.add_argument(
-        "data",
-        check=annotation_source,
-        metavar="DATA",
-        help="annotations, a folder of classes, or any with videos",
-    )
-    parser.add_argument(
-        "--out",
-        check=out_folder,
-        required=True,
-        metavar="DIR",
-        help="folder for the manifest, lists and report",
-    )
+    add_videos_and_out(parser, "folder for the manifest, lists and report")
     parser.add_argument("--full", action="store_true", help="decode every frame and hash every file")
     parser.add_argument(
         "--min-seconds", type=float, default=0.5, metavar="SECONDS", help="a video or segment with less is too short "

@@ -20,8 +20,8 @@ from mvit_video.data import VideoTable
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
 from mvit_video.data.shards.samples import read_samples
+from mvit_video.data.sources import require_videos
 from mvit_video.data.table.files import VIDEO_SUFFIXES
-from mvit_video.data.table.requirements import require_videos
 from mvit_video.jobs import write_rows
 from mvit_video.jobs.stores import Shard, find_shard, is_url, local_path, read_file, read_range
 from mvit_video.types import AnnotationError, ConfigError, MVitVideoError, VideoDecodeError

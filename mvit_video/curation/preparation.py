@@ -16,11 +16,12 @@ from av.error import FFmpegError
 from pyarrow import parquet
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
-from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, size_and_time, undecodable
+from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, undecodable
 from mvit_video.curation.scanning.manifest import write_failures
 from mvit_video.data import VideoTable
-from mvit_video.data.table.requirements import require_videos
+from mvit_video.data.sources import require_videos
 from mvit_video.jobs import Heartbeat, Ledger, Workers, WorkFailure, atomic_write, fitting_name, is_unfinished, run_job
+from mvit_video.jobs.files import size_and_time
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _SCHEMA = pa.schema(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mvit_video.data.annotations import load_annotations
     from mvit_video.data.dataset import ClipBatch, VideoDataset
     from mvit_video.data.readers import VideoReader, open_video
+    from mvit_video.data.sources import find_videos
     from mvit_video.data.table.video_table import VideoTable
 
 _LAZY = {
@@ -19,11 +20,12 @@ _LAZY = {
     "VideoDataset": "mvit_video.data.dataset",
     "VideoReader": "mvit_video.data.readers",
     "VideoTable": "mvit_video.data.table.video_table",
+    "find_videos": "mvit_video.data.sources",
     "load_annotations": "mvit_video.data.annotations",
     "open_video": "mvit_video.data.readers",
 }
 
-__all__ = ["ClipBatch", "VideoDataset", "VideoReader", "VideoTable", "load_annotations", "open_video"]
+__all__ = ["ClipBatch", "VideoDataset", "VideoReader", "VideoTable", "find_videos", "load_annotations", "open_video"]
 
 
 def __getattr__(name: str) -> Any:

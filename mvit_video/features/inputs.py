@@ -14,17 +14,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.curation.scanning.checks import size_and_time
-from mvit_video.curation.scanning.summary import describe_label
-from mvit_video.data import VideoTable, load_annotations
-from mvit_video.data.table.files import VIDEO_SUFFIXES, is_video, videos_below
-from mvit_video.data.table.requirements import require_videos
-from mvit_video.features.remote import find_remote
+from mvit_video.data import VideoTable, find_videos
+from mvit_video.data.sources import require_videos
+from mvit_video.data.table.classes import describe_label
+from mvit_video.data.table.files import VIDEO_SUFFIXES, is_video
 from mvit_video.features.videos import Stored, Video, video_name
-from mvit_video.jobs.arrow import as_strings, compute, is_utf8
+from mvit_video.jobs.arrow import as_strings, compute
+from mvit_video.jobs.files import size_and_time
 from mvit_video.types import AnnotationError, ConfigError
-
-_START_BYTES = 4096
 
 
 class Stamp(NamedTuple):
@@ -93,7 +90,7 @@ class Inputs:
         return Video(table.path(row), source, label if label >= 0 else None, table.span(row))
 
 
-def find_videos(sources: Sequence[str], root: str | None = None) -> Inputs:
+def find_inputs(sources: Sequence[str], root: str | None = None) -> Inputs:
     """The videos that some sources name.
 
     Args:
@@ -136,69 +133,25 @@ def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
         raise ConfigError(f"INPUT {source}: no video and no folder fits the pattern{others}")
     files = [path for path in fitting if not os.path.isdir(path)]
     if files:
-        yield _unlabelled(files)
+        yield VideoTable.of_paths(files, Path())
     for folder in fitting:
         if os.path.isdir(folder):
             yield _table(folder, root)
 
 
 def _table(source: str, root: str | None) -> VideoTable:
-    if "://" in source and (remote := find_remote(source)) is not None:
-        return remote
-    if "://" in source or source.endswith(".tar"):
-        return load_annotations(source, root)
-    if not os.path.exists(source):
-        raise ConfigError(f"INPUT {source}: no such file or folder")
-    if os.path.isdir(source):
-        return _folder(source, root)
-    if is_video(source):
-        return _unlabelled([source])
-    if _is_binary(source):
-        raise ConfigError(
-            f"INPUT {source}: neither annotations, which are text or Parquet, nor by its name a video "
-            f"({' '.join(sorted(VIDEO_SUFFIXES))}); give a video one of these endings"
-        )
-    table = load_annotations(source, root, need_labels=False)
+    try:
+        table = find_videos(source, root, labels="optional")
+    except AnnotationError as error:
+        if str(error.file) != source or error.line:
+            raise
+        raise ConfigError(f"INPUT {error}") from error
     require_videos(table, "extract")
-    return table
-
-
-def _is_binary(source: str) -> bool:
-    """Whether a file is no text, as the lists of videos are, nor Parquet."""
-    if not os.path.isfile(source):
-        return False
-    try:
-        with open(source, "rb") as file:
-            start = file.read(_START_BYTES)
-    except OSError:  # reading it says more
-        return False
-    return b"\0" in start and not start.startswith((b"PAR1", b"\xff\xfe", b"\xfe\xff"))  # Parquet; UTF-16
-
-
-def _folder(folder: str, root: str | None) -> VideoTable:
-    """The videos below a folder, labelled where it holds one folder per class, and nothing else."""
-    if next(glob.iglob(f"{glob.escape(folder)}/*.tar"), None) is not None:
-        return load_annotations(folder, root)
-    videos = videos_below(folder)
-    if not videos:
-        raise ConfigError(f"INPUT {folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))})")
-    if any(os.path.dirname(os.path.relpath(path, folder)) == "" for path in videos):
-        return _unlabelled(videos)
-    try:
-        labelled = load_annotations(folder)
-    except AnnotationError:
-        return _unlabelled(videos)
-    if len(labelled) < len(videos):
-        return _unlabelled(videos)
-    paths = [os.path.join(folder, path) for path in labelled.paths.to_pylist()]
-    return replace(labelled, paths=as_strings(paths), root=Path())
-
-
-def _unlabelled(paths: Sequence[str]) -> VideoTable:
-    strange = next((path for path in paths if not is_utf8(path)), None)
-    if strange is not None:
-        raise ConfigError(f"INPUT {os.fsencode(strange)!r}: its name is no UTF-8; rename it")
-    return VideoTable(as_strings(paths), np.full(len(paths), -1, dtype=np.int64), None, Path())
+    if table.archive is not None or not os.path.isdir(source):
+        return table
+    # what is below a folder is called as the user would call it
+    paths = [os.path.join(source, path) for path in table.paths.to_pylist()]
+    return replace(table, paths=as_strings(paths), root=Path())
 
 
 def _names(table: VideoTable) -> list[str]:

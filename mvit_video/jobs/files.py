@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
 import os
@@ -188,3 +189,22 @@ def _flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def size_and_time(path: str) -> tuple[int | None, int | None]:
+    """Bytes of a file and the time of its last change; two None when it cannot be found."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None, None
+    return found.st_size, found.st_mtime_ns
+
+
+def nearest(path: Path) -> Path | None:
+    """Return the file or folder beside a missing one whose name is most like its name."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return path.parent / near[0] if near else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mvit_video.checkpoints.runs import checkpoint_path
-from mvit_video.data.table.missing import nearest
+from mvit_video.jobs.files import nearest
 from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.runs.record import RECORD
 from mvit_video.types import CheckpointError, ConfigError

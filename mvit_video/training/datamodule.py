@@ -10,20 +10,19 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data import VideoTable, find_videos
 from mvit_video.data.annotations import may_exist
 from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.clips.transforms import RGB, Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews, Views
 from mvit_video.data.dataset import OnError, VideoDataset
-from mvit_video.data.holdout import Split, doubts, hold_out, split_folders
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
+from mvit_video.data.sources import how_to_get, require_root, require_under_root
+from mvit_video.data.splits import Split, doubts, hold_out, require_same_kind, split_folders, with_lists
+from mvit_video.data.table.classes import given_names
 from mvit_video.data.table.labels import label_number
-from mvit_video.data.table.missing import how_to_get, require_root, require_under_root
-from mvit_video.data.table.requirements import require_same_kind, with_lists
-from mvit_video.data.unlabelled import load_folder
 from mvit_video.jobs import num_cores
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
@@ -254,11 +253,11 @@ class VideoDataModule(L.LightningDataModule):
         if isinstance(names, str) and not os.path.exists(names):
             raise ConfigError(f"data.class_names: there is no file {names}; give one with a name per line, or a list")
         if self._needs_no_labels(split):
-            return load_folder(source, names)
-        need_labels = split != "predict" or source == self.sources["test"]
-        table = load_annotations(
-            source, self.root, allow_outside=self.allow_outside, class_names=names, need_labels=need_labels
-        )
+            table = find_videos(source, labels="optional")
+            return self._number_as(None if names is None else given_names(names).names, "", split, table)
+        is_optional = split == "predict" and source != self.sources["test"]
+        labels = "optional" if is_optional else "required"
+        table = find_videos(source, self.root, labels=labels, class_names=names, allow_outside=self.allow_outside)
         require_under_root(table, f"data.{split}", source, self.root)
         is_divided = self._holds_out and source == self.sources["train"]
         return table.take(hold_out(table)[split != "train"]) if is_divided else table

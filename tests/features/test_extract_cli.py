@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from mvit_video.cli import main
-from mvit_video.features.inputs import find_videos
+from mvit_video.features.inputs import find_inputs
 from mvit_video.types import AnnotationError, ConfigError
 from tests.fixtures.features import NumListed
 
@@ -96,29 +96,29 @@ def test_sources_name_each_video_once_with_what_is_known_of_it(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(digits)
-    annotated = find_videos(["val.csv"])
+    annotated = find_inputs(["val.csv"])
     assert [annotated.video(i).label for i in range(8)] == [0, 1, 2, 3] * 2
     assert annotated.video(0).path == annotated.names[0].as_py() == "val/clockwise_1/val_00000.mp4"
-    labelled = find_videos(["val"])
+    labelled = find_inputs(["val"])
     assert sorted(labelled.names.to_pylist()) == sorted(annotated.names.to_pylist())
     assert sorted(str(labelled.video(i).label) for i in range(8)) == list("00112233")
     assert labelled.class_names == annotated.class_names
-    assert len(find_videos(["val", "val/*/*.mp4", "val/clockwise_1"])) == 8
-    by_pattern = find_videos(["val/**/*.mp4"])
+    assert len(find_inputs(["val", "val/*/*.mp4", "val/clockwise_1"])) == 8
+    by_pattern = find_inputs(["val/**/*.mp4"])
     assert len(by_pattern) == 8
     assert by_pattern.video(0).label is None
     # a video outside of the folders of classes would be lost, so there are no labels then
     shutil.copytree("val", tmp_path / "mixed")
     shutil.copyfile(by_pattern.names[0].as_py(), tmp_path / "mixed" / "odd.mp4")
-    mixed = find_videos([str(tmp_path / "mixed")])
-    assert len(mixed) == 5
-    assert {mixed.video(i).label for i in range(5)} == {None}
+    mixed = find_inputs([str(tmp_path / "mixed")])
+    assert len(mixed) == 9
+    assert {mixed.video(i).label for i in range(9)} == {None}
     (tmp_path / "other.csv").write_text(f"path,label\n{digits / by_pattern.names[0].as_py()},jump\n")
     with pytest.raises(ConfigError, match="the INPUTs number their classes differently"):
-        find_videos(["val.csv", str(tmp_path / "other.csv")])
+        find_inputs(["val.csv", str(tmp_path / "other.csv")])
     (tmp_path / "bad.csv").write_text("path,label\na.mp4,1\nb.mp4\n")
     with pytest.raises(AnnotationError, match=r"bad\.csv:3: "):
-        find_videos([str(tmp_path / "bad.csv")])
+        find_inputs([str(tmp_path / "bad.csv")])
 
 
 def test_videos_in_tar_shards_are_extracted_from_there(tiny_checkpoint: Path, digits: Path, tmp_path: Path) -> None:

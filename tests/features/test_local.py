@@ -21,7 +21,7 @@ from mvit_video.features.decoding import Chunk
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.engines.streams import Whole, read_in_processes
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
-from mvit_video.features.inputs import find_videos
+from mvit_video.features.inputs import find_inputs
 from mvit_video.features.manifest import claimed
 from mvit_video.jobs import JobStopped, WorkFailure
 from mvit_video.types import ConfigError
@@ -59,7 +59,7 @@ def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Summary]:
                     raise KeyboardInterrupt
                 yield outcome
 
-        inputs = find_videos([str(source)])
+        inputs = find_inputs([str(source)])
         return extract_videos(inputs, extractor, engine, tmp_path / "out", format, console)  # type: ignore[arg-type]
 
     return extract

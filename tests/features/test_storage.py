@@ -18,7 +18,7 @@ from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import load_annotations
 from mvit_video.features import Extractor, ExtractSettings, Video
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
-from mvit_video.features.inputs import find_videos
+from mvit_video.features.inputs import find_inputs
 from mvit_video.jobs import Folder, WorkFailure
 from mvit_video.jobs.arrow import compute
 from mvit_video.types import ConfigError, VideoDecodeError
@@ -73,7 +73,7 @@ def run(extractor: Extractor, source: str, out: str, limit: int | None = None, *
             except VideoDecodeError as error:
                 yield video, WorkFailure("error", error.reason)
 
-    return extract_videos(find_videos([source]), extractor, engine, out, options.get("format", "parquet"), Console())
+    return extract_videos(find_inputs([source]), extractor, engine, out, options.get("format", "parquet"), Console())
 
 
 def rows_at(system: MemoryFileSystem, out: str) -> pa.Table:
@@ -129,13 +129,13 @@ def test_videos_are_found_at_urls(memory: MemoryFileSystem, videos: Path) -> Non
     upload(memory, videos, "/bucket/videos")
     memory.pipe_file("/bucket/videos/notes.txt", b"no video")
     every = [f"memory:///bucket/videos/{name}" for name in ("left/a.mp4", "left/b.mp4", "right/c.mp4", "right/d.mp4")]
-    assert find_videos(["memory://bucket/videos"]).names.to_pylist() == every
-    assert find_videos(["memory://bucket/videos/*/?.mp4"]).names.to_pylist() == every
-    assert find_videos([every[2]]).names.to_pylist() == [every[2]]
+    assert find_inputs(["memory://bucket/videos"]).names.to_pylist() == every
+    assert find_inputs(["memory://bucket/videos/*/?.mp4"]).names.to_pylist() == every
+    assert find_inputs([every[2]]).names.to_pylist() == [every[2]]
     with pytest.raises(ConfigError, match="memory://bucket/none: cannot be listed"):
-        find_videos(["memory://bucket/none"])
+        find_inputs(["memory://bucket/none"])
     with pytest.raises(ConfigError, match=r"\*\.avi: no video and no tar lies there"):
-        find_videos(["memory://bucket/videos/*.avi"])
+        find_inputs(["memory://bucket/videos/*.avi"])
 
 
 def test_videos_are_read_from_urls_and_shards(

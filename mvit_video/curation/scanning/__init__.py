@@ -1,6 +1,5 @@
 """Whether the videos of a data set can be read, and what they are."""
 
-from mvit_video.curation.scanning.listing import list_videos
 from mvit_video.curation.scanning.manifest import write_failures, write_manifest
 from mvit_video.curation.scanning.page import write_page
 from mvit_video.curation.scanning.scanner import ScanSettings, scan_videos
@@ -10,7 +9,6 @@ from mvit_video.curation.scanning.terminal import print_summary
 __all__ = [
     "ScanSettings",
     "Summary",
-    "list_videos",
     "print_summary",
     "scan_videos",
     "summarise",

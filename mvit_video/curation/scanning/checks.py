@@ -16,6 +16,7 @@ from mvit_video.curation.scanning.containers import missing_bytes
 from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.jobs.files import size_and_time
 from mvit_video.types import VideoDecodeError
 
 Kind = Literal[
@@ -237,15 +238,6 @@ def _read_header(opened: OpenStream, lacking: int) -> Header:
     elif container.duration and len(container.streams) == 1:
         duration = (container.duration - max(container.start_time or 0, 0)) / av.time_base
     return Header(stream.frames, duration, lacking)
-
-
-def size_and_time(path: str) -> tuple[int | None, int | None]:
-    """Bytes of a file and the time of its last change; two None when it cannot be found."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None, None
-    return found.st_size, found.st_mtime_ns
 
 
 def hash_file(path: str, heartbeat: Callable[[], None]) -> str:

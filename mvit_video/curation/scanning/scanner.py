@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file, size_and_time
+from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file
 from mvit_video.curation.scanning.manifest import build_manifest
 from mvit_video.data import VideoTable
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.torchcodec_reader import require_torchcodec
-from mvit_video.data.table.requirements import require_videos
+from mvit_video.data.sources import require_videos
 from mvit_video.jobs import Ledger, Workers, WorkFailure, run_job
 from mvit_video.jobs.arrow import compute
+from mvit_video.jobs.files import size_and_time
 from mvit_video.types import ConfigError
 
 _HASH_SCHEMA = pa.schema({"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64(), "sha256": pa.string()})

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.curation.scanning.checks import KINDS
+from mvit_video.data.table.classes import describe_label
 from mvit_video.jobs.arrow import compute, joined, matches
 
 
@@ -102,13 +103,6 @@ def summarise(manifest: pa.Table, class_names: tuple[str, ...] | None) -> Summar
         containers=Counter(usable["container"].to_pylist()).most_common(),
         num_bytes=compute.sum(usable["size"]).as_py() or 0,
     )
-
-
-def describe_label(label: int | list[int], class_names: tuple[str, ...] | None) -> str:
-    """A label as people read it."""
-    if isinstance(label, list):
-        return ", ".join(describe_label(one, class_names) for one in sorted(label))
-    return class_names[label] if class_names is not None and label >= 0 else str(label)
 
 
 def histogram(values: NDArray[np.float64], num_bins: int) -> list[tuple[str, float, float, int]]:

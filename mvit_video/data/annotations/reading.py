@@ -14,7 +14,7 @@ from mvit_video.data.annotations.lines import Lines, below_comments, read_head, 
 from mvit_video.data.annotations.lists import read_list, read_paths
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
 from mvit_video.data.annotations.something import is_something, read_something
-from mvit_video.data.annotations.splits import is_hmdb, is_ucf, read_hmdb, read_ucf
+from mvit_video.data.annotations.ucf_hmdb import is_hmdb, is_ucf, read_hmdb, read_ucf
 from mvit_video.data.shards import read_shards
 from mvit_video.data.table.classes import ClassNames, given_names, names_beside, parse_json
 from mvit_video.data.table.rows import Rows, make_table

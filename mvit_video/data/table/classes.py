@@ -126,6 +126,13 @@ def sorted_names(labels: pa.Array) -> tuple[str, ...]:
     return tuple(sorted(labels.drop_null().unique().to_pylist()))
 
 
+def describe_label(label: int | list[int], class_names: tuple[str, ...] | None) -> str:
+    """A label as people read it."""
+    if isinstance(label, list):
+        return ", ".join(describe_label(one, class_names) for one in sorted(label))
+    return class_names[label] if class_names is not None and label >= 0 else str(label)
+
+
 def number_labels(
     labels: pa.Array,
     known: ClassNames | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.numbering import WrittenLabels
-from mvit_video.jobs.arrow import as_strings, compute
+from mvit_video.jobs.arrow import as_strings, compute, is_utf8
 from mvit_video.types import AnnotationError
 
 
@@ -50,6 +51,7 @@ class VideoTable:
         archive: reads the videos that are no files of their own.
         index_cache: folder of packet indices that came with the annotations.
         num_missing: videos that the annotations name but that are not under the root, and so not in the table.
+        unlabelled_because: why the videos have no labels, for messages; empty where they have some or never could.
         written: labels as the annotations write them; None where `labels` and `class_names` say all of it.
     """
 
@@ -63,7 +65,24 @@ class VideoTable:
     index_cache: Path | None = None
     num_missing: int = 0
     label_spans: pa.Array | None = None
+    unlabelled_because: str = ""
     written: WrittenLabels | None = None
+
+    @classmethod
+    def of_paths(
+        cls, paths: Sequence[str], root: Path, *, archive: Archive | None = None, unlabelled_because: str = ""
+    ) -> VideoTable:
+        """Return the table of videos whose labels are unknown.
+
+        Raises:
+            AnnotationError: a path is no UTF-8.
+        """
+        strange = next((path for path in paths if not is_utf8(path)), None)
+        if strange is not None:
+            shown = os.fsencode(strange).decode(errors="backslashreplace")
+            raise AnnotationError(shown, 0, "its name is no UTF-8; rename it")
+        unknown = np.full(len(paths), -1, np.int64)
+        return cls(as_strings(paths), unknown, None, root, archive=archive, unlabelled_because=unlabelled_because)
 
     def __post_init__(self) -> None:
         for column in (self.labels, self.multi_labels, self.spans, self.label_spans):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mvit_video.curation.scanning import ScanSettings, list_videos, scan_videos
+from mvit_video.curation.scanning import ScanSettings, scan_videos
+from mvit_video.data import find_videos
 from mvit_video.jobs import Workers
 
 
@@ -16,7 +17,7 @@ def test_damaged_files_of_an_earlier_scan_are_moved_and_named(barcode_video: Pat
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"PAR1")
     shown = StringIO()
-    table, _ = list_videos(str(tmp_path / "videos"))
+    table = find_videos(str(tmp_path / "videos"), labels="optional")
     manifest = scan_videos(table, tmp_path / "out", ScanSettings(), Workers(1, 60, Console(file=shown)))
     assert manifest["status"].to_pylist() == ["ok"]
     moved = tmp_path / "out" / "damaged" / "checked" / torn.name

@@ -24,7 +24,6 @@ from rich.console import Console
 from mvit_video.cli import main
 from mvit_video.curation.scanning import (
     ScanSettings,
-    list_videos,
     scan_videos,
     scanner,
     summarise,
@@ -33,7 +32,7 @@ from mvit_video.curation.scanning import (
 )
 from mvit_video.curation.scanning.checks import decode_all, inspect
 from mvit_video.curation.scanning.containers import missing_bytes
-from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data import VideoTable, find_videos, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Ledger, Workers, WorkFailure
 from mvit_video.types import AnnotationError, ConfigError
@@ -108,7 +107,7 @@ def rows_of(manifest: pa.Table) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def scanned(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
     out = tmp_path_factory.mktemp("scan")
-    table, _ = list_videos(str(folder))
+    table = find_videos(str(folder), labels="optional")
     manifest = scan_videos(table, out, ScanSettings(), WORKERS)
     write_manifest(manifest, out / "manifest.parquet")
     write_failures(manifest, out / "failures.csv")
@@ -164,7 +163,7 @@ def test_a_second_scan_does_the_rest_only(
     def run_job(text: str, work: object, items: list[str], *_: object) -> None:
         done.append([os.path.basename(item) for item in items])
 
-    table, _ = list_videos(str(folder))
+    table = find_videos(str(folder), labels="optional")
     with monkeypatch.context() as patched:
         patched.setattr(scanner, "run_job", run_job)
         again = scan_videos(table, out, ScanSettings(), WORKERS)
@@ -184,7 +183,7 @@ def test_a_comparison_that_failed_is_told_of_and_tried_again(
 ) -> None:
     for name in ("one.mp4", "same.mp4"):
         (tmp_path / name).write_bytes(odd_videos("index_first").read_bytes())
-    table, _ = list_videos(str(tmp_path))
+    table = find_videos(str(tmp_path), labels="optional")
     said = StringIO()
     workers = Workers(2, 60, Console(file=said))
 
@@ -208,7 +207,7 @@ def test_a_full_scan_finds_damage_between_the_frames_that_a_quick_one_decodes(
     data = odd_videos("index_first").read_bytes()
     (tmp_path / "damaged.mp4").write_bytes(flip(data, *range(len(data) - 900, len(data) - 700, 40)))
     (tmp_path / "good.mp4").write_bytes(data)
-    table, _ = list_videos(str(tmp_path))
+    table = find_videos(str(tmp_path), labels="optional")
     found = rows_of(scan_videos(table, tmp_path / "out", ScanSettings(is_full=True), WORKERS))
     assert found["damaged.mp4"]["kind"] == "damaged"
     assert (found["good.mp4"]["kind"], found["good.mp4"]["damaged"]) == (None, False)
@@ -269,16 +268,19 @@ def test_folders_of_classes_have_labels_and_others_have_not(barcode_video: Path,
     for name in ("cooking/a.mp4", "running/b.mp4"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(barcode_video.read_bytes())
-    table, because = list_videos(str(tmp_path))
-    assert (table.class_names, because) == (("cooking", "running"), "")
+    table = find_videos(str(tmp_path), labels="optional")
+    assert (table.class_names, table.unlabelled_because) == (("cooking", "running"), "")
     (tmp_path / "c.mp4").write_bytes(barcode_video.read_bytes())
     (tmp_path / ".hidden.mp4").write_bytes(b"")
-    table, because = list_videos(str(tmp_path))
+    table = find_videos(str(tmp_path), labels="optional")
     assert [table.path(row) for row in range(len(table))] == ["c.mp4", "cooking/a.mp4", "running/b.mp4"]
-    assert (table.labels.tolist(), because) == ([-1, -1, -1], "the folder holds videos, not one folder per class")
+    assert (table.labels.tolist(), table.unlabelled_because) == (
+        [-1, -1, -1],
+        "the folder holds videos, not one folder per class",
+    )
     (tmp_path / "nothing").mkdir()
     with pytest.raises(AnnotationError, match="nothing: holds no videos"):
-        list_videos(str(tmp_path / "nothing"))
+        find_videos(str(tmp_path / "nothing"), labels="optional")
 
 
 @pytest.mark.parametrize("place", ["", "cooking", "cooking/more"])
@@ -318,7 +320,7 @@ def test_videos_in_shards_are_refused(barcode_video: Path, tmp_path: Path) -> No
 
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").symlink_to(barcode_video)
-    table, _ = list_videos(str(tmp_path / "videos"))
+    table = find_videos(str(tmp_path / "videos"), labels="optional")
     shards = VideoTable(table.paths, table.labels, None, table.root, archive=Archive())
     with pytest.raises(ConfigError, match=r"scan them before `mvit-video pack`"):
         scan_videos(shards, tmp_path / "out", ScanSettings(), WORKERS)
@@ -345,7 +347,7 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
     asked: list[int] = []
     run_job = scanner.run_job
     monkeypatch.setattr(scanner, "run_job", lambda *args: (asked.append(len(args[2])), run_job(*args)))
-    table, _ = list_videos(str(videos))
+    table = find_videos(str(videos), labels="optional")
     manifest = scan_videos(table, out, ScanSettings(), WORKERS)
     assert asked[0] == 100 - kept
     assert set(manifest["status"].to_pylist()) == {"ok"}

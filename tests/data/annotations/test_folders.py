@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mvit_video.curation.scanning.listing import walk
-from mvit_video.data import load_annotations
+from mvit_video.data import find_videos, load_annotations
 from mvit_video.data.table.files import VIDEO_SUFFIXES, videos_below
 from mvit_video.types import AnnotationError
 from tests.fixtures.data import Touch, Write
@@ -37,7 +36,7 @@ def test_every_suffix_that_the_reader_reads(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     assert load_annotations(tmp_path).paths.to_pylist() == names
-    assert walk(tmp_path).paths.to_pylist() == names
+    assert find_videos(str(tmp_path), labels="optional").paths.to_pylist() == names
     (tmp_path / "list.txt").write_text("".join(f"{name} 1\n" for name in names))
     assert load_annotations(tmp_path / "list.txt").paths.to_pylist() == names
 
@@ -47,7 +46,7 @@ def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.dat", "c.xyz", "d", "e.wav"):
         (tmp_path / "run" / name).touch()
     told = r": 4 files do not end like a video and are left out: run/b\.dat, run/c\.xyz, run/d, \.\.\.$"
-    for read in (load_annotations, walk, videos_below):
+    for read in (load_annotations, videos_below):
         with pytest.warns(UserWarning, match=told):
             assert len(read(tmp_path)) == 1
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 
-from mvit_video.data import VideoTable
 from mvit_video.data.table.files import is_text, is_video, warn_of_others
+from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import as_strings
 from mvit_video.jobs.stores import file_system, is_folder, read_file, stamp_of
-from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
+from mvit_video.types import AnnotationError, VideoDecodeError
 
 Infos: TypeAlias = Mapping[str, Mapping[str, Any]]
 
@@ -62,8 +62,7 @@ def find_remote(source: str) -> VideoTable | None:
     """The videos that a URL names: one, those that fit a pattern, all below a folder; None where it names shards.
 
     Raises:
-        ConfigError: there are none, or it cannot be listed.
-        AnnotationError: the URL's protocol is unknown, or its package is missing.
+        AnnotationError: there are none, or it cannot be listed, or the package of the URL's protocol is missing.
     """
     if not is_folder(source):
         return None
@@ -78,10 +77,10 @@ def find_remote(source: str) -> VideoTable | None:
         else:
             found = cast("Infos", system.find(path, detail=True))
     except Exception as error:  # each file system has its own
-        raise ConfigError(f"INPUT {source}: cannot be listed ({str(error) or type(error).__name__})") from error
+        raise AnnotationError(source, 0, f"cannot be listed ({str(error) or type(error).__name__})") from error
     videos = sorted(entry for entry in found if is_video(entry) and not posixpath.basename(entry).startswith("."))
     if not videos:
-        raise ConfigError(f"INPUT {source}: no video and no tar lies there")
+        raise AnnotationError(source, 0, "no video and no tar lies there")
     if "*" not in source:
         shown = {entry for entry in found if not posixpath.basename(entry).startswith(".") and not is_text(entry)}
         warn_of_others(path, sorted(shown - set(videos)))
@@ -96,7 +95,5 @@ def _info(system: AbstractFileSystem, path: str) -> Mapping[str, Any]:
 
 
 def _table(urls: list[str], infos: Sequence[Mapping[str, Any]]) -> VideoTable:
-    paths = as_strings(urls)
     versions = as_strings([f"{info.get('size')} {stamp_of(info)}" for info in infos])
-    archive = RemoteFiles(paths, versions)
-    return VideoTable(paths, np.full(len(urls), -1, dtype=np.int64), None, Path(), archive=archive)
+    return VideoTable.of_paths(urls, Path(), archive=RemoteFiles(as_strings(urls), versions))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mvit_video.cli import main
 from mvit_video.data import VideoTable
-from mvit_video.data.holdout import hold_out
+from mvit_video.data.splits import hold_out
 from mvit_video.jobs.arrow import as_strings
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError

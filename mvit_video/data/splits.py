@@ -1,10 +1,11 @@
-"""A folder of a user's own as a data set: which of its videos train and which validate."""
+"""The splits of a data set: folders that are splits, videos held out for validation, and labels of one kind."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
@@ -93,3 +94,39 @@ def doubts(train: VideoTable, val: VideoTable | None, *, holds_out: bool) -> lis
         elif num_single:
             texts.append(f"data.val: {num_single} classes have a single video, which trains: no validation sees them")
     return texts
+
+
+def require_same_kind(tables: Mapping[Any, VideoTable]) -> None:
+    """Refuse splits of a data set that give names of classes in one and numbers in another.
+
+    Args:
+        tables: by the name of the split.
+
+    Raises:
+        ConfigError: names both splits.
+    """
+    named = [split for split, table in tables.items() if table.class_names is not None]
+    numbered = [split for split in tables if split not in named]
+    if named and numbered:
+        raise ConfigError(f"data.{named[0]} gives class names but data.{numbered[0]} gives class numbers; use one kind")
+
+
+def with_lists(tables: Mapping[Any, VideoTable]) -> dict[Any, VideoTable]:
+    """Return the tables of splits with lists of labels in all where one has some: one label is a list of one.
+
+    Raises:
+        ConfigError: a label that is unknown stands beside lists.
+    """
+    if not any(table.is_multilabel for table in tables.values()):
+        return dict(tables)
+    found: dict[Any, VideoTable] = {}
+    for split, table in tables.items():
+        keeps = table.is_multilabel or (split == "predict" and table.is_unlabelled)
+        unknown = (table.labels < 0).nonzero()[0]
+        if unknown.size and not keeps:
+            raise ConfigError(
+                f"data.{split}: {table.path(int(unknown[0]))} has label -1 (unknown), which cannot stand beside lists "
+                "of labels; give its labels, or [] for none"
+            )
+        found[split] = table if keeps else table.as_multilabel()
+    return found
