@@ -77,11 +77,8 @@ def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], 
     ]
     if unfit:
         run = run_with(Path(source))
-        of_run = (
-            f"-c {run / CONFIG}"
-            if run is not None and (run / CONFIG).is_file()
-            else "the config that it was trained with"
-        )
+        config = None if run is None else run / CONFIG
+        of_run = f"-c {config}" if config is not None and config.is_file() else "the config that it was trained with"
         raise CheckpointError(
             f"{source} holds another model than model.net: {len(unfit)} tensors differ, first {unfit[0]}; give {of_run}"
         )
