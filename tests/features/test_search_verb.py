@@ -130,7 +130,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def extracted(digits: Path, checkpoint: Path, tmp_path: Path) -> Path:
-    """Each crop of each window of the four videos for validation, in a folder of a name that parts may have too."""
+    """Each crop of each window of the eight videos for validation, in a folder of a name that parts may have too."""
     extractor = Extractor(ExtractSettings(str(checkpoint), window="16", num_crops=3, keep_crops=True))
     folder, paths = tmp_path / "features", sorted(digits.glob("val/*/*.mp4"))
     names = [str(path.relative_to(digits)) for path in paths]
@@ -149,13 +149,13 @@ def test_any_video_is_looked_at_as_those_that_are_stored(
     video = table.files[2].as_py()
     # a video of the table, by a path from another folder
     (query,) = ask("search", extracted, "--query", digits / video, "-k", 100)["queries"]
-    assert len(query["hits"]) == 3 * 2 * 3
+    assert len(query["hits"]) == 7 * 2 * 3
     assert video not in {hit["path"] for hit in query["hits"]}
     # the same video under another name is read, and has the very same features
     copied = tmp_path / "copied.mp4"
     copied.write_bytes((digits / video).read_bytes())
     (copy,) = ask("search", extracted, "--query", copied, "-k", 100)["queries"]
-    assert len(copy["hits"]) == 4 * 2 * 3
+    assert len(copy["hits"]) == 8 * 2 * 3
     others = [hit for hit in copy["hits"] if hit["path"] != video]
     assert [hit["cosine"] for hit in others] == pytest.approx([hit["cosine"] for hit in query["hits"]], abs=1e-6)
     # another video of the same name is not taken for it
