@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.store import FeatureTable
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.jobs.arrow import compute
+from mvit_video.jobs.foreign import read_parquet_table
 from mvit_video.types import ConfigError
 
 
@@ -139,7 +139,7 @@ def _number_of_file(path: Path, table: FeatureTable) -> int:
     """Number of a file that the table knows by a path from another folder; -1 where it does not."""
     alike = compute.ends_with(table.files, path.name).to_numpy(zero_copy_only=False)
     manifest = table.source / "manifest.parquet"
-    sizes = parquet.read_table(manifest, columns=["path", "size"]) if manifest.is_file() else None
+    sizes = read_parquet_table(manifest, wanted=["path", "size"])[0] if manifest.is_file() else None
     for number in np.flatnonzero(alike).tolist():
         stored = table.files[number].as_py()
         if not os.path.abspath(path).endswith(os.sep + stored.lstrip(os.sep)):

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from mvit_video.jobs import atomic_write
 from mvit_video.jobs.arrow import compute, joined
-from mvit_video.jobs.foreign import parsing, read_parquet_table, require_file
+from mvit_video.jobs.foreign import parsing, read_parquet_column, read_parquet_schema, read_parquet_table, require_file
 from mvit_video.types import ConfigError, MVitVideoError
 
 _log = logging.getLogger(__name__)
@@ -146,8 +145,8 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
         cache = _Cache(path / "mapped" if path.is_dir() else path.with_name(f"{path.name}.mapped"), _key(parts))
         shape = (rows.num_rows, kind.list_size)
         vectors = cache.mapped("vectors", shape, _STORED[kind.value_type], lambda: _read_vectors(parts))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise MVitVideoError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+    except OSError as error:
+        raise MVitVideoError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not len(vectors):
         raise MVitVideoError(f"{path}: holds no features, not a single row")
     encoded = joined(rows["path"]).dictionary_encode()
@@ -210,7 +209,7 @@ def _agreed_schema(parts: Sequence[Path]) -> pa.Schema:
     """The schema of the first part, whose vectors and key of extraction all parts must share."""
     first, agreed = None, None
     for part in parts:
-        schema = parquet.read_schema(part)
+        schema = read_parquet_schema(part)
         lacking = next((name for name in (*COLUMNS, "feature") if name not in schema.names), None)
         if lacking is not None:
             raise MVitVideoError(f"{part}: these are no features of mvit-video extract, {lacking} is lacking")
@@ -227,13 +226,11 @@ def _agreed_schema(parts: Sequence[Path]) -> pa.Schema:
 
 def _read_vectors(parts: Sequence[Path]) -> Iterator[NDArray[Any]]:
     for part in parts:
-        with parquet.ParquetFile(part) as file:
-            for batch in file.iter_batches(_ROWS_PER_BATCH, columns=["feature"]):
-                column = batch.column(0)
-                values = column.flatten()
-                if column.null_count or values.null_count:
-                    raise MVitVideoError(f"{part}: a feature is null; extract it again")
-                yield values.to_numpy().reshape(len(column), -1)
+        for column in read_parquet_column(part, "feature", _ROWS_PER_BATCH):
+            values = column.flatten()
+            if column.null_count or values.null_count:
+                raise MVitVideoError(f"{part}: a feature is null; extract it again")
+            yield values.to_numpy().reshape(len(column), -1)
 
 
 def _videos(rows: pa.Table, file: NDArray[np.int64]) -> NDArray[np.int64]:

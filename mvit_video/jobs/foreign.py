@@ -97,6 +97,16 @@ def read_parquet_column(file: str | os.PathLike[str], name: str, num_rows: int) 
                 yield batch.column(0)
 
 
+def read_parquet_schema(file: str | os.PathLike[str]) -> pa.Schema:
+    """Return the columns of a Parquet file, those of text as dictionaries.
+
+    Raises:
+        AnnotationError: it is damaged, or it claims more than a file of its size may.
+    """
+    with _opened(file, None, None) as (opened, _, _):
+        return opened.schema_arrow
+
+
 @contextmanager
 def _opened(
     file: str | os.PathLike[str], data: bytes | None, wanted: Sequence[str] | None

@@ -117,7 +117,7 @@ def test_what_holds_no_features_is_refused(store_features: StoreFeatures, tmp_pa
     with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no features .* label is lacking"):
         load_features(tmp_path / "other.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MVitVideoError, match=r"torn\.parquet: cannot be read as Parquet"):
+    with pytest.raises(MVitVideoError, match=r"torn\.parquet: is no Parquet file that can be read"):
         load_features(tmp_path / "torn.parquet")
     with pytest.raises(MVitVideoError, match=r"empty: holds no features, not a single row"):
         load_features(store_features(random_vectors(1)[:0], [], name="empty", window=[]))
@@ -145,4 +145,12 @@ def test_parts_of_two_extractions_are_refused(store_features: StoreFeatures) -> 
     other = store_features(random_vectors(2), [*"bb"], name="other", metadata={"key": "changed"})
     os.rename(other / "features" / "part-00000.parquet", folder / "features" / "part-00001.parquet")
     with pytest.raises(MVitVideoError, match=r"part-00001\.parquet: comes from another extraction than .*part-00000"):
+        load_features(folder)
+
+
+def test_a_small_file_that_claims_much_is_refused(store_features: StoreFeatures) -> None:
+    folder = store_features(np.zeros((1000, 20_000), np.float32), ["a"] * 1000)
+    part = next((folder / "features").glob("*.parquet"))
+    parquet.write_table(parquet.read_table(part), part, compression="zstd", use_dictionary=False)
+    with pytest.raises(MVitVideoError, match=r"part-00000\.parquet: claims .* values and .* in a file of .* bytes"):
         load_features(folder)
