@@ -9,13 +9,14 @@ from mvit_video.cli.scoring import Classified, add_scoring_options, load_pair, r
 from mvit_video.features.search import TEMPERATURE, nearest_rows, vote
 from mvit_video.features.store import video_means
 from mvit_video.jobs import require_writable
+from mvit_video.runs.predictions import PREDICTIONS
 
 
 def run(words: list[str]) -> int:
     """Classifies videos by the labels of their nearest neighbours."""
     args = _parser().parse_args(words)
     if args.out is not None:
-        require_writable(Path(args.out) / "predictions.parquet", "--out")
+        require_writable(Path(args.out) / PREDICTIONS, "--out")
     train, test, num_classes = load_pair(
         args.features, args.test, average=args.windows == "mean", class_names=args.class_names
     )

@@ -8,13 +8,14 @@ from mvit_video.cli.options import VerbParser, count, positive
 from mvit_video.cli.scoring import Classified, add_scoring_options, load_pair, report
 from mvit_video.features.probe import STRENGTHS, ProbeSettings, cross_validate, fit_probe
 from mvit_video.jobs import require_writable
+from mvit_video.runs.predictions import PREDICTIONS
 
 
 def run(words: list[str]) -> int:
     """Fits a linear probe on stored features and says how well it tells the classes apart."""
     args = _parser().parse_args(words)
     if args.out is not None:
-        require_writable(Path(args.out) / "predictions.parquet", "--out")
+        require_writable(Path(args.out) / PREDICTIONS, "--out")
     settings = ProbeSettings(tuple(args.strengths), args.folds, args.max_iterations)
     train, test, num_classes = load_pair(
         args.features, args.test, average=args.windows == "mean", class_names=args.class_names

@@ -13,27 +13,22 @@ if TYPE_CHECKING:
     from mvit_video.evaluation.gallery import write_gallery
     from mvit_video.evaluation.multiview import MultiViewEvaluation
     from mvit_video.evaluation.scores import VideoViews, ViewScores
-    from mvit_video.runs.predictions import Predictions, load_predictions
 
 _MODULES = {
-    "Comparison": "mvit_video.evaluation.comparison",
-    "MultiViewEvaluation": "mvit_video.evaluation.multiview",
-    "Predictions": "mvit_video.runs.predictions",
-    "VideoViews": "mvit_video.evaluation.scores",
-    "ViewScores": "mvit_video.evaluation.scores",
-    "compare_predictions": "mvit_video.evaluation.comparison",
-    "load_predictions": "mvit_video.runs.predictions",
-    "write_gallery": "mvit_video.evaluation.gallery",
+    "Comparison": "comparison",
+    "MultiViewEvaluation": "multiview",
+    "VideoViews": "scores",
+    "ViewScores": "scores",
+    "compare_predictions": "comparison",
+    "write_gallery": "gallery",
 }
 
 __all__ = [
     "Comparison",
     "MultiViewEvaluation",
-    "Predictions",
     "VideoViews",
     "ViewScores",
     "compare_predictions",
-    "load_predictions",
     "write_gallery",
 ]
 
@@ -47,4 +42,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"{name} is now part of MultiViewEvaluation: give it write: [{_NOW[name]}]")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

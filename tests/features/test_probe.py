@@ -9,9 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mvit_video.cli import main
-from mvit_video.evaluation import load_predictions
 from mvit_video.features.probe import ProbeSettings, _folds, cross_validate, fit_probe
 from mvit_video.features.store import load_features
+from mvit_video.runs import load_predictions
 from mvit_video.types import ConfigError
 from tests.fixtures.features import StoreFeatures
 

@@ -14,12 +14,12 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 import mvit_video as mv
 from mvit_video.cli import main
-from mvit_video.evaluation import load_predictions
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.store import load_features
 from mvit_video.features.videos import Video
 from mvit_video.features.writers import writer_for
 from mvit_video.models import mvit
+from mvit_video.runs import load_predictions
 from tests.fixtures.features import StoreFeatures
 
 Ask = Callable[..., dict[str, Any]]
