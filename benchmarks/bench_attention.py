@@ -8,19 +8,18 @@ The shapes are blocks of MViTv2-S 16x4. Prints CPU milliseconds, median of sever
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from itertools import product
 
 import torch
 import torch.nn.functional as F
+from measuring import median_cpu_seconds
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from mvit_video.nn import RelativePosition
-from mvit_video.nn.attention import attend
+from mvit_video.nn.cpu import ChunkedAttention
 from mvit_video.types import THW
 
 #         block  heads  grid of the queries  grid of the keys
@@ -33,8 +32,8 @@ HEAD_DIM = 96
 
 
 def as_channels(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What `PoolingAttention` does."""
-    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    """What `PoolingAttention` does in a net that is tuned for a CPU."""
+    return ChunkedAttention()(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
 
 
 def as_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -46,13 +45,9 @@ def as_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
-    """Median CPU time."""
-    times = []
-    for _ in range(rounds + 1):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return 1e3 * statistics.median(times[1:])
+    """Median CPU time, after a round that does not count."""
+    work()
+    return 1e3 * median_cpu_seconds(work, rounds)
 
 
 def measure(shape: tuple[int, int, THW, THW], dtype: torch.dtype, training: bool, rounds: int) -> tuple[float, ...]:

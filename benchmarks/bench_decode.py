@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,7 @@ import av
 import numpy as np
 import torch
 from decode_peers import Clips, Peer, Size, ours, peers
+from measuring import cpu_seconds, resident_megabytes
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +34,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mvit_video.data.readers import Backend, IndexCache, open_video
+from mvit_video.jobs import atomic_write
 
 T = TypeVar("T")
 
@@ -70,15 +73,14 @@ def make_videos(folder: Path) -> dict[str, tuple[str, tuple[int, int]]]:
     for (size_name, size), codec, group in product(SIZES.items(), CODECS, (250, 12)):
         path = folder / f"{size_name}_{codec}_{group}.mp4"
         if not path.exists():
-            unfinished = path.with_suffix(".unfinished.mp4")
-            write(unfinished, CODECS[codec], group, size)
-            os.replace(unfinished, path)
+            with atomic_write(path) as unfinished:
+                write(unfinished, CODECS[codec], group, size)
         videos[f"{size_name} {codec} GOP {group}"] = (str(path), size)
     return videos
 
 
 def write(path: Path, codec: str, group: int, size: tuple[int, int]) -> None:
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         options = {"g": str(group)} | ({"x265-params": "log-level=none"} if codec == "libx265" else {})
         stream = container.add_stream(codec, rate=FPS, options=options)
         stream.height, stream.width = size
@@ -157,9 +159,7 @@ def cpu_milliseconds(path: str, index: Path, size: Size, task: str, rounds: int)
     for round_number in range(rounds + 1):
         clips, first = TASKS[task](rng), round_number % len(candidates)
         for peer in candidates[first:] + candidates[:first]:
-            start = time.process_time()
-            peer.read(path, clips, size)
-            times[peer.name].append(1e3 * (time.process_time() - start))
+            times[peer.name].append(1e3 * cpu_seconds(partial(peer.read, path, clips, size)))
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
@@ -197,11 +197,6 @@ def time_tables(folder: Path, rounds: int, only: str) -> Iterator[Table]:
             ratios.add_section()
         yield table
         yield ratios
-
-
-def resident_megabytes() -> float:
-    """Memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def memory_table(folder: Path, opens: int) -> Table:

@@ -15,10 +15,8 @@ import io
 import logging
 import os
 import shutil
-import statistics
 import struct
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -33,6 +31,7 @@ import numpy as np
 import torch
 from bench_decode import NUM_FRAMES, SHORT_SIDE, make_videos
 from lightning.pytorch import LightningModule, Trainer
+from measuring import median_cpu_seconds
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -184,12 +183,7 @@ def measure(run: Callable[[], None], paths: list[str], rounds: int) -> Counts:
     found = Counts()
     with counted_opens(paths, found), counted_frames(found):
         run()
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        run()
-        seconds.append(time.process_time() - start)
-    found.cpu_seconds = statistics.median(seconds)
+    found.cpu_seconds = median_cpu_seconds(run, rounds)
     return found
 
 

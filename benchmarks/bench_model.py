@@ -16,13 +16,13 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import torch
+from measuring import cpu_seconds
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -96,13 +96,6 @@ OPERATORS = {
     "sums": ("aten::add", "aten::add_"),
     "max pooling": ("aten::max_pool3d_with_indices",),
 }
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of this process, which other programs of the machine disturb less than the wall clock."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def matmul_rate(dtype: torch.dtype) -> float:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+from measuring import cpu_seconds, timed
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.data.sampling import clip_span
 from mvit_video.data.table.files import VIDEO_SUFFIXES
 
-Result = TypeVar("Result")
 NUM_FRAMES, SAMPLING_RATE, NUM_CLIPS = 16, 4, 21
 
 
@@ -30,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for video in videos:
             small = Path(folder) / f"{video.name}.mp4"
-            seconds, encoded = measure(partial(encode_video, str(video), small, EncodeSettings(), lambda: None))
+            seconds, encoded = timed(partial(encode_video, str(video), small, EncodeSettings(), lambda: None))
             sizes = [f"{path.stat().st_size / 1e3:.0f}" for path in (video, small)]
             rates = [rate for backend in ("pyav", "decord") for rate in compare(video, small, backend)]
             row = [video.name, encoded.num_frames, *sizes, f"{seconds:.1f}", *(f"{rate:.1f}" for rate in rates)]
@@ -46,7 +43,7 @@ def compare(before: Path, after: Path, backend: Backend) -> list[float]:
     for start in starts:
         indices = np.minimum(start + SAMPLING_RATE * np.arange(NUM_FRAMES), last)
         for path, taken in seconds.items():
-            taken.append(measure(partial(read, path, backend, indices))[0])
+            taken.append(cpu_seconds(partial(read, path, backend, indices)))
     return [1 / float(np.median(taken)) for taken in seconds.values()]
 
 
@@ -54,13 +51,6 @@ def read(path: Path, backend: Backend, indices: np.ndarray) -> None:
     """One clip, its short side 256."""
     with open_video(path, backend, short_side=256) as reader:
         reader.get_frames(indices)
-
-
-def measure(work: Callable[[], Result]) -> tuple[float, Result]:
-    """CPU seconds of this process, and what the work gave."""
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from measuring import cpu_seconds, resident_megabytes, timed
 
 from mvit_video.curation.packing import PackSettings, pack
 from mvit_video.data import VideoTable, load_annotations
@@ -31,13 +29,6 @@ from mvit_video.jobs.stores import Shard
 
 SHARD_BYTES = 200_000_000
 VIDEO_BYTES = (200_000, 400_000)  # a ten-second video of Kinetics with a short side of 256
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Process time of a call."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def read(table: VideoTable, order: list[int]) -> None:
@@ -55,20 +46,19 @@ def bench_reading(folder: Path, num_videos: int, rounds: int) -> None:
         (folder / "files" / path).write_bytes(rng.bytes(int(rng.integers(*VIDEO_BYTES))))
     files = VideoTable(pa.array(paths), np.arange(num_videos) % 400, None, folder / "files")
     out = folder / "shards"
-    print(
-        f"pack: {seconds(lambda: pack(files, str(out), PackSettings(SHARD_BYTES))) / num_videos * 1e6:.0f} us a video"
-    )
+    packing = cpu_seconds(lambda: pack(files, str(out), PackSettings(SHARD_BYTES)))
+    print(f"pack: {packing / num_videos * 1e6:.0f} us a video")
     shards = load_annotations(out)
     order = rng.permutation(num_videos).tolist()
     times: dict[str, list[float]] = {"files": [], "shards": []}
     for _ in range(rounds):
-        times["files"].append(seconds(lambda: read(files, order)))
-        times["shards"].append(seconds(lambda: read(shards, order)))
+        times["files"].append(cpu_seconds(lambda: read(files, order)))
+        times["shards"].append(cpu_seconds(lambda: read(shards, order)))
     for name, spent in times.items():
         median = statistics.median(spent)
         print(f"read from {name}: {num_videos / median:.0f} videos/s ({median / num_videos * 1e6:.0f} us a video)")
     (out / "index.parquet").unlink()
-    print(f"index by headers: {seconds(lambda: load_annotations(out)) / num_videos * 1e6:.0f} us a video, once")
+    print(f"index by headers: {cpu_seconds(lambda: load_annotations(out)) / num_videos * 1e6:.0f} us a video, once")
 
 
 def bench_table(folder: Path, num_rows: int) -> None:
@@ -87,18 +77,11 @@ def bench_table(folder: Path, num_rows: int) -> None:
 
 
 def print_load(folder: Path) -> None:
-    before = resident_bytes()
-    start = time.process_time()
-    table = load_annotations(folder)
-    spent = time.process_time() - start
+    before = resident_megabytes()
+    spent, table = timed(lambda: load_annotations(folder))
     pa.default_memory_pool().release_unused()
-    added = (resident_bytes() - before) / 1e6
-    print(f"index of {len(table)} videos: loaded in {spent:.2f} s, {added:.0f} MB more memory")
-
-
-def resident_bytes() -> int:
-    found = re.search(r"Pss:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text())
-    return int(found[1]) * 1024 if found else 0
+    added = resident_megabytes() - before
+    print(f"index of {len(table)} videos: loaded in {spent:.2f} s, {added:.0f} MiB more memory")
 
 
 def main() -> None:

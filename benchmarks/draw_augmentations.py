@@ -7,7 +7,7 @@ The clips pan over the two photographs that come with scikit-learn.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import numpy as np
 import torch
@@ -77,4 +77,6 @@ def draw(path: str) -> None:
 
 
 if __name__ == "__main__":
-    draw(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", help="file to write, such as docs/augmentations.jpg")
+    draw(parser.parse_args().picture)

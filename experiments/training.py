@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mvit_video.analysis import Batch
 from mvit_video.analysis.batches import Score, score
+from mvit_video.nn import tune_for_cpu
 from mvit_video.nn.position import JointPosition, RelativePosition, SeparablePosition
 from mvit_video.training.parameters import decay_groups
 from mvit_video.training.schedule import Schedule
@@ -95,6 +96,7 @@ def fit(
     Args:
         after_epoch: called with the number of epochs that are done.
     """
+    tune_for_cpu(net)
     optimizer = torch.optim.AdamW(decay_groups(net), recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = Schedule(warmup_epochs=min(1.0, recipe.num_epochs / 2))
     rng = np.random.default_rng(seed)

@@ -66,6 +66,7 @@ def iter_features(model: nn.Module, clip: Float[Tensor, "B 3 T H W"]) -> Iterato
     stream = _Stream(num_clips=len(clip))
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(evaluating(model))
+        stack.enter_context(untuned(model))
         for name, block in blocks:
             watch = stream.watch_transformer if is_transformer(block) else stream.watch_unit
             for handle in watch(name, block):
@@ -112,12 +113,11 @@ def branches(model: nn.Module) -> list[Branch]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The net in eval mode and with plain layers, whose hooks see whole tensors; afterwards it is as it was."""
+    """The net in eval mode; afterwards each module is in the mode in which it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with untuned(model):
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mvit_video.analysis.adapter import evaluating, find_blocks, iter_features
+from mvit_video.nn import untuned
 from mvit_video.types import THW, ConfigError
 
 
@@ -91,6 +92,7 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        stack.enter_context(untuned(model))
         for name in grids:
             module = model.get_submodule(name)
             stack.callback(module.register_forward_pre_hook(mode.enter(name)).remove)

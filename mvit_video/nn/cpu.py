@@ -88,7 +88,7 @@ class _OneDnnLinear(nn.Linear):
         return super().forward(input)
 
 
-class _ChunkedAttention(DotProductAttention):
+class ChunkedAttention(DotProductAttention):
     """A few queries at a time, so that their scores stay in the cache.
 
     The CPU's fused kernel is slow in half precision, and cannot have values narrower than keys.
@@ -152,7 +152,7 @@ def _wants_gradients(grid: Tensor, weight: Tensor) -> bool:
 
 _TUNED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: _OneDnnLinear,
-    DotProductAttention: _ChunkedAttention,
+    DotProductAttention: ChunkedAttention,
     MultiscaleBlock: _BlockByRows,
     PyramidBlock: _PyramidBlockByRows,
     HeadSharedConv3d: _TrainableHeadSharedConv3d,

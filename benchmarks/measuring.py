@@ -1,0 +1,34 @@
+"""What the benchmarks measure with: CPU time, which other programs disturb less than the clock, and memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """CPU seconds of this process, and what the work gave."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process."""
+    return timed(work)[0]
+
+
+def median_cpu_seconds(work: Callable[[], object], rounds: int) -> float:
+    """Of so many rounds."""
+    return statistics.median(cpu_seconds(work) for _ in range(rounds))
+
+
+def resident_megabytes() -> float:
+    """Memory that this process holds now; pages that it shares count in part."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(rollup.split("Pss:")[1].split()[0]) / 2**10
