@@ -214,7 +214,7 @@ def load_predictions(source: str | Path, class_names: Sequence[str] | None = Non
     is_multilabel = is_list(label.type)
     for name in ("path", "prediction", "status", *(() if is_multilabel else ("label",))):
         if columns[name].null_count:
-            raise MVitVideoError(f"{file}: column {name} has empty rows")
+            raise MVitVideoError(f"{file}: column {name} has rows without a value")
     scores = columns["probabilities"]
     prediction = prediction.to_numpy().astype(np.int64)
     scored = (prediction >= 0) & _are_finite(scores)
@@ -242,11 +242,13 @@ def load_predictions(source: str | Path, class_names: Sequence[str] | None = Non
 
 
 def _check(file: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
-    """Refuses what has not the columns or the setting of predictions."""
-    lacking = next((name for name in _REQUIRED if name not in schema.names), None)
-    if lacking is not None or "num_clips" not in metadata:
-        name = lacking or "num_clips"
-        raise MVitVideoError(f"{file}: these are no predictions of a test of this version, {name} is lacking")
+    """Refuse a file without the columns or the setting of predictions."""
+    missing = [name for name in _REQUIRED if name not in schema.names]
+    if missing or "num_clips" not in metadata:
+        name = missing[0] if missing else "num_clips"
+        raise MVitVideoError(
+            f"{file}: these are no predictions of a test, {name} is missing; give the folder of a test"
+        )
     _check_types(file, schema)
 
 
@@ -258,7 +260,7 @@ def _check_types(file: Path, schema: pa.Schema) -> None:
 
 
 def _check_classes(found: Predictions, label: pa.Array) -> None:
-    """Refuses classes that the scores have not."""
+    """Refuse classes beyond those that have scores."""
     num_classes = found.probabilities.shape[1]
     largest = max(compute.max(label).as_py() or 0, int(found.prediction.max(initial=0)))
     if num_classes and largest >= num_classes:

@@ -91,7 +91,7 @@ def test_a_score_that_is_not_finite_is_none(tmp_path: Path) -> None:
         ({"prediction": ["0", "1", "2"]}, "column prediction holds .*string, expected whole numbers"),
         ({"probabilities": [0.1, 0.2, 0.3]}, "column probabilities holds double, expected lists of numbers"),
         ({"label": [0.5, 1.0, 2.0]}, "column label holds double, expected whole numbers or lists of them"),
-        ({"start": None}, "these are no predictions of a test of this version, start is lacking"),
+        ({"start": None}, "these are no predictions of a test, start is missing"),
     ],
 )
 def test_wrong_columns_are_neither_written_nor_read(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_wrong_columns_are_neither_written_nor_read(changes: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path": ["a", None, "c"]}, "column path has empty rows"),
-        ({"label": pa.array([None, 0, 1])}, "column label has empty rows"),
+        ({"path": ["a", None, "c"]}, "column path has rows without a value"),
+        ({"label": pa.array([None, 0, 1])}, "column label has rows without a value"),
         ({"label": [0, 1, 3]}, "class 3 is named, the scores are of 3 classes"),
         ({"prediction": [0, -1, 7]}, "class 7 is named, the scores are of 3 classes"),
         ({"probabilities": pa.array([[0.5], None, [0.1, 0.9]])}, "probabilities holds lists of different lengths"),
@@ -120,7 +120,7 @@ def test_rows_that_contradict_each_other_are_refused(changes: dict[str, Any], me
 
 
 def test_metadata_of_others_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MVitVideoError, match="num_clips is lacking"):
+    with pytest.raises(MVitVideoError, match="num_clips is missing"):
         save(tmp_path, {"root": "/videos"})
     for text in ("[1]", "{", "[" * 100_000):
         table = pa.table(columns(), metadata={"num_clips": "1", "class_names": text})

@@ -86,8 +86,9 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
     if absent := [name for name in lacking if name not in names]:  # a test does not leave these
         notes.insert(0, f"Not in the folder, so that what they tell is lacking here: {', '.join(absent)}.")
     num_scored = int(predictions.scored.sum())
-    told = None if metrics is None else metrics.get("videos", {}).get("scored")
-    if told is not None and told != num_scored:
+    videos = None if metrics is None else metrics.get("videos")
+    told = videos.get("scored") if isinstance(videos, dict) else None
+    if isinstance(told, int) and told != num_scored:
         notes.append(
             f"metrics.json speaks of {told:,} scored videos, predictions.parquet of {num_scored:,}: they are of "
             "different tests."
