@@ -16,7 +16,7 @@ from rich.console import Console
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.trainer import VideoCLI, run_cli
-from mvit_video.data.clips.views import published_short_side
+from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.extraction import FEATURES, Summary, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision

@@ -17,9 +17,9 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mvit_video.data.readers.container import x264_options
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
-from mvit_video.data.x264 import x264_options
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
 

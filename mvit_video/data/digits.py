@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from mvit_video.data.x264 import x264_options
+from mvit_video.data.readers.container import x264_options
 from mvit_video.jobs import move_into_place, scratch_folder
 from mvit_video.types import ConfigError, MVitVideoError
 

@@ -6,6 +6,7 @@ Indices are int64, 0-based, in presentation order. V is the number of frames of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -157,14 +158,14 @@ def timed_clip(
 
 
 def spatial_crops(
-    height: int, width: int, size: int, num_crops: int, protocol: ViewProtocol = "slowfast"
+    height: int, width: int, size: int, num_crops: int, rounding: Callable[[float], int] = math.ceil
 ) -> NDArray[np.int64]:
     """Offsets `(top, left)` of square crops, in pixels; `(num_crops, 2)`.
 
     One crop is the centre; three lie side by side along the longer edge: left, centre, right or top, centre, bottom.
 
     Args:
-        protocol: torchvision's centre is rounded to the nearest even offset, that of the others up.
+        rounding: makes whole pixels of the offset of the centre; torchvision rounds to the nearest even one, others up.
 
     Source: SlowFast and pytorchvideo `uniform_crop`, torchvision `center_crop`.
     """
@@ -173,8 +174,7 @@ def spatial_crops(
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
     crops = np.empty((num_crops, 2), dtype=np.int64)
-    whole = round if protocol == "torchvision" else math.ceil
-    crops[:] = whole((height - size) / 2), whole((width - size) / 2)
+    crops[:] = rounding((height - size) / 2), rounding((width - size) / 2)
     if num_crops == 3:
         axis, length = (0, height) if height > width else (1, width)
         crops[0, axis], crops[2, axis] = 0, length - size
@@ -186,18 +186,21 @@ def is_too_short(video_frames: int, fps: float, clip: ClipSpec) -> bool:
     return video_frames < math.floor(_clip_length(fps, clip))
 
 
-def order_frames(indices: NDArray[np.int64], order: FrameOrder, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The same frames in another order along the last axis, to measure what a model takes from time.
+def order_frames(
+    indices: NDArray[np.int64], order: FrameOrder, rng: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """Return the same frames in another order along the last axis, to measure what a model takes from time.
 
     Args:
         order: "forward", "reversed", "shuffled", or "frozen", where the middle one, of two the later, stands for all.
-        rng: draws one order per clip when `order` is "shuffled".
+        rng: draws one order per clip when `order` is "shuffled"; the others need none.
     """
     if order == "forward":
         return indices
     if order == "reversed":
         return indices[..., ::-1].copy()
     if order == "shuffled":
+        assert rng is not None, "shuffled frames draw from rng"
         return rng.permuted(indices, axis=-1)
     if order == "frozen":
         middle = indices.shape[-1] // 2

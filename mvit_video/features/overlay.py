@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mvit_video.data.readers import open_video
-from mvit_video.data.readers.container import as_fraction, open_container
+from mvit_video.data.readers.container import as_fraction, open_container, x264_options
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
-from mvit_video.data.x264 import x264_options
 from mvit_video.features.timeline import COLOURS, OTHER, Timeline, foremost
 from mvit_video.jobs import atomic_write, require_writable
 from mvit_video.types import ConfigError, VideoDecodeError, printable

@@ -24,8 +24,8 @@ from mvit_video.checkpoints import (
     create_with_report,
     read_checkpoint,
 )
+from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.data.clips.transforms import RGB, Normalize
-from mvit_video.data.clips.views import published_short_side
 from mvit_video.models import VideoNet, list_models
 from mvit_video.models.published import PUBLISHED, TrainingFacts
 from mvit_video.runs.folder import read_config, run_with

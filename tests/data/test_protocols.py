@@ -137,7 +137,7 @@ def test_views_show_the_clips_of_their_protocol(protocol: ViewProtocol, clips: N
 @pytest.mark.parametrize(("length", "offset"), [(340, 58), (341, 58), (342, 59), (343, 60)])
 def test_centre_of_torchvision(length: int, offset: int) -> None:
     """(length - 224) / 2, halves to the even side; SlowFast rounds them up."""
-    assert spatial_crops(224, length, 224, 1, "torchvision").tolist() == [[0, offset]]
+    assert spatial_crops(224, length, 224, 1, round).tolist() == [[0, offset]]
     assert spatial_crops(224, length, 224, 1).tolist() == [[0, math.ceil((length - 224) / 2)]]
 
 

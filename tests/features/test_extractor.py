@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 import mvit_video as mv
+from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.data.clips.transforms import Normalize, crop_views
-from mvit_video.data.clips.views import published_short_side
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding
 from mvit_video.features.decoding import read_chunks
 from mvit_video.types import ConfigError, VideoDecodeError

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvit_video.data.x264 import x264_options
+from mvit_video.data.readers.container import x264_options
 from mvit_video.types import ConfigError
 
 CorruptionKind = Literal["gaussian_noise", "shot_noise", "blur", "frame_drop", "compression"]

@@ -6,6 +6,7 @@ Letters: V views, T frames of a clip, U frames of a buffer, H W pixels, S pixels
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from mvit_video.data.clips.erasing import Erasing
 from mvit_video.data.clips.randaugment import GREY, check_policy, randaugment_clip
-from mvit_video.data.sampling import ViewProtocol, spatial_crops
+from mvit_video.data.sampling import spatial_crops
 from mvit_video.types import ConfigError, Interpolation
 
 Pipeline = Literal["video", "image"]
@@ -181,18 +182,20 @@ def crop_views(
     short_side: int,
     num_crops: int,
     normalize: Normalize,
-    protocol: ViewProtocol = "slowfast",
+    *,
+    rounding: Callable[[float], int] = math.ceil,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """All views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
+    """Return all views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
 
     Args:
         frames: buffer `(U, H, W, 3)` of bytes, decoded once.
         clips: rows of the buffer, `(num_clips, T)`.
         short_side: pixels of the shorter edge after resizing.
+        rounding: makes whole pixels of the offset of a centre crop.
     """
     buffer = resize_frames(frames, short_side, interpolation).permute(3, 0, 1, 2)
-    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, protocol)
+    crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, rounding)
     views = torch.empty((len(clips), num_crops, 3, clips.shape[1], crop_size, crop_size), dtype=torch.float32)
     for i, rows in enumerate(torch.from_numpy(clips)):
         for j, (top, left) in enumerate(crops.tolist()):

@@ -15,21 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mvit_video.data.clips.corruptions import Corruption
+from mvit_video.data.clips.protocols import PROTOCOLS, Layout, published_short_side
 from mvit_video.data.clips.transforms import Augment, Normalize, augment_clip, crop_views, resize_frames
 from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
     FrameOrder,
     Sampling,
     ViewProtocol,
-    constant_clips,
     dense_clips,
     is_too_short,
     order_frames,
     random_clip,
-    resampled_clips,
     segment_frames,
     timed_clip,
-    uniform_clips,
 )
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
@@ -159,8 +157,7 @@ class UniformViews:
             raise ConfigError(
                 f"sampling=segments is of protocol=slowfast, {self.protocol} has none: set sampling to rate"
             )
-        if self.protocol == "torchvision" and self.views.num_crops > 1:
-            raise ConfigError(f"views.num_crops={self.views.num_crops}, but protocol=torchvision has one crop")
+        _ = self._layout  # refuses views that the protocol does not have
         if self.sampling == "segments" and self.views.num_clips > 1:
             raise ConfigError(
                 f"views.num_clips={self.views.num_clips}, but sampling=segments makes one clip of a video: "
@@ -175,34 +172,30 @@ class UniformViews:
     @property
     def short_side(self) -> int:
         """Pixels of the shorter edge before cropping."""
-        if self.protocol == "pytorchvideo":
-            return self.views.short_side or self.crop_size
-        return self.views.short_side or published_short_side(self.crop_size, self.views.num_crops)
+        return self._layout.short_side
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
-        """All views."""
-        clips = self._clips(reader)
+    @property
+    def _layout(self) -> Layout:
+        return PROTOCOLS[self.protocol](self.clip, self.crop_size, self.views)
+
+    def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
+        """Return all views; only shuffled frames and corruptions need `rng`."""
+        if self.sampling == "segments":
+            clips = segment_frames(reader.num_frames, self.num_frames)[None]
+        else:
+            clips = self._layout.clips(reader)
         frames, rows = _read_union(reader, clips)
         if self.corruption is not None:
+            assert rng is not None, "corruptions draw from rng"
             frames = resize_frames(frames, self.short_side, self.views.interpolation)
             frames = torch.cat([self.corruption(frames[torch.from_numpy(clip)], rng) for clip in rows])
             rows = np.arange(len(frames)).reshape(rows.shape)
         rows = order_frames(rows, self.frame_order, rng)
         shown = crop_views(
-            frames, rows, self.crop_size, self.short_side, self.views.num_crops, self.normalize, self.protocol,
-            self.views.interpolation,
+            frames, rows, self.crop_size, self.short_side, self.views.num_crops, self.normalize,
+            rounding=self._layout.rounding, interpolation=self.views.interpolation,
         )  # fmt: skip
         return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
-
-    def _clips(self, reader: VideoReader) -> NDArray[np.int64]:
-        num_clips = self.views.num_clips
-        if self.sampling == "segments":
-            return segment_frames(reader.num_frames, self.num_frames)[None]
-        if self.protocol == "torchvision":
-            return resampled_clips(reader.num_frames, reader.fps, self.clip, num_clips)
-        if self.protocol == "pytorchvideo":
-            return constant_clips(reader.timestamps, reader.duration_seconds, self.clip, num_clips)
-        return uniform_clips(reader.num_frames, reader.fps, self.clip, num_clips)
 
 
 @dataclass(frozen=True)
@@ -229,8 +222,8 @@ class DenseViews:
         """Pixels of the shorter edge before cropping."""
         return published_short_side(self.crop_size, self.num_crops)
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
-        """All views."""
+    def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
+        """Return all views; nothing about them is random."""
         clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
         shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
         return _made(reader, clips, shown, _is_too_short(reader, self.clip))
@@ -275,11 +268,6 @@ class SamplerViews:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
         too_short = any(end - start > reader.duration_seconds for start, end in times)
         return _made(reader, clips, shown, too_short)
-
-
-def published_short_side(crop_size: int, num_crops: int) -> int:
-    """SlowFast's shorter edge before cropping: 8/7 of the crop (256 for 224) with one crop, the crop with three."""
-    return crop_size * 8 // 7 if num_crops == 1 else crop_size
 
 
 def _sampled_times(sampler: ClipSampler, seconds: float, rng: np.random.Generator) -> list[tuple[float, float]]:
