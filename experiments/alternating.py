@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.build_up import NumPairs, build_up
 from experiments.compact import CompactNet
 from experiments.material import digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
@@ -19,6 +20,49 @@ from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import new_figure
 
 SIDE, DEPTHS, _NAME = 16, (2, 2, 2), "AlterNet"
+NumPairs = tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One net that was tried.
+
+    Attributes:
+        num_pairs: pairs of convolution and attention at the end of each stage, see `AlterNet`.
+        score: how good it is.
+        is_kept: whether the search went on from it.
+    """
+
+    num_pairs: NumPairs
+    score: float
+    is_kept: bool
+
+
+def build_up(score: Callable[[NumPairs], float], depths: Sequence[int]) -> list[Step]:
+    """Search for the places of attention, greedily.
+
+    It begins with the convolutions alone. From the last stage on, the last convolution of the next pair of blocks
+    becomes attention; where that does not help, or no pair is left, the stage before it is next.
+
+    Args:
+        score: trains and scores the net with so many pairs; higher is better.
+        depths: blocks in each stage.
+
+    Returns: the nets in the order in which they were tried; the last that is kept is the result.
+
+    Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5.
+    """
+    pairs = [0] * len(depths)
+    best = score(tuple(pairs))
+    steps = [Step(tuple(pairs), best, is_kept=True)]
+    for stage in reversed(range(len(depths))):
+        while 2 * (pairs[stage] + 1) <= depths[stage]:
+            tried = (*pairs[:stage], pairs[stage] + 1, *pairs[stage + 1 :])
+            found = score(tried)
+            steps.append(Step(tried, found, is_kept=found > best))
+            if found <= best:
+                break
+            pairs[stage], best = tried[stage], found
+    return steps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from experiments.training import Examples, Split
-from mvit_video.analysis.clips import read_batches
+from mvit_video.analysis.batches import read_batches
 from mvit_video.data import load_annotations
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.digits import LABEL_SETS, load_digit_pools, write_digits

@@ -9,7 +9,7 @@ from mvit_video.analysis.lesions import draw_lesion, lesion
 from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality
 from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape
 from mvit_video.analysis.noise_response import NoiseSettings, draw_noise, noise
-from mvit_video.analysis.reductions import draw_reduction, reduction
+from mvit_video.analysis.reconstruction import draw_reduction, reduction
 from mvit_video.analysis.reliability import calibration, draw_calibration
 from mvit_video.analysis.similarity import cka, draw_cka
 from mvit_video.analysis.spectra import draw_fourier, fourier

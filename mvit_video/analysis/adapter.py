@@ -103,8 +103,8 @@ def branches(model: nn.Module) -> list[Branch]:
     found: list[Branch] = []
     for name, block in find_blocks(model):
         if is_transformer(block):
-            found.append(Branch(f"{name}.attn", "msa", _child(block, "attn")))
-            found.append(Branch(f"{name}.mlp", "mlp", _child(block, "mlp")))
+            found.append(Branch(f"{name}.attn", "msa", block.get_submodule("attn")))
+            found.append(Branch(f"{name}.mlp", "mlp", block.get_submodule("mlp")))
         else:
             inner = [module for child, module in block.named_children() if not child.startswith(_BESIDE_THE_BRANCH)]
             found.append(Branch(name, _unit_kind(block), inner[-1]))
@@ -137,10 +137,6 @@ def _unit_kind(block: nn.Module) -> Kind:
     return "msa" if hasattr(block, "attn") else "conv"
 
 
-def _child(block: nn.Module, name: str) -> nn.Module:
-    return block.get_submodule(name)
-
-
 @dataclass
 class _Stream:
     """Collects features while a net computes.
@@ -159,11 +155,11 @@ class _Stream:
 
     def watch_transformer(self, name: str, block: nn.Module) -> list[Any]:
         """Hooks that add what enters the branches, what stands after each, and what a `peg` behind them makes of it."""
-        kept: dict[str, list[Tensor]] = {"norm1": [], "norm2": [], "peg": []}
+        kept: dict[str, Tensor] = {}
         told: list[Grid] = []
 
         def keep(where: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-            return lambda module, args: kept[where].append(args[0].detach().clone())
+            return lambda module, args: kept.update({where: args[0].detach().clone()})
 
         def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             inside = _whole_numbers((args[1:], kwargs))
@@ -173,21 +169,22 @@ class _Stream:
             out = _tensor_of(output).detach().clone()
             outside = _whole_numbers((args[1:], kwargs))
             grid_in, grid_out = (one or outside for one in told)
-            self.enter(name, self._to_map(name, kept["norm1"][0], grid_in))
+            self.enter(name, self._to_map(name, kept["norm1"], grid_in))
             before = self.features[-1].map
-            after = self._to_map(name, kept["norm2"][0], grid_out)
+            after = self._to_map(name, kept["norm2"], grid_out)
             self.features.append(Feature(f"{name}.attn", "msa" if after.shape == before.shape else "pool", after))
-            made = kept["peg"][0] if kept["peg"] else out
+            made = kept.get("peg", out)
             self.features.append(Feature(f"{name}.mlp", "mlp", self._to_map(name, made, grid_out)))
-            if kept["peg"]:
+            if "peg" in kept:
                 self.features.append(Feature(f"{name}.peg", "peg", self._to_map(name, out, grid_out)))
-            for tensors in kept.values():
-                tensors.clear()
+            kept.clear()
 
         hooks = [
-            child.register_forward_pre_hook(keep(where)) for where, child in block.named_children() if where in kept
+            child.register_forward_pre_hook(keep(where))
+            for where, child in block.named_children()
+            if where in ("norm1", "norm2", "peg")
         ]
-        hooks.append(_child(block, "attn").register_forward_hook(hear, with_kwargs=True))
+        hooks.append(block.get_submodule("attn").register_forward_hook(hear, with_kwargs=True))
         return [*hooks, block.register_forward_hook(finish, with_kwargs=True)]
 
     def watch_unit(self, name: str, block: nn.Module) -> list[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import pyarrow as pa
+import torch
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -19,10 +21,13 @@ from mvit_video.analysis.lesions import draw_lesion, lesion
 from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality
 from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape
 from mvit_video.analysis.noise_response import NoiseSettings, draw_noise, noise
-from mvit_video.analysis.reductions import draw_reduction, reduction
+from mvit_video.analysis.reconstruction import draw_reduction, reduction
 from mvit_video.analysis.reliability import calibration, draw_calibration
 from mvit_video.analysis.similarity import cka, draw_cka
 from mvit_video.analysis.spectra import draw_fourier, fourier
+from mvit_video.models.net import VideoNet, multiply_adds
+
+_SMALL = 1e9  # multiply-adds of a clip
 
 
 @dataclass(frozen=True)
@@ -178,3 +183,19 @@ STUDIES = {
         needs_labels=True,
     ),
 }
+
+
+@contextmanager
+def one_thread_if_small(net: VideoNet) -> Iterator[None]:
+    """Computes with one thread where a clip takes less than a billion multiply-adds, on a CPU.
+
+    The steps of such nets are over sooner than threads are woken: with two threads on two busy cores the Hessian of the
+    demo's net took eight times as long as with one.
+    """
+    num_threads = torch.get_num_threads()
+    if multiply_adds(net) < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)

@@ -10,12 +10,10 @@ from rich.progress import track
 from torch import nn
 
 from mvit_video.analysis.attention import NoSuchAttention
-from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
+from mvit_video.analysis.batches import Batch, TrainingTarget, choose_rows, read_batches
 from mvit_video.analysis.curvature import WeightDecay
 from mvit_video.analysis.report import study, write_page
-from mvit_video.analysis.studies import STUDIES, StudySettings, Subject
-from mvit_video.analysis.threads import one_thread_if_small
+from mvit_video.analysis.studies import STUDIES, StudySettings, Subject, one_thread_if_small
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     VerbParser,

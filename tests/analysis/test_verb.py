@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mvit_video as mv
-from mvit_video.analysis.clips import TrainingTarget, choose_rows, read_batches
+from mvit_video.analysis.batches import TrainingTarget, choose_rows, read_batches
 from mvit_video.analysis.report import read_study
 from mvit_video.analysis.studies import STUDIES
 from mvit_video.cli import main

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from mvit_video.analysis.threads import one_thread_if_small
+from mvit_video.analysis.studies import one_thread_if_small
 from mvit_video.checkpoints import create_model
 from mvit_video.models import MViT
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.build_up import build_up
+from experiments.alternating import build_up
 from mvit_video.models.alternet import alternation
 
 

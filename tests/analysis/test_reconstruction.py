@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvit_video.analysis.reductions import cells_by_key, draw_reduction, explained, reduction
+from mvit_video.analysis.reconstruction import cells_by_key, draw_reduction, explained, reduction
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
 from tests.fixtures.nets import MakeBatches
