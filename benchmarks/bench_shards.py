@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from measuring import cpu_seconds, resident_megabytes, timed
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.shards import TarArchive
 from mvit_video.data.shards.packed_index import write_index
@@ -46,7 +46,7 @@ def bench_reading(folder: Path, num_videos: int, rounds: int) -> None:
         (folder / "files" / path).write_bytes(rng.bytes(int(rng.integers(*VIDEO_BYTES))))
     files = VideoTable(pa.array(paths), np.arange(num_videos) % 400, None, folder / "files")
     out = folder / "shards"
-    packing = cpu_seconds(lambda: pack(files, str(out), PackSettings(SHARD_BYTES)))
+    packing = cpu_seconds(lambda: pack_videos(files, str(out), PackSettings(SHARD_BYTES)))
     print(f"pack: {packing / num_videos * 1e6:.0f} us a video")
     shards = load_annotations(out)
     order = rng.permutation(num_videos).tolist()

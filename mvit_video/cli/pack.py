@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mvit_video.cli.options import VerbParser, annotation_source, out_folder, require_outside
-from mvit_video.curation.packing import PackReport, PackSettings
-from mvit_video.curation.packing import pack as pack_videos
+from mvit_video.curation.packing import PackReport, PackSettings, pack_videos
 from mvit_video.curation.tar_writing import DAMAGED
 from mvit_video.data import load_annotations
 from mvit_video.jobs.stores import local_path

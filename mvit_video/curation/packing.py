@@ -9,6 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -82,13 +83,13 @@ class PackReport(NamedTuple):
     damaged: list[str]
 
 
-def pack(
+def pack_videos(
     table: VideoTable,
     out: str,
     settings: PackSettings = PackSettings(),
     on_progress: Callable[[int, int], None] = lambda num_done, num_videos: None,
 ) -> PackReport:
-    """Writes the videos of a table as shards in the layout of WebDataset, with an index.
+    """Write the videos of a table as shards in the layout of WebDataset, with an index.
 
     `index.parquet` keeps the order of the table whatever the order in the shards, so that training from the shards
     repeats training from the files. A run that was stopped goes on behind its last whole shard when it is called
@@ -99,13 +100,13 @@ def pack(
         on_progress: called with the number of videos done and of all.
 
     Raises:
-        ConfigError: the table is one of pictures, or `out` holds shards of other videos or settings, or something else.
+        ConfigError: the table is one of images, or `out` holds shards of other videos or settings, or something else.
         MVitVideoError: `out` cannot be written to.
     """
     require_videos(table, "pack")
     out = local_path(out)
     try:
-        with OutputFolder(out) as folder, _Packing(table, folder, settings) as packing:
+        with OutputFolder(out) as folder, closing(_Packing(table, folder, settings)) as packing:
             packing.resume()
             num_earlier = packing.num_packed
             failures: list[PackFailure] = []
@@ -147,10 +148,7 @@ class _Packing:
         self._offsets = np.zeros(len(table), dtype=np.int64)
         self._sizes = np.zeros(len(table), dtype=np.int64)
 
-    def __enter__(self) -> _Packing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.discard()
 

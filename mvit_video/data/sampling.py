@@ -65,7 +65,7 @@ def resampled_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: in
     torchvision leaves it out.
 
     Source: torchvision `VideoClips` and `UniformClipSampler`, whose position within the whole data set, in single
-    precision, is left out of the spreading (tests/data/test_protocols.py).
+    precision, is left out of the spreading (tests/data/clips/test_protocols.py).
     """
     step = fps * clip.sampling_rate / clip.target_fps
     if float(step).is_integer():
@@ -90,7 +90,7 @@ def constant_clips(
     Args:
         timestamps: seconds at which each frame of the video begins, increasing.
 
-    Source: pytorchvideo 0.1.5 `ConstantClipsPerVideoSampler` (tests/data/test_protocols.py).
+    Source: pytorchvideo 0.1.5 `ConstantClipsPerVideoSampler` (tests/data/clips/test_protocols.py).
     """
     seconds = clip.num_frames * clip.sampling_rate / clip.target_fps
     stride = Fraction(max(duration_seconds - seconds, 0)) / num_clips

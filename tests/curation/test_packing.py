@@ -14,7 +14,7 @@ import pytest
 import webdataset
 from pyarrow import parquet
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.shards import TarArchive
 from mvit_video.types import AnnotationError, ConfigError, VideoDecodeError
@@ -44,7 +44,7 @@ def test_what_is_packed_comes_back(
 ) -> None:
     table = files()
     out = {"local": str(tmp_path / "out"), "url": bucket, "file_url": f"file://{tmp_path}/out"}[where]
-    report = pack(table, out, PackSettings(max_videos=3, seed=seed))
+    report = pack_videos(table, out, PackSettings(max_videos=3, seed=seed))
     assert report[:3] == (8, 0, 3)
     assert report.failures == []
     loaded = load_annotations(out)
@@ -68,7 +68,7 @@ def json_texts(out: str) -> list[str]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves files open
 def test_webdataset_reads_what_is_packed(files: WriteFiles, tmp_path: Path) -> None:
     table = files()
-    pack(table, str(tmp_path / "out"), PackSettings(max_videos=3))
+    pack_videos(table, str(tmp_path / "out"), PackSettings(max_videos=3))
     urls = sorted(map(str, (tmp_path / "out").glob("*.tar")))
     samples = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
     assert sorted(sample["__key__"] for sample in samples) == [f"{row:09d}" for row in range(8)]
@@ -83,7 +83,7 @@ def test_webdataset_reads_what_is_packed(files: WriteFiles, tmp_path: Path) -> N
 
 def test_packing_twice_gives_the_same_bytes(files: WriteFiles, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        pack(files(folder=f"videos_{name}"), str(tmp_path / name), PackSettings(max_videos=3))
+        pack_videos(files(folder=f"videos_{name}"), str(tmp_path / name), PackSettings(max_videos=3))
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
         "classes.txt",
@@ -99,7 +99,7 @@ def test_packing_twice_gives_the_same_bytes(files: WriteFiles, tmp_path: Path) -
 def test_shards_keep_to_their_limits(files: WriteFiles, tmp_path: Path) -> None:
     table = files(12)
     (table.root / "a b.5" / "é.1.MP4").write_bytes(bytes(30_000))
-    pack(table, str(tmp_path / "out"), PackSettings(shard_bytes=12_000, seed=None))
+    pack_videos(table, str(tmp_path / "out"), PackSettings(shard_bytes=12_000, seed=None))
     loaded = load_annotations(tmp_path / "out")
     archive = loaded.archive
     assert isinstance(archive, TarArchive)
@@ -117,7 +117,7 @@ def test_parts_of_a_video_share_its_bytes(files: WriteFiles, tmp_path: Path) -> 
     spans = np.array([[0.0, 1.5], [np.nan, np.nan], [2.0, np.inf], [1.0, 2.0]])
     paths = pa.array([table.path(row) for row in (1, 0, 1, 1)])
     parts = VideoTable(paths, np.array([2, 0, 1, -1]), NAMES, table.root, spans=spans)
-    report = pack(parts, str(tmp_path / "out"))
+    report = pack_videos(parts, str(tmp_path / "out"))
     assert report.num_videos == 2
     loaded = load_annotations(tmp_path / "out")
     assert rows(loaded) == rows(parts)
@@ -131,7 +131,7 @@ def test_parts_of_a_video_share_its_bytes(files: WriteFiles, tmp_path: Path) -> 
 def test_several_labels_per_video(files: WriteFiles, tmp_path: Path, names: tuple[str, ...] | None) -> None:
     labels = pa.array([[0, 2], [], [1]], pa.list_(pa.int64()))
     table = files(3, multi_labels=labels, labels=np.full(3, -1), class_names=names)
-    pack(table, str(tmp_path / "out"), PackSettings(max_videos=1, seed=None))
+    pack_videos(table, str(tmp_path / "out"), PackSettings(max_videos=1, seed=None))
     for is_indexed in (True, False):
         loaded = load_annotations(tmp_path / "out")
         assert [loaded.label_of(row) for row in range(3)] == [[0, 2], [], [1]]
@@ -151,7 +151,7 @@ def test_failures_are_listed_and_tried_again(
         [Path.unlink, lambda path: path.write_bytes(b""), lambda path: (path.unlink(), path.mkdir())]
     ):
         spoil(table.locate(row))
-    report = pack(table, str(out), PackSettings(seed=None))
+    report = pack_videos(table, str(out), PackSettings(seed=None))
     assert report.num_videos == 3
     assert (out / "failures.csv").read_text().splitlines() == [
         "path,kind,reason",
@@ -162,7 +162,7 @@ def test_failures_are_listed_and_tried_again(
     assert rows(load_annotations(out)) == [(table.path(row), row % 3, None, content(row)) for row in (3, 4, 5)]
     table.locate(0).write_bytes(content(0))
     table.locate(1).write_bytes(content(1))
-    report = pack(table, str(out), PackSettings(seed=None))
+    report = pack_videos(table, str(out), PackSettings(seed=None))
     assert (report.num_videos, report.num_earlier, report.num_shards) == (5, 3, 2)
     assert [failure.path for failure in report.failures] == ["a b.2/é.1.MP4"]
     assert [row[0] for row in rows(load_annotations(out))] == [table.path(row) for row in (0, 1, 3, 4, 5)]
@@ -182,7 +182,7 @@ def test_a_video_that_breaks_off_leaves_no_trace(
         "mvit_video.curation.packing.open_source",
         lambda source: (Shrinking(), 900) if source == table.locate(1) else (source.open("rb"), source.stat().st_size),
     )
-    report = pack(table, str(tmp_path / "out"), PackSettings(seed=None))
+    report = pack_videos(table, str(tmp_path / "out"), PackSettings(seed=None))
     assert report.failures == [("a b.1/é.1.MP4", "unreadable", "ended after 100 of 900 bytes")]
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
         assert [name for name in tar.getnames() if name.endswith("mp4")] == ["000000000.mp4", "000000002.mp4"]
@@ -199,41 +199,41 @@ def test_a_stopped_run_goes_on(files: WriteFiles, tmp_path: Path, bucket: str, w
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack(table, out, settings, stop)
+        pack_videos(table, out, settings, stop)
     system, path = fsspec.url_to_fs(out)
     found = {os.path.basename(entry) for entry in system.ls(path, detail=False)}
     assert found == {"pack.json", "shard-000000.tar", "shard-000001.tar"}
     first = system.cat_file(f"{path}/shard-000000.tar")
     done: list[tuple[int, int]] = []
-    report = pack(table, out, settings, lambda *counts: done.append(counts))
+    report = pack_videos(table, out, settings, lambda *counts: done.append(counts))
     assert (report.num_videos, report.num_earlier, report.num_shards) == (8, 4, 4)
     assert done == [(count, 8) for count in range(5, 9)]
-    pack(table, str(tmp_path / "whole"), settings)
+    pack_videos(table, str(tmp_path / "whole"), settings)
     for file in (tmp_path / "whole").iterdir():
         assert system.cat_file(f"{path}/{file.name}") == file.read_bytes(), file.name
     assert system.cat_file(f"{path}/shard-000000.tar") == first
-    assert pack(table, out, settings)[:3] == (8, 8, 4)
+    assert pack_videos(table, out, settings)[:3] == (8, 8, 4)
 
 
 def test_only_what_belongs_together_is_packed_together(files: WriteFiles, tmp_path: Path) -> None:
     table, out = files(), str(tmp_path / "out")
-    pack(table, out)
+    pack_videos(table, out)
     with pytest.raises(ConfigError, match=r"out was packed with seed=0, now it is 1; give a new folder"):
-        pack(table, out, PackSettings(seed=1))
+        pack_videos(table, out, PackSettings(seed=1))
     with pytest.raises(ConfigError, match=r"out was packed with annotations=\w{64}, now it is \w{64}"):
-        pack(files(folder="others", labels=np.zeros(8, dtype=np.int64)), out)
+        pack_videos(files(folder="others", labels=np.zeros(8, dtype=np.int64)), out)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "train-0.tar").touch()
     with pytest.raises(ConfigError, match=r"foreign/train-0\.tar was not written by pack"):
-        pack(table, str(tmp_path / "foreign"))
+        pack_videos(table, str(tmp_path / "foreign"))
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file: cannot be written to \(File exists\)"):
-        pack(table, str(tmp_path / "file"))
+        pack_videos(table, str(tmp_path / "file"))
 
 
 def test_an_index_that_does_not_fit_is_refused(files: WriteFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    pack(files(), str(out), PackSettings(max_videos=3))
+    pack_videos(files(), str(out), PackSettings(max_videos=3))
     shard, index = out / "shard-000001.tar", out / "index.parquet"
     data, columns = shard.read_bytes(), parquet.read_table(index)
     shard.write_bytes(data[:-1])
@@ -268,7 +268,7 @@ def test_a_shard_that_changes_under_way_fails_its_videos(
     files: WriteFiles, tmp_path: Path, bucket: str, where: str
 ) -> None:
     out = {"local": str(tmp_path / "out"), "url": bucket}[where]
-    pack(files(), out, PackSettings(max_videos=4, seed=None))
+    pack_videos(files(), out, PackSettings(max_videos=4, seed=None))
     table = load_annotations(out)
     assert table.source(0) == content(0)
     system, path = fsspec.url_to_fs(out)
@@ -282,13 +282,13 @@ def test_a_shard_that_changes_under_way_fails_its_videos(
 
 def test_shards_packed_anew_are_read_anew(files: WriteFiles, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    pack(files(3), str(out), PackSettings(seed=None))
+    pack_videos(files(3), str(out), PackSettings(seed=None))
     assert load_annotations(out).source(1) == content(1)
     for path in out.iterdir():
         path.unlink()
     other = files(3, folder="others")
     other.locate(1).write_bytes(content(1)[::-1][:-1] + b"!")
-    pack(other, str(out), PackSettings(seed=None))
+    pack_videos(other, str(out), PackSettings(seed=None))
     assert load_annotations(out).source(1) == other.locate(1).read_bytes()
 
 
@@ -299,7 +299,7 @@ def read_all(data: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize(("method", "num_processes"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
 def test_processes_read_side_by_side(files: WriteFiles, tmp_path: Path, method: str, num_processes: int) -> None:
-    pack(files(), str(tmp_path / "out"), PackSettings(max_videos=3))
+    pack_videos(files(), str(tmp_path / "out"), PackSettings(max_videos=3))
     table = load_annotations(tmp_path / "out")
     expected = [content(row) for row in range(8)]
     assert [table.source(row) for row in range(8)] == expected
@@ -309,7 +309,7 @@ def test_processes_read_side_by_side(files: WriteFiles, tmp_path: Path, method: 
 
 
 def test_few_files_are_open_at_a_time(files: WriteFiles, tmp_path: Path) -> None:
-    pack(files(90), str(tmp_path / "out"), PackSettings(max_videos=1))
+    pack_videos(files(90), str(tmp_path / "out"), PackSettings(max_videos=1))
     table = load_annotations(tmp_path / "out")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     num_open = len(os.listdir("/proc/self/fd"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.types import ConfigError
 from tests.fixtures.data import WriteFiles
@@ -30,31 +30,31 @@ def rows(table: VideoTable) -> list[tuple]:
 def test_lost_and_damaged_shards_are_packed_again(files: WriteFiles, tmp_path: Path, bucket: str, where: str) -> None:
     table, settings = files(6), PackSettings(max_videos=2, seed=None)
     out = {"local": str(tmp_path / "out"), "url": bucket}[where]
-    pack(table, out, settings)
+    pack_videos(table, out, settings)
     system, path = fsspec.url_to_fs(out)
     system.pipe_file(f"{path}/shard-000000.tar", system.cat_file(f"{path}/shard-000000.tar")[:1000])
     system.rm_file(f"{path}/shard-000001.tar")
-    report = pack(table, out, settings)
+    report = pack_videos(table, out, settings)
     assert (report.num_videos, report.num_earlier, report.num_shards) == (6, 2, 3)
     assert report.damaged == ["shard-000000.tar"]
     assert system.size(f"{path}/damaged/shard-000000.tar") == 1000
     assert sorted(row[0] for row in rows(load_annotations(out))) == sorted(table.paths.to_pylist())
-    assert pack(table, out, settings).damaged == []
+    assert pack_videos(table, out, settings).damaged == []
 
 
 def test_a_video_that_changed_after_it_was_packed_is_named(files: WriteFiles, tmp_path: Path) -> None:
     table, out = files(3), tmp_path / "out"
-    pack(table, str(out))
+    pack_videos(table, str(out))
     shard, source = out / "shard-000000.tar", table.locate(1)
     later = shard.stat().st_mtime_ns + 10**9
     os.utime(source, ns=(later, later))  # copied anew
-    assert pack(table, str(out)).num_earlier == 3
+    assert pack_videos(table, str(out)).num_earlier == 3
     source.write_bytes(bytes(len(content(1))))
     os.utime(source, ns=(later, later))
     with pytest.raises(ConfigError, match=r"1\.MP4 has changed since it was packed into \S+shard-000000\.tar; "):
-        pack(table, str(out))
+        pack_videos(table, str(out))
     shard.unlink()
-    pack(table, str(out))
+    pack_videos(table, str(out))
     assert [row[3] for row in rows(load_annotations(out))][1] == bytes(len(content(1)))
 
 
@@ -63,19 +63,19 @@ def test_nothing_of_others_is_removed_or_replaced(files: WriteFiles, tmp_path: P
     out.mkdir()
     (out / "classes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"out/classes\.txt was not written by pack; give a new or an empty folder"):
-        pack(table, str(out))
+        pack_videos(table, str(out))
     assert (out / "classes.txt").read_text() == "mine"
     (out / "classes.txt").unlink()
     (out / ".mvit_video_pack_notes").mkdir()
     (out / ".pack.0123abcd.unfinished").mkdir()  # of a run that was killed
     with pytest.raises(ConfigError, match="_notes was not written by pack"):
-        pack(table, str(out))
+        pack_videos(table, str(out))
     assert [path.name for path in out.iterdir()] == [".mvit_video_pack_notes"]
 
 
 def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: WriteFiles, tmp_path: Path) -> None:
     table, out, settings = files(4), tmp_path / "out", PackSettings(max_videos=1)
-    pack(table, str(out), settings)
+    pack_videos(table, str(out), settings)
     expected = rows(load_annotations(out))
     shards = sorted(out.glob("*.tar"))
     for shard in shards[:3]:
@@ -83,7 +83,7 @@ def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: Wr
     shards[0].mkdir()
     os.mkfifo(shards[1])
     shards[2].symlink_to(tmp_path / "nothing")
-    report = pack(table, str(out), settings)
+    report = pack_videos(table, str(out), settings)
     assert (report.num_earlier, report.damaged) == (1, [shard.name for shard in shards[:3]])
     assert rows(load_annotations(out)) == expected
 
@@ -91,7 +91,7 @@ def test_what_is_no_file_in_place_of_a_shard_is_moved_and_packed_again(files: Wr
 @pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000])
 def test_damaged_settings_are_named(files: WriteFiles, tmp_path: Path, text: str) -> None:
     table, out = files(1), tmp_path / "out"
-    pack(table, str(out))
+    pack_videos(table, str(out))
     (out / "pack.json").write_text(text)
     with pytest.raises(ConfigError, match=r"out: its pack\.json cannot be read; give a new folder, or remove"):
-        pack(table, str(out))
+        pack_videos(table, str(out))

@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 from rich.console import Console
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import load_annotations
 from mvit_video.features import Extractor, ExtractSettings, Video
 from mvit_video.features.extraction import Outcome, Summary, extract_videos
@@ -143,7 +143,7 @@ def test_videos_are_read_from_urls_and_shards(
 ) -> None:
     upload(memory, videos, "/bucket/videos")
     memory.pipe_file("/bucket/videos/left/b.mp4", b"no longer a video")
-    pack(load_annotations(str(videos)), "memory://bucket/shards", PackSettings(max_videos=3))
+    pack_videos(load_annotations(str(videos)), "memory://bucket/shards", PackSettings(max_videos=3))
     summaries = {name: run(extractor, f"memory://bucket/{name}", str(tmp_path / name)) for name in ("videos", "shards")}
     assert [(one.num_extracted, one.num_failed) for one in summaries.values()] == [(3, 1), (4, 0)]
     expected = {path.name: extractor.extract(Video(path.name, path)).feature for path in videos.rglob("*.mp4")}
@@ -174,7 +174,7 @@ def test_a_repacked_shard_is_extracted_again(
         if where == "local":
             shutil.rmtree(tmp_path / "shards", ignore_errors=True)
         memory.store.clear()
-        pack(load_annotations(str(folder)), source[where], PackSettings(seed=None))
+        pack_videos(load_annotations(str(folder)), source[where], PackSettings(seed=None))
 
     put(files)
     assert run(extractor, source[where], str(tmp_path / "out")).num_extracted == 4

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.curation.scanning import write_failures as write_scan
 from mvit_video.data import VideoTable
 from mvit_video.evaluation.predictions import write_failures as write_test
@@ -41,7 +41,7 @@ def test_every_list_of_videos_is_written_so(writer: str, tmp_path: Path) -> None
         write_csv(path, [("path", "reason"), (name, "+none")])
     else:
         path = tmp_path / "out" / "failures.csv"
-        pack(table, str(tmp_path / "out"), PackSettings())
+        pack_videos(table, str(tmp_path / "out"), PackSettings())
     rows = read(path)
     assert rows[1][0] == f"'{name}"
     assert not any(cell.startswith(tuple("=+-@")) for row in rows for cell in row)

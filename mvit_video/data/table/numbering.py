@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,10 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.data.table.classes import ClassNames, number_labels
-from mvit_video.data.table.labels import LabelError, read_labels
-from mvit_video.jobs.arrow import as_strings, compute, first, is_list, is_string, to_mask
+from mvit_video.data.table.classes import ClassNames, sorted_names
+from mvit_video.data.table.labels import CLASS_NUMBER, LabelError, label_number, read_labels
+from mvit_video.jobs.arrow import as_strings, compute, first, is_list, is_string, lengths, matches, to_mask
 from mvit_video.types import AnnotationError
+
+_NUMBER = rf"^{CLASS_NUMBER}$"
+_MAX_DIGITS = 18
 
 
 class Labels(NamedTuple):
@@ -99,11 +103,11 @@ class WrittenLabels:
     ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
         own = self.own
         if known is None or own is None or is_string(labels.type):
-            return number_labels(labels, known or own, error, are_names=self.are_names, are_own=known is None)
+            return _number_labels(labels, known or own, error, are_names=self.are_names, are_own=known is None)
         # these numbers are those of the file
-        numbers, _ = number_labels(labels, own, error, are_own=True)
+        numbers, _ = _number_labels(labels, own, error, are_own=True)
         named = as_strings(own.names).take(pa.array(numbers, mask=numbers < 0))
-        return number_labels(named, known, error, are_names=True)
+        return _number_labels(named, known, error, are_names=True)
 
 
 def _of_rows(cells: pa.Array, error: LabelError) -> LabelError:
@@ -120,3 +124,111 @@ def _of_rows(cells: pa.Array, error: LabelError) -> LabelError:
 
 def _innermost(kind: pa.DataType) -> pa.DataType:
     return _innermost(kind.value_type) if is_list(kind) else kind
+
+
+def _number_labels(
+    labels: pa.Array,
+    known: ClassNames | None,
+    error: LabelError,
+    *,
+    are_names: bool = False,
+    are_own: bool = False,
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Class of each label, -1 where it is null, and the names of the classes where labels are names.
+
+    Names are numbered as in `known`, or in sorted order.
+
+    Args:
+        labels: strings or integers.
+        are_names: whether labels that look like numbers are names.
+        are_own: whether `known` came with the labels, so that their numbers are its own.
+
+    Raises:
+        AnnotationError: a label has no number.
+    """
+    if labels.null_count == len(labels):
+        return np.full(len(labels), -1, np.int64), known.names if known is not None else None
+    if is_string(labels.type):
+        is_null = to_mask(labels.is_null())
+        is_number = matches(labels, _NUMBER)
+        if are_names or not (is_number | is_null).all():
+            if not are_names:
+                _refuse_mixtures(labels, is_number, is_null, error)
+            return _number_names(labels, known, error)
+    try:
+        numbers = labels.cast(pa.int64())
+    except pa.ArrowInvalid:
+        numbers = None
+    values = np.full(len(labels), 2**31) if numbers is None else numbers.fill_null(-1).to_numpy()
+    bad = first((values < -1) | (values >= 2**31))
+    if bad is not None and numbers is None:  # too long for an integer of 64 bits
+        bad = next(i for i in range(len(labels)) if not _is_in_range(labels[i].as_py()))
+    if bad is not None:
+        shown = str(labels[bad].as_py())
+        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+        raise error(bad, f"label {shown} is out of range; classes count from 0, -1 is unknown")
+    if known is None:
+        return values.astype(np.int64), None
+    nameless = first(values >= len(known.names))
+    if nameless is not None:
+        raise error(nameless, f"label {values[nameless]} has no name among the {len(known.names)} of {known.origin}")
+    if not are_own:
+        _refuse_confusion(values, known, error)
+    return values.astype(np.int64), known.names
+
+
+def _refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: LabelError) -> None:
+    """Refuses class numbers beside names that are numbers of other classes, as the sorted folders `0`, `1`, `10`, `2`.
+
+    Raises:
+        AnnotationError: a label is the number of one class and the name of another.
+    """
+    named = {label_number(name): i for i, name in enumerate(known.names)}
+    elsewhere = {number: i for number, i in named.items() if number is not None and number != i}
+    odd = first(np.isin(numbers, list(elsewhere)))
+    if odd is not None:
+        number = int(numbers[odd])
+        other = elsewhere[number]
+        raise error(
+            odd, f"label {number} may be class {number}, {known.names[number]!r}, or the name of class {other}, "
+            f"{known.names[other]!r}, in {known.origin}; give the classes other names, or class_names in the order of "
+            "their numbers"
+        )  # fmt: skip
+
+
+def _is_in_range(label: str | int | None) -> bool:
+    text = "-1" if label is None else str(label)
+    return len(text) <= _MAX_DIGITS and -1 <= int(text) < 2**31
+
+
+def _number_names(
+    labels: pa.Array, known: ClassNames | None, error: LabelError
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    empty = first((lengths(labels) == 0) & to_mask(labels.is_valid()))
+    if empty is not None:
+        raise error(empty, "has an empty label; give a class name, or nothing at all where it is unknown")
+    names = known.names if known is not None else sorted_names(labels)
+    numbers = compute.index_in(labels, value_set=as_strings(names))
+    if known is not None:
+        strange = first(to_mask(numbers.is_null()) & to_mask(labels.is_valid()))
+        if strange is not None:
+            label = labels[strange].as_py()
+            nearest = difflib.get_close_matches(label, names, n=1, cutoff=0.0)[0]
+            raise error(
+                strange,
+                f"label {label!r} is none of the {len(names)} classes of {known.origin}; nearest is {nearest!r}",
+            )
+    return numbers.fill_null(-1).to_numpy().astype(np.int64), names
+
+
+def _refuse_mixtures(
+    labels: pa.Array,
+    is_number: NDArray[np.bool_],
+    is_null: NDArray[np.bool_],
+    error: LabelError,
+) -> None:
+    start = first(~is_null)
+    odd = first((is_number != is_number[start]) & ~is_null)
+    if odd is not None:
+        label = labels[start].as_py()
+        raise error(odd, f"label {labels[odd].as_py()!r} mixes class names and class numbers; the first is {label!r}")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import ClipBatch, VideoDataset, VideoTable, load_annotations
 from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.loader import EpochSampler, VideoLoader
@@ -40,7 +40,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory, odd_videos: OddVideos) -> Vi
 def packed(tmp_path_factory: pytest.TempPathFactory, loose: VideoTable) -> VideoTable:
     """The same videos in shards, in another order there."""
     out = tmp_path_factory.mktemp("packed")
-    assert pack(loose, str(out), PackSettings(max_videos=3)).num_shards == 3
+    assert pack_videos(loose, str(out), PackSettings(max_videos=3)).num_shards == 3
     return load_annotations(out)
 
 
@@ -107,7 +107,7 @@ def test_test_views_are_those_of_the_files(loose: VideoTable, packed: VideoTable
 
 
 def test_a_damaged_shard_fails_its_videos_alone(loose: VideoTable, tmp_path: Path) -> None:
-    pack(loose, str(tmp_path), PackSettings(max_videos=3, seed=None))
+    pack_videos(loose, str(tmp_path), PackSettings(max_videos=3, seed=None))
     table = load_annotations(tmp_path)
     (tmp_path / "shard-000001.tar").unlink()
     dataset = VideoDataset(table, UniformViews(CLIP, 32), on_error="skip")
@@ -119,8 +119,8 @@ def test_a_damaged_shard_fails_its_videos_alone(loose: VideoTable, tmp_path: Pat
 
 
 def test_runs_take_shards_where_they_take_annotations(loose: VideoTable, tmp_path: Path) -> None:
-    pack(loose, str(tmp_path / "train"), PackSettings(max_videos=3))
-    pack(loose, "memory://val", PackSettings(max_videos=3))
+    pack_videos(loose, str(tmp_path / "train"), PackSettings(max_videos=3))
+    pack_videos(loose, "memory://val", PackSettings(max_videos=3))
     try:
         data = VideoDataModule(
             train=f"{tmp_path}/train/shard-{{000000..000001}}.tar", val=str(tmp_path / "train"), test="memory://val",

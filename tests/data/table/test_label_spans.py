@@ -10,7 +10,7 @@ import torch
 import yaml
 from pyarrow import parquet
 
-from mvit_video.curation.packing import PackSettings, pack
+from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import VideoDataset, VideoTable, load_annotations
 from mvit_video.data.clips.transforms import Augment
 from mvit_video.data.clips.views import RandomView, SamplerViews, UniformViews, Views
@@ -130,7 +130,7 @@ def test_every_format_keeps_the_spans(charades: Path) -> None:
     records = [{"path": path, "labels": labels, "label_spans": spans} for path, labels, spans in rows]
     (folder / "a.json").write_text(json.dumps(records, indent=1))
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
-    pack(table, str(folder / "shards"), PackSettings(seed=None))
+    pack_videos(table, str(folder / "shards"), PackSettings(seed=None))
     sources = [write_parquet(table, folder / "a.parquet"), folder / "a.json", folder / "a.jsonl", folder / "shards"]
     for source in sources:
         read = load_annotations(source)
