@@ -99,7 +99,7 @@ def window_by_window(extractor: Extractor, video: Video, clock: Clock) -> VideoF
             crops = decoding.crop_frames(frames, rule)
             rows = np.searchsorted(np.unique(indices), indices)[None]
             chunk = Chunk(crops, rows, windows.part(slice(row, row + 1)), fps)
-            features.append(extractor.embed([Place(chunk, 0)]))
+            features.append(extractor.features_of([Place(chunk, 0)]))
     return join_features(video, [windows], features, fps)
 
 
@@ -146,7 +146,7 @@ def measure(
     extractor: Extractor, extract: Callable[..., VideoFeatures], video: Video, clock: Clock, *, without_model: bool
 ) -> VideoFeatures:
     """Features of a video, written to a folder for the while; the stages are timed."""
-    embed, clips, own_open = extractor.embed, extractor.clips, decoding.open_video
+    features_of, clips, own_open = extractor.features_of, extractor.clips, decoding.open_video
     shape = (extractor.settings.num_crops, *extractor.feature_shape)
 
     def transform_only(places: Sequence[Place]) -> NDArray[Any]:
@@ -154,7 +154,7 @@ def measure(
         return np.zeros((len(places), *shape), np.float32)
 
     extractor.clips = clock.timed("transform", clips)
-    extractor.embed = clock.timed("model", transform_only if without_model else embed)
+    extractor.features_of = clock.timed("model", transform_only if without_model else features_of)
     decoding.open_video = lambda *args, **kwargs: TimedReader(clock, *args, **kwargs)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def measure(
                 writer_for("parquet", Path(folder), extractor.record).write([features])
         return features
     finally:
-        extractor.embed, extractor.clips, decoding.open_video = embed, clips, own_open
+        extractor.features_of, extractor.clips, decoding.open_video = features_of, clips, own_open
 
 
 def videos_at(path: Path) -> list[Path]:

@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, existing
+from mvit_video.cli.options import (
+    FLAGS_OF_EXTRACTION,
+    VerbParser,
+    add_class_names_option,
+    console_for_reports,
+    count,
+    existing,
+)
 from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend, open_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
@@ -30,19 +37,20 @@ def run(words: list[str]) -> int:
     """Says what a video shows, and when."""
     args = _parser().parse_args(words)
     console = console_for_reports()
-    settings = ExtractSettings(
-        args.model, "logits", args.window, args.stride, args.crops, True, args.precision, args.batch_size, args.device,
-        args.backend,
-    )  # fmt: skip
+    with in_flags(**FLAGS_OF_EXTRACTION):
+        settings = ExtractSettings(
+            args.model, "logits", args.window, args.stride, args.crops, True, args.precision, args.batch_size,
+            args.device, args.backend,
+        )  # fmt: skip
     with open_video(args.video, args.backend) as reader:
         total = reader.duration_seconds
     for option, target in (("--overlay", args.overlay), ("--timeline", args.timeline)):
         if target is not None:
             check_target(Path(args.video), Path(target), option)
-    with in_flags(source="--model", class_names="--class-names"):
-        trained = load_model(args.model, num_crops=args.crops, class_names=args.class_names)
+    with in_flags(**FLAGS_OF_EXTRACTION):
+        extractor = Extractor(settings, load_model(args.model, num_crops=args.crops, class_names=args.class_names))
     with _seconds_bar(console, "classifying", total) as reached:
-        timeline = classify_video(Extractor(settings, trained), Video(args.video, Path(args.video)), reached)
+        timeline = classify_video(extractor, Video(args.video, Path(args.video)), reached)
     if args.json:
         print(json.dumps(timeline.record(args.k)))
     else:

@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import get_args
 
 from mvit_video.cli import Stopped
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count, out_folder, positive
+from mvit_video.cli.options import (
+    FLAGS_OF_EXTRACTION,
+    VerbParser,
+    add_class_names_option,
+    console_for_reports,
+    count,
+    out_folder,
+    positive,
+)
 from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend
 from mvit_video.features.engines.local import extract_locally
@@ -28,19 +36,20 @@ def run(words: list[str]) -> int:
     """
     args = _parser().parse_args(words)
     console = console_for_reports()
-    settings = ExtractSettings(
-        model=args.model,
-        layer=args.layer,
-        window=args.window,
-        stride=args.stride,
-        num_crops=args.crops,
-        keep_crops=args.keep_crops,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        device=args.device,
-        backend=args.backend,
-        decode_short_side=args.decode_short_side,
-    )
+    with in_flags(**FLAGS_OF_EXTRACTION):
+        settings = ExtractSettings(
+            model=args.model,
+            layer=args.layer,
+            window=args.window,
+            stride=args.stride,
+            num_crops=args.crops,
+            keep_crops=args.keep_crops,
+            precision=args.precision,
+            batch_size=args.batch_size,
+            device=args.device,
+            backend=args.backend,
+            decode_short_side=args.decode_short_side,
+        )
     if args.address and args.engine != "ray":
         raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
     of_logits = args.class_names if args.layer == "logits" else None
@@ -49,9 +58,8 @@ def run(words: list[str]) -> int:
         inputs = inputs.named(args.class_names)
     # with Ray the model computes elsewhere
     settings = replace(settings, device="cpu") if args.engine == "ray" else settings
-    with in_flags(source="--model", class_names="--class-names"):
-        trained = load_model(args.model, num_crops=args.crops, class_names=of_logits)
-    extractor = Extractor(settings, trained)
+    with in_flags(**FLAGS_OF_EXTRACTION):
+        extractor = Extractor(settings, load_model(args.model, num_crops=args.crops, class_names=of_logits))
     try:
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     except JobStopped as stop:

@@ -18,6 +18,13 @@ from mvit_video.types import ConfigError
 
 Check = Callable[[str], str | None]
 
+FLAGS_OF_EXTRACTION = {
+    "source": "--model", "class_names": "--class-names", "layer": "--layer", "window": "--window",
+    "stride": "--stride", "num_crops": "--crops", "precision": "--precision", "batch_size": "--batch-size",
+    "device": "--device", "backend": "--backend", "decode_short_side": "--decode-short-side",
+}  # fmt: skip
+"""Flag of each argument of the library, for `wording.in_flags`."""
+
 
 class VerbParser(argparse.ArgumentParser):
     """The options of one verb; says what is wrong with them in one line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mvit_video.cli import Stopped
 from mvit_video.cli.trainer import VideoCLI, run_cli
+from mvit_video.cli.wording import in_flags
 from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.extraction import FEATURES, Summary, describe, extract_videos
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 _PRECISIONS: dict[str, Precision] = {"32-true": "fp32", "16-mixed": "fp16", "bf16-mixed": "bf16"}
 _LIMIT_SECONDS = 120.0
+_KEYS = {field.name: f"features.{field.name}" for field in fields(ExtractSettings)}
 
 
 def run(words: list[str]) -> int:
@@ -76,7 +78,8 @@ class PredictCLI(VideoCLI):
         trainer.enable_progress_bar = False  # videos tell more than batches
         options: dict[str, Any] = vars(self._settings.features.clone())
         self._folder, self._format = options.pop("folder"), options.pop("format")
-        self._extract_settings = ExtractSettings("", **options)
+        with in_flags(**_KEYS):
+            self._extract_settings = ExtractSettings("", **options)
         super().before_instantiate_classes()
 
     def predict(self, ckpt_path: str | None = None, **_: Any) -> None:
@@ -85,7 +88,8 @@ class PredictCLI(VideoCLI):
         Raises:
             MVitVideoError: some videos have no features.
         """
-        self._run(self._predict, {"checkpoint": ckpt_path})
+        with in_flags(**_KEYS):
+            self._run(self._predict, {"checkpoint": ckpt_path})
 
     def _predict(self, checkpoint: str | None) -> None:
         precision, strategy = str(self.trainer.precision), self.trainer.strategy

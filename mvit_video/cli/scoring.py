@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
+from mvit_video.cli.wording import in_flags
 from mvit_video.features.store import FeatureTable, load_features, require_alike
 from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics import accuracy
@@ -49,7 +50,8 @@ def load_pair(
         ConfigError: the two number the classes differently, or differ in what their vectors are.
         MVitVideoError: no row to learn from has a label.
     """
-    tables = [load_features(source, class_names) for source in (train, test) if source is not None]
+    with in_flags(class_names="--class-names"):
+        tables = [load_features(source, class_names) for source in (train, test) if source is not None]
     if (tables[0].label < 0).all():
         raise MVitVideoError(f"{train}: no row has a label; extract from annotations, or from a folder per class")
     require_alike(tables[0], tables[-1])

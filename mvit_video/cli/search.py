@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
+from mvit_video.cli.wording import in_flags
 from mvit_video.features.queries import Queries, query_rows, query_video
 from mvit_video.features.search import Neighbours, nearest_rows
 from mvit_video.features.store import FeatureTable, load_features, require_alike
@@ -18,7 +19,8 @@ from mvit_video.features.store import FeatureTable, load_features, require_alike
 def run(words: list[str]) -> int:
     """Finds what is most like a video among stored features."""
     args = _parser().parse_args(words)
-    table = load_features(args.features, args.class_names)
+    with in_flags(class_names="--class-names"):
+        table = load_features(args.features, args.class_names)
     is_table = Path(args.query).is_dir() or args.query.endswith(".parquet")
     asked = load_features(args.query, args.class_names) if is_table else None
     if asked is not None:

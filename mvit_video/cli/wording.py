@@ -38,12 +38,16 @@ _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
 
 @contextmanager
 def in_flags(**flags: str) -> Iterator[None]:
-    """Word `argument=value` and `argument holds` in errors of the library with the flag of each argument."""
+    """Word `argument=value` and `argument holds` in errors of the library with the flag or key of each argument."""
     try:
         yield
     except (ConfigError, CheckpointError) as error:
-        argument = re.compile(rf"\b({'|'.join(flags)})(?:=| (?=holds ))")
-        raise type(error)(argument.sub(lambda match: f"{flags[match[1]]} ", str(error))) from error
+        argument = re.compile(rf"(?<![\w.-])({'|'.join(flags)})(=| (?=holds ))")
+
+        def named(match: re.Match[str]) -> str:
+            return flags[match[1]] + (" " if flags[match[1]].startswith("-") else match[2])
+
+        raise type(error)(argument.sub(named, str(error))) from error
 
 
 def in_words(line: str) -> str:

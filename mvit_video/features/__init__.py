@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mvit_video.features.extraction import extract
     from mvit_video.features.extractor import Extractor, ExtractSettings
     from mvit_video.features.store import FeatureTable, load_features
     from mvit_video.features.videos import Video, VideoFeatures
@@ -24,6 +25,7 @@ _MODULES = {
     "VideoFeatures": "videos",
     "WindowSpec": "windows",
     "Windows": "windows",
+    "extract": "extraction",
     "load_features": "store",
     "windows_of": "windows",
     "writer_for": "writers",
@@ -38,6 +40,7 @@ __all__ = [
     "VideoFeatures",
     "WindowSpec",
     "Windows",
+    "extract",
     "load_features",
     "windows_of",
     "writer_for",

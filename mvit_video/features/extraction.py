@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple, cast
 
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mvit_video.features.extractor import Extractor
-from mvit_video.features.inputs import Inputs, Stamp
+from mvit_video.data.readers import Backend
+from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
+from mvit_video.features.inputs import Inputs, Stamp, find_inputs
 from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.jobs import Folder, JobStopped, WorkFailure
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
+from mvit_video.models.layers import Layer
+from mvit_video.runs.trained_model import TrainedModel, load_model
 
 Outcome = tuple[Video, VideoFeatures | WorkFailure]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]
@@ -49,6 +52,53 @@ class Summary(NamedTuple):
     num_failed: int
     seconds: float
     out: Folder
+
+
+def extract(
+    videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    model: str | os.PathLike[str] | TrainedModel,
+    window: int | str | None = None,
+    stride: int | str | None = None,
+    layer: Layer = "pooled",
+    *,
+    num_crops: int = 1,
+    keep_crops: bool = False,
+    precision: Precision = "fp32",
+    batch_size: int = 8,
+    device: str = "auto",
+    backend: Backend = "pyav",
+) -> Iterator[VideoFeatures]:
+    """Features of windows that slide over videos, one video after the other, computed in this process.
+
+    `mvit-video extract` decodes in several processes, writes files and goes on where it was stopped.
+
+    Args:
+        videos: files, folders, patterns, URLs, or annotations.
+        model: run folder, checkpoint of any known format, or name of a model; or one that is loaded.
+        window: frames, or seconds such as "2.5s"; None is what a clip of the model stands for.
+        stride: from one window to the next, likewise; None is the window.
+        layer: the embedding, the final tokens, the map of a stage, or the logits.
+        num_crops: 1 or 3 crops of each window.
+        keep_crops: keep the features of each crop, rather than their mean.
+        precision: of the model.
+        batch_size: clips that the model takes at once.
+        device: "auto" is a GPU where there is one.
+        backend: library that decodes.
+
+    Raises:
+        ConfigError: an argument is impossible, or names what is not there.
+        CheckpointError: the checkpoint cannot be read.
+        VideoDecodeError: a video cannot be read.
+    """
+    trained = model if isinstance(model, TrainedModel) else load_model(model, num_crops=num_crops)
+    length, step = (None if given is None else str(given) for given in (window, stride))
+    settings = ExtractSettings(
+        trained.name, layer, length, step, num_crops, keep_crops, precision, batch_size, device, backend
+    )
+    extractor = Extractor(settings, trained)
+    sources = [videos] if isinstance(videos, (str, os.PathLike)) else videos
+    inputs = find_inputs([os.fspath(source) for source in sources])
+    return (extractor.extract(inputs.video(number)) for number in range(len(inputs)))
 
 
 def extract_videos(
@@ -166,14 +216,15 @@ class Results:
             self.save()
 
     def save(self) -> None:
-        """Puts what waits on disk."""
-        if self._waiting:
-            self._writer.write(self._waiting)
-        for features in self._waiting:
+        """Puts what waits on disk; where Ctrl-C comes meanwhile, a later run extracts it again."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if waiting:
+            self._writer.write(waiting)
+        for features in waiting:
             name = features.video.name
             self._manifest.add_done(name, self._stamps.pop(name), len(features.feature))
         self._manifest.flush()
-        self._waiting, self._waiting_bytes, self._last_save = [], 0, time.monotonic()
+        self._last_save = time.monotonic()
 
 
 class _Bar:

@@ -65,18 +65,18 @@ class ExtractSettings:
     decode_short_side: int | None = None
 
     def __post_init__(self) -> None:
-        for option, value, choices in (
-            ("--layer", self.layer, get_args(Layer)),
-            ("--precision", self.precision, get_args(Precision)),
-            ("--crops", self.num_crops, (1, 3)),
-            ("--backend", self.backend, get_args(Backend)),
+        for name, choices in (
+            ("layer", get_args(Layer)),
+            ("precision", get_args(Precision)),
+            ("num_crops", (1, 3)),
+            ("backend", get_args(Backend)),
         ):
-            if value not in choices:
-                raise ConfigError(f"{option} must be one of {', '.join(map(str, choices))}, got {value!r}")
+            if (value := getattr(self, name)) not in choices:
+                raise ConfigError(f"{name}={value} must be one of {', '.join(map(str, choices))}")
         if self.batch_size < 1:
-            raise ConfigError(f"--batch-size must be at least 1, got {self.batch_size}")
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
         if (self.decode_short_side or 0) < 0:
-            raise ConfigError(f"--decode-short-side must be at least 0, got {self.decode_short_side}")
+            raise ConfigError(f"decode_short_side={self.decode_short_side} must be at least 0")
 
 
 class Place(NamedTuple):
@@ -116,7 +116,7 @@ class Extractor:
 
     @property
     def windows_per_batch(self) -> int:
-        """Windows that `embed` should be given at once."""
+        """Windows that `features_of` should be given at once."""
         return max(1, self.settings.batch_size // self.settings.num_crops)
 
     def extract(self, video: Video, heartbeat: Heartbeat = lambda: None) -> VideoFeatures:
@@ -137,17 +137,20 @@ class Extractor:
             places = [Place(chunk, row) for row in range(len(chunk.rows))]
             for batch in _batches(places, self.windows_per_batch):
                 heartbeat()
-                features.append(self.embed(batch))
+                features.append(self.features_of(batch))
             heartbeat()
         return join_features(video, windows, features, fps)
 
     @torch.inference_mode()
-    def embed(self, places: Sequence[Place]) -> NDArray[Any]:
+    def features_of(self, places: Sequence[Place]) -> NDArray[Any]:
         """Features of some windows, of one video or of several; `(B, K, *shape)`."""
         dtype = _DTYPES.get(self.settings.precision)
         with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
             features = features_at(self._net, self.clips(places), self.settings.layer)
-        return self.finish(features)
+        features = features.float().unflatten(0, (-1, self.settings.num_crops))
+        if not self.settings.keep_crops:
+            features = features.mean(dim=1, keepdim=True)
+        return (features if self.settings.precision == "fp32" else features.half()).cpu().numpy()
 
     def clips(self, places: Sequence[Place]) -> Tensor:
         """Clips of some windows as the model takes them, on its device; `(B*K, 3, T, S, S)`."""
@@ -155,13 +158,6 @@ class Extractor:
         # from (B, T, K, 3, S, S), as bytes, which are fewer to move
         clips = clips.permute(0, 2, 3, 1, 4, 5).flatten(0, 1).to(self.device).float()
         return clips.mul_(self._scale).sub_(self._shift)
-
-    def finish(self, features: Tensor) -> NDArray[Any]:
-        """What is kept of the features of clips; `(B, K, *shape)`."""
-        features = features.float().unflatten(0, (-1, self.settings.num_crops))
-        if not self.settings.keep_crops:
-            features = features.mean(dim=1, keepdim=True)
-        return (features if self.settings.precision == "fp32" else features.half()).cpu().numpy()
 
     def _shape(self) -> tuple[int, ...]:
         """Shape of one feature, from a pass that computes nothing."""
@@ -207,7 +203,7 @@ def join_features(
     """
     joined = np.concatenate(features)
     if not np.isfinite(joined).all():
-        raise VideoDecodeError(video.path, "its features are not finite numbers; try another --precision")
+        raise VideoDecodeError(video.path, "its features are not finite numbers; try another precision")
     columns = {name: np.concatenate([getattr(part, name) for part in windows]) for name in Windows._fields[1:]}
     return VideoFeatures(video, joined, fps=fps, **columns)
 
@@ -220,7 +216,7 @@ def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRu
     needs = trained.preprocessing
     decoded = needs.short_side if settings.decode_short_side is None else settings.decode_short_side
     if decoded and decoded < needs.crop_size:
-        raise ConfigError(f"--decode-short-side {decoded} is below the crop of {needs.crop_size} pixels")
+        raise ConfigError(f"decode_short_side={decoded} is below the crop of {needs.crop_size} pixels")
     return ReadingRule(
         WindowSpec.of_clip(needs.clip, settings.window, settings.stride),
         needs.short_side,
@@ -237,7 +233,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"--device must be auto, cpu or cuda, got {name!r}") from error
+        raise ConfigError(f"device={name} must be auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {name}: torch finds no GPU here; use cpu")
+        raise ConfigError(f"device={name}: torch finds no GPU here; use cpu")
     return device

@@ -156,7 +156,7 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
         _log.warning("%s: features of random weights, so that they mean nothing: extract with a checkpoint", path)
     table = FeatureTable(path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, record, cache)
     if class_names is not None and (largest := int(table.label.max())) >= len(class_names):
-        raise ConfigError(f"--class-names holds {len(class_names)} names, {path} has class {largest}")
+        raise ConfigError(f"class_names holds {len(class_names)} names, {path} has class {largest}")
     return table
 
 

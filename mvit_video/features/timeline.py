@@ -159,9 +159,9 @@ def classify_video(extractor: Extractor, video: Video, reached: Callable[[float]
         places = [Place(chunk, row) for row in range(len(chunk.rows))]
         for start in range(0, len(places), extractor.windows_per_batch):
             batch = places[start : start + extractor.windows_per_batch]
-            logits = extractor.embed(batch)
+            logits = extractor.features_of(batch)
             if not np.isfinite(logits).all():
-                raise VideoDecodeError(video.path, "its logits are not finite numbers; try another --precision")
+                raise VideoDecodeError(video.path, "its logits are not finite numbers; try another precision")
             scores = torch.from_numpy(logits).float()
             scores = scores.sigmoid() if extractor.trained.multi_label else scores.softmax(dim=2)
             found.append(scores.mean(dim=1).numpy())

@@ -33,11 +33,11 @@ class Length(NamedTuple):
     in_frames: bool
 
     @classmethod
-    def parse(cls, text: str, option: str) -> Length:
+    def parse(cls, text: str, argument: str) -> Length:
         """`64` is 64 frames of the video, `2.5s` are seconds.
 
         Args:
-            option: what the user called it, for the message.
+            argument: whose value it is, for the message.
 
         Raises:
             ConfigError: it is neither.
@@ -46,7 +46,7 @@ class Length(NamedTuple):
         value = float(match[1]) if match else 0.0
         in_frames = bool(match) and not match[2]
         if value <= 0 or (in_frames and not value.is_integer()):
-            raise ConfigError(f"{option} is a number of frames such as 64, or of seconds such as 2.5s; got {text!r}")
+            raise ConfigError(f"{argument}={text} is no number of frames such as 64, nor of seconds such as 2.5s")
         return cls(value, in_frames)
 
     def __str__(self) -> str:
@@ -75,8 +75,8 @@ class WindowSpec:
             ConfigError: a length cannot be understood.
         """
         whole = Length(clip.num_frames * clip.sampling_rate / clip.target_fps, in_frames=False)
-        length = whole if window is None else Length.parse(window, "--window")
-        return cls(length, length if stride is None else Length.parse(stride, "--stride"), clip.num_frames)
+        length = whole if window is None else Length.parse(window, "window")
+        return cls(length, length if stride is None else Length.parse(stride, "stride"), clip.num_frames)
 
 
 class Windows(NamedTuple):

@@ -149,8 +149,8 @@ def test_other_layers_and_logits_that_are_not_finite_are_refused(
     with pytest.raises(ConfigError, match="classes follow from the layer logits, got pooled"):
         classify_video(Extractor(ExtractSettings(str(checkpoint))), Video("a", video), lambda _: None)
     extractor = Extractor(ExtractSettings(str(checkpoint), "logits"))
-    monkeypatch.setattr(extractor, "embed", lambda places: np.full((len(places), 1, 6), np.nan))
-    with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are not finite numbers; try another --prec"):
+    monkeypatch.setattr(extractor, "features_of", lambda places: np.full((len(places), 1, 6), np.nan))
+    with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are not finite numbers; try another precision"):
         classify_video(extractor, Video("digit.mp4", video), lambda _: None)
 
 

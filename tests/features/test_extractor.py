@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 import mvit_video as mv
 from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.data.clips.transforms import Normalize, crop_views
-from mvit_video.features import Extractor, ExtractSettings, Video, decoding
+from mvit_video.features import Extractor, ExtractSettings, Video, decoding, extract
 from mvit_video.features.decoding import read_chunks
+from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 
 LAYERS = ("pooled", "tokens", "stage1", "stage2", "logits")
@@ -165,12 +166,12 @@ def test_a_damaged_video_is_an_error_with_its_reason(tiny_checkpoint: Path, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layer": "stage9"}, "--layer must be one of pooled"),
-        ({"num_crops": 2}, "--crops must be one of 1, 3, got 2"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
-        ({"decode_short_side": 8}, "--decode-short-side 8 is below the crop of 32 pixels"),
-        ({"device": "tpu"}, "--device must be auto, cpu or cuda, got 'tpu'"),
-        ({"window": "long"}, "--window is a number of frames such as 64, or of seconds such as 2.5s; got 'long'"),
+        ({"layer": "stage9"}, "layer=stage9 must be one of pooled"),
+        ({"num_crops": 2}, "num_crops=2 must be one of 1, 3"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"decode_short_side": 8}, "decode_short_side=8 is below the crop of 32 pixels"),
+        ({"device": "tpu"}, "device=tpu must be auto, cpu or cuda"),
+        ({"window": "long"}, "window=long is no number of frames such as 64, nor of seconds such as 2.5s"),
         ({"layer": "stage4"}, "layer stage4: the MViT has 2"),
         ({"model": "mvit_b_16x5"}, "source=mvit_b_16x5: neither a file nor a name of a model; did you mean mvit"),
     ],
@@ -179,3 +180,21 @@ def test_impossible_settings_are_refused(tiny_checkpoint: Path, changes: dict[st
     with pytest.raises(ConfigError) as caught:
         Extractor(ExtractSettings(**{"model": str(tiny_checkpoint), **changes}))
     assert str(caught.value).startswith(message)
+
+
+def test_in_python_each_video_follows_the_other(tiny_checkpoint: Path, video: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(video.read_bytes())
+    expected = Extractor(ExtractSettings(str(tiny_checkpoint), window="8", stride="4")).extract(Video("a", video))
+    for model in (tiny_checkpoint, load_model(tiny_checkpoint)):
+        found = list(extract(tmp_path, model, window=8, stride=4))
+        assert [Path(one.video.path).name for one in found] == ["a.mp4", "b.mp4"]
+        for one in found:
+            np.testing.assert_array_equal(one.feature, expected.feature)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    follow = extract([tmp_path / "a.mp4", str(tmp_path / "b.mp4")], tiny_checkpoint, layer="logits", stride="0.5s")
+    assert next(follow).feature.shape[1:] == (1, 3)
+    with pytest.raises(VideoDecodeError, match=r"b\.mp4"):
+        next(follow)
+    with pytest.raises(ConfigError, match="layer=stage9 must be one of"):
+        extract(tmp_path, tiny_checkpoint, layer="stage9")  # type: ignore[arg-type]

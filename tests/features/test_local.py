@@ -277,8 +277,8 @@ def test_short_videos_share_batches_and_keep_their_own_features(
 ) -> None:
     extractor = Extractor(ExtractSettings(str(tiny_checkpoint), window="8", batch_size=7))
     sizes: list[int] = []
-    embed = extractor.embed
-    extractor.embed = lambda places: sizes.append(len(places)) or embed(places)  # type: ignore[method-assign]
+    features_of = extractor.features_of
+    extractor.features_of = lambda places: sizes.append(len(places)) or features_of(places)  # type: ignore[method-assign]
     videos = [Video(path.name, path) for path in sorted(many.glob("*/*.mp4"))[:4]]
     found = dict((video.path, outcome) for video, outcome in extract_locally(videos, extractor, 2, 60))
     assert sizes == [7, 7, 2]

@@ -54,7 +54,7 @@ def extract_locally(
             if piece is not None:
                 yield from batches.add(piece)
             while batch := batches.take(extractor.windows_per_batch, whole=piece is not None):
-                features = extractor.embed([waiting.place for waiting in batch])
+                features = extractor.features_of([waiting.place for waiting in batch])
                 count_windows(len(batch))
                 yield from batches.fill(batch, features)
 
