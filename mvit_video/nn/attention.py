@@ -33,7 +33,36 @@ class DotProductAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, scale=dim**-0.5)[..., :dim]
 
 
-class PoolingAttention(nn.Module):
+class _MultiheadAttention(nn.Module):
+    """What both kinds share: heads, residual pooling, and the projection behind them."""
+
+    rel_pos: RelativePosition | None
+    residual_pooling: bool
+    proj: nn.Linear
+
+    def __init__(self, dim_out: int, num_heads: int) -> None:
+        super().__init__()
+        if dim_out % num_heads:
+            raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
+        self.num_heads = num_heads
+        self.attend = DotProductAttention()
+
+    def _mix(
+        self,
+        pooled_q: Float[Tensor, "B Q C"],
+        k: Float[Tensor, "B K C"],
+        v: Float[Tensor, "B K C"],
+        thw_q: THW,
+        thw_k: THW,
+    ) -> Float[Tensor, "B Q C"]:
+        q, k, v = (tokens.unflatten(-1, (self.num_heads, -1)) for tokens in (pooled_q, k, v))
+        if self.rel_pos is not None:
+            q, k = self.rel_pos(q, k, thw_q, thw_k)
+        x = self.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
+        return self.proj(_add_patches(x, pooled_q, thw_q) if self.residual_pooling else x)
+
+
+class PoolingAttention(_MultiheadAttention):
     """Self-attention whose queries, keys and values are pooled over the grid after their projection.
 
     The pooled queries set the grid of the output; the pooled keys and values set the cost.
@@ -63,14 +92,10 @@ class PoolingAttention(nn.Module):
         rel_pos: RelativePosition | None = None,
         residual_pooling: bool = False,
     ) -> None:
-        super().__init__()
-        if dim_out % num_heads:
-            raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
-        self.num_heads = num_heads
+        super().__init__(dim_out, num_heads)
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.pool_q, self.pool_k, self.pool_v = pool_q, pool_k, pool_v
         self.rel_pos = rel_pos
-        self.attend = DotProductAttention()
         self.residual_pooling = residual_pooling
         self.proj = nn.Linear(dim_out, dim_out)
 
@@ -81,13 +106,10 @@ class PoolingAttention(nn.Module):
         q, thw_q = pool_tokens(self.pool_q, q, thw)
         k, thw_k = pool_tokens(self.pool_k, k, thw)
         v, _ = pool_tokens(self.pool_v, v, thw)
-        x = _attend_by_head(q, k, v, thw_q, thw_k, self)
-        if self.residual_pooling:
-            x = _add_patches(x, q, thw_q)
-        return self.proj(x), thw_q
+        return self._mix(q, k, v, thw_q, thw_k), thw_q
 
 
-class ReducedAttention(nn.Module):
+class ReducedAttention(_MultiheadAttention):
     """Self-attention whose keys and values are projections of the same, reduced tokens.
 
     Where `PoolingAttention` pools keys and values each for themselves, head by head, after their projection, here all
@@ -117,15 +139,11 @@ class ReducedAttention(nn.Module):
         rel_pos: RelativePosition | None = None,
         residual_pooling: bool = False,
     ) -> None:
-        super().__init__()
-        if dim_out % num_heads:
-            raise ValueError(f"dim_out must be a multiple of num_heads, got {dim_out=} and {num_heads=}")
-        self.num_heads = num_heads
+        super().__init__(dim_out, num_heads)
         self.q = nn.Linear(dim, dim_out)
         self.reduction = reduction
         self.kv = nn.Linear(dim, 2 * dim_out)
         self.pool_q, self.rel_pos = pool_q, rel_pos
-        self.attend = DotProductAttention()
         self.residual_pooling = residual_pooling
         self.proj = nn.Linear(dim_out, dim_out)
 
@@ -135,24 +153,7 @@ class ReducedAttention(nn.Module):
         q, thw_q = pool_tokens(self.pool_q, self.q(x), thw)
         reduced, thw_k = (x, thw) if self.reduction is None else self.reduction(x, thw)
         k, v = self.kv(reduced).chunk(2, dim=-1)
-        x = _attend_by_head(q, k, v, thw_q, thw_k, self)
-        if self.residual_pooling:
-            x = _add_patches(x, q, thw_q)
-        return self.proj(x), thw_q
-
-
-def _attend_by_head(
-    q: Float[Tensor, "B Q C"],
-    k: Float[Tensor, "B K C"],
-    v: Float[Tensor, "B K C"],
-    thw_q: THW,
-    thw_k: THW,
-    attention: PoolingAttention | ReducedAttention,
-) -> Float[Tensor, "B Q C"]:
-    q, k, v = (tokens.unflatten(-1, (attention.num_heads, -1)) for tokens in (q, k, v))
-    if attention.rel_pos is not None:
-        q, k = attention.rel_pos(q, k, thw_q, thw_k)
-    return attention.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2).flatten(2)
+        return self._mix(q, k, v, thw_q, thw_k), thw_q
 
 
 def _add_patches(x: Tensor, pooled_q: Tensor, thw: THW) -> Tensor:
