@@ -61,18 +61,22 @@ def require_file(path: str | os.PathLike[str]) -> None:
 
 
 def read_parquet_table(
-    file: str | os.PathLike[str], data: bytes | None = None, wanted: Sequence[str] | None = None
+    file: str | os.PathLike[str],
+    data: bytes | None = None,
+    wanted: Sequence[str] | None = None,
+    free_items: int = _FREE_ROWS,
 ) -> tuple[pa.Table, dict[str, str]]:
     """Return columns of a Parquet file, and what its metadata hold as text.
 
     Args:
         data: the file's bytes; None reads the file.
         wanted: names of columns, of which those that are there are read; None reads all.
+        free_items: numbers in the lists of a column that a file of any size may claim: equal ones take no space in it.
 
     Raises:
         AnnotationError: it is damaged, its text is no UTF-8, or it claims more than a file of its size may.
     """
-    with _opened(file, data, wanted) as (opened, names, size):
+    with _opened(file, data, wanted, free_items) as (opened, names, size):
         schema = opened.schema_arrow
         table = opened.read(columns=names, use_threads=False)
     columns: dict[str, pa.Array] = {}
@@ -82,16 +86,19 @@ def read_parquet_table(
     return pa.table(columns), _texts(file, schema.metadata or {})
 
 
-def read_parquet_column(file: str | os.PathLike[str], name: str, num_rows: int) -> Iterator[pa.Array]:
+def read_parquet_column(
+    file: str | os.PathLike[str], name: str, num_rows: int, free_items: int = _FREE_ROWS
+) -> Iterator[pa.Array]:
     """Yield a column of numbers, or of lists of them, a few rows at a time; nothing where there is no such column.
 
     Args:
         num_rows: most rows at a time.
+        free_items: as `read_parquet_table` takes it.
 
     Raises:
         AnnotationError: as `read_parquet_table` does.
     """
-    with _opened(file, None, [name]) as (opened, names, _):
+    with _opened(file, None, [name], free_items) as (opened, names, _):
         if names:
             for batch in opened.iter_batches(num_rows, columns=names, use_threads=False):
                 yield batch.column(0)
@@ -109,7 +116,7 @@ def read_parquet_schema(file: str | os.PathLike[str]) -> pa.Schema:
 
 @contextmanager
 def _opened(
-    file: str | os.PathLike[str], data: bytes | None, wanted: Sequence[str] | None
+    file: str | os.PathLike[str], data: bytes | None, wanted: Sequence[str] | None, free_items: int = _FREE_ROWS
 ) -> Iterator[tuple[parquet.ParquetFile, list[str], int]]:
     """Give an open Parquet file, the wanted columns that it has, and its size, once its claims are checked."""
     if data is None:
@@ -122,21 +129,27 @@ def _opened(
         with parquet.ParquetFile(source, read_dictionary=texts) as opened:
             names = opened.schema_arrow.names
             names = names if wanted is None else [name for name in wanted if name in names]
-            _check_claims(file, size, opened.metadata.num_rows, [claim for claim in claims if claim.path[0] in names])
+            claims = [claim for claim in claims if claim.path[0] in names]
+            _check_claims(file, size, opened.metadata.num_rows, claims, free_items)
             yield opened, names, size
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = _printable((str(error).splitlines() or [""])[0])
         raise AnnotationError(file, 0, f"is no Parquet file that can be read ({reason})") from None
 
 
-def _check_claims(file: str | os.PathLike[str], size: int, num_rows: int, claims: Sequence[ColumnClaim]) -> None:
+def _check_claims(
+    file: str | os.PathLike[str], size: int, num_rows: int, claims: Sequence[ColumnClaim], free_items: int
+) -> None:
     """Refuse claims that a file of this size cannot hold."""
     max_rows, max_bytes = _FREE_ROWS + _ROWS_PER_BYTE * size, _FREE_BYTES + _BYTES_PER_BYTE * size
     num_values: dict[tuple[str, ...], int] = {}
     for claim in claims:
         num_values[claim.path] = num_values.get(claim.path, 0) + claim.num_values
-    num_rows = max([num_rows, *num_values.values()])
+    num_items = max((number for path, number in num_values.items() if len(path) > 1), default=0)
+    num_rows = max([num_rows, *(number for path, number in num_values.items() if len(path) == 1)])
     num_bytes = sum(claim.num_bytes for claim in claims)
+    if num_items > max(max_rows, free_items):
+        num_rows, max_rows = num_items, max(max_rows, free_items)
     if num_rows > max_rows or num_bytes > max_bytes:
         raise AnnotationError(
             file, 0, f"claims {num_rows:,} values and {num_bytes:,} bytes in a file of {size:,} bytes, which may have "

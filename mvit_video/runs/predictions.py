@@ -23,6 +23,9 @@ from mvit_video.types import ConfigError, MVitVideoError
 PREDICTIONS = "predictions.parquet"
 Key = tuple[str, float | None, float | None]
 _ROWS_AT_ONCE = 1024
+# scores of a data set that a file may claim however small it is, since a net that gives all videos the same takes no
+# space: 250 MB of probabilities, and of the views, which are never all in memory, 10 clips x 3 crops of Kinetics-400
+_FREE_SCORES, _FREE_VIEW_SCORES = 2**26, 2**28
 
 
 class Column(NamedTuple):
@@ -178,7 +181,7 @@ class Predictions:
             MVitVideoError: they were not kept, or are of different numbers of views.
         """
         start = 0
-        for column in read_parquet_column(self.file, "view_scores", _ROWS_AT_ONCE):
+        for column in read_parquet_column(self.file, "view_scores", _ROWS_AT_ONCE, _FREE_VIEW_SCORES):
             _check_types(self.file, pa.schema([("view_scores", column.type)]))
             rows = column.filter(pa.array(wanted[start : start + len(column)]))
             start += len(column)
@@ -207,7 +210,7 @@ def load_predictions(source: str | Path, class_names: Sequence[str] | None = Non
         file = file / PREDICTIONS
     if not file.exists():
         raise ConfigError(f"{source}: there is no {file.name} here; give the folder of a test, or its predictions")
-    table, metadata = read_parquet_table(file, wanted=_REQUIRED)
+    table, metadata = read_parquet_table(file, wanted=_REQUIRED, free_items=_FREE_SCORES)
     _check(file, table.schema, metadata)
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     label, prediction = columns["label"], columns["prediction"]

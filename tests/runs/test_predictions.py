@@ -131,10 +131,24 @@ def test_metadata_of_others_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_small_file_that_claims_much_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    scores = pa.array([[0.0] * 2_000_000] * 3, pa.list_(pa.float32()))
-    save_predictions(tmp_path / "predictions.parquet", [columns(probabilities=scores)], SETTING)
-    with pytest.raises(MVitVideoError, match=r"claims 6,000,000 values and .* write it again in fewer or smaller"):
+    table = pa.table(columns()).take(pa.array(np.ones(3_000_000, np.int32)))
+    group = dict(zip(table.column_names, table.columns, strict=True))
+    save_predictions(tmp_path / "predictions.parquet", [group], SETTING)
+    with pytest.raises(MVitVideoError, match=r"claims 3,000,000 values and .* write it again in fewer or smaller"):
         load_predictions(tmp_path)
+
+
+def test_equal_scores_of_many_videos_take_no_space_and_are_read(tmp_path: Path) -> None:
+    there = np.ones(9000, np.bool_)
+    scores = np.full((9000, 400), 1 / 400, np.float32)
+    table = pa.table(columns()).take(pa.array(np.zeros(9000, np.int32)))
+    group = dict(zip(table.column_names, table.columns, strict=True))
+    views = {"probabilities": list_column(scores, there), "view_scores": list_column(scores[:, None], there)}
+    save_predictions(tmp_path / "predictions.parquet", [group | views], SETTING)
+    assert (tmp_path / "predictions.parquet").stat().st_size < 300_000
+    found = load_predictions(tmp_path)
+    assert found.probabilities.shape == (9000, 400)
+    assert sum(len(part) for part in found.view_scores(there)) == 9000
 
 
 def test_there_are_none(tmp_path: Path) -> None:
