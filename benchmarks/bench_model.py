@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import mvit_video as mv
-from mvit_video.checkpoints import to_pytorchvideo, to_torchvision
+from mvit_video.models.families.mvit.exporting import to_pytorchvideo, to_torchvision
 
 # multiply-adds of one forward pass of one clip (tests/models/test_published_tables.py)
 GIGA_MULTIPLY_ADDS = {"mvit_b_16x4": 70.6, "mvitv2_s_16x4": 64.2}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.models.alternet import alternation
+from mvit_video.models.families.alternet.net import alternation
 from mvit_video.nn.residual import BasicBlock
 from mvit_video.nn.window_attention import WindowBlock
 

@@ -19,7 +19,7 @@ from experiments.training import Recipe, Split, drawn_for_width
 from mvit_video.analysis.drawing import new_figure, where
 from mvit_video.analysis.local_attention import window_mask
 from mvit_video.models.architecture import Patch
-from mvit_video.models.cpvt import cpvt
+from mvit_video.models.families.mvit.variants_cpvt import cpvt
 from mvit_video.types import THW
 
 SIDE, _PATCH, _HEADS = 16, 2, 3

@@ -18,8 +18,8 @@ from experiments.training import Examples, Recipe, Split, drawn_for_width, fit
 from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.models.architecture import Patch
-from mvit_video.models.cpvt import cpvt
-from mvit_video.models.mvit import MViT
+from mvit_video.models.families.mvit.net import MViT
+from mvit_video.models.families.mvit.variants_cpvt import cpvt
 from mvit_video.models.position import Position
 from mvit_video.nn import PositionEncodingGenerator
 from mvit_video.nn.block import MultiscaleBlock

@@ -15,7 +15,7 @@ from mvit_video.analysis.drawing import GREY, new_figure, where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import KVReduction, Patch, Pooling
-from mvit_video.models.mvit import MViT
+from mvit_video.models.families.mvit.net import MViT
 from mvit_video.models.net import multiply_adds
 
 VARIANTS: dict[str, KVReduction | None] = {

@@ -1,50 +1,44 @@
-"""Checkpoints: read from, and written for, the code bases that published MViT weights."""
+"""Checkpoints: read from, and written for, the code bases that published weights."""
 
-from mvit_video.checkpoints.architecture import Architecture, describe
 from mvit_video.checkpoints.contents import ARCHITECTURE_KEY, StoredState
-from mvit_video.checkpoints.create import create_model, create_with_report
+from mvit_video.checkpoints.create import build_model, create_model
 from mvit_video.checkpoints.files import Source, read_checkpoint
-from mvit_video.checkpoints.inference import UnknownArchitectureError, architecture_of
-from mvit_video.checkpoints.layouts import (
-    FOREIGN_FORMATS,
-    Translation,
-    to_layout,
-    to_pytorchvideo,
-    to_torchvision,
-    translate,
-)
 from mvit_video.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
+from mvit_video.checkpoints.recipes import UnknownArchitectureError, infer_architecture
 from mvit_video.checkpoints.runs import checkpoint_in
-from mvit_video.checkpoints.saving import export_checkpoint, export_state, save_checkpoint
+from mvit_video.checkpoints.saving import (
+    export_checkpoint,
+    export_state,
+    foreign_formats,
+    metadata_of,
+    save_checkpoint,
+)
+from mvit_video.checkpoints.translation import Translation, translate
 from mvit_video.checkpoints.untraced import FACTS_ASSUMED, FACTS_KEY, arguments_from, published_facts
 
 __all__ = [
     "ARCHITECTURE_KEY",
     "FACTS_ASSUMED",
     "FACTS_KEY",
-    "FOREIGN_FORMATS",
-    "Architecture",
     "LoadReport",
     "ShapeChange",
     "Source",
     "StoredState",
     "Translation",
     "UnknownArchitectureError",
-    "architecture_of",
     "arguments_from",
+    "build_model",
     "checkpoint_in",
     "create_model",
-    "create_with_report",
-    "describe",
     "export_checkpoint",
     "export_state",
     "fill",
+    "foreign_formats",
+    "infer_architecture",
     "load_checkpoint",
+    "metadata_of",
     "published_facts",
     "read_checkpoint",
     "save_checkpoint",
-    "to_layout",
-    "to_pytorchvideo",
-    "to_torchvision",
     "translate",
 ]

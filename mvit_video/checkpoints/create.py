@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import torch
 
 from mvit_video.checkpoints.files import Source, read_checkpoint
-from mvit_video.checkpoints.inference import architecture_of
-from mvit_video.checkpoints.layouts import translate
-from mvit_video.checkpoints.loading import LoadReport, fill
+from mvit_video.checkpoints.loading import fill
+from mvit_video.checkpoints.recipes import infer_architecture
+from mvit_video.checkpoints.translation import translate
 from mvit_video.checkpoints.untraced import FACTS_ASSUMED, arguments_from
-from mvit_video.models import BUILDERS, VideoNet, list_models
+from mvit_video.models.families import variants
+from mvit_video.models.net import VideoNet
 from mvit_video.nn import tune_for_cpu
 from mvit_video.types import ConfigError
 
 _log = logging.getLogger(__name__)
+_SIZES = ("num_classes", "num_frames", "crop_size")  # None takes the model's own
 _OF_OTHER_PACKAGES = {"pretrained", "weights"}  # arguments by which these download weights
 
 
@@ -50,56 +53,62 @@ def create_model(
         CheckpointError: the checkpoint cannot be read, does not fit, or does not tell what it holds.
     """
     stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
-    model, report = create_with_report(
-        name,
-        num_classes=num_classes,
-        num_frames=num_frames,
-        crop_size=crop_size,
-        checkpoint=stored,
-        **overrides,
-    )
+    sizes = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}
+    model = build_model(name, checkpoint=stored, **sizes, **overrides)
+    report = model.load_report
     if stored is not None and report is not None:
         unsure = report.head_is_new or report.assumed.keys() - {FACTS_ASSUMED} or (stored.notes and use_ema is None)
         _log.log(logging.WARNING if unsure else logging.INFO, "%s", report)
     return model
 
 
-def create_with_report(
+def build_model(
     name: str | None = None, *, checkpoint: Source | None = None, use_ema: bool | None = None, **arguments: Any
-) -> tuple[VideoNet, LoadReport | None]:
-    """Build a model as `create_model` does, and return what came of loading the checkpoint; None without one."""
-    sizes = {key: arguments.pop(key, None) for key in ("num_classes", "num_frames", "crop_size")}
-    arguments |= {key: value for key, value in sizes.items() if value is not None}
-    found = None if checkpoint is None else translate(read_checkpoint(checkpoint, use_ema=use_ema))
+) -> VideoNet:
+    """Build a model as `create_model` does, without a line in the log: its `load_report` is for the caller to show."""
+    arguments = {key: value for key, value in arguments.items() if value is not None or key not in _SIZES}
     if habit := arguments.keys() & _OF_OTHER_PACKAGES:
         raise ConfigError(
             f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
             "file that you downloaded (docs/checkpoints.md)"
         )
-    chosen, origin = set(arguments), "as the model has it"
+    stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
+    chosen = set(arguments)
     if name is None:
-        if found is None:
+        if stored is None:
             raise ConfigError("create_model needs a name, a checkpoint, or both")
-        architecture = architecture_of(found, num_frames=sizes["num_frames"], crop_size=sizes["crop_size"])
-        name, builder, origin = f"of {found.name}", architecture.build, "as published"
-        found.notes.extend(architecture.notes)
-    elif name in BUILDERS:
-        builder = BUILDERS[name]
-        if found is not None and "head.projection.bias" in found.tensors:
-            arguments.setdefault("num_classes", len(found.tensors["head.projection.bias"]))
+        found = translate(stored)
+        sizes = {key: arguments.get(key) for key in ("num_frames", "crop_size")}
+        recipe, notes = infer_architecture(found, **sizes)
+        found.notes.extend(notes)
+        model, origin = _built(f"of {found.name}", recipe.build, arguments), "as published"
     else:
-        if Path(name).exists():
-            raise ConfigError(f"{name} is the path of a file, not the name of a model; give it as checkpoint=")
-        near = get_close_matches(name, BUILDERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"mv.list_models() names them: {', '.join(list_models())}"
-        raise ConfigError(f"there is no model {name!r}; {hint}")
+        if name not in variants():
+            raise _unknown_name(name)
+        build = variants()[name].build
+        if stored is None:
+            return tune_for_cpu(_built(name, build, arguments))
+        with torch.device("meta"):
+            shapes = _built(name, build, arguments)
+        found = translate(stored, shapes)
+        if "head.projection.bias" in found.tensors:
+            arguments.setdefault("num_classes", len(found.tensors["head.projection.bias"]))
+        arguments |= arguments_from(found, shapes, chosen)
+        model, origin = _built(name, build, arguments), "as the model has it"
+    tune_for_cpu(model).load_report = fill(model, found, new_head="num_classes" in chosen, origin=origin, chosen=chosen)
+    return model
+
+
+def _built(name: str, build: Callable[..., VideoNet], arguments: Mapping[str, Any]) -> VideoNet:
     try:
-        if found is not None and name in BUILDERS:
-            with torch.device("meta"):
-                arguments |= arguments_from(found, builder(**arguments), chosen)
-        model = tune_for_cpu(builder(**arguments))
+        return build(**arguments)
     except TypeError as error:
         raise ConfigError(f"model {name}: {error}") from error
-    if found is None:
-        return model, None
-    return model, fill(model, found, new_head="num_classes" in chosen, origin=origin, chosen=chosen)
+
+
+def _unknown_name(name: str) -> ConfigError:
+    if Path(name).exists():
+        return ConfigError(f"{name} is the path of a file, not the name of a model; give it as checkpoint=")
+    near = get_close_matches(name, variants(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"mv.list_models() names them: {', '.join(sorted(variants()))}"
+    return ConfigError(f"there is no model {name!r}; {hint}")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mvit_video.checkpoints.files import Source, read_checkpoint
-from mvit_video.checkpoints.fitting import INFLATIONS, convert_positions, fit
-from mvit_video.checkpoints.layouts import Translation, translate
+from mvit_video.checkpoints.resizing import INFLATIONS, convert_positions, resize
+from mvit_video.checkpoints.translation import Translation, translate
 from mvit_video.checkpoints.untraced import compare_untraced
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError, ConfigError, printable
@@ -37,7 +37,7 @@ class LoadReport:
 
     Attributes:
         source: the file, or what stands for it.
-        format: slowfast, pytorchvideo, torchvision, pvt, timm, twins, alternet, lightning or mvit_video.
+        format: lightning or mvit_video for files of this project, else the code base, such as slowfast.
         loaded: names of the model's tensors that the checkpoint filled.
         missing: names of the model's tensors that the checkpoint does not have; they keep their values.
         unexpected: names in the checkpoint that the model has no place for.
@@ -121,9 +121,9 @@ def load_checkpoint(
         CheckpointError: the file cannot be read, or `strict` refuses it.
 
     Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame and positions in time of zero
-    as in MViTv2 (arXiv:2112.01526); tests/models/checkpoints/test_loading.py.
+    as in MViTv2 (arXiv:2112.01526); tests/checkpoints/test_loading.py.
     """
-    found = translate(read_checkpoint(source, use_ema=use_ema))
+    found = translate(read_checkpoint(source, use_ema=use_ema), model)
     return fill(model, found, strict=strict, inflate=inflate, new_head=new_head)
 
 
@@ -170,8 +170,8 @@ def fill(
             report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, f"{tensor.dtype}"))
         elif tensor.shape == expected:
             values[key] = tensor
-        elif fitted := fit(key, tensor, expected, modules.get(key.rpartition(".")[0]), inflate):
-            values[key], how = fitted
+        elif resized := resize(key, tensor, expected, modules.get(key.rpartition(".")[0]), inflate):
+            values[key], how = resized
             report.resized.append(ShapeChange(key, tuple(tensor.shape), expected, how))
         else:
             report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, "not loaded"))

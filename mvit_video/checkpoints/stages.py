@@ -1,4 +1,4 @@
-"""Layouts of nets whose blocks others number stage by stage, and this project one after the other."""
+"""Names of blocks that others number stage by stage, and this project one after the other."""
 
 from __future__ import annotations
 
@@ -6,87 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
-Rules = tuple[tuple[str, str], ...]
-
-# Ours with a stage and a place in it, `{s}.{j}`, where this project has one number; theirs. PVT numbers stages from 1.
-_BLOCK = (
-    ("norm{i}.{p}", "norm{i}.{p}"),
-    ("attn.q.{p}", "attn.q.{p}"),
-    ("attn.kv.{p}", "attn.kv.{p}"),
-    ("attn.proj.{p}", "attn.proj.{p}"),
-    ("attn.reduction.conv.{p}", "attn.sr.{p}"),
-    ("attn.reduction.norm.{p}", "attn.norm.{p}"),
-    ("mlp.fc{i}.{p}", "mlp.fc{i}.{p}"),
-)
-_MVIT_V2_OF_TIMM = (
-    ("attn.qkv.{p}", "attn.qkv.{p}"),
-    ("attn.pool_{x}.pool.weight", "attn.pool_{x}.weight"),
-    ("attn.pool_{x}.norm.{p}", "attn.norm_{x}.{p}"),
-    ("attn.rel_pos.{a}", "attn.rel_pos_{a}"),
-    ("proj.{p}", "shortcut_proj_attn.{p}"),
-    ("proj.{p}", "shortcut_proj_mlp.{p}"),
-)
-_PATCH_EMBED = "stage.{s}.patch_embed.{e}.{p}"
-
-
-def _blocks(theirs: str, conv: str | None = None) -> Rules:
-    rules = tuple((f"stage.{{s}}.{{j}}.{ours}", f"{theirs}.{name}") for ours, name in _BLOCK)
-    return rules + ((("stage.{s}.{j}.mlp.conv.{p}", f"{theirs}.{conv}.{{p}}"),) if conv else ())
-
-
-STAGED: dict[str, Rules] = {
-    "pvt": (
-        *_blocks("block{s}.{j}", conv="mlp.dwconv.dwconv"),
-        (_PATCH_EMBED, "patch_embed{s}.{e}.{p}"),
-        ("stage.{s}.position.table", "pos_embed{s}"),
-        ("stage.{s}.norm.{p}", "norm{s}.{p}"),
-        ("stage.last.class_token", "cls_token"),
-        ("norm.{p}", "norm.{p}"),
-        ("head.projection.{p}", "head.{p}"),
-    ),
-    "timm": (
-        *_blocks("stages.{s}.blocks.{j}", conv="mlp.dwconv"),
-        *((f"stage.{{s}}.{{j}}.{ours}", f"stages.{{s}}.blocks.{{j}}.{theirs}") for ours, theirs in _MVIT_V2_OF_TIMM),
-        ("class_token", "cls_token"),
-        ("position.table", "pos_embed"),
-        ("norm.{p}", "norm.{p}"),
-        ("head.projection.{p}", "head.fc.{p}"),
-        ("stage.0.patch_embed.{e}.{p}", "patch_embed.{e}.{p}"),
-        (_PATCH_EMBED, "stages.{s}.downsample.{e}.{p}"),
-        ("stage.{s}.norm.{p}", "stages.{s}.norm.{p}"),
-        ("head.projection.{p}", "head.{p}"),
-    ),
-    "twins": (
-        *_blocks("blocks.{s}.{j}"),
-        (_PATCH_EMBED, "patch_embeds.{s}.{e}.{p}"),
-        ("stage.{s}.peg.conv.{p}", "pos_block.{s}.proj.0.{p}"),
-        ("norm.{p}", "norm.{p}"),
-        ("head.projection.{p}", "head.{p}"),
-    ),
-    "alternet": (
-        ("stem.0.weight", "layer0.layer0.0.weight"),
-        ("stage.{s}.{j}.norm1.{b}", "layer{s}.{j}.bn.{b}"),
-        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.conv{c}.0.{b}"),
-        ("stage.{s}.{j}.norm{c}.{b}", "layer{s}.{j}.norm{c}.{b}"),
-        ("stage.{s}.{j}.conv{c}.weight", "layer{s}.{j}.conv{c}.2.weight"),
-        ("stage.{s}.{j}.conv{c}.weight", "layer{s}.{j}.conv{c}.weight"),
-        ("stage.{s}.{j}.conv1.weight", "layer{s}.{j}.conv.weight"),
-        ("stage.{s}.{j}.shortcut.weight", "layer{s}.{j}.shortcut.0.weight"),
-        ("stage.{s}.{j}.attn.q.weight", "layer{s}.{j}.attn.attn.to_q.weight"),
-        ("stage.{s}.{j}.attn.kv.weight", "layer{s}.{j}.attn.attn.to_kv.weight"),
-        ("stage.{s}.{j}.attn.proj.{p}", "layer{s}.{j}.attn.attn.to_out.0.{p}"),
-        ("stage.{s}.{j}.attn.rel_pos", "layer{s}.{j}.attn.pos_embedding"),
-        ("norm.{b}", "classifier.0.bn.{b}"),
-        ("head.projection.{p}", "classifier.0.dense.{p}"),
-    ),
-}
-
 
 def flat(names: Mapping[str, str]) -> dict[str, str]:
-    """Names by stage and place as this project has them, for each key.
+    """Return names by stage and place as this project has them, for each key.
 
     Args:
-        names: from their keys to the first column of a table of `STAGED`.
+        names: from their keys to the first column of a layout that is staged.
     """
     sizes = _num_blocks(names.values())
     order = {stage: index for index, stage in enumerate(sorted(sizes))}
@@ -95,7 +20,7 @@ def flat(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _num_blocks(names: Iterable[str]) -> dict[int, int]:
-    """Blocks of each stage."""
+    """Count the blocks of each stage."""
     sizes: dict[int, int] = {}
     for name in names:
         if match := re.match(r"stage\.(\d+)\.(\d+)\.", name):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 import mvit_video as mv
-from mvit_video.checkpoints import FOREIGN_FORMATS, UnknownArchitectureError, create_with_report, read_checkpoint
+from mvit_video.checkpoints import UnknownArchitectureError, build_model, foreign_formats, read_checkpoint
 from mvit_video.cli.options import VerbParser, add_class_names_option, existing, out_file
-from mvit_video.models.mvit import HeadPool
+from mvit_video.models.families.mvit.net import HeadPool
 from mvit_video.types import CheckpointError, ConfigError
 
 
@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
         "target", metavar="OUT", type=Path, check=out_file, help="file to write, not IN; one that exists is replaced"
     )
     parser.add_argument(
-        "--to", required=True, choices=["mvit_video", *FOREIGN_FORMATS], help="layout; mvit_video is safetensors"
+        "--to", required=True, choices=["mvit_video", *foreign_formats()], help="layout; mvit_video is safetensors"
     )
     parser.add_argument(
         "--model", help="name of the model, where the tensors do not tell it; mvit-video models lists them"
@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
     given = {key: getattr(args, key) for key in ("num_frames", "crop_size", "head_pool")}
     given = {key: value for key, value in given.items() if value is not None}
     try:
-        model, report = create_with_report(args.model, checkpoint=stored, **given)
+        model = build_model(args.model, checkpoint=stored, **given)
     except UnknownArchitectureError as error:
         raise error.advising("--model NAME says which model it is, --num-frames and --crop-size its input") from error
     except CheckpointError as error:
@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
         raise ConfigError(
             f"--class-names holds {len(args.class_names)} names, {args.source} has {model.num_classes} classes"
         )
-    assert report is not None
+    report = model.load_report
     print(report)
     if args.to == "mvit_video":
         mv.save_checkpoint(model, args.target, class_names=names, facts=report.facts, assumed=report.assumed)

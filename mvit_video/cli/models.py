@@ -7,9 +7,7 @@ import difflib
 from rich.table import Table
 
 from mvit_video.cli.options import VerbParser, console_for_reports
-from mvit_video.models import list_models
-from mvit_video.models.published import PUBLISHED
-from mvit_video.models.sizes import SIZES
+from mvit_video.models import list_models, variants
 from mvit_video.types import ConfigError
 
 
@@ -33,13 +31,15 @@ def run(words: list[str]) -> int:
     pattern = args.option or args.pattern
     names = list_models(pattern)
     if not names:
-        near = difflib.get_close_matches(pattern, SIZES, n=1)
+        near = difflib.get_close_matches(pattern, list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video models without a pattern lists all"
         raise ConfigError(f"no model has a name like {pattern!r}; {hint}")
     for name in names:
-        size, (top1, data, views, source, _) = SIZES[name], PUBLISHED[name]
+        found = variants()[name]
+        size = found.size
         input_size = f"{size.num_frames} x {size.crop_size} x {size.crop_size}"
         cost = f"{size.num_parameters / 1e6:.2f} M", f"{size.multiply_adds / 1e9:.1f}"
-        table.add_row(name, input_size, *cost, data if top1 is None else f"{top1:.1f} {data}", views, source)
+        top1 = found.data if found.top1 is None else f"{found.top1:.1f} {found.data}"
+        table.add_row(name, input_size, *cost, top1, found.views, found.source)
     console.print(table)
     return 0

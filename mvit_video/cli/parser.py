@@ -72,7 +72,7 @@ def _is_weights(value: str) -> bool:
 
 
 def _net_path(name: str) -> str:
-    if name in models.__all__:
+    if name in models.builders():
         return f"{models.__name__}.{name}"
     names = models.list_models()
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1) if "." not in name else []

@@ -1,131 +1,43 @@
-"""Models by name: every builder function of this package is a model that YAML and `create_model` can name."""
+"""Models by name: every builder function of `FAMILIES` is a model that YAML names as `mvit_video.models.<builder>`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
-from mvit_video.models.alternet import (
-    AlterNet,
-    alternet,
-    alternet_18,
-    alternet_34,
-    alternet_50,
-    alternet_101,
-    alternet_152,
-)
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
-from mvit_video.models.cpvt import (
-    cpvt,
-    cpvt_b,
-    cpvt_b_gap,
-    cpvt_b_plus,
-    cpvt_s,
-    cpvt_s_gap,
-    cpvt_s_plus,
-    cpvt_ti,
-    cpvt_ti_gap,
-    cpvt_ti_plus,
-)
-from mvit_video.models.mvit import (
-    MViT,
-    mvit,
-    mvit_b24_32x3,
-    mvit_b_16,
-    mvit_b_16x4,
-    mvit_b_32x3,
-    mvit_b_64x3,
-    mvit_s_16x4,
-)
-from mvit_video.models.mvitv2 import (
-    mvitv2,
-    mvitv2_b,
-    mvitv2_b_32x3,
-    mvitv2_l,
-    mvitv2_l_40x3,
-    mvitv2_s,
-    mvitv2_s_16x4,
-    mvitv2_t,
-)
+from mvit_video.models.families import FAMILIES, builders, family_of, variants
+from mvit_video.models.families.alternet.net import AlterNet
+from mvit_video.models.families.mvit.net import MViT
+from mvit_video.models.families.pvt.net import PVT, Pyramid
 from mvit_video.models.net import Features, VideoNet
 from mvit_video.models.position import Position, PositionKind
-from mvit_video.models.pvt import PVT, Pyramid
-from mvit_video.models.pvt_variants import (
-    pvt,
-    pvt_huge,
-    pvt_large,
-    pvt_medium,
-    pvt_small,
-    pvt_tiny,
-    pvt_v2,
-    pvt_v2_b0,
-    pvt_v2_b1,
-    pvt_v2_b2,
-    pvt_v2_b2_li,
-    pvt_v2_b3,
-    pvt_v2_b4,
-    pvt_v2_b5,
-    twins_pcpvt_base,
-    twins_pcpvt_large,
-    twins_pcpvt_small,
-)
 
-BUILDERS: dict[str, Callable[..., VideoNet]] = {
-    builder.__name__: builder
-    for builder in (
-        mvit_b_16x4,
-        mvit_b_32x3,
-        mvit_b_64x3,
-        mvit_b24_32x3,
-        mvit_s_16x4,
-        mvit_b_16,
-        mvitv2_s_16x4,
-        mvitv2_b_32x3,
-        mvitv2_l_40x3,
-        mvitv2_t,
-        mvitv2_s,
-        mvitv2_b,
-        mvitv2_l,
-        pvt_tiny,
-        pvt_small,
-        pvt_medium,
-        pvt_large,
-        pvt_huge,
-        pvt_v2_b0,
-        pvt_v2_b1,
-        pvt_v2_b2,
-        pvt_v2_b2_li,
-        pvt_v2_b3,
-        pvt_v2_b4,
-        pvt_v2_b5,
-        twins_pcpvt_small,
-        twins_pcpvt_base,
-        twins_pcpvt_large,
-        cpvt_ti,
-        cpvt_ti_plus,
-        cpvt_ti_gap,
-        cpvt_s,
-        cpvt_s_plus,
-        cpvt_s_gap,
-        cpvt_b,
-        cpvt_b_plus,
-        cpvt_b_gap,
-        alternet_18,
-        alternet_34,
-        alternet_50,
-        alternet_101,
-        alternet_152,
-    )
-}
+if TYPE_CHECKING:  # for editors; when the program runs, `__getattr__` finds the builders of all families
+    from mvit_video.models.families.alternet.variants import *
+    from mvit_video.models.families.mvit.variants import *
+    from mvit_video.models.families.mvit.variants_cpvt import *
+    from mvit_video.models.families.mvit.variants_v2 import *
+    from mvit_video.models.families.pvt.variants import *
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the models, sorted, that match a shell pattern such as `mvit_b*`."""
-    return sorted(name for name in BUILDERS if fnmatchcase(name, pattern))
+    return sorted(name for name in variants() if fnmatchcase(name, pattern))
+
+
+def __getattr__(name: str) -> Any:
+    if name in (found := builders()):
+        return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *builders()})
 
 
 __all__ = [
-    "BUILDERS",
+    "FAMILIES",
     "PVT",
     "AlterNet",
     "BlockSpec",
@@ -137,54 +49,9 @@ __all__ = [
     "PositionKind",
     "Pyramid",
     "VideoNet",
-    "alternet",
-    "alternet_18",
-    "alternet_34",
-    "alternet_50",
-    "alternet_101",
-    "alternet_152",
     "block_table",
-    "cpvt",
-    "cpvt_b",
-    "cpvt_b_gap",
-    "cpvt_b_plus",
-    "cpvt_s",
-    "cpvt_s_gap",
-    "cpvt_s_plus",
-    "cpvt_ti",
-    "cpvt_ti_gap",
-    "cpvt_ti_plus",
+    "builders",
+    "family_of",
     "list_models",
-    "mvit",
-    "mvit_b24_32x3",
-    "mvit_b_16",
-    "mvit_b_16x4",
-    "mvit_b_32x3",
-    "mvit_b_64x3",
-    "mvit_s_16x4",
-    "mvitv2",
-    "mvitv2_b",
-    "mvitv2_b_32x3",
-    "mvitv2_l",
-    "mvitv2_l_40x3",
-    "mvitv2_s",
-    "mvitv2_s_16x4",
-    "mvitv2_t",
-    "pvt",
-    "pvt_huge",
-    "pvt_large",
-    "pvt_medium",
-    "pvt_small",
-    "pvt_tiny",
-    "pvt_v2",
-    "pvt_v2_b0",
-    "pvt_v2_b1",
-    "pvt_v2_b2",
-    "pvt_v2_b2_li",
-    "pvt_v2_b3",
-    "pvt_v2_b4",
-    "pvt_v2_b5",
-    "twins_pcpvt_base",
-    "twins_pcpvt_large",
-    "twins_pcpvt_small",
+    "variants",
 ]

@@ -15,7 +15,7 @@ from mvit_video.nn import (
 from mvit_video.types import THW
 
 
-def attention(
+def make_attention(
     reduction: KVReduction,
     dim: int,
     dim_out: int,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mvit_video.models.recipes import Recipe
 from mvit_video.nn import ClassificationHead, CubeEmbedding, DotProductAttention
 from mvit_video.types import THW, ConfigError
 
@@ -47,12 +52,16 @@ class VideoNet(nn.Module):
         patch_embed: the stem.
         blocks: all blocks in order; each maps tokens and their grid to tokens and their grid.
         activation_checkpointing: compute each block again in the backward pass rather than keep what it computed.
+        recipe: what built the net; None for a net that no builder function made.
+        load_report: `LoadReport` of the checkpoint that `create_model` filled the net with; None without one.
     """
 
     num_classes: int
     patch_embed: CubeEmbedding
     blocks: nn.ModuleList
     head: nn.Module
+    recipe: Recipe | None = None
+    load_report: Any = None
 
     def __init__(self, *, num_classes: int, num_frames: int, crop_size: int, dropout: float) -> None:
         super().__init__()
@@ -90,6 +99,12 @@ class VideoNet(nn.Module):
         """Give the net a new, untrained head for so many classes; with 0 of them it is a backbone."""
         self.head = self._new_head(num_classes)
         init_linear_layers(self.head)
+        if self.recipe is not None:
+            self.recipe = self.recipe.changed(num_classes=num_classes)
+
+    def settled_arguments(self) -> dict[str, Any]:
+        """Return arguments of the builder that it takes as None or spread over several, as they came out."""
+        return {}
 
     def check_clip(self, clip: Tensor) -> None:
         """Refuse, with the shape found and the one expected, what the stem cannot tile."""
@@ -115,6 +130,29 @@ class VideoNet(nn.Module):
     def _new_head(self, num_classes: int) -> nn.Module:
         self.num_classes = num_classes
         return ClassificationHead(self.embed_dim, num_classes, self._dropout) if num_classes else nn.Identity()
+
+
+_P = ParamSpec("_P")
+_Net = TypeVar("_Net", bound=VideoNet)
+
+
+def builder(make: Callable[_P, _Net]) -> Callable[_P, _Net]:
+    """Have the nets that a function makes remember it and all its arguments as their `recipe`."""
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def build(*args: _P.args, **kwargs: _P.kwargs) -> _Net:
+        net = make(*args, **kwargs)
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        arguments = dict(given.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name)
+        net.recipe = Recipe(build, arguments | net.settled_arguments())
+        return net
+
+    return build
 
 
 def multiply_adds(net: VideoNet) -> float:

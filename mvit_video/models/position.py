@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor
 
 from mvit_video.nn import JointPosition, PositionEncodingGenerator, SeparablePosition
 from mvit_video.nn.position import Resize
@@ -38,6 +42,37 @@ def kinds_of(position: Position) -> tuple[PositionKind, ...]:
             raise ConfigError(f"position none goes with no other, got {', '.join(kinds)}")
         return ()
     return kinds
+
+
+def joined(kinds: Sequence[PositionKind]) -> Position:
+    """Return kinds of position encoding as a builder takes them; the reverse of `kinds_of`."""
+    return tuple(kinds) if len(kinds) > 1 else kinds[0] if kinds else "none"
+
+
+def position_in(tensors: Mapping[str, Tensor], starts: Sequence[int]) -> Position:
+    """Return the position encoding that a state dict shows.
+
+    Args:
+        tensors: by our names.
+        starts: first block of each stage.
+    """
+    kinds: list[PositionKind] = []
+    if "position.spatial" in tensors:
+        kinds.append("separable")
+    if "position.table" in tensors:
+        kinds.append("joint")
+    if "blocks.0.attn.rel_pos.h" in tensors:
+        kinds.append("relative")
+    pegs = [int(match[1]) for key in tensors if (match := re.fullmatch(r"blocks\.(\d+)\.peg\.conv\.weight", key))]
+    if pegs:
+        kinds.append("peg" if pegs == [0] else "peg_stages" if sorted(pegs) == list(starts) else "peg_first_five")
+    return joined(kinds)
+
+
+def square(num_cells: int) -> int | None:
+    """Return the side of a square of so many cells; None when there is none."""
+    side = math.isqrt(num_cells)
+    return side if side * side == num_cells else None
 
 
 def table(

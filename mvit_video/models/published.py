@@ -1,10 +1,11 @@
-"""What is published of each model: accuracy, views and source, and the frames that its weights were trained on."""
+"""Named models: size, accuracy, views and source, and the frames that the published weights were trained on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 RGB: TypeAlias = tuple[float, float, float]
 Activation = Literal["softmax", "sigmoid"]
@@ -64,10 +65,31 @@ def _rgb(name: str, values: Any, above: float) -> RGB:
     return red, green, blue
 
 
-class Published(NamedTuple):
-    """A row of a publication.
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+# An image is one frame; features of a video by a net of images are of a frame each second.
+IMAGE_FACTS = TrainingFacts(IMAGENET_MEAN, IMAGENET_STD, sampling_rate=30)
+
+
+class ModelSize(NamedTuple):
+    """Input and cost of a model as its builder makes it.
 
     Attributes:
+        multiply_adds: of one clip.
+    """
+
+    num_frames: int
+    crop_size: int
+    num_parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named model: its builder function, its size, and what is published of it.
+
+    Attributes:
+        size: stated, so that a list of models builds none; a test builds them all and compares.
         top1: in percent; None where no number is published.
         data: data set, or why there is no number.
         views: of the test.
@@ -75,6 +97,8 @@ class Published(NamedTuple):
         facts: what the published weights were trained with.
     """
 
+    build: Callable[..., Any]
+    size: ModelSize
     top1: float | None
     data: str
     views: str
@@ -82,58 +106,24 @@ class Published(NamedTuple):
     facts: TrainingFacts
 
 
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
-# An image is one frame; features of a video by a net of images are of a frame each second.
-IMAGE_FACTS = TrainingFacts(IMAGENET_MEAN, IMAGENET_STD, sampling_rate=30)
+_Build = TypeVar("_Build", bound=Callable[..., Any])
 
-_PAPER_1, _PAPER_2 = "arXiv:2104.11227", "arXiv:2112.01526"
-_PVT, _PVT_V2, _CPVT, _TWINS = "arXiv:2102.12122", "arXiv:2106.13797", "arXiv:2102.10882", "arXiv:2104.13840"
-_IMAGE_VIEW = "centre crop"
-_X4, _X3 = TrainingFacts(sampling_rate=4), TrainingFacts(sampling_rate=3)  # SlowFast's mean and std
-_FROM_IMAGENET_X3 = TrainingFacts(IMAGENET_MEAN, IMAGENET_STD, sampling_rate=3)
-PUBLISHED: dict[str, Published] = {
-    "mvit_s_16x4": Published(76.0, "Kinetics-400", "5 clips x 1 crop", _PAPER_1, _X4),
-    "mvit_b_16x4": Published(78.4, "Kinetics-400", "5 clips x 1 crop", _PAPER_1, _X4),
-    "mvit_b_32x3": Published(80.2, "Kinetics-400", "5 clips x 1 crop", _PAPER_1, _X3),
-    "mvit_b_64x3": Published(81.2, "Kinetics-400", "3 clips x 3 crops", _PAPER_1, _X3),
-    "mvit_b24_32x3": Published(83.8, "Kinetics-600", "5 clips x 1 crop", _PAPER_1, _X3),
-    "mvitv2_s_16x4": Published(81.0, "Kinetics-400", "5 clips x 1 crop", _PAPER_2, _X4),
-    "mvitv2_b_32x3": Published(82.9, "Kinetics-400", "5 clips x 1 crop", _PAPER_2, _X3),
-    "mvitv2_l_40x3": Published(
-        86.1, "Kinetics-400, from ImageNet-21K", "5 clips x 3 crops", _PAPER_2, _FROM_IMAGENET_X3
-    ),
-    "mvit_b_16": Published(83.0, "ImageNet-1K", _IMAGE_VIEW, _PAPER_1, IMAGE_FACTS),
-    "mvitv2_t": Published(82.3, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2, IMAGE_FACTS),
-    "mvitv2_s": Published(83.6, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2, IMAGE_FACTS),
-    "mvitv2_b": Published(84.4, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2, IMAGE_FACTS),
-    "mvitv2_l": Published(85.3, "ImageNet-1K", _IMAGE_VIEW, _PAPER_2, IMAGE_FACTS),
-    "pvt_tiny": Published(75.1, "ImageNet-1K", _IMAGE_VIEW, _PVT, IMAGE_FACTS),
-    "pvt_small": Published(79.8, "ImageNet-1K", _IMAGE_VIEW, _PVT, IMAGE_FACTS),
-    "pvt_medium": Published(81.2, "ImageNet-1K", _IMAGE_VIEW, _PVT, IMAGE_FACTS),
-    "pvt_large": Published(81.7, "ImageNet-1K", _IMAGE_VIEW, _PVT, IMAGE_FACTS),
-    "pvt_huge": Published(None, "none", _IMAGE_VIEW, _PVT, IMAGE_FACTS),
-    "pvt_v2_b0": Published(70.5, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b1": Published(78.7, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b2": Published(82.0, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b2_li": Published(82.1, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b3": Published(83.1, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b4": Published(83.6, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "pvt_v2_b5": Published(83.8, "ImageNet-1K", _IMAGE_VIEW, _PVT_V2, IMAGE_FACTS),
-    "twins_pcpvt_small": Published(81.2, "ImageNet-1K", _IMAGE_VIEW, _TWINS, IMAGE_FACTS),
-    "twins_pcpvt_base": Published(82.7, "ImageNet-1K", _IMAGE_VIEW, _TWINS, IMAGE_FACTS),
-    "twins_pcpvt_large": Published(83.1, "ImageNet-1K", _IMAGE_VIEW, _TWINS, IMAGE_FACTS),
-    "cpvt_ti": Published(72.4, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_ti_plus": Published(73.4, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_ti_gap": Published(74.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_s": Published(79.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_s_plus": Published(80.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_s_gap": Published(81.5, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_b": Published(81.9, "ImageNet-1K", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_b_plus": Published(None, "not looked up", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    "cpvt_b_gap": Published(None, "not looked up", _IMAGE_VIEW, _CPVT, IMAGE_FACTS),
-    **dict.fromkeys(
-        [f"alternet_{depth}" for depth in (18, 34, 50, 101, 152)],
-        Published(None, "in figures only", _IMAGE_VIEW, "arXiv:2202.06709", IMAGE_FACTS),
-    ),
-}
+
+def variant(
+    size: ModelSize,
+    top1: float | None,
+    data: str = "ImageNet-1K",
+    *,
+    source: str,
+    views: str = "centre crop",
+    facts: TrainingFacts = IMAGE_FACTS,
+) -> Callable[[_Build], _Build]:
+    """Make a named model of a builder function, whose docstring gets what is published; see `Variant`."""
+
+    def mark(build: _Build) -> _Build:
+        found = data if top1 is None else f"{top1:.1f} on {data}, {views}"
+        build.__doc__ = f"{build.__doc__} Published top1: {found} ({source})."
+        cast(Any, build).variant = Variant(build, size, top1, data, views, source, facts)
+        return build
+
+    return mark

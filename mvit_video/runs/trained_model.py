@@ -19,15 +19,15 @@ from mvit_video.checkpoints import (
     FACTS_ASSUMED,
     LoadReport,
     UnknownArchitectureError,
+    build_model,
     checkpoint_in,
     create_model,
-    create_with_report,
     read_checkpoint,
 )
 from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.data.clips.transforms import RGB, Normalize
-from mvit_video.models import VideoNet, list_models
-from mvit_video.models.published import PUBLISHED, TrainingFacts
+from mvit_video.models import VideoNet, list_models, variants
+from mvit_video.models.published import TrainingFacts
 from mvit_video.runs.folder import read_config, run_with
 from mvit_video.runs.settings import typed_settings
 from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
@@ -121,7 +121,7 @@ def _of_name(name: str, num_crops: int) -> TrainedModel:
         torch.manual_seed(0)  # the same weights every time, so that an extraction can be resumed
         net = create_model(name)
     notes = (f"{name} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
-    return TrainedModel(net, name, None, _preprocessing(net, PUBLISHED[name].facts, {}, num_crops), None, notes)
+    return TrainedModel(net, name, None, _preprocessing(net, variants()[name].facts, {}, num_crops), None, notes)
 
 
 def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
@@ -136,11 +136,11 @@ def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
         raise ConfigError(f"source={error}") from error
     try:
         stored = read_checkpoint(file)
-        net, report = create_with_report(checkpoint=stored)
+        net = build_model(checkpoint=stored)
     except UnknownArchitectureError as error:
         hint = f"mvit-video convert {source} OUT --to mvit_video --model NAME makes a file that says it"
         raise error.advising(hint) from error
-    assert report is not None
+    report = net.load_report
     assert report.facts is not None
     config = _config_of(path, file)
     choices = (re.sub(r"use_ema=(True|False)", partial(_option, source), note) for note in stored.notes)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from mvit_video.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, describe, load_checkpoint
+from mvit_video.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, load_checkpoint, metadata_of
 from mvit_video.models import VideoNet
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError
@@ -52,7 +51,8 @@ def note_model(net: nn.Module, facts: TrainingFacts | None, checkpoint: dict[str
         facts: what the weights are trained with; None where nobody tells.
     """
     if isinstance(net, VideoNet):
-        with suppress(CheckpointError):  # a net that was changed by hand is kept without its builder's arguments
-            checkpoint[ARCHITECTURE_KEY] = describe(net).to_metadata()
-        if facts is not None:
-            checkpoint.setdefault(ARCHITECTURE_KEY, {})[FACTS_KEY] = facts.to_json()
+        try:
+            checkpoint[ARCHITECTURE_KEY] = metadata_of(net, facts=facts)
+        except CheckpointError:  # a net that was changed by hand is kept without its builder's arguments
+            if facts is not None:
+                checkpoint[ARCHITECTURE_KEY] = {FACTS_KEY: facts.to_json()}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from mvit_video.checkpoints import create_with_report
+from mvit_video.checkpoints import build_model
 from mvit_video.cli import main
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
@@ -113,7 +113,7 @@ def test_a_checkpoint_alone_knows_the_clips_that_it_was_trained_on(run: Run, tmp
     moved = Path("runs/tiny/version_0/checkpoints/best.ckpt").rename(tmp_path / "moved.ckpt")
     assert main(["convert", str(moved), "net.safetensors", "--to", "mvit_video"]) == 0
     for file in (moved, "net.safetensors"):
-        _, report = create_with_report(checkpoint=file)
+        report = build_model(checkpoint=file).load_report
         assert report is not None
         assert report.facts == TrainingFacts((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), sampling_rate=8)
         assert not report.assumed

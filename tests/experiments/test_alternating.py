@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.alternating import build_up
-from mvit_video.models.alternet import alternation
+from mvit_video.models.families.alternet.net import alternation
 
 
 def test_attention_goes_in_from_the_end_and_stops_where_it_no_longer_helps() -> None:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mvit_video as mv
-from mvit_video.models.alternet import AlterNet, alternation, alternet
+from mvit_video.models import AlterNet, alternet
+from mvit_video.models.families.alternet.net import alternation
 from mvit_video.types import ConfigError
 
 SMALL = {"depths": (1, 2, 2, 2), "num_pairs": (0, 1, 1, 1), "crop_size": 64, "num_classes": 5}

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import mvit_video as mv
-from mvit_video.checkpoints import describe
 from mvit_video.models import PVT, Patch, Pooling, Pyramid, VideoNet, cpvt, mvit, mvitv2, pvt, pvt_v2
 from tests.fixtures.processes import CompileAndExport
 
@@ -44,7 +43,7 @@ def test_every_position_encoding_is_a_choice_everywhere(make: Callable[..., Vide
     assert net(torch.randn(2, 3, 4, 32, 32)).shape == (2, 7)
     net(torch.randn(2, 3, 6, 48, 40)).sum().backward()
     assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
-    assert describe(net).arguments["position"] == position or len(net.blocks) < 5  # where two placements are one
+    assert net.recipe.arguments["position"] == position or len(net.blocks) < 5  # where two placements are one
 
 
 @pytest.mark.parametrize("reduction", ["conv", "max", "avg", "sra", "linear_sra"])
@@ -52,7 +51,7 @@ def test_every_position_encoding_is_a_choice_everywhere(make: Callable[..., Vide
 def test_every_reduction_is_a_choice_everywhere(make: Callable[..., VideoNet], reduction: str) -> None:
     net = small(make, kv_reduction=reduction)
     assert net(torch.randn(2, 3, 4, 40, 48)).shape == (2, 7)
-    rebuilt = describe(net).build()
+    rebuilt = net.recipe.build()
     assert rebuilt.load_state_dict(net.state_dict())
 
 
@@ -83,7 +82,7 @@ def test_named_models_take_spatial_reduction(name: str) -> None:
         net = mv.create_model(name, kv_reduction="sra")
     assert tuple(net.blocks[0].attn.reduction.conv.weight.shape[2:]) == (1, 8, 8)
     assert net.blocks[-1].attn.reduction is None
-    assert describe(net).arguments["pooling"].kv_reduction == "sra"
+    assert net.recipe.arguments["pooling"].kv_reduction == "sra"
 
 
 def permuted(net: VideoNet, clip: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,7 +162,7 @@ def test_saved_and_built_again(make: Callable[..., VideoNet], tmp_path: Path) ->
     mv.save_checkpoint(net, tmp_path / "net.safetensors")
     found = mv.create_model(checkpoint=tmp_path / "net.safetensors").eval()
     assert torch.equal(found(clip), net(clip))
-    assert describe(found) == describe(net)
+    assert found.recipe == net.recipe
     with pytest.raises(mv.CheckpointError, match=r"cannot export to slowfast, which has no (PVT|PEG)"):
         mv.export_checkpoint(net, tmp_path / "net.pyth", format="slowfast")
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 import mvit_video as mv
-from mvit_video.checkpoints import ARCHITECTURE_KEY, describe
+from mvit_video.checkpoints import ARCHITECTURE_KEY
 from mvit_video.cli import main
 from mvit_video.models import MViT, Patch, Pooling, mvit
 from mvit_video.runs.trained_model import load_model
@@ -158,7 +158,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
     for name, one in (("last", other), ("best", net)):
         state = {f"net.{key}": value for key, value in one.state_dict().items()}
         content = {"pytorch-lightning_version": "2.6", "state_dict": state}
-        torch.save(content | {ARCHITECTURE_KEY: describe(one).to_metadata()}, tmp_path / "checkpoints" / f"{name}.ckpt")
+        torch.save(content | {ARCHITECTURE_KEY: one.recipe.to_metadata()}, tmp_path / "checkpoints" / f"{name}.ckpt")
     for folder in (tmp_path, tmp_path / "checkpoints"):
         assert torch.equal(mv.create_model(checkpoint=folder).class_token, net.class_token)
     (tmp_path / "checkpoints" / "best.ckpt").unlink()
@@ -179,5 +179,5 @@ def test_a_checkpoint_of_a_run_builds_its_net(
     start(trainer, task, tiny_data())
     trainer.save_checkpoint(tmp_path / "run.ckpt")
     net = mv.create_model(checkpoint=tmp_path / "run.ckpt")
-    assert describe(net) == describe(task.net)
+    assert net.recipe == task.net.recipe
     assert torch.equal(net.class_token, task.net.class_token)

@@ -93,6 +93,9 @@ class AlterNet(VideoNet):
     def embed_dim(self) -> int:
         return self.norm.num_features
 
+    def settled_arguments(self) -> dict[str, Any]:
+        return {"stem_stride": self.stem_stride, "window_size": self.window_size if any(self.num_pairs) else None}
+
     def check_clip(self, clip: Tensor) -> None:
         if clip.ndim != 5 or clip.shape[1] != 3:
             raise ValueError(f"expected clips of shape (B, 3, T, H, W), got {tuple(clip.shape)}")
@@ -157,75 +160,3 @@ def _fitted_window(crop_size: int, stem_stride: int, num_pairs: Sequence[int]) -
         f"crop_size={crop_size} gives maps of {sides} cells a side, which no window of 2 to {_LARGEST_WINDOW} cells "
         "tiles; choose a crop_size such as 224 or 256"
     )
-
-
-def alternet(
-    *,
-    num_classes: int = 1000,
-    num_frames: int = 1,
-    crop_size: int = 224,
-    depths: tuple[int, ...] = (3, 4, 6, 4),
-    num_pairs: tuple[int, ...] = (0, 1, 3, 2),
-    block: BlockKind = "bottleneck",
-    stem_stride: int | None = None,
-    window_size: int | None = None,
-    drop_path_rate: float = 0.1,
-    dropout: float = 0.0,
-) -> AlterNet:
-    """Any AlterNet; as it stands, AlterNet-50 for images. The named builders below differ only in numbers.
-
-    Args:
-        depths: blocks in each stage.
-        num_pairs: pairs of convolution and attention that each stage ends with; (0, 0, 0, 0) is a ResNet, and
-            (0, 1, 1, 2) has the four attention blocks that the paper speaks of.
-        block: kind of the convolution blocks.
-        stem_stride: 4, or 1 for small pictures; None is 1 where `crop_size` is below 64, and else 4.
-        window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        dropout: of the embedding before the classifier.
-
-    Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5; parameters in tests/models/test_alternet.py.
-    """
-    return AlterNet(
-        depths,
-        num_pairs,
-        block=block,
-        num_classes=num_classes,
-        num_frames=num_frames,
-        crop_size=crop_size,
-        stem_stride=stem_stride,
-        window_size=window_size,
-        drop_path_rate=drop_path_rate,
-        dropout=dropout,
-    )
-
-
-def alternet_18(
-    *,
-    depths: tuple[int, ...] = (2, 2, 2, 2),
-    num_pairs: tuple[int, ...] = (0, 1, 1, 1),
-    block: BlockKind = "basic",
-    **overrides: Any,
-) -> AlterNet:
-    """AlterNet-18 for images; the paper gives its accuracy in a figure only."""
-    return alternet(depths=depths, num_pairs=num_pairs, block=block, **overrides)
-
-
-def alternet_34(*, block: BlockKind = "basic", **overrides: Any) -> AlterNet:
-    """AlterNet-34 for images; the paper gives no accuracy."""
-    return alternet(block=block, **overrides)
-
-
-def alternet_50(**overrides: Any) -> AlterNet:
-    """AlterNet-50 for images; the paper gives its accuracy in a figure only."""
-    return alternet(**overrides)
-
-
-def alternet_101(*, depths: tuple[int, ...] = (3, 4, 23, 4), **overrides: Any) -> AlterNet:
-    """AlterNet-101 for images; the paper gives no accuracy."""
-    return alternet(depths=depths, **overrides)
-
-
-def alternet_152(*, depths: tuple[int, ...] = (3, 8, 36, 4), **overrides: Any) -> AlterNet:
-    """AlterNet-152 for images; the paper gives no accuracy."""
-    return alternet(depths=depths, **overrides)

@@ -15,8 +15,9 @@ from torch import Tensor
 from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
-from mvit_video.checkpoints import export_state, to_layout
+from mvit_video.checkpoints import export_state
 from mvit_video.models import MViT
+from mvit_video.models.families.mvit.exporting import to_layout
 from tests.fixtures.nets import MakeNet
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import mvit_video as mv
-from mvit_video.checkpoints import architecture_of, describe, read_checkpoint, translate
+from mvit_video.checkpoints import infer_architecture, read_checkpoint, translate
 from mvit_video.models import Patch, mvit
 from tests.fixtures.places import SHARED
 
@@ -40,7 +40,7 @@ def written() -> dict[str, bytes]:
     """Small sound files of each kind."""
     torch.manual_seed(0)
     net = mvit(num_classes=2, num_frames=2, crop_size=8, depths=(1,), embed_dim=4, patch=Patch((1, 4, 4), (1, 4, 4)))
-    state, metadata = net.state_dict(), {"format": "mvit_video"} | describe(net).to_metadata()
+    state, metadata = net.state_dict(), {"format": "mvit_video"} | net.recipe.to_metadata()
     files = {"safetensors": save(state, metadata)}
     for name, content, is_zip in (
         ("zip", {"model": state, "epoch": 3}, True),
@@ -56,7 +56,7 @@ def written() -> dict[str, bytes]:
 def use(path: Path) -> None:
     """Does with a file what `create_model(checkpoint=...)` does, up to memory for the net."""
     try:
-        architecture_of(translate(read_checkpoint(path)))
+        infer_architecture(translate(read_checkpoint(path)))
     except mv.CheckpointError as error:
         text = str(error)
         assert str(path) in text

@@ -9,11 +9,16 @@ from itertools import pairwise
 from typing import Any
 
 import yaml
+from torch import Tensor
 
-from mvit_video.checkpoints.architecture import Architecture, joined, matching_pooling
 from mvit_video.jobs.yaml_files import YamlError, parse_yaml
 from mvit_video.models.architecture import UNIT, Patch, Pooling, pool_kernel
+from mvit_video.models.families.mvit.inferring import matching_pooling
+from mvit_video.models.families.mvit.variants import mvit
+from mvit_video.models.families.mvit.variants_v2 import mvitv2
+from mvit_video.models.position import PositionKind, joined
 from mvit_video.models.published import IMAGE_FACTS, TrainingFacts
+from mvit_video.models.recipes import Recipe
 from mvit_video.types import THW, CheckpointError, MVitVideoError, printable
 
 # SlowFast's defaults, which a file from before a setting existed had; those of facebookresearch/mvit are in its files.
@@ -186,19 +191,19 @@ def unstated_in_config(text: str) -> dict[str, str]:
     return lines
 
 
-def architecture_in_config(text: str, *, num_blocks: int, num_classes: int, embed_dim: int) -> Architecture:
-    """The net that settings of SlowFast, or of facebookresearch/mvit, build.
+def recipe_in_config(text: str, tensors: Mapping[str, Tensor]) -> Recipe:
+    """Return the recipe of the net that settings of SlowFast, or of facebookresearch/mvit, build.
 
     Args:
-        num_blocks: of the checkpoint, which the settings must have.
-        num_classes: of the checkpoint's head; 0 for none.
-        embed_dim: of the checkpoint's stem, which the settings must have.
+        tensors: of the checkpoint, by our names, whose numbers of blocks and channels the settings must have.
 
     Raises:
         CheckpointError: the text is not settings of SlowFast, or they are of a net that this project does not have.
 
-    Source: `slowfast/models/video_model_builder.py`, MViT; tests/models/checkpoints/test_slowfast_config.py.
+    Source: `slowfast/models/video_model_builder.py`, MViT; tests/checkpoints/test_slowfast_config.py.
     """
+    num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
+    num_classes, embed_dim = _rows_of(tensors, "head.projection.weight"), _rows_of(tensors, "patch_embed.proj.weight")
     settings = _settings(text)
     for key, only in _FIXED.items():
         if (found := settings.get(key, only)) != only:
@@ -208,7 +213,7 @@ def architecture_in_config(text: str, *, num_blocks: int, num_classes: int, embe
             raise CheckpointError(f"its cfg has {key}={settings.whole(key)}, its tensors have {held}")
     patch, is_image = _patch(settings)
     has_token = settings.flag("MVIT.CLS_EMBED_ON")
-    kinds = []
+    kinds: list[PositionKind] = []
     if settings.flag("MVIT.USE_ABS_POS"):
         kinds.append("separable" if settings.flag("MVIT.SEP_POS_EMBED") else "joint")
     if settings.flag("MVIT.REL_POS_SPATIAL"):
@@ -231,8 +236,13 @@ def architecture_in_config(text: str, *, num_blocks: int, num_classes: int, embe
     }
     in_attention = settings.flag("MVIT.DIM_MUL_IN_ATT")
     if not in_attention and "relative" not in kinds:
-        return Architecture("mvit", arguments)
-    return Architecture("mvitv2", arguments | {"expand_in_attention": in_attention or len(depths) == 1})
+        return Recipe(mvit, arguments)
+    return Recipe(mvitv2, arguments | {"expand_in_attention": in_attention or len(depths) == 1})
+
+
+def _rows_of(tensors: Mapping[str, Tensor], key: str) -> int:
+    tensor = tensors.get(key)
+    return tensor.shape[0] if tensor is not None and tensor.ndim else 0
 
 
 def _patch(settings: _Settings) -> tuple[Patch, bool]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.models.architecture import UNIT, KVReduction, Patch, check_reduction, pool_kernel
-from mvit_video.models.attention import attention
+from mvit_video.models.attention import make_attention
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_convolutions, init_linear_layers
-from mvit_video.models.position import Position, kinds_of, peg, peg_blocks, table
+from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
 from mvit_video.nn import (
     ConvMlp,
     CubeEmbedding,
@@ -157,6 +158,9 @@ class PVT(VideoNet):
     def embed_dim(self) -> int:
         return self.norm.normalized_shape[0]
 
+    def settled_arguments(self) -> dict[str, Any]:
+        return {"pyramid": self.pyramid, "kv_reduction": None, "position": joined(self.position_kinds)}
+
     def _patch_embed(self, stage: int) -> CubeEmbedding:
         pyramid = self.pyramid
         if stage == 0:
@@ -172,7 +176,7 @@ class PVT(VideoNet):
         if "relative" in self.position_kinds:
             reduced = THW(*(max(n // s, 1) for n, s in zip(thw, stride, strict=True)))
             rel_pos = RelativePosition(thw, reduced, dim // num_heads, temporal=is_video)
-        attend = attention(
+        attend = make_attention(
             pyramid.kv_reduction,
             dim,
             dim,

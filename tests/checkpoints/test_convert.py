@@ -10,7 +10,6 @@ import torch
 import mvit_video as mv
 from mvit_video.cli import main
 from mvit_video.models import Pooling
-from mvit_video.models.published import PUBLISHED
 from tests.fixtures.nets import ClipFor, MakeNet
 
 
@@ -69,7 +68,3 @@ def test_models_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     assert [cell.strip() for cell in rows[1].split("│")[1:-1]] == [
         "mvitv2_t", "1 x 224 x 224", "24.17 M", "4.7", "82.3 ImageNet-1K", "centre crop", "arXiv:2112.01526",
     ]  # fmt: skip
-
-
-def test_every_model_has_a_published_row() -> None:
-    assert sorted(PUBLISHED) == mv.list_models()

@@ -11,7 +11,6 @@ from pytorchvideo.models import hub as pytorchvideo_builders
 from torchvision.models import video as torchvision_builders
 
 import mvit_video as mv
-from mvit_video.checkpoints import describe
 from mvit_video.models import MViT, Pooling
 from tests.fixtures.nets import ClipFor, MakeNet, MakePeer, Randomise
 
@@ -139,10 +138,10 @@ def test_a_file_of_pytorchvideo_keeps_the_eps_of_its_release(
     assert_same_outputs(found, peer, clip)
     small: dict[str, Any] = {"depths": (1, 2, 2), "embed_dim": 12, "num_frames": 4, "crop_size": 32}
     named = mv.create_model("mvit_b_16x4", checkpoint=peer.state_dict(), **small)
-    assert describe(named).arguments["pooling"].norm_eps == 1e-5
+    assert named.recipe.arguments["pooling"].norm_eps == 1e-5
     mv.save_checkpoint(found, tmp_path / "net.safetensors")
     again = mv.create_model(checkpoint=tmp_path / "net.safetensors")
-    assert describe(again).arguments["pooling"].norm_eps == 1e-5
+    assert again.recipe.arguments["pooling"].norm_eps == 1e-5
     caplog.clear()
     mv.export_checkpoint(found, tmp_path / "net.pyth", format="slowfast")
     assert "the norms after pools have eps 1e-05 here and 1e-06 in slowfast" in caplog.text

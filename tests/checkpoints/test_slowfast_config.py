@@ -20,13 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mvit_video as mv
-from mvit_video.checkpoints import create_with_report, describe, export_state
-from mvit_video.checkpoints.slowfast_config import (
-    architecture_in_config,
+from mvit_video.checkpoints import build_model, export_state
+from mvit_video.models import Patch, Pooling, mvit, mvitv2
+from mvit_video.models.families.mvit.slowfast_config import (
     facts_in_config,
+    recipe_in_config,
     unstated_in_config,
 )
-from mvit_video.models import Patch, Pooling, mvit, mvitv2
 from tests.fixtures.nets import ClipFor, MakeNet
 
 MASKFEAT: dict[str, Any] = {  # k400_MVITv2_S_16x4_FT.yaml at the size of these tests
@@ -58,9 +58,18 @@ def text_of(changes: Mapping[str, Any] | None = None) -> str:
     return yaml.safe_dump(values)
 
 
+def _tensors(num_blocks: int, embed_dim: int) -> dict[str, torch.Tensor]:
+    """What the settings are compared with: blocks, channels of the stem, five classes."""
+    names = [f"blocks.{index}.norm1.weight" for index in range(num_blocks)]
+    return dict.fromkeys(names, torch.empty(1)) | {
+        "patch_embed.proj.weight": torch.empty(embed_dim, 3, 3, 7, 7),
+        "head.projection.weight": torch.empty(5, 48),
+    }
+
+
 def in_config(changes: Mapping[str, Any] | None = None, num_blocks: int = 5, embed_dim: int = 12) -> dict[str, Any]:
     text = text_of(changes)
-    return architecture_in_config(text, num_blocks=num_blocks, num_classes=5, embed_dim=embed_dim).arguments
+    return recipe_in_config(text, _tensors(num_blocks, embed_dim)).arguments
 
 
 @pytest.fixture
@@ -80,7 +89,8 @@ def test_a_net_whose_head_takes_the_mean_is_built_by_the_settings(
     maskfeat: Any, file_of: dict[str, Any], clip_for: ClipFor
 ) -> None:
     clip = clip_for(maskfeat)
-    found, report = create_with_report(checkpoint=file_of)
+    found = build_model(checkpoint=file_of)
+    report = found.load_report
     assert report is not None
     assert (len(report.loaded), report.missing, report.unexpected, report.assumed) == (
         len(found.state_dict()),
@@ -89,14 +99,14 @@ def test_a_net_whose_head_takes_the_mean_is_built_by_the_settings(
         {},
     )
     torch.testing.assert_close(found.double().eval()(clip), maskfeat(clip), rtol=0, atol=1e-4)  # float32 between them
-    assert describe(found).arguments["head_pool"] == "mean_of_patches"
+    assert found.recipe.arguments["head_pool"] == "mean_of_patches"
     report = mv.load_checkpoint(found, file_of)
     assert (report.faults, report.assumed) == ([], {})
     torch.testing.assert_close(found(clip), maskfeat(clip), rtol=0, atol=1e-12)
     small: dict[str, Any] = {"num_frames": 4, "crop_size": 32, "depths": (1, 2, 2), "embed_dim": 12}
     named = mv.create_model("mvitv2_s_16x4", checkpoint=file_of, expand_in_attention=False, **small)
     torch.testing.assert_close(named.double().eval()(clip), maskfeat(clip), rtol=0, atol=1e-4)
-    assert describe(named).arguments["pooling"].stride_kv == (1, 4, 4)  # its own would be (1, 8, 8)
+    assert named.recipe.arguments["pooling"].stride_kv == (1, 4, 4)  # its own would be (1, 8, 8)
 
 
 @torch.no_grad()
@@ -104,7 +114,8 @@ def test_without_settings_the_assumptions_are_said_and_can_be_replaced(
     maskfeat: Any, file_of: dict[str, Any], clip_for: ClipFor, caplog: pytest.LogCaptureFixture
 ) -> None:
     del file_of["cfg"]
-    found, report = create_with_report(checkpoint=file_of)
+    found = build_model(checkpoint=file_of)
+    report = found.load_report
     assert report is not None
     assert list(report.assumed) == ["stride", "head_pool", "norm_eps", "training"]
     text = "head_pool leaves no trace; taken as published: cls; SlowFast with USE_MEAN_POOLING is mean_of_patches"
@@ -172,7 +183,7 @@ def test_settings_are_arguments_of_a_builder(changes: dict[str, Any], expected: 
     assert {key: found[key] for key in BASE | expected} == BASE | expected
     with torch.device("meta"):
         net = (mvitv2 if "expand_in_attention" in found else mvit)(**found)
-    assert describe(net).arguments["head_pool"] == found["head_pool"]
+    assert net.recipe.arguments["head_pool"] == found["head_pool"]
 
 
 FIRST = {  # a row for each block; the last two have no K/V pools
@@ -214,9 +225,10 @@ def test_what_old_settings_do_not_state_is_said(file_of: dict[str, Any], maskfea
 
 @pytest.mark.parametrize("changes", [{"DATA.MEAN": [0.5]}, {"DATA.STD": [0, 0, 0]}, {"MODEL.HEAD_ACT": "relu"}])
 def test_settings_that_do_not_tell_the_input_are_said(changes: dict[str, Any], file_of: dict[str, Any]) -> None:
-    net, report = create_with_report(checkpoint=file_of | {"cfg": text_of(changes)})
+    net = build_model(checkpoint=file_of | {"cfg": text_of(changes)})
+    report = net.load_report
     assert report is not None
-    assert describe(net).arguments["head_pool"] == "mean_of_patches"
+    assert net.recipe.arguments["head_pool"] == "mean_of_patches"
     assert "training" in report.assumed
     assert any(note.startswith("its cfg does not describe the input") for note in report.notes)
 
@@ -296,7 +308,7 @@ KEYS = [f"{group}.{key}" for group in ("MVIT", "DATA", "MODEL") for key in MASKF
 def test_any_value_is_built_or_refused_in_one_line(changes: dict[str, Any]) -> None:
     text = text_of(changes)
     for read in (
-        lambda: architecture_in_config(text, num_blocks=5, num_classes=5, embed_dim=12),
+        lambda: recipe_in_config(text, _tensors(5, 12)),
         lambda: facts_in_config(text),
     ):
         message = ""

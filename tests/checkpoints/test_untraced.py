@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 
 import mvit_video as mv
-from mvit_video.checkpoints import create_with_report, describe, published_facts, read_checkpoint
+from mvit_video.checkpoints import build_model, published_facts, read_checkpoint
 from mvit_video.cli import main
-from mvit_video.models import Pooling
-from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED, TrainingFacts
+from mvit_video.models import Pooling, variants
+from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
 from tests.fixtures.nets import MakeNet
 
 
@@ -29,7 +29,7 @@ def on_meta(name: str, **overrides: Any) -> Any:
 )
 def test_mean_and_std_are_facts_of_a_variant(name: str) -> None:
     facts, _ = published_facts(on_meta(name, num_classes=7))
-    assert facts == PUBLISHED[name].facts
+    assert facts == variants()[name].facts
     is_gray = name in ("mvit_b_16x4", "mvit_b_32x3", "mvitv2_b_32x3")
     assert (facts.mean == (0.45, 0.45, 0.45)) == is_gray
     assert (facts.mean == IMAGENET_MEAN) == (facts.std == IMAGENET_STD) == (not is_gray)
@@ -54,7 +54,8 @@ def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
         "taken as published for clips: mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax",
     )
     assert all(line in printed for line in lines)
-    net, report = create_with_report(checkpoint=tmp_path / "net.safetensors")
+    net = build_model(checkpoint=tmp_path / "net.safetensors")
+    report = net.load_report
     assert report is not None
     assert all(line in str(report) for line in lines)
     assert all(line.startswith("assumed when converted: ") for line in report.assumed.values())
@@ -64,13 +65,13 @@ def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
     assert "head_pool leaves no trace" not in capsys.readouterr().out  # nor is it assumed any more
     assert main([*words, "--head-pool", "gap"]) == 0
     assert "head_pool" not in capsys.readouterr().out
-    assert describe(mv.create_model(checkpoint=tmp_path / "net.safetensors")).arguments["head_pool"] == "gap"
+    assert mv.create_model(checkpoint=tmp_path / "net.safetensors").recipe.arguments["head_pool"] == "gap"
     # what was assumed before is not said to be assumed twice
     assert main(["convert", words[2], str(tmp_path / "again.safetensors"), "--to", "mvit_video"]) == 0
     assert "converted: assumed" not in capsys.readouterr().out
     facts = TrainingFacts((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2, "sigmoid")
     mv.save_checkpoint(net, tmp_path / "net.safetensors", facts=facts)
-    _, report = create_with_report(checkpoint=tmp_path / "net.safetensors")
+    report = build_model(checkpoint=tmp_path / "net.safetensors").load_report
     assert report is not None
     assert (report.facts, report.assumed) == (facts, {})
 
@@ -106,7 +107,7 @@ def test_hostile_metadata_are_one_line(key: str, text: str, message: str, make_v
 
 def test_lines_of_a_file_are_shown_escaped(make_v1: MakeNet, tmp_path: Path) -> None:
     mv.save_checkpoint(make_v1(), tmp_path / "net.safetensors", assumed={"a": "red \x1b[31m\nline"})
-    _, report = create_with_report(checkpoint=tmp_path / "net.safetensors")
+    report = build_model(checkpoint=tmp_path / "net.safetensors").load_report
     assert report is not None
     assert report.assumed["a"] == r"assumed when converted: red \x1b[31m\nline"
     assert json.loads(read_checkpoint(tmp_path / "net.safetensors").metadata["assumed"])["a"].startswith("red")
@@ -120,11 +121,12 @@ def test_a_file_of_timms_mvitv2_is_built(expand_attn: bool, caplog: pytest.LogCa
     peer = MultiScaleVit(settings, img_size=(64, 64), num_classes=5).double().eval()
     for name, parameter in peer.named_parameters():
         parameter.add_(0.1 * torch.randn_like(parameter) if parameter.ndim == 1 or "rel_pos" in name else 0)
-    found, report = create_with_report(checkpoint=peer.state_dict())
+    found = build_model(checkpoint=peer.state_dict())
+    report = found.load_report
     assert report is not None
     assert (report.format, len(report.loaded), report.resized) == ("timm", len(peer.state_dict()), [])
     assert report.facts is not None
-    assert (report.facts.mean, describe(found).arguments["head_pool"]) == (IMAGENET_MEAN, "gap")
+    assert (report.facts.mean, found.recipe.arguments["head_pool"]) == (IMAGENET_MEAN, "gap")
     found = found.double().eval()
     mv.load_checkpoint(found, peer.state_dict())  # in float64
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
@@ -134,10 +136,11 @@ def test_a_file_of_timms_mvitv2_is_built(expand_attn: bool, caplog: pytest.LogCa
 def test_files_of_timm_with_a_class_token_are_as_the_published_code() -> None:
     settings = MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=16, use_cls_token=True)  # pyright: ignore[reportArgumentType]
     peer = MultiScaleVit(settings, img_size=(64, 64), num_classes=5)
-    net, report = create_with_report(checkpoint=peer.state_dict())
+    net = build_model(checkpoint=peer.state_dict())
+    report = net.load_report
     assert report is not None
     assert "timm adds pooled queries to the class token too; nets here do not" in str(report)
-    assert describe(net).arguments["head_pool"] == "cls"
+    assert net.recipe.arguments["head_pool"] == "cls"
 
 
 def test_what_another_code_base_does_not_have_is_refused_or_said(

@@ -17,29 +17,27 @@ from safetensors.torch import save_file
 
 import mvit_video as mv
 from mvit_video.checkpoints import (
-    Architecture,
-    architecture_of,
-    describe,
     export_state,
+    infer_architecture,
     read_checkpoint,
-    to_layout,
     translate,
 )
-from mvit_video.checkpoints.inference import infer
-from mvit_video.models import MViT, Patch, Pooling, mvit, mvitv2
+from mvit_video.models import MViT, Patch, Pooling, builders, mvit, mvitv2
+from mvit_video.models.families.mvit.exporting import to_layout
+from mvit_video.models.recipes import Recipe
 from tests.fixtures.nets import ClipFor, MakeNet
 
-UNSEEN = ("drop_path_rate", "dropout")  # leave no trace in tensors
+UNSEEN = ("drop_path_rate", "dropout", "kv_reduction")  # leave no trace in tensors, or are part of `pooling`
 
 
 @pytest.mark.parametrize("name", mv.list_models())
 def test_every_published_net_is_inferred_from_its_shapes(name: str) -> None:
     with torch.device("meta"):
         net = mv.create_model(name)
-    stated, inferred = describe(net), infer(net.state_dict(), name)
+    stated, (inferred, _) = net.recipe, infer_architecture(translate(read_checkpoint(net.state_dict())))
     family = {"mvitv2": "mvitv2", "pvt_v2": "pvt_v2", "pvt_": "pvt", "twins": "pvt", "alternet": "alternet"}
     builder = next((builder for start, builder in family.items() if name.startswith(start)), "mvit")
-    assert inferred.builder == stated.builder == builder
+    assert inferred.name == stated.name == builder
     seen = {key: value for key, value in inferred.arguments.items() if key not in UNSEEN}
     assert seen == {key: value for key, value in stated.arguments.items() if key not in UNSEEN}
 
@@ -59,10 +57,10 @@ def test_the_first_published_mvit_b_has_no_pools_of_stride_1() -> None:
     assert len(last) == 12
     for key in last:
         del state[key]
-    architecture = architecture_of(translate(read_checkpoint({"model_state": state})))
-    assert architecture.arguments["pooling"] == Pooling(kv_at_stride_1=False)
+    recipe, _ = infer_architecture(translate(read_checkpoint({"model_state": state})))
+    assert recipe.arguments["pooling"] == Pooling(kv_at_stride_1=False)
     with torch.device("meta"):
-        first = architecture.build()
+        first = recipe.build()
     assert sum(parameter.numel() for parameter in first.parameters()) == 36_599_536
 
 
@@ -89,7 +87,7 @@ def test_v1_is_built_from_a_foreign_file(
     net = make_v1(**settings)
     mv.export_checkpoint(net, tmp_path / "net.pth", format=format)
     found = mv.create_model(checkpoint=tmp_path / "net.pth").double().eval()
-    expected, arguments = describe(net).arguments, describe(found).arguments
+    expected, arguments = net.recipe.arguments, found.recipe.arguments
     assert arguments | dict.fromkeys(UNSEEN) == expected | dict.fromkeys(UNSEEN)
     # the weights went through float32
     torch.testing.assert_close(found(clip_for(net)), net(clip_for(net)), rtol=0, atol=1e-4)
@@ -103,8 +101,8 @@ def test_v2_is_built_from_a_foreign_file(
     for overrides in ({}, image_v2_settings):
         net = make_v2(**overrides | {"expand_in_attention": expand_in_attention, "class_token": class_token})
         mv.export_checkpoint(net, tmp_path / "net.pyth", format="slowfast")
-        found = describe(mv.create_model(checkpoint=tmp_path / "net.pyth"))
-        assert found.arguments | dict.fromkeys(UNSEEN) == describe(net).arguments | dict.fromkeys(UNSEEN)
+        found = mv.create_model(checkpoint=tmp_path / "net.pyth").recipe
+        assert found.arguments | dict.fromkeys(UNSEEN) == net.recipe.arguments | dict.fromkeys(UNSEEN)
 
 
 pooling_options = st.builds(
@@ -134,10 +132,10 @@ def test_a_net_is_described_so_that_it_can_be_built_again(
     sizes: dict[str, Any] = {"num_classes": num_classes, "num_frames": 4, "crop_size": 32, "embed_dim": 8}
     with torch.device("meta"):
         net = (mvit if version == 1 else mvitv2)(pooling=pooling, depths=depths, **sizes)
-        stated = describe(net)
-        again = Architecture.from_metadata(stated.to_metadata()).build()
+        stated = net.recipe
+        again = Recipe.from_metadata(stated.to_metadata(), builders()).build()
     assert repr(again) == repr(net)
-    assert describe(again) == stated
+    assert again.recipe == stated
     strides = [[getattr(module, "stride", None) for module in one.modules()] for one in (net, again)]
     assert strides[0] == strides[1]
 
@@ -157,7 +155,7 @@ def test_a_file_of_this_project_makes_the_same_net(
     for net in nets:
         mv.save_checkpoint(net, tmp_path / "net.safetensors")
         found = mv.create_model(checkpoint=tmp_path / "net.safetensors").double()
-        assert describe(found) == describe(net)
+        assert found.recipe == net.recipe
         mv.load_checkpoint(found, tmp_path / "net.safetensors")  # in float64
         assert torch.equal(found.eval()(clip_for(net)), net(clip_for(net)))
 
@@ -212,7 +210,7 @@ def test_what_cannot_be_inferred_is_said(settings: dict[str, Any], message: str 
 def test_sizes_that_are_not_told_can_be_given(position: str, make_v1: MakeNet) -> None:
     net = make_v1(position=position)
     found = mv.create_model(checkpoint=export_state(net, "slowfast"), num_frames=4, crop_size=32)
-    assert describe(found).arguments["position"] == position
+    assert found.recipe.arguments["position"] == position
 
 
 def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: MakeNet) -> None:

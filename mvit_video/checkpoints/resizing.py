@@ -1,25 +1,19 @@
-"""Fit a checkpoint's tensors to a model of another size: positions resized, kernels of images inflated over time."""
+"""A checkpoint's tensors for a model of another size: positions resized, kernels of images inflated over time."""
 
 from __future__ import annotations
 
-import math
 import re
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvit_video.checkpoints.layouts import is_kernel
+from mvit_video.checkpoints.translation import is_kernel
+from mvit_video.models.position import square
 from mvit_video.nn import JointPosition, SeparablePosition
 from mvit_video.types import THW
 
 INFLATIONS = ("centre", "average")
-
-
-def square(num_cells: int) -> int | None:
-    """Side of a square of so many cells; None when there is none."""
-    side = math.isqrt(num_cells)
-    return side if side * side == num_cells else None
 
 
 def resize_plane(table: Tensor, side: int, size: tuple[int, int], mode: str) -> Tensor:
@@ -62,10 +56,10 @@ def inflate_kernel(kernel: Tensor, length: int, inflation: str) -> Tensor:
     return F.pad(kernel, (0, 0, 0, 0, before, length - 1 - before))
 
 
-def fit(
+def resize(
     key: str, tensor: Tensor, shape: tuple[int, ...], tables: nn.Module | None, inflation: str
 ) -> tuple[Tensor, str] | None:
-    """The tensor in another shape and how it got there; None where there is no way.
+    """Return the tensor in another shape and how it got there; None where there is no way.
 
     Args:
         key: its name in this project.
@@ -93,7 +87,7 @@ def fit(
 
 
 def convert_positions(tensors: dict[str, Tensor], wanted: set[str]) -> str | None:
-    """Makes the kind of absolute positions that a model has of those that `tensors` hold, where that is exact.
+    """Make the kind of absolute positions that a model has of those that `tensors` hold, where that is exact.
 
     Separable tables add up to a joint one; a joint one of images is a spatial table beside a temporal one of zero.
 

@@ -1,19 +1,18 @@
-"""The net of MViT (arXiv:2104.11227) and MViTv2 (arXiv:2112.01526), and the variants of MViT."""
+"""The net of MViT (arXiv:2104.11227), MViTv2 (arXiv:2112.01526) and CPVT (arXiv:2102.10882)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.models.architecture import BlockSpec, KVReduction, Patch, Pooling, block_table
-from mvit_video.models.attention import attention
+from mvit_video.models.architecture import BlockSpec, Patch, Pooling
+from mvit_video.models.attention import make_attention
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_linear_layers
-from mvit_video.models.position import Position, kinds_of, peg, peg_blocks, table
+from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
 from mvit_video.nn import CubeEmbedding, MultiscaleBlock, RelativePosition, TokenPool, split_class_token, through_map
 from mvit_video.types import THW, ConfigError
 
@@ -88,6 +87,14 @@ class MViT(VideoNet):
     def embed_dim(self) -> int:
         return self.norm.normalized_shape[0]
 
+    def settled_arguments(self) -> dict[str, Any]:
+        return {
+            "pooling": self.pooling,
+            "kv_reduction": None,
+            "position": joined(self.position_kinds),
+            "head_pool": self.head_pool,
+        }
+
     def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
         x, thw = self.patch_embed(self._checked(clip))
         if self.class_token is not None:
@@ -142,7 +149,7 @@ def _block(
         rel_pos = RelativePosition(
             _coarsen(relative_to, spec.stride_q), _coarsen(relative_to, spec.stride_kv), head_dim, temporal=temporal
         )
-    attend = attention(
+    attend = make_attention(
         pooling.reduction,
         spec.dim,
         spec.dim_attention,
@@ -160,116 +167,4 @@ def _block(
         skip = TokenPool("max", head_dim, spec.num_heads, kernel, spec.stride_q)
     return MultiscaleBlock(
         attend, spec.dim, spec.dim_attention, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate
-    )
-
-
-def mvit(
-    *,
-    num_classes: int = 400,
-    num_frames: int = 16,
-    crop_size: int = 224,
-    depths: tuple[int, ...] = (1, 2, 11, 2),
-    embed_dim: int = 96,
-    num_heads: int = 1,
-    patch: Patch = Patch(),
-    pooling: Pooling = Pooling(),
-    kv_reduction: KVReduction | None = None,
-    position: Position = "separable",
-    class_token: bool = True,
-    head_pool: HeadPool | None = None,
-    drop_path_rate: float = 0.2,
-    dropout: float = 0.5,
-) -> MViT:
-    """Any MViT; as it stands, MViT-B for 16 frames. The named builders below differ only in numbers.
-
-    Args:
-        depths: blocks in each stage.
-        embed_dim: channels of the first stage, doubled by each further one.
-        num_heads: heads of the first stage, doubled likewise.
-        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
-        position: one kind of position encoding or several, see `kinds_of`.
-        class_token: have a token of its own for the class.
-        head_pool: embedding that the head classifies, see `MViT`.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        dropout: of the embedding before the classifier.
-
-    Source: MViT (arXiv:2104.11227) table 3; parameters and FLOPs in tests/models/test_published_tables.py.
-    """
-    if kv_reduction:
-        pooling = replace(pooling, kv_reduction=kv_reduction)
-    return MViT(
-        block_table(depths, embed_dim, num_heads, pooling),
-        num_classes=num_classes,
-        num_frames=num_frames,
-        crop_size=crop_size,
-        patch=patch,
-        pooling=pooling,
-        position=position,
-        class_token=class_token,
-        head_pool=head_pool,
-        drop_path_rate=drop_path_rate,
-        dropout=dropout,
-    )
-
-
-def mvit_b_16x4(**overrides: Any) -> MViT:
-    """MViT-B, 16x4: Kinetics-400 78.4 top1 with 5 clips x 1 crop (published)."""
-    return mvit(**overrides)
-
-
-def mvit_b_32x3(*, num_frames: int = 32, **overrides: Any) -> MViT:
-    """MViT-B, 32x3: Kinetics-400 80.2 top1 with 5 clips x 1 crop (published); 16 blocks, as in the paper."""
-    return mvit(num_frames=num_frames, **overrides)
-
-
-def mvit_b_64x3(*, num_frames: int = 64, **overrides: Any) -> MViT:
-    """MViT-B, 64x3: Kinetics-400 81.2 top1 with 3 clips x 3 crops (published), fine-tuned from 32x3."""
-    return mvit(num_frames=num_frames, **overrides)
-
-
-def mvit_b24_32x3(
-    *,
-    num_frames: int = 32,
-    depths: tuple[int, ...] = (2, 3, 16, 3),
-    pooling: Pooling = Pooling(kernel=None),
-    drop_path_rate: float = 0.3,
-    **overrides: Any,
-) -> MViT:
-    """MViT-B-24, 32x3: Kinetics-600 83.8 top1 with 5 clips x 1 crop (published); kernels of stride + 1."""
-    return mvit(num_frames=num_frames, depths=depths, pooling=pooling, drop_path_rate=drop_path_rate, **overrides)
-
-
-def mvit_s_16x4(
-    *,
-    depths: tuple[int, ...] = (3, 7, 6),
-    embed_dim: int = 128,
-    patch: Patch = Patch((3, 8, 8), (2, 8, 8)),
-    pooling: Pooling = Pooling(stride_kv=(1, 4, 4)),
-    **overrides: Any,
-) -> MViT:
-    """MViT-S, 16x4: Kinetics-400 76.0 top1 with 5 clips x 1 crop (published); there are no published weights."""
-    return mvit(depths=depths, embed_dim=embed_dim, patch=patch, pooling=pooling, **overrides)
-
-
-def mvit_b_16(
-    *,
-    num_classes: int = 1000,
-    num_frames: int = 1,
-    patch: Patch = Patch((1, 7, 7), (1, 4, 4)),
-    pooling: Pooling = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4)),
-    position: Position = "joint",
-    drop_path_rate: float = 0.1,
-    dropout: float = 0.0,
-    **overrides: Any,
-) -> MViT:
-    """MViT-B-16 for images: ImageNet-1K 83.0 top1 (published)."""
-    return mvit(
-        num_classes=num_classes,
-        num_frames=num_frames,
-        patch=patch,
-        pooling=pooling,
-        position=position,
-        drop_path_rate=drop_path_rate,
-        dropout=dropout,
-        **overrides,
     )

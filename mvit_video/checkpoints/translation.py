@@ -1,0 +1,191 @@
+"""State dicts in this project's layout: the layout of a file is recognised by the names of its tensors.
+
+Layouts are the families' (`mvit_video.models.family.Layout`). A file of this project says in its metadata which builder
+made its net; where that family lists no names, all names in the file are taken as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mvit_video.checkpoints.contents import StoredState
+from mvit_video.checkpoints.pickles import parsing
+from mvit_video.checkpoints.stages import flat
+from mvit_video.models.families import FAMILIES, family_of
+from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings
+from mvit_video.types import CheckpointError
+
+_PREFIXES = ("", "net.", "model.", "module.")  # which of several nets in a file is meant
+
+
+@dataclass
+class Translation:
+    """A checkpoint in this project's layout.
+
+    Attributes:
+        name: the file, or what stands for it, for messages.
+        format: layout that it was in.
+        family: whose layout it was in.
+        tensors: by our names.
+        names: theirs of those that were only renamed.
+        unexpected: their names that the layout does not know.
+        notes: what was done beside renaming.
+        metadata: of a file of this project.
+        settings: readers of `config`, where the layout has some.
+        config: settings of the other code base as text.
+    """
+
+    name: str
+    format: str
+    family: Family
+    tensors: dict[str, Tensor]
+    names: dict[str, str]
+    unexpected: list[str]
+    notes: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    settings: Settings | None = None
+    config: str | None = None
+
+
+def translate(state: StoredState, model: nn.Module | None = None) -> Translation:
+    """Return a checkpoint in this project's layout, its own layout recognised by its names.
+
+    Args:
+        model: that is to be filled; its names are known where its family lists none.
+
+    Raises:
+        CheckpointError: its names are those of no layout; or a tensor is stored twice with different values.
+    """
+    with parsing(state.name):
+        return _as_it_is(state, model) or _translated(state)
+
+
+def _as_it_is(state: StoredState, model: nn.Module | None) -> Translation | None:
+    """Take all names of a file whose metadata name a builder, or of a state dict of the model, if none are listed."""
+    builder = state.metadata.get("builder")
+    family = next((family for family in FAMILIES if builder in family.builders), family_of(model))
+    if family is None or family.weights.layouts:
+        return None
+    own_names = set() if model is None else model.state_dict().keys()
+    prefix = max(_PREFIXES, key=lambda one: sum(key.removeprefix(one) in own_names for key in state.tensors))
+    prefix = "net." if state.is_lightning else prefix
+    names = {key.removeprefix(prefix): key for key in state.tensors if key.startswith(prefix)}
+    if builder is None and 2 * len(names.keys() & own_names) < len(state.tensors):
+        return None
+    return Translation(
+        state.name,
+        "lightning" if state.is_lightning else OWN_FORMAT,
+        family,
+        {ours: state.tensors[key] for ours, key in names.items()},
+        names,
+        [key for key in state.tensors if not key.startswith(prefix)] + list(state.others),
+        notes=list(state.notes),
+        metadata=state.metadata,
+    )
+
+
+def _prefix(state: StoredState) -> str:
+    """Return what a wrapper of the net left before the names of its tensors."""
+    stems = {layout.stem for _, layout in _layouts()}
+    found = {key.removesuffix(stem) for key in state.tensors for stem in stems if key.endswith(stem)}
+    found = {prefix for prefix in found if not prefix.endswith(".entry.")}
+    if not found:
+        raise _unknown(state)
+    known = [prefix for prefix in _PREFIXES if prefix in found]
+    if len(found) > 1 and not known:
+        raise CheckpointError(f"{state.name}: holds {len(found)} nets, named {', '.join(sorted(found))}; expected one")
+    return known[0] if known else found.pop()
+
+
+def _unknown(state: StoredState) -> CheckpointError:
+    first = next(iter(state.tensors))
+    formats = dict.fromkeys(layout.format for _, layout in _layouts())
+    return CheckpointError(
+        f"{state.name}: not a model in a layout known here ({', '.join(formats)}): {len(state.tensors)} tensors, "
+        f"the first is {first}"
+    )
+
+
+def _layouts() -> list[tuple[Family, Layout]]:
+    return [(family, layout) for family in FAMILIES for layout in family.weights.layouts]
+
+
+def _translated(state: StoredState) -> Translation:
+    prefix = _prefix(state)
+    inside = {key: key.removeprefix(prefix) for key in state.tensors if key.startswith(prefix)}
+    found = [
+        ({key: ours for key, name in inside.items() if (ours := layout.ours(name))}, family, layout)
+        for family, layout in _layouts()
+    ]
+    known, family, layout = max(found, key=lambda one: len(one[0]))
+    if 2 * len(known) < len(inside):
+        raise _unknown(state)
+    if layout.is_staged:
+        known = flat(known)
+    is_ours = layout.format == OWN_FORMAT
+    translation = Translation(
+        state.name,
+        "lightning" if state.is_lightning and is_ours else layout.format,
+        family,
+        {},
+        {ours: key for key, ours in known.items()},
+        [key for key in state.tensors if key not in known] + list(state.others),
+        notes=list(state.notes),
+        metadata=state.metadata,
+        settings=layout.settings,
+        config=state.config if layout.settings else None,
+    )
+    if prefix and not state.is_lightning:
+        translation.notes.append(f"prefix {prefix} removed from the names")
+    for key, ours in known.items():
+        tensor = _with_our_axes(ours, state.tensors[key], translation)
+        if ours in translation.tensors and not _same(translation.tensors[ours], tensor):
+            raise CheckpointError(f"{state.name}: {key} and another name of the same tensor hold different values")
+        translation.tensors[ours] = tensor
+    num_duplicates = len(known) - len(translation.tensors)
+    if num_duplicates:
+        translation.notes.append(f"{num_duplicates} tensors are stored twice, with the same values")
+    if layout.joins_qkv:
+        _join_qkv(translation)
+    return translation
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and (a.is_meta or b.is_meta or torch.equal(a, b))
+
+
+def _with_our_axes(key: str, tensor: Tensor, translation: Translation) -> Tensor:
+    """Add the axes that a layout leaves out: batch of tables, time of kernels for images."""
+    if key == "class_token" or key.startswith("position."):
+        return tensor.reshape((1,) * (3 - tensor.ndim) + tensor.shape) if tensor.ndim < 3 else tensor
+    if is_kernel(key) and tensor.ndim == 4:
+        note = "kernels without a time axis got one of length 1"
+        if note not in translation.notes:
+            translation.notes.append(note)
+        return tensor.unsqueeze(2)
+    return tensor
+
+
+def is_kernel(key: str) -> bool:
+    """Say whether our name is that of a convolution's kernel, whose last axes are time, height and width."""
+    return key.endswith(("patch_embed.proj.weight", ".pool.weight", ".conv.weight"))
+
+
+def _join_qkv(translation: Translation) -> None:
+    """Make one layer of three; in an incomplete set, or one of several shapes, each is unexpected."""
+    tensors = translation.tensors
+    parts = [key for key in tensors if re.fullmatch(r"blocks\.\d+\.attn\.[qkv]\.(weight|bias)", key)]
+    for joint in dict.fromkeys(re.sub(r"\.[qkv]\.", ".qkv.", key) for key in parts):
+        names = [joint.replace(".qkv.", f".{letter}.") for letter in "qkv"]
+        found = {name: tensors.pop(name) for name in names if name in tensors}
+        even = len({tuple(tensor.shape) for tensor in found.values()}) == 1
+        if len(found) == 3 and even and joint not in tensors:
+            tensors[joint] = torch.cat(list(found.values()))
+        else:
+            translation.unexpected.extend(translation.names.get(name, name) for name in found)
+    if parts and "q, k and v joined" not in translation.notes:
+        translation.notes.append("q, k and v joined")

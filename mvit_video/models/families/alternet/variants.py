@@ -1,0 +1,89 @@
+"""The variants of AlterNet (arXiv:2202.06709): builder functions with numbers as defaults, and their sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mvit_video.models.families.alternet.net import AlterNet, BlockKind
+from mvit_video.models.net import builder
+from mvit_video.models.published import ModelSize, variant
+
+PAPER = "arXiv:2202.06709"
+
+
+@builder
+def alternet(
+    *,
+    num_classes: int = 1000,
+    num_frames: int = 1,
+    crop_size: int = 224,
+    depths: tuple[int, ...] = (3, 4, 6, 4),
+    num_pairs: tuple[int, ...] = (0, 1, 3, 2),
+    block: BlockKind = "bottleneck",
+    stem_stride: int | None = None,
+    window_size: int | None = None,
+    drop_path_rate: float = 0.1,
+    dropout: float = 0.0,
+) -> AlterNet:
+    """Any AlterNet; as it stands, AlterNet-50 for images. The named builders below differ only in numbers.
+
+    Args:
+        depths: blocks in each stage.
+        num_pairs: pairs of convolution and attention that each stage ends with; (0, 0, 0, 0) is a ResNet, and
+            (0, 1, 1, 2) has the four attention blocks that the paper speaks of.
+        block: kind of the convolution blocks.
+        stem_stride: 4, or 1 for small pictures; None is 1 where `crop_size` is below 64, and else 4.
+        window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        dropout: of the embedding before the classifier.
+
+    Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5; parameters in tests/models/test_alternet.py.
+    """
+    return AlterNet(
+        depths,
+        num_pairs,
+        block=block,
+        num_classes=num_classes,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        stem_stride=stem_stride,
+        window_size=window_size,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+    )
+
+
+@variant(ModelSize(1, 224, 9_968_803, 1_673_028_608), None, "in figures only", source=PAPER)
+def alternet_18(
+    *,
+    depths: tuple[int, ...] = (2, 2, 2, 2),
+    num_pairs: tuple[int, ...] = (0, 1, 1, 1),
+    block: BlockKind = "basic",
+    **overrides: Any,
+) -> AlterNet:
+    """AlterNet-18 for images."""
+    return alternet(depths=depths, num_pairs=num_pairs, block=block, **overrides)
+
+
+@variant(ModelSize(1, 224, 22_833_054, 3_598_131_200), None, "in figures only", source=PAPER)
+def alternet_34(*, block: BlockKind = "basic", **overrides: Any) -> AlterNet:
+    """AlterNet-34 for images."""
+    return alternet(block=block, **overrides)
+
+
+@variant(ModelSize(1, 224, 35_915_038, 5_012_623_360), None, "in figures only", source=PAPER)
+def alternet_50(**overrides: Any) -> AlterNet:
+    """AlterNet-50 for images."""
+    return alternet(**overrides)
+
+
+@variant(ModelSize(1, 224, 54_907_166, 8_724_844_544), None, "in figures only", source=PAPER)
+def alternet_101(*, depths: tuple[int, ...] = (3, 4, 23, 4), **overrides: Any) -> AlterNet:
+    """AlterNet-101 for images."""
+    return alternet(depths=depths, **overrides)
+
+
+@variant(ModelSize(1, 224, 70_550_814, 12_437_065_728), None, "in figures only", source=PAPER)
+def alternet_152(*, depths: tuple[int, ...] = (3, 8, 36, 4), **overrides: Any) -> AlterNet:
+    """AlterNet-152 for images."""
+    return alternet(depths=depths, **overrides)

@@ -1,0 +1,150 @@
+"""The variants of MViT (arXiv:2104.11227): builder functions with numbers as defaults, and published results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mvit_video.models.architecture import KVReduction, Patch, Pooling, block_table
+from mvit_video.models.families.mvit.net import HeadPool, MViT
+from mvit_video.models.net import builder
+from mvit_video.models.position import Position
+from mvit_video.models.published import ModelSize, TrainingFacts, variant
+
+PAPER = "arXiv:2104.11227"
+K400, K600 = "Kinetics-400", "Kinetics-600"
+CLIPS_X4, CLIPS_X3 = TrainingFacts(sampling_rate=4), TrainingFacts(sampling_rate=3)  # SlowFast's mean and std
+
+
+@builder
+def mvit(
+    *,
+    num_classes: int = 400,
+    num_frames: int = 16,
+    crop_size: int = 224,
+    depths: tuple[int, ...] = (1, 2, 11, 2),
+    embed_dim: int = 96,
+    num_heads: int = 1,
+    patch: Patch = Patch(),
+    pooling: Pooling = Pooling(),
+    kv_reduction: KVReduction | None = None,
+    position: Position = "separable",
+    class_token: bool = True,
+    head_pool: HeadPool | None = None,
+    drop_path_rate: float = 0.2,
+    dropout: float = 0.5,
+) -> MViT:
+    """Any MViT; as it stands, MViT-B for 16 frames. The named builders below differ only in numbers.
+
+    Args:
+        depths: blocks in each stage.
+        embed_dim: channels of the first stage, doubled by each further one.
+        num_heads: heads of the first stage, doubled likewise.
+        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
+        position: one kind of position encoding or several, see `kinds_of`.
+        class_token: have a token of its own for the class.
+        head_pool: embedding that the head classifies, see `MViT`.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        dropout: of the embedding before the classifier.
+
+    Source: MViT (arXiv:2104.11227) table 3; parameters and FLOPs in tests/models/test_published_tables.py.
+    """
+    if kv_reduction:
+        pooling = replace(pooling, kv_reduction=kv_reduction)
+    return MViT(
+        block_table(depths, embed_dim, num_heads, pooling),
+        num_classes=num_classes,
+        num_frames=num_frames,
+        crop_size=crop_size,
+        patch=patch,
+        pooling=pooling,
+        position=position,
+        class_token=class_token,
+        head_pool=head_pool,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+    )
+
+
+@variant(
+    ModelSize(16, 224, 36_610_672, 70_599_407_808), 78.4, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X4
+)
+def mvit_b_16x4(**overrides: Any) -> MViT:
+    """MViT-B, 16x4."""
+    return mvit(**overrides)
+
+
+@variant(
+    ModelSize(32, 224, 36_611_440, 169_958_123_712), 80.2, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X3
+)
+def mvit_b_32x3(*, num_frames: int = 32, **overrides: Any) -> MViT:
+    """MViT-B, 32x3; 16 blocks, as in the paper."""
+    return mvit(num_frames=num_frames, **overrides)
+
+
+@variant(
+    ModelSize(64, 224, 36_612_976, 455_061_768_384), 81.2, K400, views="3 clips x 3 crops", source=PAPER, facts=CLIPS_X3
+)
+def mvit_b_64x3(*, num_frames: int = 64, **overrides: Any) -> MViT:
+    """MViT-B, 64x3, fine-tuned from 32x3."""
+    return mvit(num_frames=num_frames, **overrides)
+
+
+@variant(
+    ModelSize(32, 224, 53_115_280, 235_775_815_680),
+    83.8,
+    "Kinetics-600",
+    views="5 clips x 1 crop",
+    source=PAPER,
+    facts=CLIPS_X3,
+)
+def mvit_b24_32x3(
+    *,
+    num_frames: int = 32,
+    depths: tuple[int, ...] = (2, 3, 16, 3),
+    pooling: Pooling = Pooling(kernel=None),
+    drop_path_rate: float = 0.3,
+    **overrides: Any,
+) -> MViT:
+    """MViT-B-24, 32x3; kernels of stride + 1."""
+    return mvit(num_frames=num_frames, depths=depths, pooling=pooling, drop_path_rate=drop_path_rate, **overrides)
+
+
+@variant(
+    ModelSize(16, 224, 26_038_032, 29_947_230_464), 76.0, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X4
+)
+def mvit_s_16x4(
+    *,
+    depths: tuple[int, ...] = (3, 7, 6),
+    embed_dim: int = 128,
+    patch: Patch = Patch((3, 8, 8), (2, 8, 8)),
+    pooling: Pooling = Pooling(stride_kv=(1, 4, 4)),
+    **overrides: Any,
+) -> MViT:
+    """MViT-S, 16x4; there are no published weights."""
+    return mvit(depths=depths, embed_dim=embed_dim, patch=patch, pooling=pooling, **overrides)
+
+
+@variant(ModelSize(1, 224, 36_982_600, 7_809_333_696), 83.0, source=PAPER)
+def mvit_b_16(
+    *,
+    num_classes: int = 1000,
+    num_frames: int = 1,
+    patch: Patch = Patch((1, 7, 7), (1, 4, 4)),
+    pooling: Pooling = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4)),
+    position: Position = "joint",
+    drop_path_rate: float = 0.1,
+    dropout: float = 0.0,
+    **overrides: Any,
+) -> MViT:
+    """MViT-B-16 for images."""
+    return mvit(
+        num_classes=num_classes,
+        num_frames=num_frames,
+        patch=patch,
+        pooling=pooling,
+        position=position,
+        drop_path_rate=drop_path_rate,
+        dropout=dropout,
+        **overrides,
+    )
