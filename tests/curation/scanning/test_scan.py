@@ -35,7 +35,7 @@ from mvit_video.curation.scanning.containers import missing_bytes
 from mvit_video.data import VideoTable, find_videos, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Ledger, Workers, WorkFailure
-from mvit_video.types import AnnotationError, ConfigError
+from mvit_video.types import ConfigError
 from tests.fixtures.data import OddVideos
 
 WORKERS = Workers(2, 60, Console(quiet=True))
@@ -262,25 +262,6 @@ def test_several_labels_come_through(barcode_video: Path, tmp_path: Path) -> Non
     assert summarise(manifest, None).classes == [("0", 1), ("2", 1), ("1", 0)]
     write_manifest(manifest, tmp_path / "out" / "manifest.parquet")
     assert load_annotations(tmp_path / "out" / "manifest.parquet").label_of(0) == [0, 2]
-
-
-def test_folders_of_classes_have_labels_and_others_have_not(barcode_video: Path, tmp_path: Path) -> None:
-    for name in ("cooking/a.mp4", "running/b.mp4"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(barcode_video.read_bytes())
-    table = find_videos(str(tmp_path), labels="optional")
-    assert (table.class_names, table.unlabelled_because) == (("cooking", "running"), "")
-    (tmp_path / "c.mp4").write_bytes(barcode_video.read_bytes())
-    (tmp_path / ".hidden.mp4").write_bytes(b"")
-    table = find_videos(str(tmp_path), labels="optional")
-    assert [table.path(row) for row in range(len(table))] == ["c.mp4", "cooking/a.mp4", "running/b.mp4"]
-    assert (table.labels.tolist(), table.unlabelled_because) == (
-        [-1, -1, -1],
-        "the folder holds videos, not one folder per class",
-    )
-    (tmp_path / "nothing").mkdir()
-    with pytest.raises(AnnotationError, match="nothing: holds no videos"):
-        find_videos(str(tmp_path / "nothing"), labels="optional")
 
 
 @pytest.mark.parametrize("place", ["", "cooking", "cooking/more"])
