@@ -127,7 +127,7 @@ def _subject(
 ) -> Subject:
     seen = trained.preprocessing
     tested = UniformViews(
-        seen.clip, seen.crop_size, ViewSpec(num_clips=1, short_side=seen.short_side), Normalize(seen.mean, seen.std),
+        seen.clip, seen.crop_size, ViewSpec(1, 1, seen.short_side, seen.interpolation), Normalize(seen.mean, seen.std),
         sampling=training.view.sampling,
     )  # fmt: skip
     labelled = any(STUDIES[name].needs_labels for name in names)

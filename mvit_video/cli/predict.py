@@ -150,7 +150,9 @@ class PredictCLI(VideoCLI):
             begin_with(task.net, task.init_from)
         short_side = data.views.short_side or published_short_side(data.crop_size, num_crops)
         scale = data.test_views.normalize
-        needs = Preprocessing(data.clip, data.crop_size, max(short_side, data.crop_size), scale.mean, scale.std)
+        needs = Preprocessing(
+            data.clip, data.crop_size, max(short_side, data.crop_size), scale.mean, scale.std, data.views.interpolation
+        )
         name = str(weights or type(task.net).__name__)
         return TrainedModel(task.net, name, None if weights is None else Path(weights), needs, data.class_names, ())
 

@@ -20,7 +20,7 @@ from mvit_video.data.readers import Backend, VideoReader, open_video
 from mvit_video.data.sampling import frames_within, spatial_crops
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows, WindowSpec, windows_of
-from mvit_video.types import VideoDecodeError
+from mvit_video.types import Interpolation, VideoDecodeError
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ReadingRule:
         num_crops: crops of each window.
         backend: library that decodes.
         decode_short_side: pixels of the shorter edge that the decoder delivers; 0 is the frames' own size.
+        interpolation: of resizing to the shorter edge.
         max_bytes: of decoded frames in memory at once; of a window that has more, the crops alone are kept.
     """
 
@@ -43,6 +44,7 @@ class ReadingRule:
     num_crops: int
     backend: Backend
     decode_short_side: int
+    interpolation: Interpolation = "bilinear"
     max_bytes: int = 2**28
 
 
@@ -151,7 +153,7 @@ def _one_by_one(
 
 def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
     """Frames `(U, H, W, 3)` resized and cropped as `crop_views` does; `(U, K, 3, S, S)`."""
-    resized = resize_frames(frames, rule.short_side).permute(0, 3, 1, 2)
+    resized = resize_frames(frames, rule.short_side, rule.interpolation).permute(0, 3, 1, 2)
     size = rule.crop_size
     places = spatial_crops(resized.shape[2], resized.shape[3], size, rule.num_crops).tolist()
     return np.stack([resized[:, :, top : top + size, left : left + size].numpy() for top, left in places], axis=1)

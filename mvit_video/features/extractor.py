@@ -24,6 +24,7 @@ from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
 from mvit_video.models.layers import Layer, features_at
+from mvit_video.nn import tune_for_cpu
 from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -49,7 +50,7 @@ class ExtractSettings:
         device: "auto" is a GPU where there is one.
         backend: library that decodes.
         decode_short_side: pixels of the shorter edge that larger frames are decoded to; None is what the crops need,
-            0 the frames' own size.
+            0 the frames' own size, which nets of images get that are resized bicubically.
     """
 
     model: str
@@ -107,7 +108,7 @@ class Extractor:
         self.trained = load_model(settings.model, num_crops=settings.num_crops) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)
         self.device = _device(settings.device)
-        self._net = self.trained.net.eval()
+        self._net = tune_for_cpu(self.trained.net.eval())
         self.feature_shape = self._shape()
         self.record = self._record()
         self.key: str = self.record["key"]
@@ -186,6 +187,8 @@ class Extractor:
             "preprocessing": asdict(self.trained.preprocessing)
             | {"backend": rule.backend, "decode_short_side": rule.decode_short_side},
         }
+        if rule.interpolation == "bilinear":  # as all were before there was a choice, whose keys stay
+            del record["preprocessing"]["interpolation"]
         decisive = {name: value for name, value in record.items() if name not in ("model", "checkpoint")}
         decisive |= {"weights": self.trained.digest(), "version": _RULE_VERSION}
         key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -214,7 +217,9 @@ def _batches(places: Sequence[Place], size: int) -> Iterator[Sequence[Place]]:
 
 def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRule:
     needs = trained.preprocessing
-    decoded = needs.short_side if settings.decode_short_side is None else settings.decode_short_side
+    # the decoder resizes bilinearly
+    needed = needs.short_side if needs.interpolation == "bilinear" else 0
+    decoded = needed if settings.decode_short_side is None else settings.decode_short_side
     if decoded and decoded < needs.crop_size:
         raise ConfigError(f"decode_short_side={decoded} is below the crop of {needs.crop_size} pixels")
     return ReadingRule(
@@ -224,6 +229,7 @@ def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRu
         settings.num_crops,
         settings.backend,
         decoded,
+        needs.interpolation,
     )
 
 

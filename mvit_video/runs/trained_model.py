@@ -30,7 +30,7 @@ from mvit_video.models import VideoNet, list_models, variants
 from mvit_video.models.published import TrainingFacts
 from mvit_video.runs.folder import read_config, run_with
 from mvit_video.runs.settings import typed_settings
-from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec
+from mvit_video.types import CheckpointError, ClipSpec, ConfigError, Interpolation, ViewSpec
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Preprocessing:
         short_side: pixels of the shorter edge before cropping.
         mean: of each channel, for pixels between 0 and 1.
         std: of each channel, for pixels between 0 and 1.
+        interpolation: of resizing to the shorter edge.
     """
 
     clip: ClipSpec
@@ -53,6 +54,7 @@ class Preprocessing:
     short_side: int
     mean: RGB
     std: RGB
+    interpolation: Interpolation = "bilinear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +185,10 @@ def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any, num_crops: in
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
         usual = Normalize() if data else facts  # a run that does not say was trained with the data module's own
         mean, std = (told.get(key, getattr(usual, key)) for key in ("mean", "std"))
-        short_side = told.get("views", ViewSpec()).short_side or published_short_side(net.crop_size, num_crops)
+        # without a run: every published recipe of images resizes bicubically, of videos bilinearly
+        usual_views = ViewSpec(interpolation="bicubic" if net.num_frames == 1 and not data else "bilinear")
+        views = told.get("views", usual_views)
+        short_side = views.short_side or published_short_side(net.crop_size, num_crops)
     except ConfigError as error:
         raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
-    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), mean, std)
+    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), mean, std, views.interpolation)

@@ -14,6 +14,9 @@ from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.data.clips.transforms import Normalize, crop_views
 from mvit_video.features import Extractor, ExtractSettings, Video, decoding, extract
 from mvit_video.features.decoding import read_chunks
+from mvit_video.features.extractor import Place
+from mvit_video.models import Patch, mvit
+from mvit_video.models.layers import features_at
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -198,3 +201,24 @@ def test_in_python_each_video_follows_the_other(tiny_checkpoint: Path, video: Pa
         next(follow)
     with pytest.raises(ConfigError, match="layer=stage9 must be one of"):
         extract(tmp_path, tiny_checkpoint, layer="stage9")  # type: ignore[arg-type]
+
+
+def test_frames_are_resized_for_a_net_of_images_as_its_test_does(video: Path, tmp_path: Path) -> None:
+    net = mvit(num_classes=3, num_frames=1, crop_size=32, depths=(1, 1), embed_dim=8, patch=Patch((1, 8, 8), (1, 8, 8)))
+    mv.save_checkpoint(net, tmp_path / "net.safetensors")
+    extractor = Extractor(ExtractSettings(str(tmp_path / "net.safetensors"), window="1", stride="16"))
+    assert extractor.record["preprocessing"]["interpolation"] == "bicubic"
+    needs = extractor.trained.preprocessing
+    with mv.open_video(video, "pyav") as reader:
+        scale = Normalize(needs.mean, needs.std)
+        expected = crop_views(
+            reader.get_frames([0, 16]), np.array([[0], [1]]), 32, needs.short_side, 1, scale, interpolation="bicubic"
+        )
+    (chunk,) = read_chunks(Video("a", video), extractor.rule)
+    shown = extractor.clips([Place(chunk, 0), Place(chunk, 1)])
+    np.testing.assert_allclose(shown.numpy(), expected.numpy(), atol=1e-6)
+    found = extractor.extract(Video("a", video))
+    with torch.inference_mode():
+        np.testing.assert_allclose(
+            found.feature[:, 0], features_at(net.eval(), expected, "pooled"), rtol=1e-4, atol=1e-5
+        )
