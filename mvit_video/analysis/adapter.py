@@ -2,7 +2,8 @@
 
 What counts is how a block is built, not what its class is called: `norm1`, `attn`, `norm2` and `mlp` make a
 transformer block with two residual sums, which a `peg` may follow; `conv1` and `conv2`, or `attn` alone, make a block
-with one. Between blocks, a change of grid or width is a pool, and any other change is a position encoding.
+with one. A `VideoNet` without any such block is seen between the blocks that it lists. Between blocks, a change of grid
+or width is a pool, and any other change is a position encoding.
 
 Letters: B clips, L tokens, C channels, T H W grid.
 """
@@ -20,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mvit_video.models.net import VideoNet
 from mvit_video.nn import untuned
 from mvit_video.types import ConfigError
 
-Kind = Literal["embed", "msa", "mlp", "conv", "peg", "pool"]
+Kind = Literal["embed", "msa", "mlp", "conv", "block", "peg", "pool"]
 Grid = tuple[int, ...]
 
 _TRANSFORMER = ("norm1", "attn", "norm2", "mlp")
@@ -35,8 +37,8 @@ class Feature(NamedTuple):
 
     Attributes:
         name: path of the block, and `.input`, `.attn`, `.mlp` or `.peg` for the place in it.
-        kind: what was added last: the stem, attention, an MLP, a convolution, a position encoding, or what changed the
-            grid or the width.
+        kind: what was added last: the stem, attention, an MLP, a convolution, a block of unknown structure, a position
+            encoding, or what changed the grid or the width.
     """
 
     name: str
@@ -90,6 +92,8 @@ def find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
         in_another = any(name.startswith(f"{path}.") for path, _ in blocks)
         if not in_another and (is_transformer(module) or _is_unit(module)):
             blocks.append((name, module))
+    if not blocks and isinstance(model, VideoNet):
+        blocks = [(f"blocks.{name}", block) for name, block in model.blocks.named_children()]
     if not blocks:
         raise ConfigError(
             f"{type(model).__name__} has no residual blocks that are known: with norm1, attn, norm2 and mlp, "
@@ -99,13 +103,13 @@ def find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def branches(model: nn.Module) -> list[Branch]:
-    """Residual branches of a net, in the order in which it lists them."""
+    """Residual branches of a net, in the order in which it lists them; blocks of unknown structure have none."""
     found: list[Branch] = []
     for name, block in find_blocks(model):
         if is_transformer(block):
             found.append(Branch(f"{name}.attn", "msa", block.get_submodule("attn")))
             found.append(Branch(f"{name}.mlp", "mlp", block.get_submodule("mlp")))
-        else:
+        elif _is_unit(block):
             inner = [module for child, module in block.named_children() if not child.startswith(_BESIDE_THE_BRANCH)]
             found.append(Branch(name, _unit_kind(block), inner[-1]))
     return found
@@ -134,6 +138,8 @@ def _is_unit(module: nn.Module) -> bool:
 
 
 def _unit_kind(block: nn.Module) -> Kind:
+    if not _is_unit(block):
+        return "block"
     return "msa" if hasattr(block, "attn") else "conv"
 
 
@@ -194,9 +200,10 @@ class _Stream:
         def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
             entering.append(args[0].detach().clone())  # before a block that works in place
 
-        def finish(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            self.enter(name, self._frames_to_clips(entering.pop()))
-            out = self._frames_to_clips(output.detach().clone())
+        def finish(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            told = _whole_numbers(args[1:])
+            self.enter(name, self._unit_map(name, entering.pop(), told))
+            out = self._unit_map(name, _tensor_of(output).detach().clone(), _whole_numbers(output) or told)
             kind = _unit_kind(block) if out.shape == self.features[-1].map.shape else "pool"
             self.features.append(Feature(name, kind, out))
 
@@ -210,6 +217,10 @@ class _Stream:
             self.features.append(Feature(f"{name}.input", "pool", entering))
         elif not torch.equal(entering, self.features[-1].map):
             self.features.append(Feature(f"{name}.input", "peg", entering))
+
+    def _unit_map(self, name: str, x: Tensor, told: Grid) -> Tensor:
+        """A map from tokens, or from a map with channels first."""
+        return self._to_map(name, x, told) if x.ndim == 3 else self._frames_to_clips(x)
 
     def _to_map(self, name: str, x: Tensor, told: Grid) -> Tensor:
         """A map from tokens `(n, L, C)`, or from a map with channels last."""

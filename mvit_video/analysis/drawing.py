@@ -25,6 +25,7 @@ SHADES: dict[str, tuple[str, str]] = {
     "msa": ("#d9dde2", "attention"),
     "mlp": ("#ffffff", "MLP"),
     "conv": ("#ffffff", "convolution"),
+    "block": ("#ffffff", "block"),
     "pool": ("#bcd8f0", "change of grid or width"),
     "peg": ("#f5e2b8", "position encoding"),
 }

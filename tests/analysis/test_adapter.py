@@ -9,9 +9,10 @@ from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 import mvit_video as mv
+from mvit_video.analysis import draw_fourier, draw_lesion, draw_variance, fourier, lesion, variance
 from mvit_video.analysis.adapter import branches, iter_features
-from mvit_video.models import MViT
-from mvit_video.nn import tune_for_cpu
+from mvit_video.models import Features, MViT, VideoNet
+from mvit_video.nn import CubeEmbedding, tokens_to_grid, tune_for_cpu
 from mvit_video.types import THW, ConfigError
 from tests.fixtures.nets import MakeBatches
 
@@ -168,3 +169,48 @@ def test_position_encodings_and_entries_of_stages_inside_blocks() -> None:
     with torch.no_grad():
         encoded = block.peg(features[2].map.flatten(2).mT, THW(*features[2].map.shape[2:]))
     torch.testing.assert_close(features[3].map.flatten(2).mT, encoded)
+
+
+class Mixing(nn.Module):
+    """A block that no name gives away; it maps tokens and their grid as those of every family do."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.inside = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor, thw: THW) -> tuple[torch.Tensor, THW]:
+        return x + self.inside(x - x.mean(dim=1, keepdim=True)), thw
+
+
+class OfMixing(VideoNet):
+    def __init__(self) -> None:
+        super().__init__(num_classes=3, num_frames=4, crop_size=16, dropout=0.0)
+        self.patch_embed = CubeEmbedding(8, THW(1, 4, 4), THW(1, 4, 4))
+        self.blocks = nn.ModuleList([Mixing(8), Mixing(8)])
+        self.head = self._new_head(3)
+
+    @property
+    def embed_dim(self) -> int:
+        return 8
+
+    def forward_features(self, clip: torch.Tensor, *, stages: bool = False) -> Features:
+        x, thw = self.patch_embed(self._checked(clip))
+        for block in self.blocks:
+            x, thw = block(x, thw)
+        return Features(x.mean(dim=1), x, thw, (tokens_to_grid(x, thw),) if stages else ())
+
+
+def test_a_family_of_other_blocks_is_seen_between_them(make_batches: MakeBatches) -> None:
+    torch.manual_seed(0)
+    net = OfMixing().double().eval()
+    (batch,) = make_batches(2)
+    features = list(iter_features(net, batch.clip))
+    assert [(feature.name, feature.kind) for feature in features] == [
+        ("embed", "embed"), ("blocks.0", "block"), ("blocks.1", "block"),
+    ]  # fmt: skip
+    with torch.no_grad():
+        assert torch.equal(features[-1].map, net.forward_features(batch.clip, stages=True).stages[-1])
+    assert branches(net) == []
+    assert lesion(net, [batch]).num_rows == 1
+    for draw, study in ((draw_fourier, fourier), (draw_variance, variance), (draw_lesion, lesion)):
+        assert draw(study(net, [batch])).axes
