@@ -1,4 +1,4 @@
-"""One video encoded anew: every frame kept at its time, upright, small, with regular key frames."""
+"""One video encoded again: every frame kept at its time, upright, small, with regular key frames."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def _encode(
         first = next(frames, None)
         if first is None:
             raise VideoDecodeError(source, "no frame can be decoded")
-        picture = _Picture(first, settings.short_side)
-        encoder, time_base = _add_encoder(output, opened, picture, settings, is_counted=is_counted)
+        reshaper = _Reshaper(first, settings.short_side)
+        encoder, time_base = _add_encoder(output, opened, reshaper, settings, is_counted=is_counted)
         start, last, rank = first.pts, -1, -1
         for rank, frame in enumerate(chain([first], frames)):
             pts = rank
@@ -122,7 +122,7 @@ def _encode(
                     raise _StampsUnusable
                 pts = frame.pts - start
             last = pts
-            num_packets += _mux(output, encoder, picture.draw(frame, pts, time_base))
+            num_packets += _mux(output, encoder, reshaper.draw(frame, pts, time_base))
             if rank % _FRAMES_PER_SIGN == 0:
                 heartbeat()
         num_packets += _mux(output, encoder, None)
@@ -131,7 +131,7 @@ def _encode(
 
 
 def _add_encoder(
-    output: OutputContainer, source: OpenStream, picture: _Picture, settings: EncodeSettings, *, is_counted: bool
+    output: OutputContainer, source: OpenStream, reshaper: _Reshaper, settings: EncodeSettings, *, is_counted: bool
 ) -> tuple[VideoStream, Fraction]:
     """The stream to write, and the seconds per unit of its time stamps."""
     rate = source.likely_rate
@@ -139,7 +139,7 @@ def _add_encoder(
     options = x264_options("fast", settings.crf, keyint=settings.gop, min_keyint=settings.gop, scenecut=0, open_gop=0)
     encoder = output.add_stream("libx264", rate, options=options)
     context = encoder.codec_context
-    context.width, context.height = picture.width, picture.height
+    context.width, context.height = reshaper.width, reshaper.height
     context.pix_fmt = "yuv420p"
     context.time_base = encoder.time_base = time_base
     context.color_range = ColorRange.MPEG
@@ -156,7 +156,7 @@ def _mux(output: OutputContainer, encoder: VideoStream, frame: VideoFrame | None
     return len(packets)
 
 
-class _Picture:
+class _Reshaper:
     """Makes frames upright, small and of even size."""
 
     def __init__(self, first: VideoFrame, short_side: int) -> None:
@@ -185,7 +185,7 @@ class _Picture:
 
 
 def _turn(planes: NDArray[np.uint8], height: int, turns: int) -> NDArray[np.uint8]:
-    """Turns a picture of stacked planes, luma above the two chroma planes of half its size, counter-clockwise."""
+    """Turn a frame of stacked planes, luma above the two chroma planes of half its size, counter-clockwise."""
     width = planes.shape[1]
     chroma = planes[height:].reshape(2, height // 2, width // 2)
     turned = [np.rot90(plane, turns) for plane in (planes[:height], *chroma)]

@@ -92,7 +92,7 @@ def pack_videos(
     """Write the videos of a table as shards in the layout of WebDataset, with an index.
 
     `index.parquet` keeps the order of the table whatever the order in the shards, so that training from the shards
-    repeats training from the files. A run that was stopped goes on behind its last whole shard when it is called
+    repeats training from the files. A stopped run resumes behind its last complete shard when it is called
     again, and tries again what failed.
 
     Args:
@@ -121,7 +121,7 @@ def pack_videos(
             )
     except OSError as error:  # those of the videos are failures
         raise MVitVideoError(
-            f"{out}: cannot be written to ({error.strerror or error}); the same command goes on from there"
+            f"{out}: cannot be written to ({error.strerror or error}); the same command resumes from there"
         ) from error
 
 

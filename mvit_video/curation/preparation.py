@@ -1,4 +1,4 @@
-"""A data set encoded anew for quick reading, beside the one that stays as it is."""
+"""Encode a data set again for quick reading; the sources stay as they are."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Encoder:
         except VideoDecodeError as error:
             return _outcome(task, self.settings, undecodable(check, header, error.reason))
         except OSError as error:
-            return MVitVideoError(f"{target}: cannot be written ({error.strerror or error}); the same command goes on")
+            return MVitVideoError(f"{target}: cannot be written ({error.strerror or error}); the same command resumes")
         except FFmpegError as error:
             return _outcome(
                 task, self.settings, check.failed("other", f"cannot be encoded ({error.strerror or error})")
@@ -126,8 +126,8 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
     """Encode every video that was not encoded before, and write the annotations of all that could be.
 
     Raises:
-        ConfigError: the videos lie in shards, or are pictures, or the output folder is that of the sources.
-        JobStopped: on Ctrl-C; the same call goes on.
+        ConfigError: the videos lie in shards, or are images, or the output folder is that of the sources.
+        JobStopped: on Ctrl-C; the same call resumes.
         MVitVideoError: the disk is full, or cannot be written to.
     """
     if table.archive is not None:

@@ -41,7 +41,7 @@ class Decode(NamedTuple):
         video: row of the annotation table.
         backend: library that decoded.
         reason: why that one.
-        damaged: whether it concealed errors; None where it does not tell.
+        damaged: whether it concealed errors; None where the reader does not report it.
         too_short: whether it has less than one clip, so that frames of it are repeated.
     """
 
@@ -65,7 +65,7 @@ class ClipBatch(NamedTuple):
         failures: videos of the batch that could not be read.
         decodes: how the others were.
         seconds: `(N, 2)` float64, when the first and the last frame of each view begin, counted from the first frame of
-            the video or of its part; None where nobody tells.
+            the video or of its part; None where nobody knows.
     """
 
     clip: Tensor
@@ -128,7 +128,7 @@ class VideoDataset(Dataset[VideoItem]):
         short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more where the
             views need them; those of other videos are decoded to the size that is cropped. None is their own size,
             which images always have.
-        index_cache: keeps what a pass over the packets of a video tells, for later opens of it.
+        index_cache: keeps what a pass over the packets of a video found, for later opens.
         on_error: "raise" a `VideoDecodeError` at a video that cannot be read or augmented, or "skip" it and list it as
             a failure.
         num_classes: width of the labels of a table with several per video; None is the table's own.
@@ -174,7 +174,7 @@ class VideoDataset(Dataset[VideoItem]):
             with self._open(self.table.source(row)) as whole:
                 reader = whole if span is None else trim(whole, *span, self.table.locate(row))
                 made = self.views(reader, rng)
-                # the others do not tell: to ask is to decode everything once more
+                # the others do not report it: to ask is to decode everything once more
                 damaged = reader.damaged if reader.backend == "pyav" else None
                 decode = Decode(row, reader.backend, reader.backend_reason, damaged, made.too_short)
                 if self.table.label_spans is not None and self.views.is_training:

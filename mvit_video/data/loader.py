@@ -1,4 +1,4 @@
-"""The order in which videos are read, and a loader that can stop and go on anywhere in it."""
+"""The order in which videos are read, and a loader that can stop and resume anywhere in it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.num_done = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; one that was already begun goes on where it stopped."""
+        """Go to the start of an epoch; one that was already begun resumes where it stopped."""
         if epoch != self.epoch:
             self.epoch, self.num_done = epoch, 0
 
@@ -74,7 +74,7 @@ def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int],
 
 
 class VideoLoader(DataLoader[VideoItem]):
-    """Batches of videos; its state tells where in which epoch it stands.
+    """Batches of videos; its state holds the epoch and the place in it.
 
     Its workers end with the process that reads from it, however that one ends.
 
@@ -100,7 +100,7 @@ class VideoLoader(DataLoader[VideoItem]):
         Nothing is read before the first batch is asked for: Lightning makes the iterator before it sets the epoch.
 
         Raises:
-            ConfigError: an epoch would go on that was begun with other videos, another seed, batch size or number of
+            ConfigError: an epoch would resume that was begun with other videos, another seed, batch size or number of
                 processes.
             VideoDecodeError: a video cannot be read and failures are to raise.
             MVitVideoError: a worker died.
@@ -124,7 +124,7 @@ class VideoLoader(DataLoader[VideoItem]):
             sampler.num_done = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out in it, and what its order hangs on; the end of one is the start of the next."""
+        """Epoch, batches handed out in it, and what its order depends on; the end of one is the start of the next."""
         is_finished = self._num_batches >= len(self)
         position = (self._epoch + 1, 0) if is_finished else (self._epoch, self._num_batches)
         return {"epoch": position[0], "num_batches": position[1], **self._layout()}
@@ -194,7 +194,7 @@ def explain_dead_worker(error: Exception) -> MVitVideoError | None:
 
     Torch raises it wherever the main process stands at that moment, also outside of the loader.
     """
-    text = f"{error} {error.__cause__}"  # the cause tells how it ended, where that is known
+    text = f"{error} {error.__cause__}"  # the cause says how it ended, where that is known
     death = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
     if death is None:
         return None

@@ -182,7 +182,7 @@ def spatial_crops(
 
 
 def is_too_short(video_frames: int, fps: float, clip: ClipSpec) -> bool:
-    """Whether a video ends before a clip of it does, so that its last frame stands for those that are lacking."""
+    """Whether a video ends before a clip of it does, so that its last frame is repeated."""
     return video_frames < math.floor(_clip_length(fps, clip))
 
 

@@ -62,8 +62,8 @@ def _folders_in(folder: Path) -> list[Path]:
 def hold_out(table: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows that train and rows that are held out: of each class a fifth, rounded up, but never its only video.
 
-    Which ones hangs on the names alone, so that it stays the same when a run goes on or is tested, and changes little
-    when videos are added.
+    The split depends only on file names: resuming and testing see the same one, and it changes little when videos are
+    added.
     """
     held = np.zeros(len(table), dtype=np.bool_)
     order = np.array([crc32(path.encode()) for path in table.paths.to_pylist()])

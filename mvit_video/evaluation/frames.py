@@ -22,7 +22,7 @@ def read_frames(
     """Frames spread over a video, or the part of it between two times, each once, scaled to fit into a size.
 
     Args:
-        source: where the video or picture lies, or the bytes of a video.
+        source: where the video or image lies, or the bytes of a video.
         size: most pixels of a frame's width and height; one of them is reached.
         span: start and end of the part in seconds.
 

@@ -151,7 +151,7 @@ class Checker:
 
     def _check_content(self, check: Check, header: Header, heartbeat: Callable[[], None]) -> Check:
         try:
-            # the backend is chosen from the packet index alone; PyAV decodes below, since it tells damage
+            # the backend is chosen from the packet index alone; PyAV decodes below, since it reports damage
             with open_video(check.path, self.backend, index_cache=self.index_cache) as reader:
                 check = _with_facts(check, reader)
             heartbeat()
@@ -200,20 +200,20 @@ class Header:
 
 
 def inspect(path: str, backend: Backend = "pyav", *, is_full: bool = False) -> tuple[Check, Header | None]:
-    """What can be told of a video before its packets are read; without a header when it cannot be decoded."""
+    """Return what is known of a video before its packets are read; without a header when it cannot be decoded."""
     check = Check(path, *size_and_time(path), backend, is_full)
-    lacking = 0
+    num_missing = 0
     try:
         if os.path.isfile(path):
-            lacking = missing_bytes(Path(path))
+            num_missing = missing_bytes(Path(path))
         with OpenStream(Source(path)) as opened:
-            header = _read_header(opened, lacking)
+            header = _read_header(opened, num_missing)
     except VideoDecodeError as error:
         kind = _KIND_OF_REASON.get(error.reason)
         if kind is not None:
             return check.failed(kind, error.reason), None
-        if lacking:
-            return check.failed("truncated", f"{error.reason}; its last {lacking} bytes are missing"), None
+        if num_missing:
+            return check.failed("truncated", f"{error.reason}; its last {num_missing} bytes are missing"), None
         return check.failed("other", error.reason), None
     except OSError as error:
         return check.failed("other", f"cannot be read ({error.strerror or error})"), None
@@ -228,16 +228,16 @@ def undecodable(check: Check, header: Header, reason: str) -> Check:
     return check.failed("truncated", reason + missing)
 
 
-def _read_header(opened: OpenStream, lacking: int) -> Header:
+def _read_header(opened: OpenStream, num_missing: int) -> Header:
     container, stream = opened.container, opened.stream
     if container.format.name.split(",")[0] not in _STATES_LENGTH:
-        return Header(0, None, lacking)
+        return Header(0, None, num_missing)
     duration = None
     if stream.duration and opened.time_base:
         duration = float(stream.duration * opened.time_base)
     elif container.duration and len(container.streams) == 1:
         duration = (container.duration - max(container.start_time or 0, 0)) / av.time_base
-    return Header(stream.frames, duration, lacking)
+    return Header(stream.frames, duration, num_missing)
 
 
 def hash_file(path: str, heartbeat: Callable[[], None]) -> str:

@@ -13,7 +13,7 @@ _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that a MP4, Matroska or AVI file lacks at its end; 0 where it is whole, or where that cannot be told."""
+    """Bytes that a MP4, Matroska or AVI file lacks at its end; 0 where it is whole, or where that is unknown."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -63,7 +63,7 @@ def _matroska_end(file: BinaryIO) -> int:
 
 
 def _ebml_number(file: BinaryIO) -> int | None:
-    """A number whose leading zero bits tell how many bytes it has; None when it is all ones, or not there."""
+    """A number whose leading zero bits count its bytes; None when it is all ones, or not there."""
     first = file.read(1)
     if not first or first == b"\0":
         return None

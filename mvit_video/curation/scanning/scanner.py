@@ -46,8 +46,8 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
         out: folder that keeps what is known: `checked`, `hashed`, and the packet indices in `index`.
 
     Raises:
-        ConfigError: the videos lie in shards, or are pictures, or the backend is not installed.
-        JobStopped: on Ctrl-C; the same call goes on.
+        ConfigError: the videos lie in shards, or are images, or the backend is not installed.
+        JobStopped: on Ctrl-C; the same call resumes.
     """
     if table.archive is not None:
         raise ConfigError("scan checks videos that are files of their own; scan them before `mvit-video pack`")

@@ -58,8 +58,8 @@ class Summary:
         num_unlabelled: usable videos without a label.
         duplicates: groups of equal files and of rows of one file, those with contradictory labels first.
         sizes: "width x height" with the number of videos, the most frequent first.
-        codecs: likewise.
-        containers: likewise.
+        codecs: number of videos of each.
+        containers: number of videos of each.
     """
 
     num_rows: int
@@ -145,7 +145,7 @@ def _count_backends(usable: pa.Table) -> list[BackendCount]:
 
 
 def _count_classes(numbers: NDArray[np.int64], class_names: tuple[str, ...] | None) -> list[tuple[str, int]]:
-    """A class without a usable video counts as well, where names or higher numbers tell of it."""
+    """A class without a usable video counts as well, where names or higher numbers imply it."""
     labelled = numbers[numbers >= 0]
     counts = np.bincount(labelled, minlength=len(class_names or ()))
     order = np.argsort(-counts, kind="stable")

@@ -1,4 +1,4 @@
-"""Folders that hold one folder of videos, or of pictures, per class."""
+"""Folders that hold one folder of videos, or of images, per class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mvit_video.types import AnnotationError
 
 
 def read_folders(folder: Path, *, need_all: bool) -> Rows:
-    """Read the videos below the folders of a folder, or pictures where there are no videos.
+    """Read the videos below the folders of a folder, or images where there are no videos.
 
     The names of the folders, sorted, are the classes; videos in folders within a class folder belong to the class.
 

@@ -59,7 +59,7 @@ class Lines:
 
 
 def read_head(file: Path) -> bytes:
-    """The first bytes of a file, which tell its kind.
+    """The first bytes of a file, which show its kind.
 
     Raises:
         AnnotationError: it cannot be read, or is no file.

@@ -82,12 +82,12 @@ def _blur(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
 
     sigma = float(BLUR_SIGMA[level])
     reach = 2 * round(4 * sigma) + 1
-    picture = frames.permute(0, 3, 1, 2)
-    height, width = picture.shape[2:]
+    image = frames.permute(0, 3, 1, 2)
+    height, width = image.shape[2:]
     # one axis after the other is quicker than both at once; a kernel may not reach beyond what the edges reflect
-    picture = gaussian_blur(picture, [min(reach, 2 * width - 1), 1], [sigma, sigma])
-    picture = gaussian_blur(picture, [1, min(reach, 2 * height - 1)], [sigma, sigma])
-    return picture.permute(0, 2, 3, 1).contiguous()
+    image = gaussian_blur(image, [min(reach, 2 * width - 1), 1], [sigma, sigma])
+    image = gaussian_blur(image, [1, min(reach, 2 * height - 1)], [sigma, sigma])
+    return image.permute(0, 2, 3, 1).contiguous()
 
 
 def _frame_drop(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
@@ -101,15 +101,15 @@ def _compression(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor
     height, width = frames.shape[1:3]
     # chroma has half the size: an odd edge is repeated once
     even = pad(frames.permute(0, 3, 1, 2).float(), (0, width % 2, 0, height % 2), mode="replicate")
-    pictures = even.byte().permute(0, 2, 3, 1).contiguous().numpy()
+    images = even.byte().permute(0, 2, 3, 1).contiguous().numpy()
     encoder = VideoCodecContext.create("libx264", "w")
     assert isinstance(encoder, VideoCodecContext)
-    encoder.width, encoder.height = pictures.shape[2], pictures.shape[1]
+    encoder.width, encoder.height = images.shape[2], images.shape[1]
     encoder.pix_fmt, encoder.framerate = "yuv420p", Fraction(30)
     encoder.options = x264_options("medium", CRF[level])
     packets = []
-    for i, picture in enumerate(pictures):
-        frame = VideoFrame.from_ndarray(picture, format="rgb24")
+    for i, image in enumerate(images):
+        frame = VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts = i
         packets += encoder.encode(frame)
     packets += encoder.encode(None)

@@ -23,7 +23,7 @@ class Mixing:
 
     Attributes:
         mixup_alpha: of the symmetric beta distribution of mixup's share; 0 leaves mixup out.
-        cutmix_alpha: likewise, of the area that cutmix leaves.
+        cutmix_alpha: the same of the area that cutmix leaves.
         probability: of a batch to be mixed at all.
         cutmix_share: of the mixed batches that are cut rather than blended, where neither is left out.
 

@@ -295,7 +295,7 @@ def _is_too_short(reader: VideoReader, clip: ClipSpec, sampling: Sampling = "rat
 
 
 def _made(reader: VideoReader, clips: NDArray[np.int64], shown: Tensor, too_short: bool) -> MadeViews:
-    """Views with what is told of them; those of one clip stand side by side."""
+    """Return views with their times; those of one clip stand side by side."""
     begins = reader.timestamps[clips]
     seconds = np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(len(shown) // len(clips), axis=0)
     return MadeViews(shown, torch.from_numpy(seconds), too_short)

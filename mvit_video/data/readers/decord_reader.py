@@ -17,7 +17,7 @@ def decord_refusal(source: Source, index: PacketIndex, strict: bool) -> str | No
     if source.data is not None:
         return "decord can crash the process on damaged videos in memory"
     if strict:
-        return "it does not tell damage"
+        return "it does not report damage"
     try:
         import decord  # noqa: F401
     except (ImportError, OSError) as error:

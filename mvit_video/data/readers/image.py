@@ -1,4 +1,4 @@
-"""A picture as a video of one frame, so that nets for images train and test by the same data module."""
+"""An image as a video of one frame, so that nets for images train and test by the same data module."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
 
 
 class ImageReader:
-    """An open picture in its own size, turned upright; a `VideoReader` of one frame.
+    """An open image in its own size, turned upright; a `VideoReader` of one frame.
 
     Raises:
-        VideoDecodeError: the file is missing, no picture, or damaged.
+        VideoDecodeError: the file is missing, no image, or damaged.
     """
 
     num_frames = 1
     fps = 1.0
     duration_seconds = 1.0
     backend: str = "pillow"
-    backend_reason = "it is a picture"
+    backend_reason = "it is an image"
     container = "image"
     damaged = False
 
@@ -36,12 +36,12 @@ class ImageReader:
         check_source(as_source(path))
         try:
             # other formats under these names would start other programs, as PostScript does
-            with Image.open(path, formats=_FORMATS) as picture:
-                self.codec = str(picture.format).lower()
-                upright = _eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+            with Image.open(path, formats=_FORMATS) as image:
+                self.codec = str(image.format).lower()
+                upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
         # damaged bytes can fail in any way, a decompression bomb is an error of its own
         except Exception as error:
-            raise VideoDecodeError(path, f"cannot be read as a picture ({error or type(error).__name__})") from error
+            raise VideoDecodeError(path, f"cannot be read as an image ({error or type(error).__name__})") from error
         self._path = path
         self._frame = torch.from_numpy(np.array(upright))
         self.height, self.width = upright.height, upright.width
@@ -51,7 +51,7 @@ class ImageReader:
         return np.zeros(1)
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """The picture for each index, which must be 0; uint8 `(T, H, W, 3)`, RGB.
+        """Return the image for each index, which must be 0; uint8 `(T, H, W, 3)`, RGB.
 
         Raises:
             VideoDecodeError: an index is out of range.
@@ -71,8 +71,8 @@ class ImageReader:
         pass
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale a grey picture of 16 bits to 8; `convert` would cut every value above 255."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a grey image of 16 bits to 8; `convert` would cut every value above 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))

@@ -18,7 +18,7 @@ from mvit_video.types import ConfigError
 # what a killed process loses at most
 _FLUSH_ROWS = 64
 _FLUSH_SECONDS = 5.0
-# a process writes its part anew until it is this long
+# a process rewrites its part until it is this long
 _PART_ROWS = 4096
 _LIST_SECONDS = 2.0
 
@@ -27,7 +27,7 @@ class IndexCache:
     """Packet indices of files in a folder; any number of processes may use the folder at once.
 
     A file is known by its absolute path, size and time of change. Each process appends to parts of its own, which
-    appear whole or not at all; what is damaged there is left out and made anew. A folder that cannot be written is
+    appear whole or not at all; what is damaged there is ignored and made again. A folder that cannot be written is
     only read. The object may be pickled and sent to workers.
 
     Args:

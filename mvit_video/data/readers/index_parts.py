@@ -57,7 +57,7 @@ _SCHEMA = pa.schema([("key", pa.uint64()), ("key_rest", pa.uint64()), ("checksum
 class _Stamps(NamedTuple):
     """Rising integers: `num` of `first + round(i * step)` where that is exact, else the steps themselves.
 
-    `steps` holds unsigned integers of the narrowest width that fits, which its length tells.
+    `steps` holds unsigned integers of the narrowest width that fits, which follows from its length.
     """
 
     num: int

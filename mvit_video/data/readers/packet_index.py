@@ -1,4 +1,4 @@
-"""What one pass over the packets of a video tells: which frames there are and how they can be reached."""
+"""What one pass over the packets of a video finds: which frames there are and how to reach them."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class _Packets(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """What decoding a whole video tells."""
+    """What decoding a whole video finds."""
 
     num_frames: int
     pts: NDArray[np.int64] | None
@@ -161,7 +161,7 @@ def _read_packets(opened: OpenStream) -> tuple[_Packets, VideoFrame | None]:
         is_shown = not is_discarded and not (is_vp8 and size and _is_hidden(packet))
         pts = _NO_PTS if pts is None else pts
         rows.append((pts, packet.is_keyframe, is_shown, is_discarded, size, packet.duration or 0))
-    del rows[-1]  # it is empty and only tells the decoder to give what it holds back
+    del rows[-1]  # it is empty and only has the decoder give what it holds back
     if not rows:
         raise VideoDecodeError(opened.source.name, "holds no packet of its video stream")
     _check_complete(opened, len(rows))
@@ -178,7 +178,7 @@ def _decode_alone(opened: OpenStream, packet: Packet[VideoStream]) -> VideoFrame
 
 
 def _is_hidden(packet: Packet[VideoStream]) -> bool:
-    """Whether a VP8 picture is only referred to; its time stamp is that of the picture which is shown."""
+    """Whether a VP8 frame is only referred to; its time stamp is that of the frame which is shown."""
     return not memoryview(packet)[0] & 0x10
 
 
@@ -196,7 +196,7 @@ def _check_complete(opened: OpenStream, num_packets: int) -> None:
 
 
 def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: bool) -> bool:
-    """Whether the decoder's output can be told from the time stamps of the packets."""
+    """Whether the decoder's output follows from the time stamps of the packets."""
     shown = np.sort(packets.pts[packets.is_shown])
     if _NO_PTS in packets.pts or (np.diff(shown) == 0).any():
         return False
@@ -205,7 +205,7 @@ def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: boo
     # an empty packet repeats a frame or stands for none, whichever the codec likes
     if (packets.size <= (_NOT_CODED_BYTES if codec == "mpeg4" else 0)).any():
         return False
-    # pictures before the first key frame refer to what is not there, and decoders drop them or not
+    # frames before the first key frame refer to what is not there, and decoders drop them or not
     return bool(packets.is_key[0]) and packets.pts.min() >= packets.pts[0]
 
 

@@ -196,7 +196,7 @@ def _seek_frames(
 
 
 def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int], thorough: bool) -> Iterator[VideoFrame]:
-    """Frames from one key frame on; from an earlier one where pictures after the key frame refer to before it."""
+    """Frames from one key frame on; from an earlier one where frames after the key frame refer to before it."""
     key = int(np.searchsorted(index.key_pts, wanted[0], side="right")) - 1
     back, failed_at = 0, None
     while True:

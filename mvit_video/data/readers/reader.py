@@ -64,7 +64,7 @@ class VideoReader(Protocol):
     def damaged(self) -> bool:
         """Whether the codec concealed errors in what was read so far.
 
-        Only PyAV tells; what another library has read is decoded once more for the answer, so ask before closing.
+        Only PyAV reports it; what another library has read is decoded once more for the answer, so ask before closing.
 
         Raises:
             VideoDecodeError: a frame that was read cannot be decoded once more, or the reader is closed.
@@ -104,10 +104,10 @@ def open_video(
         source: a file's path, the bytes of a video, or a binary file, which is read to its end.
         backend: library that decodes; "decord" and "torchcodec" hand over to "pyav" the files of which they would
             return other frames.
-        strict: damage is an error even where the codec can conceal it; read by "pyav", since only PyAV tells.
+        strict: damage is an error even where the codec can conceal it; read by "pyav", since only PyAV reports it.
         short_side: frames come resized by the decoder, so that their shorter edge has this many pixels; smaller
             frames are left as they are. Each library resizes in its own way, all of them smoothly.
-        index_cache: keeps what the pass over a file's packets tells, which saves it the next time.
+        index_cache: keeps what the pass over a file's packets found, which saves it the next time.
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.

@@ -28,7 +28,7 @@ _EDIT_BYTES = 12
 
 
 def container_by_signature(head: bytes) -> Literal["mov", "matroska", "avi"] | None:
-    """Tell a container by the first twelve bytes of a file; None where they are of no container that is known here."""
+    """Recognise a container by the first twelve bytes of a file; None where it is none of those known here."""
     if head[4:8] in _MP4_FIRST:
         return "mov"
     if head[:4] == _EBML:

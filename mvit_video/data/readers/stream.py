@@ -91,12 +91,12 @@ class OpenStream:
 
     @property
     def time_base(self) -> Fraction | None:
-        """Seconds per unit of time stamps, where the container tells."""
+        """Seconds per unit of time stamps, where the container says."""
         return as_fraction(self.stream.time_base)
 
     @property
     def mean_rate(self) -> Fraction | None:
-        """Frames per second by the header or the first packets, where they tell."""
+        """Frames per second by the header or the first packets, where they say."""
         return as_fraction(self.stream.average_rate)
 
     @property

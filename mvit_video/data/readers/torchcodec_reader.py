@@ -30,7 +30,7 @@ def require_torchcodec() -> None:
 
 def torchcodec_refusal(index: PacketIndex, strict: bool) -> str | None:
     """Why torchcodec cannot be trusted with a video, None when it can."""
-    return "it does not tell damage" if strict else index.torchcodec_refusal
+    return "it does not report damage" if strict else index.torchcodec_refusal
 
 
 def read_with_torchcodec(
@@ -39,7 +39,7 @@ def read_with_torchcodec(
     """Frames `wanted`, which are sorted and unique, resized to `size`; uint8 `(len(wanted), H, W, 3)`.
 
     Raises:
-        BackendFailed: torchcodec raised, delivers other frames than the index tells of, or does not return.
+        BackendFailed: torchcodec raised, delivers other frames than the index lists, or does not return.
     """
     return call_with_limit(lambda: _read(source, index, wanted, size), "torchcodec", limit_seconds)
 

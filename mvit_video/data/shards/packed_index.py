@@ -116,7 +116,7 @@ def _check_shards(
     unknown = [name for name in listed if name not in sizes]
     if unknown:
         raise AnnotationError(
-            index, 0, f"does not list {unknown[0]}; move it elsewhere, or remove {INDEX_NAME} to index all shards anew"
+            index, 0, f"does not list {unknown[0]}; move it elsewhere, or remove {INDEX_NAME} to index all shards again"
         )
     shards: list[Shard] = []
     for name in names:
@@ -126,7 +126,7 @@ def _check_shards(
         if shard.size != sizes[name]:
             raise AnnotationError(
                 index, 0, f"says that {name} has {sizes[name]} bytes, it has {shard.size}; copy the shard again, or "
-                f"remove {INDEX_NAME} to index all shards anew"
+                f"remove {INDEX_NAME} to index all shards again"
             )  # fmt: skip
         shards.append(shard)
     return tuple(shards)

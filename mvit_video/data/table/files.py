@@ -120,7 +120,7 @@ def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
 
 
 def unlistable(error: OSError) -> AnnotationError:
-    """What to tell of a folder that cannot be listed."""
+    """Return the error about a folder that cannot be listed."""
     reason = f"the folder cannot be listed ({error.strerror}); make it readable, or give other folders"
     return AnnotationError(error.filename, 0, reason)
 

@@ -60,13 +60,13 @@ def test_grey_of_sixteen_bits_keeps_its_shades(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_under_the_name_of_a_picture(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    with pytest.raises(VideoDecodeError, match=r"a\.png: cannot be read as a picture"):
+    with pytest.raises(VideoDecodeError, match=r"a\.png: cannot be read as an image"):
         ImageReader(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "is an empty file"), (b"no picture", "cannot be read as a picture"), (None, "no such file")],
+    [(b"", "is an empty file"), (b"no picture", "cannot be read as an image"), (None, "no such file")],
 )
 def test_what_is_no_picture(tmp_path: Path, data: bytes | None, reason: str) -> None:
     if data is not None:
