@@ -3,9 +3,9 @@
 from mvit_video.checkpoints.contents import ARCHITECTURE_KEY, StoredState
 from mvit_video.checkpoints.create import build_model, create_model
 from mvit_video.checkpoints.files import Source, read_checkpoint
+from mvit_video.checkpoints.folders import checkpoint_in
 from mvit_video.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
 from mvit_video.checkpoints.recipes import UnknownArchitectureError, infer_architecture
-from mvit_video.checkpoints.runs import checkpoint_in
 from mvit_video.checkpoints.saving import (
     export_checkpoint,
     export_state,

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mvit_video.checkpoints.contents import StoredState, unwrap
+from mvit_video.checkpoints.folders import checkpoint_in
 from mvit_video.checkpoints.pickles import MAX_INDEX_BYTES, is_pickle, one_line, parsing, read_pickle
-from mvit_video.checkpoints.runs import checkpoint_in
 from mvit_video.jobs import atomic_write
 from mvit_video.types import CheckpointError
 

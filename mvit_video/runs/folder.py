@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mvit_video.checkpoints.runs import checkpoint_path
+from mvit_video.checkpoints.folders import checkpoint_path
 from mvit_video.jobs.files import nearest
 from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.runs.record import RECORD

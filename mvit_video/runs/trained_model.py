@@ -68,7 +68,6 @@ class TrainedModel:
         notes: what the user should know, one line each.
         config: of its run, where there is one.
         multi_label: scores are a sigmoid for each class instead of a softmax over all.
-        report: of loading the checkpoint.
     """
 
     net: VideoNet
@@ -79,7 +78,11 @@ class TrainedModel:
     notes: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     multi_label: bool = False
-    report: LoadReport | None = None
+
+    @property
+    def report(self) -> LoadReport | None:
+        """What came of loading the checkpoint; None without one."""
+        return self.net.load_report
 
     def digest(self) -> str:
         """Hash of the weights and their names."""
@@ -158,7 +161,6 @@ def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
         notes,
         config,
         multi_label=multi_label if config else report.facts.activation == "sigmoid",
-        report=report,
     )
 
 
