@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mvit_video.cli import main
 from tests.fixtures.places import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -41,3 +42,9 @@ def test_the_tree_of_the_readme_is_that_of_the_package() -> None:
     named = set(re.findall(r"^ {6,}([\w]+(?:\.py|/)) ", tree, re.MULTILINE))
     found = {path.name + "/" * path.is_dir() for path in (ROOT / "mvit_video").rglob("*")}
     assert named - found == set()
+
+
+def test_published_numbers_are_those_of_the_variants(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, pattern in ((README, "*_*x[34]"), ((ROOT / "docs" / "models.md").read_text(), "*")):
+        assert main(["models", "--markdown", pattern]) == 0
+        assert f"\n\n{capsys.readouterr().out}" in text
