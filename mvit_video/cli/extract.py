@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from typing import get_args
 
-from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     FLAGS_OF_EXTRACTION,
     VerbParser,
@@ -15,6 +14,7 @@ from mvit_video.cli.options import (
     count,
     out_folder,
     positive,
+    resumable,
 )
 from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend
@@ -24,7 +24,7 @@ from mvit_video.features.extraction import Engine, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
 from mvit_video.features.inputs import find_inputs
 from mvit_video.features.writers import Format
-from mvit_video.jobs import JobStopped, num_cores
+from mvit_video.jobs import num_cores
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError
 
@@ -60,11 +60,8 @@ def run(words: list[str]) -> int:
     settings = replace(settings, device="cpu") if args.engine == "ray" else settings
     with in_flags(**FLAGS_OF_EXTRACTION):
         extractor = Extractor(settings, load_model(args.model, num_crops=args.crops, class_names=of_logits))
-    try:
+    with resumable("videos done"):
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
-    except JobStopped as stop:
-        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos done; the same command does the rest"
-        raise Stopped(message, 130) from None
     for line in describe(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 1 if summary.num_failed else 0

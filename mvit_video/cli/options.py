@@ -7,13 +7,15 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import nan
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
+from mvit_video.cli import Stopped
 from mvit_video.types import ConfigError
 
 Check = Callable[[str], str | None]
@@ -178,6 +180,25 @@ def require_outside(source: str, out: str) -> None:
     folder = Path(source)
     if "://" not in out and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"--out {out} lies in the folder {source} of the sources; choose one outside")
+
+
+@contextmanager
+def resumable(done: str) -> Iterator[None]:
+    """Reports how far a job came that Ctrl-C stopped.
+
+    Args:
+        done: what was done to items, such as "videos checked".
+
+    Raises:
+        Stopped: in place of `JobStopped`.
+    """
+    from mvit_video.jobs import JobStopped  # brings torch, for which other verbs need not wait
+
+    try:
+        yield
+    except JobStopped as stop:
+        told = f"stopped with {stop.num_done:,} of {stop.num_items:,} {done}; the same command does the rest"
+        raise Stopped(told, 130) from None
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     VerbParser,
     add_videos_and_out,
     add_worker_options,
     console_for_reports,
     require_outside,
+    resumable,
 )
 from mvit_video.curation.encoding import EncodeSettings
 from mvit_video.curation.preparation import Preparation, prepare_videos
 from mvit_video.data import find_videos
-from mvit_video.jobs import JobStopped, Workers
+from mvit_video.jobs import Workers
 
 
 def run(words: list[str]) -> int:
@@ -28,11 +28,8 @@ def run(words: list[str]) -> int:
     settings, console, out = EncodeSettings(args.short_side, args.gop, args.crf), console_for_reports(), Path(args.out)
     require_outside(args.data, args.out)
     table = find_videos(args.data, args.root, labels="optional")
-    try:
+    with resumable("videos encoded"):
         done = prepare_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
-    except JobStopped as stop:
-        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos encoded; the same command does the rest"
-        raise Stopped(message, 130) from None
     for line in _report(done):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0 if all(video.is_usable for video in done.videos) else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     VerbParser,
     add_class_names_option,
@@ -13,6 +12,7 @@ from mvit_video.cli.options import (
     add_worker_options,
     console_for_reports,
     require_outside,
+    resumable,
 )
 from mvit_video.curation.scanning import (
     ScanSettings,
@@ -25,7 +25,7 @@ from mvit_video.curation.scanning import (
 )
 from mvit_video.data import find_videos
 from mvit_video.data.readers import Backend
-from mvit_video.jobs import JobStopped, Workers
+from mvit_video.jobs import Workers
 
 
 def run(words: list[str]) -> int:
@@ -38,11 +38,8 @@ def run(words: list[str]) -> int:
     require_outside(args.data, args.out)
     table = find_videos(args.data, args.root, labels="optional", class_names=args.class_names)
     settings = ScanSettings(args.backend, args.full, args.min_seconds)
-    try:
+    with resumable("videos checked"):
         manifest = scan_videos(table, out, settings, Workers(args.workers, args.time_limit, console))
-    except JobStopped as stop:
-        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} videos checked; the same command does the rest"
-        raise Stopped(message, 130) from None
     summary = summarise(manifest, table.class_names)
     write_manifest(manifest, out / "manifest.parquet")
     write_failures(manifest, out / "failures.csv")

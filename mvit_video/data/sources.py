@@ -12,7 +12,7 @@ from typing import Literal
 
 from mvit_video.data.annotations import load_annotations, may_exist
 from mvit_video.data.remote import find_remote
-from mvit_video.data.table.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video, unlistable, videos_below
+from mvit_video.data.table.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_video, printable, unlistable, videos_below
 from mvit_video.data.table.video_table import VideoTable
 from mvit_video.jobs.arrow import first, matches
 from mvit_video.jobs.files import nearest
@@ -81,12 +81,11 @@ def _find_in_folder(folder: Path, load: Callable[[], VideoTable]) -> VideoTable:
             return load()
         except AnnotationError as error:
             because = error.reason
-    paths = [os.path.relpath(path, folder) for path in videos_below(folder)]
+    # a name that is no UTF-8 fits no column; written out, the video is at least reported as missing
+    paths = [printable(os.path.relpath(path, folder)) for path in videos_below(folder)]
     if not paths:
         raise AnnotationError(folder, 0, f"holds no videos ({_suffixes()})")
-    # a name that is no UTF-8 fits no column; written out, the video is at least reported as missing
-    readable = [os.fsencode(path).decode("utf-8", "backslashreplace") for path in paths]
-    return VideoTable.of_paths(readable, folder, unlabelled_because=because)
+    return VideoTable.of_paths(paths, folder, unlabelled_because=because)
 
 
 def _is_binary(source: str) -> bool:

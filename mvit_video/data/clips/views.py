@@ -88,7 +88,20 @@ class ClipSampler(Protocol):
 
 
 @dataclass(frozen=True)
-class RandomView:
+class _ClipRule:
+    """A rule whose clips are placed by a `ClipSpec`."""
+
+    clip: ClipSpec
+    crop_size: int
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return self.clip.num_frames
+
+
+@dataclass(frozen=True)
+class RandomView(_ClipRule):
     """One clip at a random place: augmented `augment.repeats` times, for training, or its centre, for validation.
 
     Attributes:
@@ -97,16 +110,9 @@ class RandomView:
             `clip.num_frames` equal parts of the video.
     """
 
-    clip: ClipSpec
-    crop_size: int
     augment: Augment | None = field(default_factory=Augment)
     normalize: Normalize = field(default_factory=Normalize)
     sampling: Sampling = "rate"
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self.clip.num_frames
 
     @property
     def short_side(self) -> int:
@@ -132,7 +138,7 @@ class RandomView:
 
 
 @dataclass(frozen=True)
-class UniformViews:
+class UniformViews(_ClipRule):
     """For testing: clips spread over the video, each with the same crops; one clip and one crop is the centre.
 
     Attributes:
@@ -142,8 +148,6 @@ class UniformViews:
         corruption: what is done to each clip before its frames are put into another order and cropped.
     """
 
-    clip: ClipSpec
-    crop_size: int
     views: ViewSpec = field(default_factory=lambda: ViewSpec(num_clips=1))
     normalize: Normalize = field(default_factory=Normalize)
     frame_order: FrameOrder = "forward"
@@ -163,11 +167,6 @@ class UniformViews:
                 f"views.num_clips={self.views.num_clips}, but sampling=segments makes one clip of a video: "
                 "set views.num_clips to 1"
             )
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self.clip.num_frames
 
     @property
     def short_side(self) -> int:
@@ -199,23 +198,16 @@ class UniformViews:
 
 
 @dataclass(frozen=True)
-class DenseViews:
+class DenseViews(_ClipRule):
     """For long videos: a clip every `stride_seconds` from the first frame to the last, each with the same crops.
 
     All views of a video are in memory at once; of hours of video, make rows with a start and an end.
     """
 
-    clip: ClipSpec
-    crop_size: int
     stride_seconds: float
     num_crops: int = 1
     normalize: Normalize = field(default_factory=Normalize)
     is_training: bool = field(default=False, init=False, repr=False)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        return self.clip.num_frames
 
     @property
     def short_side(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.table.classes import ClassNames
+from mvit_video.data.table.files import printable
 from mvit_video.data.table.numbering import WrittenLabels
 from mvit_video.jobs.arrow import as_strings, compute, is_utf8
 from mvit_video.types import AnnotationError
@@ -79,8 +79,7 @@ class VideoTable:
         """
         strange = next((path for path in paths if not is_utf8(path)), None)
         if strange is not None:
-            shown = os.fsencode(strange).decode(errors="backslashreplace")
-            raise AnnotationError(shown, 0, "its name is no UTF-8; rename it")
+            raise AnnotationError(printable(strange), 0, "its name is no UTF-8; rename it")
         unknown = np.full(len(paths), -1, np.int64)
         return cls(as_strings(paths), unknown, None, root, archive=archive, unlabelled_because=unlabelled_because)
 
