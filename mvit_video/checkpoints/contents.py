@@ -1,4 +1,4 @@
-"""What a checkpoint file holds: which of its entries are the weights of the model."""
+"""Content of a checkpoint file: which of its entries are the weights of the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_DEPTH = 5  # of entries within entries; a hostile file can contain itself
 
 @dataclass(frozen=True)
 class StoredState:
-    """What a checkpoint holds of a model.
+    """Part of a checkpoint that is about the model.
 
     Attributes:
         name: the file, or what stands for it, for messages.
@@ -155,7 +155,7 @@ def _choice(found: list[tuple[str, bool]]) -> str:
 
 
 def _holds_tensors(value: Any, depth: int = _MAX_DEPTH) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether tensors are in a mapping, or in one of the entries of weights in it."""
+    """Say whether tensors are in a mapping, or in one of the entries of weights in it."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
     if any(isinstance(one, Tensor) for one in value.values()):
@@ -164,7 +164,7 @@ def _holds_tensors(value: Any, depth: int = _MAX_DEPTH) -> TypeGuard[Mapping[Any
 
 
 def _metadata_of_run(content: Mapping[str, Any]) -> dict[str, str]:
-    """What a run of this project says of its model."""
+    """Return what a run of this project states about its model."""
     own, data = content.get(ARCHITECTURE_KEY), content.get("VideoDataModule")
     metadata = {key: value for key, value in own.items() if isinstance(value, str)} if isinstance(own, Mapping) else {}
     names = data.get(CLASS_NAMES_KEY) if isinstance(data, Mapping) else None

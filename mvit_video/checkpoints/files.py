@@ -59,7 +59,7 @@ def read_checkpoint(source: Source, *, use_ema: bool | None = None) -> StoredSta
 
 
 def first_bytes(path: Path) -> bytes:
-    """How a file begins.
+    """Return the first bytes of a file.
 
     Raises:
         CheckpointError: it is empty, too large, no regular file, or cannot be read.
@@ -96,7 +96,7 @@ def _check_count(name: str, num_tensors: int) -> None:
 
 
 def _checked(state: StoredState, num_bytes: int | None = None) -> StoredState:
-    """Refuses what no model consists of, before anything is computed from it.
+    """Refuse what no model consists of, before anything is computed from it.
 
     A tensor can claim a size that its storage does not have, and a storage one that the file does not have.
 

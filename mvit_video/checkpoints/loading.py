@@ -33,7 +33,7 @@ class ShapeChange(NamedTuple):
 
 @dataclass
 class LoadReport:
-    """What came of loading a checkpoint; printed, a few lines.
+    """Result of loading a checkpoint; printed, a few lines.
 
     Attributes:
         source: the file, or what stands for it.
@@ -77,7 +77,7 @@ class LoadReport:
 
     @property
     def faults(self) -> list[str]:
-        """What a strict load refuses, in words."""
+        """Reasons for a strict load to refuse, in words."""
         faults = [
             f"{len(found)} {what} (first {found[0]})"
             for found, what in (
@@ -186,7 +186,7 @@ def fill(
 
 
 def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport) -> set[str]:
-    """Takes a head of other classes out of `tensors`; names of the model's tensors that then need none."""
+    """Take a head of other classes out of `tensors`; return the model's names that then need no tensor."""
     theirs, ours = tensors.get("head.projection.weight"), own.get("head.projection.weight")
     if theirs is None:
         own_head = {key for key in own if key.startswith(_HEAD) and key not in tensors}

@@ -93,7 +93,7 @@ _PLAIN: list[Any] = [
 
 @contextmanager
 def parsing(name: str) -> Iterator[None]:
-    """Turns whatever the parsing of foreign bytes raises into an error of one line that names the file.
+    """Turn whatever the parsing of foreign bytes raises into an error of one line that names the file.
 
     Raises:
         CheckpointError: something was raised that was no error of this project.
@@ -109,7 +109,7 @@ def parsing(name: str) -> Iterator[None]:
 
 
 def is_pickle(start: bytes) -> bool:
-    """Whether a file that begins like this is of `torch.save`."""
+    """Say whether a file that begins like this is of `torch.save`."""
     return start.startswith((_ARCHIVE, _PICKLE))
 
 
@@ -160,7 +160,7 @@ def _measured_stream(path: Path, descriptor: int) -> int:
 
 
 def _measured_archive(path: Path) -> tuple[int, bool]:
-    """What an archive of `torch.save` unpacks to, and whether its records lie in it uncompressed.
+    """Return the bytes that an archive of `torch.save` unpacks to, and whether its records lie in it uncompressed.
 
     Raises:
         CheckpointError: it is none of `torch.save`, or unpacks to more than can be in it.

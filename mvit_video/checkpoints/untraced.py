@@ -27,12 +27,12 @@ _OF_SIZES = re.compile(r"head\.|position\.|.*\.rel_pos\.")  # tensors that chang
 
 @dataclass
 class Untraced:
-    """What a checkpoint and a net say of what no tensor shows.
+    """Statements of a checkpoint and a net about what no tensor shows.
 
     Attributes:
         facts: what the weights were trained with; None for a net of another kind.
         assumed: what the file does not state, one line for each argument.
-        conflicts: what the file states and the net has otherwise, likewise.
+        conflicts: what the file states and the net has otherwise, one line for each.
         notes: what else there is to say.
     """
 

@@ -14,7 +14,7 @@ from mvit_video.types import CheckpointError, ConfigError
 
 
 def run(words: list[str]) -> int:
-    """Reads a checkpoint of any known layout and writes it in another."""
+    """Read a checkpoint of any known layout and write it in another."""
     parser = VerbParser(
         prog="mvit-video convert",
         description="Convert a checkpoint of SlowFast, pytorchvideo, torchvision, or this project. Its layout is "
@@ -32,8 +32,10 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--model", help="name of the model, where the tensors do not tell it; mvit-video models lists them"
     )
-    parser.add_argument("--num-frames", type=int, help="frames of a clip, likewise; positions are resized")
-    parser.add_argument("--crop-size", type=int, help="height and width of a clip in pixels, likewise")
+    parser.add_argument(
+        "--num-frames", type=int, help="frames of a clip, where the tensors do not tell them; positions are resized"
+    )
+    parser.add_argument("--crop-size", type=int, help="height and width of a clip in pixels, the same")
     parser.add_argument(
         "--head-pool", choices=get_args(HeadPool), help="what the head classifies, where the file does not tell it"
     )

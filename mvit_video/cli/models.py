@@ -15,7 +15,7 @@ from mvit_video.types import ConfigError
 
 
 def run(words: list[str]) -> int:
-    """Prints the models with their input, parameters, cost and published accuracy."""
+    """Print the models with their input, parameters, cost and published accuracy."""
     parser = VerbParser(
         prog="mvit-video models",
         description="List the models: input, parameters, GFLOPs (multiply-adds) of one view, and published top1 with "

@@ -33,7 +33,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Pooling:
-    """How attention pools: once for a whole model.
+    """Pooling of attention, once for a whole model.
 
     Attributes:
         mode: convolution, maximum or average.
@@ -46,7 +46,7 @@ class Pooling:
             MViT-B 16x4 did not.
         q_everywhere: pool the queries in every block, by a stride of 1 where the grid stays (MViTv2).
         residual: add the pooled queries to the output of attention (MViTv2).
-        kv_reduction: how keys and values become fewer: each pooled by itself, head by head, after its projection
+        kv_reduction: how keys and values become fewer: pooled one by one, head by head, after its projection
             (`conv`, `max`, `avg`), or both reduced together before it, by PVT's convolution as large as its stride
             (`sra`) or PVTv2's average over a plane of fixed size (`linear_sra`); None is `mode`.
         norm_eps: added to the variance by the norms after the pools; 1e-6 in SlowFast and torchvision, 1e-5 in
@@ -66,7 +66,7 @@ class Pooling:
 
     @property
     def reduction(self) -> KVReduction:
-        """How keys and values become fewer."""
+        """Kind of the reduction of keys and values."""
         return self.kv_reduction or self.mode
 
     def kernel_kv(self, stride: THW) -> THW | None:

@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a code base calls the tensors of a family, in two columns that are read in both directions.
+    """Names of the tensors of a family in a code base: two columns, read in both directions.
 
     Attributes:
         format: the code base, such as `slowfast`.
@@ -100,7 +100,7 @@ def _renamed(key: str, rules: Rules) -> str | None:
 
 
 class Weights:
-    """What a family knows of weights, where it knows more than that its own files hold its recipes.
+    """Knowledge of a family about weights; the answers here are those of a family without weights of others.
 
     Attributes:
         layouts: in which its tensors are read; an equal number of known names is in favour of the first.

@@ -1,4 +1,4 @@
-"""What all nets here have in common: from clips to features, and from features to logits."""
+"""Common part of all nets: from clips to features, and from features to logits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mvit_video.types import THW, ConfigError
 
 @dataclass(frozen=True)
 class Features:
-    """What a net knows of a batch of clips before its head.
+    """Features of a batch of clips, before the head.
 
     Attributes:
         embedding: `(B, C)`, what the head classifies: the normalised class token, or a mean of the tokens.
@@ -45,7 +45,7 @@ class VideoNet(nn.Module):
     Args:
         num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
         num_frames: frames of a clip, which position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, likewise.
+        crop_size: height and width of a clip in pixels, for the same reason.
         dropout: of the embedding before the classifier.
 
     Attributes:

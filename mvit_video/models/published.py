@@ -13,7 +13,7 @@ Activation = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What weights were trained with that no tensor shows.
+    """Facts of a training that no tensor shows.
 
     Attributes:
         mean: of each channel, for pixels between 0 and 1.

@@ -24,7 +24,7 @@ _SMALLEST_CROP_OF_STRIDE_4 = 64  # below it the last maps would have a single ce
 
 
 class AlterNet(VideoNet):
-    """Convolution blocks, and blocks of attention within windows at the ends of stages; each frame goes by itself.
+    """Convolution blocks, and blocks of attention within windows at the ends of stages, frame by frame.
 
     A stage of `depth` blocks with `n` pairs is `depth - 2n` convolution blocks and then `n` times a convolution and an
     attention block. The embedding of a clip is the mean over the cells of all its frames.

@@ -26,7 +26,7 @@ class MViT(VideoNet):
         blocks: table of blocks, as `block_table` makes it.
         num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
         num_frames: frames of a clip, which the position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, likewise.
+        crop_size: height and width of a clip in pixels, for the same reason.
         position: one kind of position encoding or several, see `kinds_of`.
         class_token: have a token of its own for the class.
         head_pool: embedding that the head classifies: `cls` is the normalised class token, `gap` the mean of the
@@ -111,7 +111,7 @@ class MViT(VideoNet):
         return Features(embedding=self._embedding(x, tokens, thw), tokens=tokens, thw=thw, stages=tuple(maps))
 
     def _embedding(self, x: Tensor, tokens: Tensor, thw: THW) -> Tensor:
-        """What the head classifies, of the final tokens before and after the norm."""
+        """Return what the head classifies, from the final tokens before and after the norm."""
         if self.head_pool == "cls":
             return tokens[:, 0]
         if self.head_pool == "gap":

@@ -55,7 +55,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):
-    """Reads Python's tuples as lists; they are the only objects that settings need."""
+    """Loader that reads Python's tuples as lists; settings need no other objects."""
 
 
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_sequence)
@@ -68,7 +68,7 @@ class _Settings:
         self._values = values
 
     def states(self, key: str) -> bool:
-        """Whether the text has this setting, whatever its value."""
+        """Say whether the text has this setting, whatever its value."""
         return self._find(key) is not _ABSENT
 
     def get(self, key: str, default: Any = None) -> Any:

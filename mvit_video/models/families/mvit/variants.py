@@ -39,7 +39,7 @@ def mvit(
     Args:
         depths: blocks in each stage.
         embed_dim: channels of the first stage, doubled by each further one.
-        num_heads: heads of the first stage, doubled likewise.
+        num_heads: heads of the first stage, doubled by each further one.
         kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
         position: one kind of position encoding or several, see `kinds_of`.
         class_token: have a token of its own for the class.

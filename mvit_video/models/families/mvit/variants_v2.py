@@ -42,7 +42,7 @@ def mvitv2(
     Args:
         depths: blocks in each stage.
         embed_dim: channels of the first stage, doubled by each further one.
-        num_heads: heads of the first stage, doubled likewise.
+        num_heads: heads of the first stage, doubled by each further one.
         kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
         position: one kind of position encoding or several, see `kinds_of`.
         expand_in_attention: widen in the attention of a stage's first block rather than in the MLP before it.

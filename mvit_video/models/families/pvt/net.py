@@ -86,7 +86,7 @@ class PVT(VideoNet):
         pyramid: what else differs from stage to stage.
         num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
         num_frames: frames of a clip, which the position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, likewise.
+        crop_size: height and width of a clip in pixels, for the same reason.
         patch: cubes of the stem.
         position: one kind of position encoding or several, see `kinds_of`; each stage has a table of its own.
         class_token: classify by a token of its own, which joins in the last stage, rather than by the mean of all.
