@@ -16,8 +16,8 @@ from torchvision.models.video.mvit import MSBlockConfig
 from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 import mvit_video as mv
-from mvit_video.checkpoints import to_pytorchvideo, to_torchvision
 from mvit_video.models import MViT, Pooling, block_table, mvit, mvitv2
+from mvit_video.models.families.mvit.exporting import to_pytorchvideo, to_torchvision
 
 DEPTHS, SIZE, FRAMES, CLASSES = (1, 2, 2), 32, 4, 5
 
