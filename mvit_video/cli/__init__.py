@@ -55,13 +55,13 @@ usage: mvit-video VERB [options]
 Video understanding with Multiscale Vision Transformers.
 
 verbs:
-{chr(10).join(f"  {name:<10} {verb.purpose}" for name, verb in VERBS.items())}
+{chr(10).join(f"  {name:<11} {verb.purpose}" for name, verb in VERBS.items())}
 
 options of every verb:
-  --help     what the verb takes
-  --debug    show where in the code an error arose
+  --help      what the verb takes
+  --debug     show where in the code an error arose
 
-  --version  print the version
+  --version   print the version
 
 exit codes:
   0    all of it is done

@@ -105,7 +105,7 @@ def test_nothing_is_offered_for_training_where_no_video_can_be_used(tmp_path: Pa
             "--time-limit: must be a number above 0, got '-1'",
         ),
         *(([verb, "videos", "--out", "videos/new"], 2, "lies in the folder videos of") for verb in JOBS),
-        *(([verb, "pictures", "--out", "out"], 2, f"{verb} is for videos, 'cat/1.jpg' is a picture") for verb in JOBS),
+        *(([verb, "pictures", "--out", "out"], 2, f"{verb} is for videos, 'cat/1.jpg' is an image") for verb in JOBS),
         (
             ["prepare", "videos", "--out", "out", "--short-side", "7"],
             2,

@@ -31,7 +31,7 @@ def work(item, heartbeat):
             open(os.path.join(folder, str(os.getpid())), "w").close()
         time.sleep(600)
     if name == "long":
-        for _ in range(14):
+        for _ in range(6):
             time.sleep(0.5)
             heartbeat()
     return item.upper()
@@ -51,13 +51,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Call
 def test_crashes_hangs_and_errors_are_told_and_the_rest_is_done(work: Callable) -> None:
     plain = [f"item {i}" for i in range(50)]
     items = ["exit", "hang", *plain[:25], "killed", "raise", "long", *plain[25:]]
-    found = dict(run_in_processes(work, iter(items), num_workers=3, limit_seconds=4))
+    found = dict(run_in_processes(work, iter(items), num_workers=3, limit_seconds=2))
     assert found.keys() == set(items)
     assert [found[item] for item in plain] == [item.upper() for item in plain]
     assert found["exit"] == WorkFailure("crash", "its process ended (exit code 3)")
     assert found["killed"] == WorkFailure("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
     assert found["raise"] == WorkFailure("error", "KeyError: 'raise'")
-    assert found["hang"] == WorkFailure("time-out", "no heartbeat for 4 s")
+    assert found["hang"] == WorkFailure("time-out", "no heartbeat for 2 s")
     assert found["long"] == "LONG"  # longer than the limit, with signs of life
 
 
@@ -161,7 +161,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 600  # a busy machine takes long to start a process
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
