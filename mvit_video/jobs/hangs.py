@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LONGEST_POLL_SECONDS = 1.0
@@ -67,6 +68,49 @@ def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:
         if watch.is_hung():
             return bool(wait(0))
     return True
+
+
+class EndOfHung:
+    """Ends this process when its work hangs, even in native code, which nothing else in the process can stop.
+
+    Args:
+        limit_seconds: CPU time that the work may use without a heartbeat, and wall-clock time that it may spend
+            without using any.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
+        self._watch: HangWatch | None = None
+        threading.Thread(target=self._guard, daemon=True).start()
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[], None]]:
+        """Watch the work of this thread for the while; gives what notes a heartbeat."""
+        clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._watch = HangWatch(lambda: time.clock_gettime(clock), self._limit_seconds)
+        try:
+            self._beat()
+            yield self._beat
+        finally:
+            self._watch = None
+            faulthandler.cancel_dump_traceback_later()
+
+    def _beat(self) -> None:
+        if self._watch is not None:
+            self._watch.beat()
+        self._put_off()
+
+    def _put_off(self) -> None:
+        """Put the end off, which comes from outside of Python."""
+        faulthandler.dump_traceback_later(self._limit_seconds, exit=True)
+
+    def _guard(self) -> None:
+        """Put the end off as long as the work uses CPU time, but not too much without a heartbeat."""
+        while True:
+            watch = self._watch
+            if watch is not None and not watch.is_hung():
+                self._put_off()
+            time.sleep(min(self._limit_seconds / 8, 1))
 
 
 def process_cpu_seconds(pid: int) -> float:

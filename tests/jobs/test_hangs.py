@@ -1,5 +1,7 @@
 """Hung is what uses too much CPU time, or none; never what waits for a core."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -116,3 +118,34 @@ def test_the_cpu_time_of_other_threads_does_not_count() -> None:
         return "there"
 
     assert call_with_limit(wait, "it", 0.2) == "there"
+
+
+HANGING = """
+import time
+from mvit_video.jobs.hangs import EndOfHung
+
+guard = EndOfHung(0.5)
+with guard.watching() as heartbeat:
+    for _ in range(3):
+        heartbeat()
+        time.sleep(0.3)
+time.sleep(0.8)
+print("slow, but alive", flush=True)
+with guard.watching():
+    # most of a second without a heartbeat, a fifth of it on a core: what a busy machine leaves
+    for _ in range(7):
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        time.sleep(0.1)
+print("kept waiting, but alive", flush=True)
+with guard.watching():
+    time.sleep(600)
+"""
+
+
+def test_a_process_ends_itself_when_its_work_hangs_but_not_when_it_is_slow() -> None:
+    ended = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=300)
+    assert ended.stdout == "slow, but alive\nkept waiting, but alive\n"
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr

@@ -8,11 +8,8 @@ rules of one machine whatever the machines share.
 from __future__ import annotations
 
 import copy
-import faulthandler
 import logging
 import socket
-import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +22,7 @@ from mvit_video.features.extraction import Outcome
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.jobs import WorkFailure
-from mvit_video.jobs.hangs import HangWatch
+from mvit_video.jobs.hangs import EndOfHung
 from mvit_video.runs.trained_model import TrainedModel
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
@@ -198,11 +195,9 @@ class _Actor:
     """A process of the cluster, with a model."""
 
     def __init__(self, settings: ExtractSettings, trained: TrainedModel, limit_seconds: float) -> None:
-        self._limit_seconds = limit_seconds
+        self._guard = EndOfHung(limit_seconds)
         self._extractor: Extractor | None = None
         self._trouble = ""
-        self._watch: HangWatch | None = None
-        threading.Thread(target=self._guard, daemon=True).start()
         try:
             self._extractor = Extractor(settings, trained)
         except Exception as error:  # raised here it would reach the caller as the death of the actor
@@ -218,32 +213,9 @@ class _Actor:
     def work(self, video: Video) -> VideoFeatures | WorkFailure:
         assert self._extractor is not None
         try:
-            clock = time.pthread_getcpuclockid(threading.get_ident())
-            self._watch = HangWatch(lambda: time.clock_gettime(clock), self._limit_seconds)
-            self._alive()
-            return self._extractor.extract(video, self._alive)
+            with self._guard.watching() as heartbeat:
+                return self._extractor.extract(video, heartbeat)
         except VideoDecodeError as error:
             return WorkFailure("error", error.reason)
         except Exception as error:  # whatever one video does to the code, the others go on
             return WorkFailure("error", f"{type(error).__name__}: {error}")
-        finally:
-            self._watch = None
-            faulthandler.cancel_dump_traceback_later()
-
-    def _alive(self) -> None:
-        """Note a heartbeat."""
-        if self._watch is not None:
-            self._watch.beat()
-        self._put_off_end()
-
-    def _put_off_end(self) -> None:
-        """Give this process more time before it ends, which no hung library can prevent."""
-        faulthandler.dump_traceback_later(self._limit_seconds, exit=True)
-
-    def _guard(self) -> None:
-        """Put off the end as long as the work uses CPU time, but not too much without a heartbeat."""
-        while True:
-            watch = self._watch
-            if watch is not None and not watch.is_hung():
-                self._put_off_end()
-            time.sleep(min(self._limit_seconds / 8, 1))
