@@ -7,14 +7,15 @@ made its net; where that family lists no names, all names in the file are taken 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from mvit_video.checkpoints.contents import StoredState
 from mvit_video.checkpoints.pickles import parsing
-from mvit_video.checkpoints.stages import flat
 from mvit_video.models.families import FAMILIES, family_of
 from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings
 from mvit_video.types import CheckpointError
@@ -125,7 +126,7 @@ def _translated(state: StoredState) -> Translation:
     if 2 * len(known) < len(inside):
         raise _unknown(state)
     if layout.is_staged:
-        known = flat(known)
+        known = _by_blocks(known)
     is_ours = layout.format == OWN_FORMAT
     translation = Translation(
         state.name,
@@ -189,3 +190,42 @@ def _join_qkv(translation: Translation) -> None:
             translation.unexpected.extend(translation.names.get(name, name) for name in found)
     if parts and "q, k and v joined" not in translation.notes:
         translation.notes.append("q, k and v joined")
+
+
+def _by_blocks(names: Mapping[str, str]) -> dict[str, str]:
+    """Return names by stage and place as this project has them, for each key.
+
+    Args:
+        names: from their keys to the first column of a layout that is staged.
+    """
+    sizes = _num_blocks(names.values())
+    order = {stage: index for index, stage in enumerate(sorted(sizes))}
+    starts = list(accumulate((sizes[stage] for stage in sorted(sizes)), initial=0))
+    return {key: _flat(name, order, starts) for key, name in names.items()}
+
+
+def _num_blocks(names: Iterable[str]) -> dict[int, int]:
+    """Count the blocks of each stage."""
+    sizes: dict[int, int] = {}
+    for name in names:
+        if match := re.match(r"stage\.(\d+)\.(\d+)\.", name):
+            stage, place = int(match[1]), int(match[2])
+            sizes[stage] = max(sizes.get(stage, 0), place + 1)
+    return sizes
+
+
+def _flat(name: str, order: Mapping[int, int], starts: list[int]) -> str:
+    match = re.match(r"stage\.(last|\d+)\.(?:(\d+)\.)?", name)
+    if not match or not order:
+        return name
+    rest = name[match.end() :]
+    stage = len(order) - 1 if match[1] == "last" else order.get(int(match[1]), int(match[1]))
+    if stage >= len(order):
+        return name
+    if match[2]:
+        return f"blocks.{starts[stage] + int(match[2])}.{rest}"
+    if rest.startswith("peg."):
+        return f"blocks.{starts[stage]}.{rest}"
+    if rest.startswith("norm."):  # that of the last stage is the net's
+        return rest if stage == len(order) - 1 else f"blocks.{starts[stage + 1] - 1}.stage_{rest}"
+    return rest if stage == 0 else f"blocks.{starts[stage]}.entry.{rest}"

@@ -21,7 +21,7 @@ from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.jobs import Folder, JobStopped, WorkFailure
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
-from mvit_video.models.layers import Layer
+from mvit_video.models.net import Layer
 from mvit_video.runs.trained_model import TrainedModel, load_model
 
 Outcome = tuple[Video, VideoFeatures | WorkFailure]

@@ -23,7 +23,7 @@ from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
-from mvit_video.models.layers import Layer, features_at
+from mvit_video.models.net import Layer, features_at
 from mvit_video.nn import tune_for_cpu
 from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import ConfigError, VideoDecodeError

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -130,6 +130,33 @@ class VideoNet(nn.Module):
     def _new_head(self, num_classes: int) -> nn.Module:
         self.num_classes = num_classes
         return ClassificationHead(self.embed_dim, num_classes, self._dropout) if num_classes else nn.Identity()
+
+
+Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
+
+
+def features_at(net: Any, clip: Tensor, layer: Layer) -> Tensor:
+    """Return what a net makes of clips `(B, 3, T, H, W)` at a layer.
+
+    Args:
+        layer: the embedding, the final tokens, the map of a stage, or the logits.
+
+    Raises:
+        ConfigError: the net has no such layer.
+    """
+    if layer == "logits":
+        if not net.num_classes:
+            raise ConfigError(f"layer logits: the {type(net).__name__} has no head; choose another layer")
+        return net(clip)
+    features = net.forward_features(clip, stages=layer.startswith("stage"))
+    if layer == "pooled":
+        return features.embedding
+    if layer == "tokens":
+        return features.tokens
+    number = int(layer.removeprefix("stage"))
+    if number > len(features.stages):
+        raise ConfigError(f"layer {layer}: the {type(net).__name__} has {len(features.stages)} stage(s)")
+    return features.stages[number - 1]
 
 
 _P = ParamSpec("_P")

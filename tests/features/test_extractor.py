@@ -16,7 +16,7 @@ from mvit_video.features import Extractor, ExtractSettings, Video, decoding, ext
 from mvit_video.features.decoding import read_chunks
 from mvit_video.features.extractor import Place
 from mvit_video.models import Patch, mvit
-from mvit_video.models.layers import features_at
+from mvit_video.models.net import features_at
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError
 

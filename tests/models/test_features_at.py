@@ -5,7 +5,7 @@ import torch
 
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
-from mvit_video.models.layers import Layer, features_at
+from mvit_video.models.net import Layer, features_at
 from mvit_video.types import ConfigError
 
 
