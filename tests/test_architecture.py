@@ -6,12 +6,14 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import grimp
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.fixtures.places import ROOT
+
 PACKAGE = ROOT / "mvit_video"
 WITH_PROGRAMS = [PACKAGE, *(ROOT / name for name in ("benchmarks", "experiments", "scripts", "tests"))]
 MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE, MOST_PARAMETERS = 60, 350, 13
@@ -111,6 +113,7 @@ def _sources(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -163,6 +166,12 @@ def _is_move(node: ast.AST) -> bool:
     if ast.unparse(node.func) in ("os.replace", "os.rename"):
         return True
     return node.func.attr in ("replace", "rename") and len(node.args) == 1 and not node.keywords
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_trees() -> Iterator[None]:
+    yield
+    _tree.cache_clear()
 
 
 UNFINISHED = pytest.mark.xfail(reason="rooms that are still being moved", strict=False)
