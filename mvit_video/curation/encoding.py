@@ -96,7 +96,7 @@ def _encode(
     conceal: bool,
     is_counted: bool,
 ) -> Encoded:
-    """Encodes once.
+    """Encode once.
 
     Args:
         conceal: let the codec paper over damage.
@@ -150,7 +150,7 @@ def _add_encoder(
 
 
 def _mux(output: OutputContainer, encoder: VideoStream, frame: VideoFrame | None) -> int:
-    """Encodes a frame, or with None what is still waiting; number of packets."""
+    """Encode a frame, or with None what is still waiting; number of packets."""
     packets = encoder.encode(frame)
     output.mux(packets)
     return len(packets)

@@ -157,7 +157,7 @@ class _Packing:
         return int((self._shard_of[self._rows[self._starts]] >= 0).sum())
 
     def resume(self) -> None:
-        """Takes up the shards of an earlier run, or notes the settings of this one."""
+        """Take up the shards of an earlier run, or note the settings of this one."""
         url, found = self._folder.url, self._folder.names()
         facts = {**asdict(self._settings), "annotations": _fingerprint(self._table)}
         earlier = read_file(posixpath.join(url, SETTINGS_NAME))
@@ -180,7 +180,7 @@ class _Packing:
                 self._take_up(find_shard(shard))
 
     def run(self) -> Iterator[PackFailure | None]:
-        """Packs what is left; yields once for each video, with what went wrong."""
+        """Pack what is left; yield once for each video, with what went wrong."""
         order = np.arange(self.num_videos)
         if self._settings.seed is not None:
             order = np.random.default_rng(self._settings.seed).permutation(self.num_videos)
@@ -197,7 +197,7 @@ class _Packing:
         self._close_shard()
 
     def finish(self, failures: list[PackFailure]) -> None:
-        """Writes index, class names and failures."""
+        """Write index, class names and failures."""
         if self._table.class_names is not None:
             self._write_text(CLASSES_NAME, "".join(f"{name}\n" for name in self._table.class_names))
         if self.shards:
@@ -226,7 +226,7 @@ class _Packing:
         self.shards.append(shard)
 
     def _refuse_changed(self, row: int, offset: int, size: int, shard: Shard) -> None:
-        """Refuses to resume behind a shard whose video has changed since."""
+        """Refuse to resume behind a shard whose video has changed since."""
         source = self._table.locate(row)
         if self._table.archive is not None or not source.exists():  # packed, and no longer needed
             return
@@ -238,7 +238,7 @@ class _Packing:
             )
 
     def _add(self, row: int) -> None:
-        """Adds the video of which this is the first row."""
+        """Add the video of which this is the first row."""
         texts = self._texts(row)
         video, size = open_source(self._table.source(row))
         with video:
@@ -322,7 +322,7 @@ def _facts(table: VideoTable, row: int) -> dict[str, Any]:
 
 
 def _fingerprint(table: VideoTable) -> str:
-    """Differs for tables of other videos, labels or order; the folder of the videos may be another."""
+    """Return a digest of videos, labels and order; the folder of the videos may change."""
     digest = hashlib.sha256(json.dumps([len(table), table.class_names]).encode())
     for path in table.paths:
         digest.update(path.as_buffer())

@@ -81,7 +81,7 @@ class _Encoder:
     settings: EncodeSettings
 
     def __call__(self, task: _Task, heartbeat: Heartbeat) -> Prepared | MVitVideoError:
-        """Encodes one video; an error is one that would befall every other video as well."""
+        """Encode one video; an error is one that would befall every other video as well."""
         check, header = inspect(task.source)
         if header is None:
             return _outcome(task, self.settings, check)
@@ -156,7 +156,7 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
 
 
 def _claim(out: Path) -> None:
-    """Makes the folder of the ledger, by which the next run knows that the folder is one of `prepare`.
+    """Make the folder of the ledger, by which the next run knows that the folder is one of `prepare`.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be made.

@@ -58,7 +58,7 @@ class OutputFolder:
         return self._drafts / name
 
     def place(self, name: str) -> str:
-        """Puts a finished draft into the folder; returns its URL there."""
+        """Put a finished draft into the folder; return its URL there."""
         draft, url = self.draft(name), posixpath.join(self.url, name)
         if is_url(url):
             system, path = file_system(url)
@@ -81,7 +81,7 @@ class OutputFolder:
         return sorted(name for name in found if not is_unfinished(name))
 
     def quarantine(self, name: str) -> str:
-        """Moves a damaged file to the folder `damaged` in this one; returns its name."""
+        """Move a damaged file to the folder `damaged` in this one; return its name."""
         system, path = file_system(self.url)
         system.makedirs(posixpath.join(path, DAMAGED), exist_ok=True)
         system.mv(posixpath.join(path, name), posixpath.join(path, DAMAGED, name))
@@ -107,7 +107,7 @@ class ShardWriter:
         return self._file.tell() + sum(BLOCK_BYTES + member + -member % BLOCK_BYTES for member in members) + _END_BYTES
 
     def add(self, key: str, texts: dict[str, bytes], extension: str, video: BinaryIO, size: int) -> int:
-        """Adds a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
+        """Add a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
 
         Returns: byte of the shard at which the video starts.
 
@@ -132,14 +132,14 @@ class ShardWriter:
         return offset
 
     def close(self) -> None:
-        """Ends the tar."""
+        """End the tar."""
         self._file.write(bytes(_END_BYTES))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
 
     def discard(self) -> None:
-        """Lets go of the file as it is, which then is no tar."""
+        """Let go of the file as it is, which then is no tar."""
         self._file.close()
 
     def _header(self, name: str, size: int) -> None:

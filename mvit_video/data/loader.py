@@ -65,7 +65,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int], None] | None) -> None:
-    """Ties a loader process to the life of its parent, and does what the user wants done in it."""
+    """Tie a loader process to the life of its parent, and do what the user wants done in it."""
     if is_of_main_thread:  # another thread may end long before the process does
         killed_with_parent()
     end_with_parent()

@@ -138,7 +138,7 @@ class Checker:
     index_cache: IndexCache
 
     def __call__(self, path: str, heartbeat: Callable[[], None]) -> Check:
-        """Checks a video, and says that it lives between the steps that take long."""
+        """Check a video, and send heartbeats between the steps that take long."""
         check, header = inspect(path, self.backend, is_full=self.is_full)
         if header is None:
             return check
@@ -166,7 +166,7 @@ class Checker:
         return check.flawed("wrong header", wrong) if wrong else check
 
     def _decode(self, check: Check, heartbeat: Callable[[], None]) -> Check:
-        """Decodes three frames, or all.
+        """Decode three frames, or all.
 
         Raises:
             VideoDecodeError: a frame does not decode.

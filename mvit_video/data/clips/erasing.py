@@ -41,7 +41,7 @@ class Erasing:
             raise ConfigError(f"erasing.aspect must be 0 < low <= high, got {list(self.aspect)}")
 
     def apply_(self, clip: Float[Tensor, "3 T H W"], rng: np.random.Generator) -> Float[Tensor, "3 T H W"]:
-        """Erases in place.
+        """Erase in place.
 
         Args:
             rng: the only source of chance.

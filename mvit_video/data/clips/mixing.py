@@ -65,7 +65,7 @@ class Mixing:
 
 
 def mixup_(clip: Tensor, target: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Blends each clip with its partner in place.
+    """Blend each clip with its partner in place.
 
     Args:
         share: of the clip itself, the rest is its partner's.
@@ -75,7 +75,7 @@ def mixup_(clip: Tensor, target: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def cutmix_(clip: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """Puts a box of each clip's partner in its place; targets go by the area that is left.
+    """Put a box of each clip's partner in its place; targets go by the area that is left.
 
     Args:
         box: top, bottom, left and right in pixels, the second of each pair not included.

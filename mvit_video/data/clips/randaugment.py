@@ -51,7 +51,7 @@ def randaugment_clip(
 
 
 def check_policy(policy: str) -> None:
-    """Refuses a policy that timm does not know.
+    """Refuse a policy that timm does not know.
 
     Raises:
         ConfigError: names it.
@@ -81,7 +81,7 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 @contextmanager
 def _global_draws(seed: int) -> Iterator[None]:
-    """Gives Python's and NumPy's process-wide generators a state for a while."""
+    """Give Python's and NumPy's process-wide generators a state for a while."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -28,7 +28,7 @@ _KEY = "mvit_video_shards"
 
 
 def write_index(path: Path, table: VideoTable, archive: TarArchive) -> None:
-    """Writes the rows of a table that an archive of as many rows holds, in the table's order.
+    """Write the rows of a table that an archive of as many rows holds, in the table's order.
 
     Columns: `shard` (name), `offset`, `size` (of the video in the shard), `path`, `label` (or lists of them), perhaps
     `label_spans`, `start`, `end` (seconds, null where the whole video counts). Metadata: format, sizes of the shards,

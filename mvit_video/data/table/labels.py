@@ -31,7 +31,7 @@ _MANY = "write several labels as run;jump, or list a class of that name in class
 def read_labels(
     cells: pa.Array, error: LabelError, names: Collection[str] = (), *, are_lists: bool = False
 ) -> pa.Array:
-    """Class numbers or names of a column of cells, or lists of them where a cell holds several; null is unknown.
+    """Return class numbers or names of a column of cells, or lists of them where a cell holds several; null is unknown.
 
     Numbers may be written as floats (`2.0`) and come back as integers or their text. A cell holds several labels as a
     list (`[0, 2]`), with semicolons between, or as numbers with commas between.

@@ -111,7 +111,7 @@ class WrittenLabels:
 
 
 def _of_rows(cells: pa.Array, error: LabelError) -> LabelError:
-    """Makes the error about an item of a column of lists that about its row."""
+    """Make the error about an item of a column of lists that about its row."""
     if not is_list(cells.type):
         return error
     parents = compute.list_parent_indices(cells).to_numpy()
@@ -134,7 +134,7 @@ def _number_labels(
     are_names: bool = False,
     are_own: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Class of each label, -1 where it is null, and the names of the classes where labels are names.
+    """Return the class of each label, -1 where it is null, and the names of the classes where labels are names.
 
     Names are numbered as in `known`, or in sorted order.
 
@@ -178,7 +178,7 @@ def _number_labels(
 
 
 def _refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: LabelError) -> None:
-    """Refuses class numbers beside names that are numbers of other classes, as the sorted folders `0`, `1`, `10`, `2`.
+    """Refuse class numbers beside names that are numbers of other classes, as the sorted folders `0`, `1`, `10`, `2`.
 
     Raises:
         AnnotationError: a label is the number of one class and the name of another.

@@ -168,7 +168,7 @@ class VideoTable:
         return replace(self, labels=np.full(len(self), -1, np.int64), multi_labels=lists, written=None)
 
     def label_of(self, row: int) -> int | list[int]:
-        """Class of a video, -1 where unknown; the list of its classes in a table with several labels per video."""
+        """Return the class of a video, -1 where unknown; a list in a table with several labels per video."""
         return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()
 
     def labels_between(self, row: int, start_seconds: float, end_seconds: float) -> list[int]:
