@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from pyarrow import parquet
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
-from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, undecodable
+from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, schema_of, undecodable
 from mvit_video.curation.scanning.manifest import write_failures
 from mvit_video.data import VideoTable
 from mvit_video.data.sources import require_videos
@@ -24,20 +24,6 @@ from mvit_video.jobs import Heartbeat, Ledger, Workers, WorkFailure, atomic_writ
 from mvit_video.jobs.files import size_and_time
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
-_SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "size": pa.int64(),
-        "mtime_ns": pa.int64(),
-        "target": pa.string(),
-        "settings": pa.string(),
-        "is_usable": pa.bool_(),
-        "kind": pa.string(),
-        "reason": pa.string(),
-        "num_frames": pa.int64(),
-        "target_size": pa.int64(),
-    }
-)
 VIDEO_FOLDER = "videos"
 LEDGER = "prepared"
 
@@ -66,6 +52,9 @@ class Prepared:
     reason: str
     num_frames: int | None = None
     target_size: int | None = None
+
+
+_SCHEMA = schema_of(Prepared)
 
 
 class _Task(NamedTuple):

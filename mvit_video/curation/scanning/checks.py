@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import av
 import pyarrow as pa
@@ -47,30 +47,6 @@ _KIND_OF_REASON: dict[str, Kind] = {
     "no video stream": "no video stream",
     "no decoder for its codec": "unsupported codec",
 }
-
-CHECK_SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "size": pa.int64(),
-        "mtime_ns": pa.int64(),
-        "asked_backend": pa.string(),
-        "is_full": pa.bool_(),
-        "is_usable": pa.bool_(),
-        "kind": pa.string(),
-        "reason": pa.string(),
-        "num_frames": pa.int64(),
-        "fps": pa.float64(),
-        "duration_seconds": pa.float64(),
-        "height": pa.int32(),
-        "width": pa.int32(),
-        "codec": pa.string(),
-        "container": pa.string(),
-        "backend": pa.string(),
-        "backend_reason": pa.string(),
-        "damaged": pa.bool_(),
-        "sha256": pa.string(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -121,6 +97,25 @@ class Check:
     def row(self) -> dict[str, Any]:
         """Values by column."""
         return asdict(self)
+
+
+def schema_of(row: type, **others: pa.DataType) -> pa.Schema:
+    """Return the Arrow schema of a dataclass whose fields are strings, numbers or truth values, or None.
+
+    Args:
+        others: types of the fields that are not strings, 64-bit numbers or truth values.
+    """
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return pa.schema({name: others.get(name) or kinds[_plain(hint)] for name, hint in get_type_hints(row).items()})
+
+
+def _plain(hint: Any) -> Any:
+    """Return the type of a hint such as `int`, `int | None` or `Literal["a"]`."""
+    inner = [one for one in get_args(hint) if one is not type(None)]
+    return _plain(inner[0]) if inner else hint if isinstance(hint, type) else type(hint)
+
+
+CHECK_SCHEMA = schema_of(Check, height=pa.int32(), width=pa.int32())
 
 
 @dataclass(frozen=True)
