@@ -46,7 +46,7 @@ CLIP_FRAMES, RATE, NUM_VIEWS, SHORT_SIDE = 16, 4, 5, 256
 SPAN = (CLIP_FRAMES - 1) * RATE + 1
 
 
-def pictures(size: tuple[int, int]) -> Iterator[av.VideoFrame]:
+def source_frames(size: tuple[int, int]) -> Iterator[av.VideoFrame]:
     """Ten seconds of the real clips, one after the other, or of a texture that moves, in a size."""
     height, width = size
     names = ("mma_test.mp4", "arm_wrestling.mp4") if height == 256 else ("arm_wrestling.mp4", "mma_test.mp4")
@@ -85,9 +85,9 @@ def write(path: Path, codec: str, group: int, size: tuple[int, int]) -> None:
         stream = container.add_stream(codec, rate=FPS, options=options)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
-        for i, picture in enumerate(pictures(size)):
-            picture.pts, picture.time_base, picture.pict_type = i, 1 / stream.codec_context.framerate, 0
-            container.mux(stream.encode(picture))
+        for i, frame in enumerate(source_frames(size)):
+            frame.pts, frame.time_base, frame.pict_type = i, 1 / stream.codec_context.framerate, 0
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
@@ -114,7 +114,7 @@ def five_views(_: np.random.Generator) -> Clips:
 TASKS = {"random clip 16x4": random_clip, "5x1 views of 16x4": five_views}
 
 
-def as_pictures(clip: Tensor) -> NDArray[np.int16]:
+def as_images(clip: Tensor) -> NDArray[np.int16]:
     """`(T, H, W, 3)` of a clip in either layout."""
     return (clip if clip.shape[-1] == 3 else clip.permute(1, 2, 3, 0)).numpy().astype(np.int16)
 
@@ -136,8 +136,8 @@ def is_exact(peer: Peer, path: str, trials: int) -> bool:
     try:
         for clips in asked:
             for clip, indices in zip(peer.read(path, clips, None), clips, strict=True):
-                for picture, i in zip(as_pictures(clip), indices.tolist(), strict=True):
-                    if np.abs(picture - sequential[i]).mean() >= 1:
+                for frame, i in zip(as_images(clip), indices.tolist(), strict=True):
+                    if np.abs(frame - sequential[i]).mean() >= 1:
                         return False
     except Exception as error:  # a peer may fail in any way of its own
         Console(stderr=True).print(f"{peer.name} on {Path(path).name}: {error}", highlight=False)

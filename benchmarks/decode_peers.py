@@ -104,8 +104,8 @@ def slowfast(path: str, clips: Clips, size: Size) -> list[Tensor]:
                     span[frame.pts] = frame
                 if frame.pts > last:
                     break
-            pictures = [span[pts].to_rgb().to_ndarray() for pts in sorted(span)]
-        frames = torch.as_tensor(np.stack(pictures))
+            images = [span[pts].to_rgb().to_ndarray() for pts in sorted(span)]
+        frames = torch.as_tensor(np.stack(images))
         rows = torch.from_numpy(clip - clip[0]).clamp(0, len(frames) - 1)
         found.append(resized(frames[rows].permute(3, 0, 1, 2).float(), size))
     return found

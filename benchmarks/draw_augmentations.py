@@ -1,4 +1,4 @@
-"""Draws what each augmentation of training clips does, frame by frame, into one picture.
+"""Draws what each augmentation of training clips does, frame by frame, into one image.
 
 The clips pan over the two photographs that come with scikit-learn.
 
@@ -42,7 +42,7 @@ def to_bytes(clip: Tensor) -> Tensor:
 
 
 def rows() -> list[tuple[str, Tensor]]:
-    """A title and a clip of bytes for each row of the picture."""
+    """A title and a clip of bytes for each row of the image."""
     clips = [pan(photograph) for photograph in load_sample_images().images]
     batch, target = torch.stack([to_float(clip) for clip in clips]), torch.eye(2)
     erased = Erasing(probability=1.0).apply_(to_float(clips[1]), np.random.default_rng(4))
@@ -63,7 +63,7 @@ def rows() -> list[tuple[str, Tensor]]:
 
 
 def draw(path: str) -> None:
-    """Writes the picture."""
+    """Writes the image."""
     titled = rows()
     width = NUM_FRAMES * (SIDE + GAP) + GAP
     canvas = Image.new("RGB", (width, len(titled) * (SIDE + TITLE + GAP) + GAP), "white")
@@ -78,5 +78,5 @@ def draw(path: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", help="file to write, such as docs/augmentations.jpg")
-    draw(parser.parse_args().picture)
+    parser.add_argument("image", help="file to write, such as docs/augmentations.jpg")
+    draw(parser.parse_args().image)

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
-    """Accuracy over epochs, a curve per seed, and on the right what the trained nets make of larger pictures."""
+    """Accuracy over epochs, a curve per seed, and on the right what the trained nets make of larger images."""
     figure, (left, right) = new_figure(1, 2, width=13, height=5)
     last = int(max(table["epoch"].to_numpy()))
     for place, variant in enumerate(variants):
@@ -125,7 +125,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
     left.set_title("A curve per seed; dashed: chance", fontsize=10)
     left.legend(fontsize=8, framealpha=0.9)
     right.set_xticks(range(len(variants)), variants, fontsize=8, rotation=30, ha="right")
-    right.set_title("The trained nets given larger pictures", fontsize=10)
+    right.set_title("The trained nets given larger images", fontsize=10)
     right.legend(fontsize=8, framealpha=0.9)
     return figure
 

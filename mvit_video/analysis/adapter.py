@@ -58,7 +58,7 @@ def iter_features(model: nn.Module, clip: Float[Tensor, "B 3 T H W"]) -> Iterato
     """The residual stream of a net from its stem to its last block, in the order of computation.
 
     The net computes in eval mode and without gradients, and is left as it was. Class tokens have no place on a grid and
-    are left out. Nets for pictures that take the frames of a clip as a batch give maps of clips too. A half of a block
+    are left out. Nets for images that take the frames of a clip as a batch give maps of clips too. A half of a block
     that changes the grid or the width in attention is a `pool`.
 
     Raises:

@@ -40,7 +40,7 @@ def study(name: str, subject: Subject, record: Record, folder: Path) -> bool:
     Raises:
         ConfigError: the folder has this study of another net, of other clips or with other settings.
     """
-    file, picture = folder / f"{name}.parquet", folder / f"{name}.png"
+    file, figure_file = folder / f"{name}.parquet", folder / f"{name}.png"
     found = read_study(file)
     if found is not None:
         _require_same(found, record, file)
@@ -51,9 +51,9 @@ def study(name: str, subject: Subject, record: Record, folder: Path) -> bool:
         table = made.replace_schema_metadata(metadata)
         with atomic_write(file) as unfinished:
             parquet.write_table(table, unfinished)
-    if found is None or not picture.exists():
+    if found is None or not figure_file.exists():
         figure = STUDIES[name].draw(table)
-        with atomic_write(picture) as unfinished:
+        with atomic_write(figure_file) as unfinished:
             figure.savefig(unfinished, format="png")
     return found is None
 
@@ -78,9 +78,9 @@ def write_page(folder: Path, title: str) -> Path:
     """Writes `report.html` from all studies that the folder has; it needs no other file and no network."""
     sections = []
     for name, table, record in finished(folder):
-        picture = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+        image = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         settings = {key: value for key, value in record.items() if key != "weights"}
-        sections.append((name, STUDIES[name], picture, table.num_rows, settings, _numbers(summary_of(table))))
+        sections.append((name, STUDIES[name], image, table.num_rows, settings, _numbers(summary_of(table))))
     environment = Environment(loader=PackageLoader("mvit_video.analysis", "."), autoescape=True)
     page = environment.get_template("report.html.j2").render(title=title, sections=sections)
     path = folder / "report.html"

@@ -71,7 +71,7 @@ class PoolingAttention(_MultiheadAttention):
         dim: channels in.
         dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
         pool_q: pool of the queries, None where they keep their grid.
-        pool_k: pool of the keys, None likewise.
+        pool_k: pool of the keys, None where they keep theirs.
         pool_v: pool of the values, of the same stride as `pool_k`.
         rel_pos: relative positions, None for none.
         residual_pooling: add the pooled queries to the output, the class token excepted.
@@ -112,14 +112,14 @@ class PoolingAttention(_MultiheadAttention):
 class ReducedAttention(_MultiheadAttention):
     """Self-attention whose keys and values are projections of the same, reduced tokens.
 
-    Where `PoolingAttention` pools keys and values each for themselves, head by head, after their projection, here all
-    channels of the tokens are reduced together before it. The queries are pooled as there.
+    `PoolingAttention` pools keys and values separately, head by head, after their projection; this class reduces all
+    channels of the tokens together before it. Queries are pooled in the same way.
 
     Args:
         dim: channels in.
         dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
-        reduction: from the tokens and their grid, the one of the queries before pooling, to fewer; None for none,
-            which is multi-head attention.
+        reduction: from the tokens and the grid of the queries before pooling to fewer tokens; None for none, which is
+            multi-head attention.
         pool_q: pool of the queries, None where they keep their grid.
         rel_pos: relative positions, None for none.
         residual_pooling: add the pooled queries to the output, the class token excepted.

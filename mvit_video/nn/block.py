@@ -12,7 +12,7 @@ from mvit_video.types import THW
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drop a residual branch of whole samples in training, and scale the others up in turn.
+    """Stochastic depth: in training drop a residual branch of whole samples, and scale up those that stay.
 
     Args:
         rate: probability of dropping, in [0, 1).
@@ -66,9 +66,9 @@ class MultiscaleBlock(nn.Module):
         dim: channels in.
         dim_attention: channels between attention and MLP; above `dim` in the first block of a stage of MViTv2.
         dim_out: channels out; above `dim_attention` in the last block of a stage of MViT.
-        mlp: from `dim_attention` to `dim_out` channels; None for one that is four times as wide within.
+        mlp: from `dim_attention` to `dim_out` channels; None for an `Mlp` with four times as many hidden channels.
         pool_skip: pool of the skip around attention, None where the queries keep their grid.
-        peg: encodes positions in what the block has made; None for none.
+        peg: adds position encodings to the output of the block; None for none.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: MViT (arXiv:2104.11227) section 3.2, MViTv2 (arXiv:2112.01526) section 4; agrees with

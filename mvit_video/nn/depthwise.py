@@ -20,7 +20,7 @@ def same_padding(kernel: THW) -> THW:
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """A kernel for each channel, with a bias; the size of the grid stays.
+    """Depthwise convolution with a bias that keeps the size of the grid.
 
     Args:
         dim: channels.

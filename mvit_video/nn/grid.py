@@ -17,7 +17,7 @@ from mvit_video.types import THW
 def split_class_token(
     tokens: Float[Tensor, "batch tokens *rest"], thw: THW
 ) -> tuple[Float[Tensor, "batch 1 *rest"] | None, Float[Tensor, "batch cells *rest"]]:
-    """The class token, None where there is no more than the cells of the grid, and the patch tokens."""
+    """Split tokens into the class token, None where there is none, and the patch tokens."""
     if tokens.shape[1] == thw.volume:
         return None, tokens
     return tokens[:, :1], tokens[:, 1:]
@@ -29,14 +29,14 @@ def tokens_to_grid(tokens: Float[Tensor, "batch cells dim"], thw: THW) -> Float[
 
 
 def grid_to_tokens(grid: Float[Tensor, "batch dim t h w"]) -> tuple[Float[Tensor, "batch cells dim"], THW]:
-    """View a `channels_last_3d` volume as patch tokens, and tell its size; another memory format is copied."""
+    """View a `channels_last_3d` volume as patch tokens, and return its size; another memory format is copied."""
     return grid.permute(0, 2, 3, 4, 1).flatten(1, 3), THW(*grid.shape[2:])
 
 
 def through_map(
     tokens: Float[Tensor, "batch tokens dim"], thw: THW
 ) -> tuple[Float[Tensor, "batch tokens dim"], Float[Tensor, "batch dim t h w"]]:
-    """The tokens made from the map of their patch tokens, and that map: gradients of what follows reach it."""
+    """Return tokens made from the map of their patch tokens, and that map, so that later gradients reach it."""
     class_token, patches = split_class_token(tokens, thw)
     grid = tokens_to_grid(patches, thw)
     patches, _ = grid_to_tokens(grid)

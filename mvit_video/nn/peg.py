@@ -1,4 +1,4 @@
-"""Position from convolution: what a token's neighbours are, and where the grid ends."""
+"""Position encodings from a convolution over the grid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mvit_video.types import THW
 
 
 class PositionEncodingGenerator(nn.Module):
-    """Add to each patch token a depthwise convolution of those around it; a class token passes by.
+    """Add to each patch token a depthwise convolution of those around it; a class token is left alone.
 
-    There is no table, so that any number of frames and any height and width will do. Zeros beyond the grid tell a token
-    how far the border is; with circular borders the encoding only knows neighbours, and moves exactly with its input.
+    There is no table, so any number of frames, height and width work. Zero padding encodes how far the border is;
+    with circular borders the encoding depends on neighbours alone, and is equivariant to shifts.
 
     Args:
         dim: channels of a token.

@@ -19,7 +19,7 @@ PoolMode = Literal["conv", "max", "avg"]
 
 
 class TokenPool(nn.Module):
-    """Pool patch tokens over their grid; a class token has no place on the grid and passes by.
+    """Pool patch tokens over their grid; a class token has no place on the grid and is left alone.
 
     After convolution every head, class token included, is normalised over its own channels; max and average pooling
     have no norm.

@@ -89,14 +89,14 @@ class JointPosition(nn.Module):
 class RelativePosition(nn.Module):
     """Decomposed relative positions: a table per axis with a row per distance, shared by the heads of a block.
 
-    Tables of another length than the grids ask for are resized linearly at every pass, as in the reference; that is so
-    for grids that pooling rounds up although their tables were sized by rounding down.
+    Tables of another length than the grids need are resized linearly at every pass, as in the reference. That happens
+    where pooling rounds a grid up whose tables were sized by rounding down.
 
     Args:
         thw_q: grid of the pooled queries that the tables are built for.
-        thw_k: grid of the pooled keys likewise.
+        thw_k: grid of the pooled keys that the tables are built for.
         head_dim: channels of a head.
-        temporal: have a table over time, which nets for images have not.
+        temporal: have a table over time; nets for images have none.
 
     Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision (tests/models/test_parity.py).
     As in SlowFast `cal_rel_pos_spatial` the term is neither scaled nor applied to the class token.
@@ -114,8 +114,8 @@ class RelativePosition(nn.Module):
         """Queries and keys with P further channels, so that `q @ k.mT / sqrt(D)` is scores and position term in one.
 
         The further channels of a query hold what it adds to its scores at each height, width and time of the keys,
-        those of a key where it is. So fused attention serves, and no matrix of scores is made; faster than the term as
-        a mask in every case of benchmarks/bench_attention.py.
+        those of a key where it is. Fused attention stays usable, and no matrix of scores is made; this is faster than
+        the term as a mask in every case of benchmarks/bench_attention.py.
         """
         tables = [(self.h, thw_q.h, thw_k.h), (self.w, thw_q.w, thw_k.w)]
         cells = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")

@@ -22,7 +22,7 @@ def begin_stage(
     class_token: Float[Tensor, "1 1 dim"] | None,
     position: SeparablePosition | JointPosition | None,
 ) -> tuple[Float[Tensor, "batch tokens dim"], THW]:
-    """Tokens of a clip, or of the grid of the stage before, behind a class token and with their positions."""
+    """Embed a clip, or the grid of the stage before, put a class token first and add the positions."""
     x, thw = patch_embed(grid)
     if class_token is not None:
         x = torch.cat([class_token.expand(x.shape[0], -1, -1), x], dim=1)
@@ -89,8 +89,8 @@ class PyramidBlock(MultiscaleBlock):
         dim: channels.
         mlp: of PVT, or with the convolution of PVTv2.
         entry: of the stage; None in the first stage and in all blocks but the first.
-        stage_norm: normalise what the block has made, as PVTv2 does at the end of a stage.
-        peg: encodes positions in what the block has made; None for none.
+        stage_norm: normalise the output of the block, as PVTv2 does at the end of a stage.
+        peg: adds position encodings to the output of the block; None for none.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: PVT (arXiv:2102.12122) section 3.2, PVTv2 (arXiv:2106.13797) section 3; agrees with timm

@@ -16,7 +16,7 @@ Uneven = Literal["pad", "floor"]
 
 
 def pad_to_multiple(grid: Float[Tensor, "batch dim t h w"], size: THW) -> Float[Tensor, "batch dim t2 h2 w2"]:
-    """The grid with zeros behind each axis, up to a multiple of `size`."""
+    """Pad each axis of the grid with zeros at its end, up to a multiple of `size`."""
     t, h, w = (-n % s for n, s in zip(grid.shape[2:], size, strict=True))
     return F.pad(grid, (0, w, 0, h, 0, t)) if t or h or w else grid
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mvit_video.models import VideoNet, cpvt_ti, mvit, mvitv2, pvt_tiny, pvt_v2_b0
+import mvit_video as mv
+from mvit_video.models import VideoNet, cpvt_ti, mvit, mvit_b_16x4, mvitv2, pvt_tiny, pvt_v2_b0
 from mvit_video.nn import (
     DotProductAttention,
     Mlp,
@@ -165,3 +166,10 @@ def _operations(net: nn.Module) -> list[str]:
     with torch.no_grad():
         graph = torch.export.export(net, (tokens(), GRID), strict=False).graph
     return [str(node.target) for node in graph.nodes if node.op == "call_function"]
+
+
+def test_create_model_gives_a_tuned_net() -> None:
+    net = mv.create_model("mvit_b_16x4", **SMALL)
+    assert kinds(net) == kinds(tune_for_cpu(copy.deepcopy(net)))
+    with untuned(net):
+        assert kinds(net) == kinds(mvit_b_16x4(**SMALL))

@@ -178,3 +178,17 @@ def test_does_not_change_the_net_it_is_given(make_task: MakeTask, tiny_net: Make
     net = tiny_net()
     before = copy.deepcopy(net.state_dict())
     assert all(torch.equal(value, before[name]) for name, value in make_task(net=net).net.state_dict().items())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_run_on_a_cpu_tunes_the_net_for_it(
+    make_task: MakeTask, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    tuned: list[nn.Module] = []
+    monkeypatch.setattr("mvit_video.training.task.tune_for_cpu", tuned.append)
+    task = make_task()
+    task.trainer = make_trainer()
+    task.trainer.datamodule = None  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(task.trainer.strategy), "root_device", torch.device(device))
+    task.setup("test")
+    assert tuned == ([task.net] if device == "cpu" else [])
