@@ -45,7 +45,8 @@ def in_flags(**flags: str) -> Iterator[None]:
         argument = re.compile(rf"(?<![\w.-])({'|'.join(flags)})(=| (?=holds ))")
 
         def named(match: re.Match[str]) -> str:
-            return flags[match[1]] + (" " if flags[match[1]].startswith("-") else match[2])
+            is_key = not (flags[match[1]].startswith("-") or flags[match[1]].isupper())  # else an option or a place
+            return flags[match[1]] + (match[2] if is_key else " ")
 
         raise type(error)(argument.sub(named, str(error))) from error
 
