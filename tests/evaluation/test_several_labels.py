@@ -30,7 +30,7 @@ def several(digits: Path, tmp_path: Path) -> Path:
     return file
 
 
-def test_several_labels(
+def test_several_labels_are_scored_by_the_largest_score_of_the_views(
     make_data: MakeData,
     run_test: RunTest,
     oracle: MakeOracle,
