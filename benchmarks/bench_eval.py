@@ -41,6 +41,7 @@ from mvit_video.data.dataset import ClipBatch
 from mvit_video.data.readers import Backend
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.data.sampling import uniform_clips
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch
@@ -144,8 +145,8 @@ def test_ours(folder: Path, backend: Backend) -> Callable[[], None]:
 
     def run() -> None:
         data = VideoDataModule(
-            root=None, test=str(folder), clip=CLIP, views=VIEWS, crop_size=CROP, backend=backend, num_workers=0,
-            decode_short_side=SHORT_SIDE,
+            root=None, test=str(folder), clip=CLIP, views=VIEWS, loading=LoadingSpec(backend=backend, num_workers=0),
+            input=InputSpec(CROP, decode_short_side=SHORT_SIDE),
         )  # fmt: skip
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -8,6 +8,11 @@ from os import PathLike, fspath
 from typing import Literal, NamedTuple, get_args
 
 Interpolation = Literal["bilinear", "bicubic"]
+Sampling = Literal["rate", "segments"]
+ViewProtocol = Literal["slowfast", "torchvision", "pytorchvideo"]
+FrameOrder = Literal["forward", "shuffled", "reversed", "frozen"]
+CorruptionKind = Literal["gaussian_noise", "shot_noise", "blur", "frame_drop", "compression"]
+NUM_SEVERITIES = 5
 
 
 class THW(NamedTuple):
@@ -32,11 +37,14 @@ class ClipSpec:
         sampling_rate: source frames from one clip frame to the next, in a video of `target_fps`.
         target_fps: nominal frames per second that `sampling_rate` refers to; a video at another rate is
             sampled so that a clip covers the same seconds.
+        sampling: "rate" takes frames `sampling_rate` apart; "segments" one from each of `num_frames` equal parts of the
+            video, a random one in training and the middle one otherwise.
     """
 
     num_frames: int = 16
     sampling_rate: int = 4
     target_fps: float = 30.0
+    sampling: Sampling = "rate"
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -45,11 +53,34 @@ class ClipSpec:
             raise ConfigError(f"clip.sampling_rate must be at least 1, got {self.sampling_rate}")
         if not 0 < self.target_fps < inf:
             raise ConfigError(f"clip.target_fps must be above 0 and finite, got {self.target_fps}")
+        _require_one_of(get_args(Sampling), "clip.sampling", self.sampling)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What is done to test clips.
+
+    Attributes:
+        kind: "gaussian_noise"; "shot_noise", of few photons; "blur", Gaussian; "frame_drop", where the frame before
+            stands for each that is lost; "compression" to H.264 and back.
+        severity: 1 to 5.
+    """
+
+    kind: CorruptionKind
+    severity: int = 3
+
+    def __post_init__(self) -> None:
+        _require_one_of(get_args(CorruptionKind), "corruption.kind", self.kind)
+        if not 1 <= self.severity <= NUM_SEVERITIES:
+            raise ConfigError(f"corruption.severity must be from 1 to {NUM_SEVERITIES}, got {self.severity}")
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.severity}"
 
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """Which views of a video are scored: `num_clips` clip positions times `num_crops` crop positions.
+    """Which views of a video are scored, `num_clips` clip positions times `num_crops` crop positions, and how.
 
     Attributes:
         num_clips: clip positions, spread uniformly over the video.
@@ -57,12 +88,20 @@ class ViewSpec:
         short_side: pixels of the short side before cropping; None is SlowFast's rule: 8/7 of the crop size
             (256 for 224) with one crop, the crop size itself with three.
         interpolation: of resizing to the short side: "bilinear", as published for videos, or "bicubic", for images.
+        protocol: whose rules give the starts of the clips, their frames, the short side and the centre of the crops:
+            "slowfast", as the published results of MViT; "torchvision" (one crop) or "pytorchvideo", as those of their
+            weights.
+        frame_order: order of the frames of each clip.
+        corruption: what is done to each clip before its frames are put into order and cropped; None is nothing.
     """
 
     num_clips: int = 5
     num_crops: int = 1
     short_side: int | None = None
     interpolation: Interpolation = "bilinear"
+    protocol: ViewProtocol = "slowfast"
+    frame_order: FrameOrder = "forward"
+    corruption: Corruption | None = None
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
@@ -71,13 +110,19 @@ class ViewSpec:
             raise ConfigError(f"views.num_crops must be 1 or 3, got {self.num_crops}")
         if self.short_side is not None and self.short_side < 1:
             raise ConfigError(f"views.short_side must be at least 1, got {self.short_side}")
-        if self.interpolation not in get_args(Interpolation):
-            raise ConfigError(f"views.interpolation must be bilinear or bicubic, got {self.interpolation!r}")
+        _require_one_of(get_args(Interpolation), "views.interpolation", self.interpolation)
+        _require_one_of(get_args(ViewProtocol), "views.protocol", self.protocol)
+        _require_one_of(get_args(FrameOrder), "views.frame_order", self.frame_order)
 
     @property
     def num_views(self) -> int:
         """Views of one video."""
         return self.num_clips * self.num_crops
+
+
+def _require_one_of(known: tuple[str, ...], key: str, value: str) -> None:
+    if value not in known:
+        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {value!r}")
 
 
 def _one_line(text: str) -> str:

@@ -12,6 +12,6 @@ echo "Training"
 .venv/bin/lightning fit -c configs/demo.yaml
 for order in forward shuffled reversed; do
   echo "Testing, frames $order"
-  .venv/bin/lightning test -c configs/demo.yaml --ckpt_path last --data.frame_order "$order"
+  .venv/bin/lightning test -c configs/demo.yaml --ckpt_path last --data.views.frame_order "$order"
 done
 .venv/bin/python scripts/demo_summary.py runs/demo

@@ -27,8 +27,8 @@ SMALL_PYRAMID = {
     "pyramid.dims": "[8]", "pyramid.num_heads": "[1]", "pyramid.strides_kv": "[[1,2,2]]", "pyramid.mlp_ratios": "[2]",
 }  # fmt: skip
 SMALL_DATA = {
-    "clip.num_frames": 2, "clip.sampling_rate": 2, "crop_size": 16, "views.short_side": 16, "batch_size": 2,
-    "num_workers": 0,
+    "clip.num_frames": 2, "clip.sampling_rate": 2, "input.crop_size": 16, "views.short_side": 16,
+    "loading.batch_size": 2, "loading.num_workers": 0,
 }  # fmt: skip
 
 pytestmark = [
@@ -94,7 +94,7 @@ def test_every_key_is_known_and_the_net_fits_the_data(config: Path) -> None:
     with torch.device("meta"):
         run = parser.instantiate(settings)
     assert run.model.net.num_frames == run.data.clip.num_frames
-    assert run.model.net.crop_size == run.data.crop_size
+    assert run.model.net.crop_size == run.data.input.crop_size
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_images_are_trained_as_published(name: str, images: int, rates: tuple[fl
     schedule, augment, views = settings.model.schedule, settings.data.augment, settings.data.views
     peak = settings.model.optimizer.init_args.lr * images / schedule.reference_clips
     assert (schedule.start_factor * peak, peak, schedule.end_factor * peak) == pytest.approx(rates)
-    assert (augment.pipeline, augment.repeats, settings.data.decode_short_side) == ("image", 1, None)
+    assert (augment.pipeline, augment.repeats, settings.data.input.decode_short_side) == ("image", 1, None)
     assert (views.short_side, views.interpolation) == (256, "bicubic")
 
 

@@ -22,7 +22,7 @@ def test_sixteen_videos_are_learnt_by_heart(tmp_path: Path, monkeypatch: pytest.
     videos = write_digits(tmp_path, num_train=16, num_val=4) / "train.csv"
     monkeypatch.chdir(tmp_path)
     settings = {
-        "data.train": videos, "data.val": videos, "data.batch_size": 8, "data.num_workers": 0,
+        "data.train": videos, "data.val": videos, "data.loading.batch_size": 8, "data.loading.num_workers": 0,
         "data.augment.scale": "[1,1]", "data.augment.aspect": "[1,1]", "trainer.max_epochs": 30,
         "trainer.check_val_every_n_epoch": 30, "trainer.enable_checkpointing": "false",
         "model.schedule.warmup_epochs": 3,

@@ -27,14 +27,13 @@ from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews
-from mvit_video.data.sampling import Sampling
 from mvit_video.jobs import require_writable
 from mvit_video.runs.settings import typed_settings
 from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import CheckpointError, ConfigError, ViewSpec
 
 # settings of `data` and `model` in a config
-_OF_DATA = {"augment": Augment, "sampling": Sampling}
+_OF_DATA = {"augment": Augment}
 _OF_MODEL = {"mixing": Mixing, "label_smoothing": float}
 _MODEL = "RUN|CHECKPOINT"
 
@@ -127,8 +126,9 @@ def _subject(
 ) -> Subject:
     seen = trained.preprocessing
     tested = UniformViews(
-        seen.clip, seen.crop_size, ViewSpec(1, 1, seen.short_side, seen.interpolation), Normalize(seen.mean, seen.std),
-        sampling=training.view.sampling,
+        seen.clip, seen.crop_size,
+        ViewSpec(num_clips=1, short_side=seen.short_side, interpolation=seen.interpolation),
+        Normalize(seen.mean, seen.std),
     )  # fmt: skip
     labelled = any(STUDIES[name].needs_labels for name in names)
     rows = choose_rows(table, args.clips, args.seed, labelled=labelled)
@@ -166,7 +166,7 @@ def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
         data = typed_settings(trained.config.get("data"), _OF_DATA, "data")
         model = typed_settings(trained.config.get("model"), _OF_MODEL, "model")
         augment = dataclasses.replace(data.get("augment", Augment()), repeats=1)
-        view = RandomView(seen.clip, seen.crop_size, augment, normalize, data.get("sampling", "rate"))
+        view = RandomView(seen.clip, seen.crop_size, augment, normalize)
         target = TrainingTarget(model.get("mixing"), model.get("label_smoothing", 0.0))
         optimizer = (trained.config.get("model") or {}).get("optimizer") or {}
         told = typed_settings(optimizer.get("init_args"), {"weight_decay": float}, "model.optimizer.init_args")

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from mvit_video import models
 from mvit_video.cli.wording import in_words
+from mvit_video.data.settings import MOVED_KEYS
 from mvit_video.jobs.yaml_files import YamlError, parse_yaml
 from mvit_video.types import ConfigError
 
@@ -90,15 +91,23 @@ class Parser(LightningArgumentParser):
         Raises:
             ConfigError: the text in one line.
         """
-        message += self._nearest_key(message)
+        message += self._hint(message)
         if not self.exit_on_error:  # a parser within a parser: the outer one adds the key and says it
             super().error(message, ex)
         raise ConfigError(in_words(" ".join(message.split()))) from ex
 
-    def _nearest_key(self, message: str) -> str:
+    def _hint(self, message: str) -> str:
+        """What to do about a key that is not known: another one that is near.
+
+        Raises:
+            ConfigError: it is one of an earlier version, and has another name now.
+        """
         unknown = re.search(r"(unrecognized arguments: --|option '|Option ')([\w.]+)", message)
         if unknown is None:
             return ""
+        root, *names = unknown[2].split(".")
+        if root == "data" and names and (moved := MOVED_KEYS.get(names[0])) is not None:
+            raise ConfigError(f"{unknown[2]} is now {'.'.join((root, moved, *names[1:]))}")
         actions = list(self._actions)
         for action in self._actions:
             if isinstance(action.choices, dict):  # the verbs, which have all the same keys

@@ -148,10 +148,10 @@ class PredictCLI(VideoCLI):
                 data.load_state_dict(classes)
         elif task.init_from is not None:
             begin_with(task.net, task.init_from)
-        short_side = data.views.short_side or published_short_side(data.crop_size, num_crops)
-        scale = data.test_views.normalize
+        seen, views = data.input, data.views
+        short_side = views.short_side or published_short_side(seen.crop_size, num_crops)
         needs = Preprocessing(
-            data.clip, data.crop_size, max(short_side, data.crop_size), scale.mean, scale.std, data.views.interpolation
+            data.clip, seen.crop_size, max(short_side, seen.crop_size), seen.mean, seen.std, views.interpolation
         )
         name = str(weights or type(task.net).__name__)
         return TrainedModel(task.net, name, None if weights is None else Path(weights), needs, data.class_names, ())

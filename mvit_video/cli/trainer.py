@@ -102,8 +102,8 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
 
 # settings that are paths, or may be
 _PATHS = (
-    "data.train", "data.val", "data.test", "data.predict", "data.root", "data.class_names", "data.index_cache",
-    "model.init_from.path", "features.folder",
+    "data.train", "data.val", "data.test", "data.predict", "data.root", "data.classes.names",
+    "data.loading.index_cache", "model.init_from.path", "features.folder",
 )  # fmt: skip
 
 
@@ -267,7 +267,7 @@ class VideoCLI(LightningCLI):
     def _how_to_need_less(self) -> str:
         """What to change where memory ran out."""
         name = "batch_size" if self.subcommand in ("fit", "validate") else "test_batch_size"
-        advice = f"lower data.{name}={getattr(self.datamodule, name)}"
+        advice = f"lower data.loading.{name}={getattr(self.datamodule.loading, name)}"
         if self.subcommand != "fit":
             return f"{advice} or set trainer.precision=bf16-mixed"
         return (
@@ -319,7 +319,7 @@ class VideoCLI(LightningCLI):
         if writes:
             callbacks.append(Curves(self.run_folder))
         callbacks += [
-            StopAtFailureRate(),
+            StopAtFailureRate(config.data.loading.max_failure_rate),
             StopAtNonFinite(self._checkpoint("last_good") if writes else None),
         ]
         if seed is not None:

@@ -20,9 +20,11 @@ from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _PATIENCE_SECONDS = 300
 _DEATHS = {
-    "Killed": "memory ran out, most likely: lower data.num_workers or data.batch_size, or set data.decode_short_side",
-    "Bus error": "shared memory (/dev/shm) ran out: enlarge it, or lower data.num_workers",
-    "Segmentation fault": "a video crashed the decoder: data.backend=pyav may read it, mvit-video scan finds it",
+    "Killed": "memory ran out, most likely: lower data.loading.num_workers or data.loading.batch_size, or set "
+    "data.input.decode_short_side",
+    "Bus error": "shared memory (/dev/shm) ran out: enlarge it, or lower data.loading.num_workers",
+    "Segmentation fault": "a video crashed the decoder: data.loading.backend=pyav may read it, mvit-video scan finds "
+    "it",
 }
 
 
@@ -200,5 +202,5 @@ def explain_dead_worker(error: Exception) -> MVitVideoError | None:
         return None
     by_signal = re.search(r"is killed by signal: ([^.]+)", text)
     how = f"was ended by a signal ({by_signal[1]})" if by_signal else "ended of itself"
-    advice = _DEATHS.get(by_signal[1] if by_signal else "", "data.num_workers=0 shows why")
+    advice = _DEATHS.get(by_signal[1] if by_signal else "", "data.loading.num_workers=0 shows why")
     return MVitVideoError(f"a loader process (pid {death[1]}) {how}: {advice}")

@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mvit_video.types import ClipSpec
-
-FrameOrder = Literal["forward", "shuffled", "reversed", "frozen"]
-Sampling = Literal["rate", "segments"]
-ViewProtocol = Literal["slowfast", "torchvision", "pytorchvideo"]
+from mvit_video.types import ClipSpec, FrameOrder
 
 
 def clip_span(num_frames: int, sampling_rate: int) -> int:

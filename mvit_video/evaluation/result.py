@@ -54,16 +54,15 @@ class Setting:
         """Return the setting as flat columns."""
         rule = self.rule
         return {
-            "protocol": rule.protocol,
+            "protocol": rule.views.protocol,
             "views": describe_views(rule.views),
             "num_clips": rule.views.num_clips,
             "num_crops": rule.views.num_crops,
             **asdict(rule.clip),
-            "sampling": rule.sampling,
             "crop_size": rule.crop_size,
             "short_side": rule.short_side,
-            "frame_order": rule.frame_order,
-            "corruption": "none" if rule.corruption is None else str(rule.corruption),
+            "frame_order": rule.views.frame_order,
+            "corruption": str(rule.views.corruption or "none"),
             "ensemble": self.ensemble,
         }
 

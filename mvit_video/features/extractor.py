@@ -184,7 +184,7 @@ class Extractor:
             "stride": str(rule.windows.stride),
             "crops": "each of 3" if settings.keep_crops and settings.num_crops == 3 else str(settings.num_crops),
             "precision": settings.precision,
-            "preprocessing": asdict(self.trained.preprocessing)
+            "preprocessing": _preprocessing_record(self.trained)
             | {"backend": rule.backend, "decode_short_side": rule.decode_short_side},
         }
         if rule.interpolation == "bilinear":  # as all were before there was a choice, whose keys stay
@@ -231,6 +231,13 @@ def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRu
         decoded,
         needs.interpolation,
     )
+
+
+def _preprocessing_record(trained: TrainedModel) -> dict[str, Any]:
+    """Without the rule of sampling: windows slide over a video whatever it is."""
+    record = asdict(trained.preprocessing)
+    del record["clip"]["sampling"]
+    return record
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mvit_video.checkpoints.folders import checkpoint_path
+from mvit_video.data.settings import in_new_layout
 from mvit_video.jobs.files import nearest
 from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.runs.record import RECORD
@@ -76,7 +77,7 @@ def claim_version(root: Path) -> Path:
 
 
 def read_config(run: Path) -> Mapping[str, Any]:
-    """Return the config of a run; empty where the folder holds none.
+    """Return the config of a run, with the keys of earlier versions where they are now; empty where there is none.
 
     Raises:
         ConfigError: it cannot be read, or is no mapping.
@@ -87,7 +88,8 @@ def read_config(run: Path) -> Mapping[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file}: expected the config of a run, got a {type(content).__name__}")
-    return content
+    data = content.get("data")
+    return {**content, "data": in_new_layout(data)} if isinstance(data, Mapping) else content
 
 
 def run_with(checkpoint: Path) -> Path | None:

@@ -25,7 +25,8 @@ from mvit_video.checkpoints import (
     read_checkpoint,
 )
 from mvit_video.data.clips.protocols import published_short_side
-from mvit_video.data.clips.transforms import RGB, Normalize
+from mvit_video.data.clips.transforms import RGB
+from mvit_video.data.settings import InputSpec
 from mvit_video.models import VideoNet, list_models, variants
 from mvit_video.models.published import TrainingFacts
 from mvit_video.runs.folder import read_config, run_with
@@ -35,7 +36,7 @@ from mvit_video.types import CheckpointError, ClipSpec, ConfigError, Interpolati
 _log = logging.getLogger(__name__)
 
 # settings of `data` in a config
-_OF_CLIPS = {"clip": ClipSpec, "views": ViewSpec, "mean": RGB, "std": RGB}
+_OF_CLIPS = {"clip": ClipSpec, "views": ViewSpec, "input": InputSpec}
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,14 @@ def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any, num_crops: in
         clip = told.get("clip", ClipSpec(net.num_frames, facts.sampling_rate))
         if clip.num_frames != net.num_frames:
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
-        usual = Normalize() if data else facts  # a run that does not say was trained with the data module's own
-        mean, std = (told.get(key, getattr(usual, key)) for key in ("mean", "std"))
+        # a run that does not say was trained with the data module's own
+        usual = told.get("input", InputSpec()) if data else facts
         # without a run: every published recipe of images resizes bicubically, of videos bilinearly
         usual_views = ViewSpec(interpolation="bicubic" if net.num_frames == 1 and not data else "bilinear")
         views = told.get("views", usual_views)
         short_side = views.short_side or published_short_side(net.crop_size, num_crops)
     except ConfigError as error:
         raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
-    return Preprocessing(clip, net.crop_size, max(short_side, net.crop_size), mean, std, views.interpolation)
+    return Preprocessing(
+        clip, net.crop_size, max(short_side, net.crop_size), usual.mean, usual.std, views.interpolation
+    )

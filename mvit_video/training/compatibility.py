@@ -22,7 +22,9 @@ def make_head_for_data(data: Any, net: Any) -> None:
         ConfigError: they speak of none.
     """
     if not data.num_classes:
-        raise ConfigError("model.net.num_classes=0 takes the classes of the data, which has none: set data.class_names")
+        raise ConfigError(
+            "model.net.num_classes=0 takes the classes of the data, which has none: set data.classes.names"
+        )
     net.reset_classifier(data.num_classes)
     names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
     rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
@@ -83,7 +85,7 @@ def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: s
     """
     for key, ours, name in (
         ("data.clip.num_frames", data.clip.num_frames, "num_frames"),
-        ("data.crop_size", data.crop_size, "crop_size"),
+        ("data.input.crop_size", data.input.crop_size, "crop_size"),
     ):
         if ours != getattr(net, name):
             raise ConfigError(

@@ -12,13 +12,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mvit_video.data import VideoTable, find_videos
 from mvit_video.data.annotations import may_exist
-from mvit_video.data.clips.corruptions import Corruption
-from mvit_video.data.clips.transforms import RGB, Augment, Normalize
+from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews, Views
-from mvit_video.data.dataset import OnError, VideoDataset
+from mvit_video.data.dataset import VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
-from mvit_video.data.readers import Backend, IndexCache
-from mvit_video.data.sampling import FrameOrder, Sampling, ViewProtocol
+from mvit_video.data.readers import IndexCache
+from mvit_video.data.settings import ClassSpec, InputSpec, LoadingSpec
 from mvit_video.data.sources import how_to_get, require_root, require_under_root
 from mvit_video.data.splits import Split, doubts, hold_out, require_same_kind, split_folders, with_lists
 from mvit_video.data.table.classes import given_names
@@ -40,40 +39,21 @@ class VideoDataModule(L.LightningDataModule):
         root: folder that relative paths start from; None is the folder of each annotation file. Alone, without `train`,
             `val` and `test`, it is a folder of class folders, or holds such folders named `train`, `val` and `test`;
             without `val` a fifth of each class is held out.
-        allow_outside: annotations may name videos outside of that folder.
-        class_names: all classes in the order of their numbers, or a file with one per line; None takes those of the
-            training annotations, or of a checkpoint that is loaded.
+        classes: which classes there are.
         clip: which source frames make a clip.
-        sampling: "rate" takes frames `clip.sampling_rate` apart; "segments" one from each of `clip.num_frames` equal
-            parts of the video, a random one in training and the middle one otherwise.
-        crop_size: pixels of the square that the model sees.
+        input: what the model sees of a frame.
         augment: random changes of training clips.
-        mean: of each channel, for pixels between 0 and 1.
-        std: of each channel, for pixels between 0 and 1.
-        views: clip and crop positions at test.
-        val_views: clip and crop positions at validation, by the rules of "slowfast"; "random" takes the centre crop of
-            one clip at a random place, another one in every epoch.
-        batch_size: videos in a batch of training, on each device; validation takes fewer where they have many views.
-        test_batch_size: videos in a batch of testing, each with all its views.
-        num_workers: loader processes; None is one per core, at most 8.
-        backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
-        decode_short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more
-            where a view needs them; those of validation and test videos are decoded to the size that is cropped. None
-            is their own size, which images always have.
-        index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
-            the one that came with the annotations, if any.
-        on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
-        max_failure_rate: share of skipped videos above which training stops.
-        frame_order: order of the frames of each clip at test.
-        corruption: what is done to each clip at test; None is nothing.
-        protocol: whose rules make the views at test: "slowfast", as the published results of MViT; "torchvision" (one
-            crop) or "pytorchvideo", as those of their weights.
+        val_views: clip and crop positions at validation; "random" takes the centre crop of one clip at a random place,
+            another one in every epoch.
+        views: clip and crop positions at test, whose rules make them, and what is done to the clips.
+        loading: how videos are read, and how many at once.
         seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
             nothing was seeded.
+
+    Attributes:
+        batch_size: of training; that of `loading`, or fewer where there are not as many videos.
     """
 
-    backend: Backend
-    on_error: OnError
     _holds_out = False
     _divided: str | None = None
 
@@ -84,55 +64,38 @@ class VideoDataModule(L.LightningDataModule):
         test: str | None = None,
         predict: str | None = None,
         root: str | None = None,
-        allow_outside: bool = False,
-        class_names: list[str] | str | None = None,
+        classes: ClassSpec = ClassSpec(),
         clip: ClipSpec = ClipSpec(),
-        sampling: Sampling = "rate",
-        crop_size: int = 224,
+        input: InputSpec = InputSpec(),
         augment: Augment = Augment(),
-        mean: RGB = (0.45, 0.45, 0.45),
-        std: RGB = (0.225, 0.225, 0.225),
-        views: ViewSpec = ViewSpec(),
         val_views: ViewSpec | Literal["random"] = ViewSpec(num_clips=1),
-        batch_size: int = 8,
-        test_batch_size: int = 1,
-        num_workers: int | None = None,
-        backend: Backend = "decord",
-        decode_short_side: int | None = None,
-        index_cache: str | None = None,
-        on_error: OnError = "raise",
-        max_failure_rate: float = 0.1,
-        frame_order: FrameOrder = "forward",
-        corruption: Corruption | None = None,
-        protocol: ViewProtocol = "slowfast",
+        views: ViewSpec = ViewSpec(),
+        loading: LoadingSpec = LoadingSpec(),
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        _check_at_least(1, crop_size=crop_size, batch_size=batch_size, test_batch_size=test_batch_size)
-        _check_at_least(0, num_workers=num_workers or 0, seed=seed or 0)
-        if not 0 <= max_failure_rate <= 1:
-            raise ConfigError(f"data.max_failure_rate must be between 0 and 1, got {max_failure_rate}")
-        self.clip, self.crop_size, self.views, self.max_failure_rate = clip, crop_size, views, max_failure_rate
-        scale = Normalize(mean, std)
-        self.train_view = RandomView(clip, crop_size, augment, scale, sampling)
+        if seed is not None and seed < 0:
+            raise ConfigError(f"data.seed must be at least 0, got {seed}")
+        self.clip, self.input, self.views, self.loading = clip, input, views, loading
+        crop_size, scale = input.crop_size, Normalize(input.mean, input.std)
+        self.train_view = RandomView(clip, crop_size, augment, scale)
         self.clips_per_video = augment.repeats
         if val_views == "random":
-            self.num_val_views, self.val_views = 1, RandomView(clip, crop_size, None, scale, sampling)
+            self.num_val_views, self.val_views = 1, RandomView(clip, crop_size, None, scale)
         else:
-            self.num_val_views = val_views.num_views
-            self.val_views = UniformViews(clip, crop_size, val_views, scale, sampling=sampling)
-        self.test_views = UniformViews(clip, crop_size, views, scale, frame_order, sampling, protocol, corruption)
-        self.batch_size, self.test_batch_size = batch_size, test_batch_size
-        self.num_workers = min(num_cores(), _MAX_WORKERS) if num_workers is None else num_workers
-        self.backend, self.on_error, self.index_cache = backend, on_error, index_cache
-        self.decode_short_side = decode_short_side
-        self._check_sizes()
+            self.num_val_views, self.val_views = val_views.num_views, UniformViews(clip, crop_size, val_views, scale)
+        self.test_views = UniformViews(clip, crop_size, views, scale)
+        for key, rule in (("views", self.test_views), ("val_views", self.val_views)):
+            if rule.short_side < crop_size:
+                raise ConfigError(f"data.{key}.short_side={rule.short_side} is below data.input.crop_size={crop_size}")
+        self.batch_size = loading.batch_size
+        self.num_workers = min(num_cores(), _MAX_WORKERS) if loading.num_workers is None else loading.num_workers
         # that of `seed_everything` is where Lightning keeps it, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
-        self.root, self.allow_outside, self.given_names = root, allow_outside, class_names
+        self.root, self.given_names = root, classes.names
         if root is not None and train is val is test is None:
             self._divide(root)
         self.sources["predict"] = predict or self.sources["test"]
@@ -207,7 +170,7 @@ class VideoDataModule(L.LightningDataModule):
             pairs = enumerate(zip_longest(self.class_names, names, fillvalue="nothing"))
             i, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
             raise ConfigError(
-                f"data.class_names has {ours!r} as class {i}, {whose} {theirs!r}: give the names of its training"
+                f"data.classes.names has {ours!r} as class {i}, {whose} {theirs!r}: give the names of its training"
             )
         self._names_of_checkpoint = names
         for split, table in self.tables.items():
@@ -223,15 +186,7 @@ class VideoDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> VideoLoader:
         """Every video once, all its views."""
-        return self._loader("test", self.test_views, self.test_batch_size)
-
-    def _check_sizes(self) -> None:
-        for key, pixels in [
-            ("views.short_side", self.test_views.short_side), ("val_views.short_side", self.val_views.short_side),
-            ("decode_short_side", self.decode_short_side),
-        ]:  # fmt: skip
-            if pixels is not None and pixels < self.crop_size:
-                raise ConfigError(f"data.{key}={pixels} is below data.crop_size={self.crop_size}")
+        return self._loader("test", self.test_views, self.loading.test_batch_size)
 
     def _divide(self, root: str) -> None:
         """Makes splits of a folder."""
@@ -251,13 +206,15 @@ class VideoDataModule(L.LightningDataModule):
             raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
         names = self.given_names
         if isinstance(names, str) and not os.path.exists(names):
-            raise ConfigError(f"data.class_names: there is no file {names}; give one with a name per line, or a list")
+            raise ConfigError(f"data.classes.names: there is no file {names}; give one with a name per line, or a list")
         if self._needs_no_labels(split):
             table = find_videos(source, labels="optional")
             return self._number_as(None if names is None else given_names(names).names, "", split, table)
         is_optional = split == "predict" and source != self.sources["test"]
         labels = "optional" if is_optional else "required"
-        table = find_videos(source, self.root, labels=labels, class_names=names, allow_outside=self.allow_outside)
+        table = find_videos(
+            source, self.root, labels=labels, class_names=names, allow_outside=self.loading.allow_outside
+        )
         require_under_root(table, f"data.{split}", source, self.root)
         is_divided = self._holds_out and source == self.sources["train"]
         return table.take(hold_out(table)[split != "train"]) if is_divided else table
@@ -306,19 +263,19 @@ class VideoDataModule(L.LightningDataModule):
             if not fitting:
                 raise ConfigError(f"data.train has {len(table)} video(s), fewer than the {num_processes} devices")
             rank_zero_warn(
-                f"data.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} videos "
-                f"of data.train: batches have {fitting}"
+                f"data.loading.batch_size={self.batch_size} on {num_processes} device(s) is more than the {len(table)} "
+                f"videos of data.train: batches have {fitting}"
             )
             self.batch_size = fitting
 
     def _loader(self, split: Split, views: Views, batch_size: int, train: bool = False) -> VideoLoader:
         table = self.tables[split]
-        cache = self.index_cache or table.index_cache
+        cache = self.loading.index_cache or table.index_cache
         dataset = VideoDataset(
             table,
             views,
-            backend=self.backend,
-            short_side=self.decode_short_side,
+            backend=self.loading.backend,
+            short_side=self.input.decode_short_side,
             index_cache=None if cache is None else IndexCache(cache),
             on_error="skip",  # the loader raises: see there
             num_classes=self.num_classes,
@@ -326,7 +283,7 @@ class VideoDataModule(L.LightningDataModule):
         )
         return VideoLoader(
             dataset,
-            on_error=self.on_error,
+            on_error=self.loading.on_error,
             batch_size=batch_size,
             sampler=EpochSampler(len(table), shuffle=train, even=train, seed=self.seed),
             num_workers=self.num_workers,
@@ -334,9 +291,3 @@ class VideoDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
-
-
-def _check_at_least(least: int, **values: int) -> None:
-    for key, value in values.items():
-        if value < least:
-            raise ConfigError(f"data.{key} must be at least {least}, got {value}")

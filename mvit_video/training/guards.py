@@ -99,14 +99,18 @@ class StopAtNonFinite(Callback):
 
 
 class StopAtFailureRate(Callback):
-    """Ends a run that skips too many videos: more than `max_failure_rate` of its data, of an epoch or a validation.
+    """Ends a run that skips too many videos of an epoch or a validation.
 
     Training is asked before the epoch's end too, once enough videos were tried.
+
+    Args:
+        highest: share of skipped videos that is allowed.
     """
 
     MIN_VIDEOS = 100
 
-    def __init__(self) -> None:
+    def __init__(self, highest: float) -> None:
+        self.highest = highest
         self._num_tried = {"train": 0, "val": 0}
         self._failures: dict[str, list[str]] = {"train": [], "val": []}
 
@@ -151,19 +155,19 @@ class StopAtFailureRate(Callback):
             self._failures[split].append(f"{path}: {failure.reason}")
 
     def _check(self, trainer: Trainer, split: str, least: int) -> None:
-        highest = getattr(_data(trainer), "max_failure_rate", None)
-        if highest is None or trainer.sanity_checking:  # the few videos of which say little
+        if trainer.sanity_checking:  # the few videos of which say little
             return
         counts = torch.tensor([self._num_tried[split], len(self._failures[split])], device=trainer.strategy.root_device)
         if trainer.world_size > 1:
             counts = trainer.strategy.reduce(counts, reduce_op="sum")
         num_tried, num_failed = counts.tolist()
-        if num_tried < least or num_failed <= highest * num_tried:
+        if num_tried < least or num_failed <= self.highest * num_tried:
             return
         first = [failure for share in all_gather_objects(self._failures[split][:3]) for failure in share][:3]
         raise TrainingError(
             f"{num_failed} of {num_tried} videos of data.{split} could not be read in epoch "
-            f"{trainer.current_epoch + 1}, more than data.max_failure_rate={highest:g}; first {'; '.join(first)}"
+            f"{trainer.current_epoch + 1}, more than data.loading.max_failure_rate={self.highest:g}; "
+            f"first {'; '.join(first)}"
         )
 
 

@@ -106,7 +106,7 @@ def what_bounds(shares: dict[str, float], device: str) -> str:
     """
     bound = f"the {'GPU' if device == 'cuda' else 'CPU'}"
     if shares["data"] > _DATA_BOUND:
-        bound = "decoding: more data.num_workers, or videos from `mvit-video prepare`, would make it faster"
+        bound = "decoding: more data.loading.num_workers, or videos from `mvit-video prepare`, would make it faster"
     return (
         f"time: {shares['data']:.0%} waiting for data, {shares['forward']:.0%} forward, {shares['backward']:.0%} "
         f"backward, {shares['step']:.0%} optimiser; bounded by {bound}"

@@ -47,7 +47,7 @@ def test_settings_are_tested_written_and_added_to(
         ("frame_order", "shuffled"), ("frame_order", "reversed"), ("frame_order", "frozen"),
     ]  # fmt: skip
 
-    words = ("--studies", "frame_order", "corruptions", "--severities", "3", "--data.test_batch_size=2")
+    words = ("--studies", "frame_order", "corruptions", "--severities", "3", "--data.loading.test_batch_size=2")
     assert run("robustness", "--ckpt_path", checkpoint, *words) == 0
     printed = capsys.readouterr().out
     assert "setting 1 of 5: gaussian_noise 3" in printed  # what was tested before is not tested again
@@ -81,7 +81,7 @@ def test_a_stopped_run_resumes(
         (["--studies", "order"], "--studies takes one or more of views, frame_order, corruptions, each once"),
         (["--severities", "6"], "--severities takes one or more of 1, 2, 3, 4, 5, each once, got [6]"),
         (["--trainer.fast_dev_run=true"], "trainer.fast_dev_run writes nothing: try --trainer.limit_test"),
-        (["--data.frame_order=reversed"], "data.frame_order=reversed: robustness sets it for each setting"),
+        (["--data.views.frame_order=reversed"], "data.views.frame_order=reversed: robustness sets it for each setting"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:without --ckpt_path the weights are those that model.net begins with")

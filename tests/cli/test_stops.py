@@ -111,7 +111,7 @@ def _fail(*_: object) -> None:
 def test_stop_is_saved_although_workers_hear_the_signal_too(run: Run, tmp_path: Path, signum: int, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mvit_video", "fit", "-c", "tiny.yaml", "--trainer.max_epochs=999",
-         "--data.num_workers=1"],
+         "--data.loading.num_workers=1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -130,7 +130,7 @@ def test_two_processes_train_together_and_score_as_one(run: Run, start_two: Star
     rows = (digits / "val.csv").read_text().replace("val/", f"{digits}/val/").splitlines()
     Path("uneven.csv").write_text("\n".join(rows[:-1]))  # 7 videos: 2 batches and 1
     config = yaml.safe_load(Path("tiny.yaml").read_text())
-    config["data"] |= {"val": "uneven.csv", "batch_size": 3}
+    config["data"]["val"], config["data"]["loading"]["batch_size"] = "uneven.csv", 3
     Path("tiny.yaml").write_text(yaml.safe_dump(config))
     # one that starts the other
     command = [sys.executable, "-m", "mvit_video", "fit", "-c", "tiny.yaml", "--trainer.devices=2"]

@@ -109,7 +109,7 @@ def test_a_checkpoint_is_that_of_the_run_and_fits_it(run: Run, capsys: pytest.Ca
 
 def test_a_checkpoint_alone_knows_the_clips_that_it_was_trained_on(run: Run, tmp_path: Path) -> None:
     """Also outside of its run folder, where no config tells."""
-    assert run("fit", "--trainer.max_epochs=1", "--data.mean=[0.1,0.2,0.3]", "--data.std=[1,1,2]") == 0
+    assert run("fit", "--trainer.max_epochs=1", "--data.input.mean=[0.1,0.2,0.3]", "--data.input.std=[1,1,2]") == 0
     moved = Path("runs/tiny/version_0/checkpoints/best.ckpt").rename(tmp_path / "moved.ckpt")
     assert main(["convert", str(moved), "net.safetensors", "--to", "mvit_video"]) == 0
     for file in (moved, "net.safetensors"):
@@ -145,18 +145,22 @@ def test_saved_config_works_from_any_folder(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--data.batch_size=many"], 2, "data.batch_size=many: expected a whole number$"),
-        (["--data.batchsize=1"], 2, "unrecognized arguments: --data.batchsize=1; did you mean data.batch_size.$"),
+        (["--data.loading.batch_size=many"], 2, "data.loading.batch_size=many: expected a whole number$"),
+        (["--data.cilp=1"], 2, "unrecognized arguments: --data.cilp=1; did you mean data.clip.$"),
         (["--model.schedule.warm=1"], 2, "unrecognized arguments: --model.schedule.warm=1"),
         (["--model.net.widht=1"], 2, "model.net.widht: there is no such key"),
         (["--model.net.embeddim=1"], 2, "model.net.embeddim: there is no such key; did you mean embed_dim.$"),
-        (["-c", "wrong.yaml"], 2, "data.batchsize: there is no such key; did you mean data.batch_size.$"),
+        (["-c", "wrong.yaml"], 2, "data.cilp: there is no such key; did you mean data.clip.$"),
         (["-c", "nowhere.yaml"], 2, "-c nowhere.yaml: there is no such file"),
         (["--data.clip.num_frames=3"], 2, "data.clip.num_frames=3 but model.net.num_frames=2: set both to the same"),
         (["--data.train=nowhere.csv"], 2, "data.train: there is no nowhere.csv"),
         (["--data.train=wrong.yml"], 2, "data.train: there is no wrong.yml; did you mean wrong.yaml.$"),
         (["--data.train=null", "--data.val=null", "--data.root=wrong.yam"], 2, "data.root: .* mean wrong.yaml.$"),
-        (["--data.class_names=none.txt"], 2, "data.class_names: there is no file none.txt; give one with a name per"),
+        (["--data.classes.names=none.txt"], 2, "data.classes.names: there is no file none.txt; give one with a"),
+        (["--data.batch_size=1"], 2, "data.batch_size is now data.loading.batch_size$"),
+        (["--data.corruption.kind=blur"], 2, "data.corruption.kind is now data.views.corruption.kind$"),
+        (["-c", "before.yaml"], 2, "data.class_names is now data.classes.names$"),
+        (["-c", "delta.yaml"], 2, "data.class_names is now data.classes.names$"),
         (["--data.root=."], 2, r"data.root=.: there is no train/.* --data.train null"),
         (["--data.root=wrong.yam"], 2, "data.root: there is no wrong.yam; did you mean wrong.yaml.$"),
         (["--model.init_from=nowhere.pth"], 2, "model.init_from.path=nowhere.pth: there is no such file or folder"),
@@ -192,7 +196,9 @@ def test_user_mistake_is_one_line(
     code: int,
     message: str,
 ) -> None:
-    (tmp_path / "wrong.yaml").write_text("data: {batchsize: 3}")
+    (tmp_path / "wrong.yaml").write_text("data: {cilp: 3}")
+    (tmp_path / "before.yaml").write_text("data: {class_names: null, batch_size: 3}")
+    (tmp_path / "delta.yaml").write_text("base: before.yaml")
     (tmp_path / "empty.yaml").touch()
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     rows = [line.replace("val/", f"{digits}/val/", 1) for line in (digits / "val.csv").read_text().splitlines()]
@@ -219,7 +225,12 @@ def test_skipped_videos_are_listed(run: Run, digits: Path, tmp_path: Path, capfd
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     label = rows[1].split(",")[1]
     (tmp_path / "broken.csv").write_text("\n".join([*rows, f"broken.mp4,{label}", f"damaged.mp4,{label}"]))
-    data = ("--data.train=broken.csv", "--data.batch_size=1", "--data.on_error=skip", "--data.max_failure_rate=0.2")
+    data = (
+        "--data.train=broken.csv",
+        "--data.loading.batch_size=1",
+        "--data.loading.on_error=skip",
+        "--data.loading.max_failure_rate=0.2",
+    )
     assert run("fit", *data) == 0
     with (tmp_path / "runs/tiny/version_0/failures.csv").open() as file:
         failures = list(csv.DictReader(file))
@@ -277,17 +288,17 @@ class Missing(CSVLogger):
         ),
         (
             ["--trainer.callbacks=failing.Hungry"],
-            1, r"memory ran out \(tried to allocate 4000000000000000 bytes\): lower data.batch_size=4 and raise "
-            "trainer.accumulate_grad_batches as much, set trainer.precision=bf16-mixed, or "
+            1, r"memory ran out \(tried to allocate 4000000000000000 bytes\): lower data.loading.batch_size=4 and "
+            "raise trainer.accumulate_grad_batches as much, set trainer.precision=bf16-mixed, or "
             "model.speed.activation_checkpointing=true",
         ),
         (
             ["--trainer.callbacks=failing.HungryGPU"],
-            1, r"GPU memory ran out \(tried to allocate 20.00 GiB\): lower data.batch_size=4 and raise .*",
+            1, r"GPU memory ran out \(tried to allocate 20.00 GiB\): lower data.loading.batch_size=4 and raise .*",
         ),
         (
             ["--trainer.callbacks=failing.BusyGPU"],
-            1, r"GPU memory ran out: lower data.batch_size=4 and raise .*",
+            1, r"GPU memory ran out: lower data.loading.batch_size=4 and raise .*",
         ),
         (
             ["--trainer.logger=failing.Missing"],
@@ -318,7 +329,7 @@ def test_robustness_that_runs_out_of_memory_names_its_batch_size(
     assert (
         capfd.readouterr()
         .err.splitlines()[-1]
-        .endswith(": lower data.test_batch_size=1 or set trainer.precision=bf16-mixed")
+        .endswith(": lower data.loading.test_batch_size=1 or set trainer.precision=bf16-mixed")
     )
 
 

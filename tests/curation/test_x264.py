@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
-from mvit_video.data.clips.corruptions import Corruption
+from mvit_video.data.clips.corruptions import corrupt_clip
 from mvit_video.data.digits import LABEL_SETS, draw_scene, encode, load_digit_pools, poses, render
 from mvit_video.data.readers.container import x264_options
 from mvit_video.features import overlay
+from mvit_video.types import Corruption
 
 _M_PERTURB = -6  # of the GNU C library: fills memory that is handed out with the complement of a byte
 
@@ -30,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def encoded(kind: str, frames: NDArray[np.uint8], folder: Path) -> bytes:
     if kind == "compression":
-        return Corruption(kind, 2)(torch.from_numpy(frames), np.random.default_rng(0)).numpy().tobytes()
+        return corrupt_clip(torch.from_numpy(frames), Corruption(kind, 2), np.random.default_rng(0)).numpy().tobytes()
     if kind == "overlay":
         file = io.BytesIO()
         with av.open(file, "w", format="mp4") as output:

@@ -16,7 +16,7 @@ from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.dataset import Decode, collate
 from mvit_video.data.readers import Backend, IndexCache, open_video
-from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, FrameOrder, VideoDecodeError, ViewSpec
 from tests.fixtures.data import OddVideos
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)
@@ -113,10 +113,10 @@ def test_views_show_the_frames_of_the_protocol(table: VideoTable, backend: str) 
 
 
 def test_frame_orders_show_the_same_frames(table: VideoTable) -> None:
-    spec = ViewSpec(num_clips=2)
+    orders: list[FrameOrder] = ["forward", "reversed", "shuffled"]
     clips = {
-        order: VideoDataset(table, UniformViews(CLIP, 32, spec, BYTES, order))[0, 0].clip
-        for order in ("forward", "reversed", "shuffled")
+        order: VideoDataset(table, UniformViews(CLIP, 32, ViewSpec(2, frame_order=order), BYTES))[0, 0].clip
+        for order in orders
     }
     assert torch.equal(clips["reversed"], clips["forward"].flip(2))
     assert not torch.equal(clips["shuffled"], clips["forward"])

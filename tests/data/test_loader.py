@@ -171,7 +171,7 @@ def count_threads(reader: VideoReader) -> float:
     ("act", "message"),
     [
         (die, r"^a loader process \(pid \d+\) was ended by a signal \(Killed\): memory ran out.*data\.num_workers"),
-        (leave, r"^a loader process \(pid \d+\) ended of itself: data\.num_workers=0 shows why$"),
+        (leave, r"^a loader process \(pid \d+\) ended of itself: data\.loading\.num_workers=0 shows why$"),
     ],
 )
 def test_a_worker_that_dies_is_one_line(table: VideoTable, act: Any, message: str) -> None:
@@ -182,10 +182,16 @@ def test_a_worker_that_dies_is_one_line(table: VideoTable, act: Any, message: st
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
-        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "lower data.num_workers or data.batch_size"),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Killed. ",
+            "lower data.loading.num_workers or data.loading.batch_size",
+        ),
         ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that", "/dev/shm"),
         ("DataLoader worker (pid 7) is killed by signal: Segmentation fault. ", "mvit-video scan finds it"),
-        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "(pid 7, 8) ended of itself: data.num_workers=0"),
+        (
+            "DataLoader worker (pid(s) 7, 8) exited unexpectedly",
+            "(pid 7, 8) ended of itself: data.loading.num_workers=0",
+        ),
     ],
 )
 def test_the_advice_depends_on_how_a_worker_died(text: str, advice: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mvit_video.cli import main
 from mvit_video.data import VideoTable
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.data.splits import hold_out
 from mvit_video.jobs.arrow import as_strings
 from mvit_video.training.datamodule import VideoDataModule
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:data.val. . classes have a single video"),
 ]
 
-SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+SMALL: dict = {"clip": ClipSpec(2, 2), "input": InputSpec(32), "loading": LoadingSpec(2, num_workers=0)}
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_nothing_is_held_out_of_single_videos(make_folder: Callable[..., Path]) 
 def test_data_whose_scores_say_little_are_warned_of(
     make_folder: Callable[..., Path], recwarn: pytest.WarningsRecorder, counts: dict[str, int], message: str | None
 ) -> None:
-    VideoDataModule(root=str(make_folder(**counts)), **SMALL | {"batch_size": 1}).setup("fit")
+    VideoDataModule(root=str(make_folder(**counts)), **SMALL | {"loading": LoadingSpec(1, num_workers=0)}).setup("fit")
     texts = [str(warning.message) for warning in recwarn]
     assert texts == ([] if message is None else [message])
 

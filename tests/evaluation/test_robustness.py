@@ -12,7 +12,6 @@ from lightning.pytorch import Trainer
 from pyarrow import parquet
 from torch import Tensor, nn
 
-from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.evaluation.robustness.figure import draw_robustness, write_robustness_figure
@@ -23,7 +22,7 @@ from mvit_video.evaluation.robustness.table import SCHEMA, robustness_table, wri
 from mvit_video.metrics.intervals import share_interval
 from mvit_video.metrics.views import accuracy_by_views
 from mvit_video.models.net import VideoNet, multiply_adds
-from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
+from mvit_video.types import ConfigError, Corruption, MVitVideoError, ViewSpec
 from tests.fixtures.evaluation import MakeData, MakeOracle
 
 
@@ -66,7 +65,7 @@ def score(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Score:
             self.seen: list[tuple[str, Any]] = []
 
         def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
-            rule = self.trainer.datamodule.test_views  # type: ignore[union-attr]
+            rule = self.trainer.datamodule.test_views.views  # type: ignore[union-attr]
             self.seen.append((f"{rule.frame_order} {rule.corruption}", batch.clip))
             outputs = super().test_step(batch, batch_idx)
             if rule.frame_order == "reversed":
@@ -85,7 +84,7 @@ def score(make_data: MakeData, oracle: MakeOracle, tmp_path: Path) -> Score:
         )  # fmt: skip
         data = make_data(**changes)
         assert run_settings(trainer, task, data, settings, tmp_path / "run", None) == pytest.approx(24576 / 1e9)
-        assert (data.test_views.frame_order, data.test_views.corruption) == ("forward", None)
+        assert (data.test_views.views.frame_order, data.test_views.views.corruption) == ("forward", None)
         found: dict[str, list[Tensor]] = {}
         for name, clip in task.seen:
             found.setdefault(name, []).append(clip)
@@ -162,8 +161,8 @@ def test_the_settings_of_the_callback_are_those_of_every_test(score: Score, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_order": "reversed"}, "data.frame_order=reversed: robustness sets it for each setting"),
-        ({"corruption": Corruption("blur", 2)}, "data.corruption=blur 2: robustness sets it for each setting"),
+        ({"frame_order": "reversed"}, "data.views.frame_order=reversed: robustness sets it for each setting"),
+        ({"corruption": Corruption("blur", 2)}, "data.views.corruption=blur 2: robustness sets it for each setting"),
     ],
 )
 def test_what_the_verb_sets_is_not_set_beside(score: Score, changes: dict[str, Any], message: str) -> None:
@@ -230,7 +229,7 @@ def test_multiply_adds_are_counted_without_touching_the_net() -> None:
 
 def test_a_run_is_found_by_what_it_tests(tmp_path: Path) -> None:
     config = {
-        "model": {"net": {"class_path": "a"}, "optimizer": 1}, "data": {"val": "a.csv", "num_workers": 2},
+        "model": {"net": {"class_path": "a"}, "optimizer": 1}, "data": {"val": "a.csv", "loading": {"num_workers": 2}},
         "trainer": {"precision": "32"},
     }  # fmt: skip
     checkpoint = tmp_path / "a.ckpt"

@@ -44,9 +44,9 @@ def trained(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
         },
         "data": {
-            "train": str(digits / "train.csv"), "val": str(digits / "val.csv"), "crop_size": 16, "num_workers": 1,
+            "train": str(digits / "train.csv"), "val": str(digits / "val.csv"),
             "clip": {"num_frames": 2, "sampling_rate": 8}, "views": {"num_clips": 2, "short_side": 16},
-            "mean": [0.4, 0.45, 0.5], "batch_size": 4,
+            "input": {"crop_size": 16, "mean": [0.4, 0.45, 0.5]}, "loading": {"batch_size": 4, "num_workers": 1},
         },
     }  # fmt: skip
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))

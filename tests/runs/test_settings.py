@@ -6,9 +6,9 @@ import pytest
 
 from mvit_video.data.clips.mixing import Mixing
 from mvit_video.data.clips.transforms import RGB, Augment
-from mvit_video.data.sampling import Sampling
+from mvit_video.data.settings import in_new_layout
 from mvit_video.runs.settings import typed_settings
-from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, Corruption, Sampling, ViewSpec
 
 KINDS = {
     "clip": ClipSpec, "views": ViewSpec, "mean": RGB, "augment": Augment, "mixing": Mixing, "sampling": Sampling,
@@ -27,6 +27,20 @@ def test_values_are_built_of_plain_ones() -> None:
     assert typed["augment"].scale == (0.5, 1.0)
     assert typed["augment"].erasing.probability == 0.5
     assert typed_settings(None, KINDS, "data") == {}
+    views = {"num_clips": 2, "corruption": {"kind": "blur"}}
+    assert typed_settings({"views": views}, KINDS, "data")["views"] == ViewSpec(2, corruption=Corruption("blur"))
+
+
+def test_keys_of_earlier_versions_are_read_where_they_are_now() -> None:
+    before = {
+        "train": "a.csv", "class_names": None, "clip": {"num_frames": 8}, "sampling": "segments", "crop_size": 32,
+        "views": None, "protocol": "torchvision", "batch_size": 2,
+    }  # fmt: skip
+    now = {
+        "train": "a.csv", "classes": {"names": None}, "clip": {"num_frames": 8, "sampling": "segments"},
+        "input": {"crop_size": 32}, "views": {"protocol": "torchvision"}, "loading": {"batch_size": 2},
+    }  # fmt: skip
+    assert in_new_layout(before) == in_new_layout(now) == now
 
 
 @pytest.mark.parametrize(

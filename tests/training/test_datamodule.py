@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,24 +11,27 @@ import pytest
 import torch
 
 from mvit_video.data import ClipBatch
-from mvit_video.data.clips.corruptions import Corruption
 from mvit_video.data.clips.transforms import Augment
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
-from mvit_video.types import AnnotationError, ClipSpec, ConfigError, ViewSpec
+from mvit_video.types import AnnotationError, ClipSpec, ConfigError, Corruption, ViewSpec
 from tests.fixtures.data import Listed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
 ]
 
-SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+LOADING = LoadingSpec(2, num_workers=0)
+SMALL: dict = {"clip": ClipSpec(2, 2), "input": InputSpec(32), "loading": LOADING}
 
 
 def test_workers_change_nothing(listed: Listed) -> None:
     source = listed(0, 1, 2, 0, 1)
 
     def batches(num_workers: int) -> list[list[ClipBatch]]:
-        data = VideoDataModule(train=source, val=source, **SMALL | {"num_workers": num_workers, "seed": 3})
+        data = VideoDataModule(
+            train=source, val=source, **SMALL | {"loading": LoadingSpec(2, num_workers=num_workers), "seed": 3}
+        )
         data.setup("fit")
         loader = data.train_dataloader()
         epochs = []
@@ -87,9 +91,13 @@ def test_missing_data_is_one_line_that_helps(listed: Listed, tmp_path: Path, mon
 
 
 def test_batches_of_a_few_videos_shrink_and_say_so(listed: Listed) -> None:
-    data = VideoDataModule(train=listed(0, 1), augment=Augment(repeats=3), **SMALL | {"batch_size": 4})
+    data = VideoDataModule(
+        train=listed(0, 1), augment=Augment(repeats=3), **SMALL | {"loading": LoadingSpec(4, num_workers=0)}
+    )
     assert data.clips_per_batch == 12
-    with pytest.warns(UserWarning, match=r"data\.batch_size=4 on 1 device\(s\) is more than the 2 videos .* have 2"):
+    with pytest.warns(
+        UserWarning, match=r"data\.loading\.batch_size=4 on 1 device\(s\) is more than the 2 videos .* have 2"
+    ):
         data.setup("fit")
     assert data.clips_per_batch == 6
     assert [len(batch.label) for batch in data.train_dataloader()] == [6]
@@ -98,19 +106,33 @@ def test_batches_of_a_few_videos_shrink_and_say_so(listed: Listed) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, r"data\.batch_size must be at least 1, got 0"),
-        ({"test_batch_size": 0}, r"data\.test_batch_size .* got 0"),
-        ({"crop_size": 0}, r"data\.crop_size .* got 0"),
-        ({"num_workers": -1}, r"data\.num_workers must be at least 0, got -1"),
         ({"seed": -1}, r"data\.seed .* got -1"),
-        ({"views": ViewSpec(short_side=16)}, r"data\.views\.short_side=16 is below data\.crop_size=32"),
-        ({"val_views": ViewSpec(short_side=8)}, r"data\.val_views\.short_side=8 is below data\.crop_size=32"),
-        ({"decode_short_side": 31}, r"data\.decode_short_side=31 is below data\.crop_size=32"),
+        ({"views": ViewSpec(short_side=16)}, r"data\.views\.short_side=16 is below data\.input\.crop_size=32"),
+        ({"val_views": ViewSpec(short_side=8)}, r"data\.val_views\.short_side=8 is below data\.input\.crop_size=32"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         VideoDataModule(**SMALL | settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (LoadingSpec, {"batch_size": 0}, r"loading\.batch_size must be at least 1, got 0"),
+        (LoadingSpec, {"test_batch_size": 0}, r"loading\.test_batch_size .* got 0"),
+        (LoadingSpec, {"num_workers": -1}, r"loading\.num_workers must be at least 0, got -1"),
+        (LoadingSpec, {"max_failure_rate": 1.5}, r"loading\.max_failure_rate must be between 0 and 1, got 1\.5"),
+        (InputSpec, {"crop_size": 0}, r"input\.crop_size .* got 0"),
+        (InputSpec, {"crop_size": 32, "decode_short_side": 31}, r"input\.decode_short_side=31 is below .*crop_size=32"),
+        (ViewSpec, {"frame_order": "back"}, r"views\.frame_order must be one of forward, .* got 'back'"),
+        (ViewSpec, {"protocol": "own"}, r"views\.protocol must be one of slowfast, .* got 'own'"),
+        (ClipSpec, {"sampling": "often"}, r"clip\.sampling must be one of rate, segments, got 'often'"),
+    ],
+)
+def test_impossible_groups_are_refused(make: Callable[..., object], settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**settings)
 
 
 def test_the_seed_is_that_of_the_run_unless_given(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,24 +153,24 @@ def test_the_seed_is_that_of_the_run_unless_given(listed: Listed, monkeypatch: p
 
 def test_segments_are_chosen_by_one_key(listed: Listed) -> None:
     source, clip = listed(0, 1), ClipSpec(4, 1)
-    data = VideoDataModule(
-        train=source, val=source, sampling="segments", views=ViewSpec(1, 3), **SMALL | {"clip": clip}
-    )
-    assert {data.train_view.sampling, data.val_views.sampling, data.test_views.sampling} == {"segments"}
+    segments = replace(clip, sampling="segments")
+    data = VideoDataModule(train=source, val=source, views=ViewSpec(1, 3), **SMALL | {"clip": segments})
+    assert {rule.clip for rule in (data.train_view, data.val_views, data.test_views)} == {segments}
     data.setup("fit")
     in_segments = next(iter(data.val_dataloader())).clip
     data = VideoDataModule(train=source, val=source, views=ViewSpec(1, 3), **SMALL | {"clip": clip})
     data.setup("fit")
     assert not torch.equal(in_segments, next(iter(data.val_dataloader())).clip)
     with pytest.raises(ConfigError, match=r"views\.num_clips=5.*set views\.num_clips to 1"):
-        VideoDataModule(sampling="segments", **SMALL)
+        VideoDataModule(**SMALL | {"clip": segments})
 
 
 def test_decoding_is_set_by_keys(listed: Listed, tmp_path: Path) -> None:
     folder = tmp_path / "index"
+    loading = replace(LOADING, index_cache=str(folder), backend="pyav")
     data = VideoDataModule(
-        test=listed(0, 1), decode_short_side=40, index_cache=str(folder), backend="pyav", **SMALL
-    )  # fmt: skip
+        test=listed(0, 1), clip=ClipSpec(2, 2), input=InputSpec(32, decode_short_side=40), loading=loading
+    )
     data.setup("test")
     loader = data.test_dataloader()
     assert (loader.dataset.short_side, loader.dataset.backend) == (40, "pyav")
@@ -163,7 +185,7 @@ def test_a_cache_that_came_with_the_annotations_is_taken(listed: Listed, tmp_pat
     assert data.test_dataloader().dataset.index_cache is None
     data.tables["test"] = replace(data.tables["test"], index_cache=tmp_path / "index")
     assert data.test_dataloader().dataset.index_cache.folder == tmp_path / "index"
-    data.index_cache = str(tmp_path / "own")
+    data.loading = replace(data.loading, index_cache=str(tmp_path / "own"))
     assert data.test_dataloader().dataset.index_cache.folder == tmp_path / "own"
 
 
@@ -174,14 +196,14 @@ def test_videos_outside_of_the_root_need_leave(listed: Listed, tmp_path: Path) -
     source = str(tmp_path / "lists" / "a.txt")
     with pytest.raises(AnnotationError, match=r"a\.txt:1: .*'\.\./0\.mp4'"):
         VideoDataModule(test=source, **SMALL).setup("test")
-    data = VideoDataModule(test=source, allow_outside=True, **SMALL)
+    data = VideoDataModule(test=source, **SMALL | {"loading": replace(LOADING, allow_outside=True)})
     data.setup("test")
     assert len(next(iter(data.test_dataloader())).decodes) == 1
 
 
 def test_validation_takes_the_views_it_is_given(listed: Listed) -> None:
     source = listed(0, 1, 2)
-    settings = SMALL | {"batch_size": 6}
+    settings = SMALL | {"loading": LoadingSpec(6, num_workers=0)}
     data = VideoDataModule(val=source, val_views=ViewSpec(2, 3), **settings)
     data.setup("validate")
     batches = list(data.val_dataloader())
@@ -211,7 +233,7 @@ def test_random_validation_is_another_clip_in_every_epoch_and_the_same_in_every_
 def test_corruption_is_of_the_test_alone(listed: Listed) -> None:
     source = listed(0, 1)
     plain = VideoDataModule(val=source, views=ViewSpec(1), **SMALL)
-    noisy = VideoDataModule(val=source, views=ViewSpec(1), corruption=Corruption("gaussian_noise", 2), **SMALL)
+    noisy = VideoDataModule(val=source, views=ViewSpec(1, corruption=Corruption("gaussian_noise", 2)), **SMALL)
     for data in (plain, noisy):
         for stage in ("validate", "test"):
             data.setup(stage)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mvit_video.data.settings import ClassSpec, InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ConfigError
 from tests.fixtures.data import Listed
@@ -14,7 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
 ]
 
-SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+SMALL: dict = {"clip": ClipSpec(2, 2), "input": InputSpec(32), "loading": LoadingSpec(2, num_workers=0)}
 
 
 def test_classes_are_those_of_all_annotations(listed: Listed) -> None:
@@ -51,12 +52,12 @@ def test_given_class_names_number_all_splits(listed: Listed, tmp_path: Path) -> 
     (tmp_path / "names.txt").write_text("\n".join(names))
     train, val = listed("run", "hop", name="a.txt"), listed("sit", "hop", name="b.txt")
     for given in (names, str(tmp_path / "names.txt")):
-        data = VideoDataModule(train=train, val=val, class_names=given, **SMALL)
+        data = VideoDataModule(train=train, val=val, classes=ClassSpec(given), **SMALL)
         data.setup("fit")
         assert data.class_names == tuple(names)
         assert [table.labels.tolist() for table in data.tables.values()] == [[1, 2], [0, 2]]
     with pytest.raises(AnnotationError, match=r"b\.txt:1: .*'sit'"):
-        VideoDataModule(train=train, val=val, class_names=names[1:], **SMALL).setup("fit")
+        VideoDataModule(train=train, val=val, classes=ClassSpec(names[1:]), **SMALL).setup("fit")
 
 
 def test_training_takes_one_kind_of_label(listed: Listed) -> None:
@@ -120,7 +121,7 @@ def test_one_label_beside_lists_is_a_list_of_one(listed: Listed, tmp_path: Path)
 
 def test_an_example_of_a_label_names_split_and_path(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("path,label\na.mp4,0\nb.mp4,7\n")
-    data = VideoDataModule(train=str(tmp_path / "train.csv"), batch_size=1)
+    data = VideoDataModule(train=str(tmp_path / "train.csv"), loading=LoadingSpec(1))
     data.setup("fit")
     assert data.example_of(7) == "data.train: b.mp4"
     with pytest.raises(ValueError, match="no video has label 3"):

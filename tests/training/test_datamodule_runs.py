@@ -1,5 +1,6 @@
 """The data module in runs of a trainer, and in its checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from mvit_video.data import ClipBatch
+from mvit_video.data.settings import ClassSpec, InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError, VideoDecodeError, ViewSpec
 from tests.fixtures.data import Listed
@@ -15,7 +17,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # Lightning, of loaders with 0 or 1 worker
 ]
 
-SMALL: dict = {"clip": ClipSpec(2, 2), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+LOADING = LoadingSpec(2, num_workers=0)
+SMALL: dict = {"clip": ClipSpec(2, 2), "input": InputSpec(32), "loading": LOADING}
 
 
 class Sum(L.LightningModule):
@@ -49,7 +52,10 @@ def trainer(folder: Path, **options: object) -> L.Trainer:
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
 def test_lightning_verbs_read_every_video_once(listed: Listed, tmp_path: Path, verb: str) -> None:
-    data, task = VideoDataModule(val=listed(0, 1, 2), views=ViewSpec(2, 1), **SMALL | {"test_batch_size": 2}), Sum()
+    data, task = (
+        VideoDataModule(val=listed(0, 1, 2), views=ViewSpec(2, 1), **SMALL | {"loading": LoadingSpec(2, 2, 0)}),
+        Sum(),
+    )
     getattr(trainer(tmp_path), verb)(task, datamodule=data, verbose=False)
     assert all(isinstance(batch, ClipBatch) for batch in task.batches)
     videos = [video for batch in task.batches for video in batch.video.tolist()]
@@ -66,7 +72,7 @@ def test_training_without_validation_videos(listed: Listed, tmp_path: Path) -> N
 def test_a_bad_video_in_a_run(listed: Listed, tmp_path: Path, on_error: str) -> None:
     source = listed(0, 1, 2)
     (tmp_path / "1.mp4").unlink()
-    data = VideoDataModule(test=source, on_error=on_error, **SMALL)  # type: ignore[arg-type]
+    data = VideoDataModule(test=source, **SMALL | {"loading": replace(LOADING, on_error=on_error)})
     task = Sum()
     if on_error == "raise":
         with pytest.raises(VideoDecodeError, match=r"1\.mp4: no such file"):
@@ -99,8 +105,9 @@ def test_a_checkpoint_numbers_the_classes(listed: Listed, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"data\.train has the class 'nod', which the checkpoint \S+ lacks") as caught:
         fit(tmp_path, foreign, checkpoint)
     assert "\n" not in str(caught.value)
-    other_order = VideoDataModule(train=listed("run", "hop", name="d.txt"), class_names=["hop", "sit", "run"], **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.class_names has 'sit' as class 1, the checkpoint \S+ 'run'"):
+    names = ClassSpec(["hop", "sit", "run"])
+    other_order = VideoDataModule(train=listed("run", "hop", name="d.txt"), classes=names, **SMALL)
+    with pytest.raises(ConfigError, match=r"data\.classes\.names has 'sit' as class 1, the checkpoint \S+ 'run'"):
         fit(tmp_path, other_order, checkpoint)
     fit(tmp_path, VideoDataModule(train=listed("run", "hop", "sit", name="e.txt"), **SMALL), checkpoint)
 

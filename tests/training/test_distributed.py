@@ -53,7 +53,9 @@ class Strict(Callback):
     """No video may fail."""
 
     def on_fit_start(self, trainer, task):
-        trainer.datamodule.max_failure_rate = 0.0
+        for callback in trainer.callbacks:
+            if type(callback).__name__ == "StopAtFailureRate":
+                callback.highest = 0.0
 '''
 
 
@@ -69,7 +71,7 @@ def plain(config: dict[str, Any], batch_size: int) -> dict[str, Any]:
     config = config | {"model": {key: value for key, value in config["model"].items() if key != "mixing"}}
     config["model"]["net"]["init_args"].update(dropout=0.0, drop_path_rate=0.0)
     config["model"]["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}
-    config["data"]["batch_size"] = batch_size
+    config["data"]["loading"]["batch_size"] = batch_size
     return config
 
 
@@ -117,8 +119,8 @@ def test_process_whose_videos_all_failed_keeps_step_with_the_other(
     Path("broken.mp4").write_bytes(b"no video")
     label = rows[1].split(",")[1]
     Path("broken.csv").write_text("\n".join([*rows[:8], f"broken.mp4,{label}"]))
-    config["data"] |= {"train": "broken.csv", "batch_size": 1, "on_error": "skip", "val": None}
-    config["data"]["max_failure_rate"] = 0.2
+    config["data"] |= {"train": "broken.csv", "val": None}
+    config["data"]["loading"] |= {"batch_size": 1, "on_error": "skip", "max_failure_rate": 0.2}
     config["trainer"]["max_epochs"] = 1
     assert exit_codes(start_two(*command(config, "skip"))) == [0, 0]
     checkpoint = last("skip")

@@ -107,20 +107,20 @@ def test_exploding_run_says_so_in_one_line(words: list[str], capsys: pytest.Capt
             "train",
             0.24,
             100,
-            "3 of 12 videos of data.train .* in epoch 1, more than data.max_failure_rate=0.24; first ",
+            "3 of 12 videos of data.train .* in epoch 1, more than data.loading.max_failure_rate=0.24; first ",
         ),
         ("train", 0.24, 2, "2 of 2 videos of data.train .*; first 0.mp4: no video; 1.mp4: no video$"),
         ("val", 0.0, 100, "3 of 12 videos of data.val"),
         ("train", 0.25, 100, None),
-        ("train", None, 1, None),
+        ("train", 1.0, 1, None),
     ],
 )
 def test_too_many_unreadable_videos_stop_the_run(
     make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, monkeypatch: pytest.MonkeyPatch,
-    split: str, rate: float | None, least: int, message: str | None,
+    split: str, rate: float, least: int, message: str | None,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(StopAtFailureRate, "MIN_VIDEOS", least)
-    trainer = make_trainer(StopAtFailureRate(), max_epochs=1)
+    trainer = make_trainer(StopAtFailureRate(rate), max_epochs=1)
 
     def spoil(batch: ClipBatch, _: int) -> ClipBatch:
         rows = batch.video.tolist()
@@ -128,7 +128,7 @@ def test_too_many_unreadable_videos_stop_the_run(
         failures = [Failure(row, "no video") for row in rows if row in broken]
         return batch._replace(failures=failures, decodes=[None] * (len(rows) - len(failures)))
 
-    data = with_paths(tiny_data(), max_failure_rate=rate)
+    data = with_paths(tiny_data())
     monkeypatch.setattr(data, "on_before_batch_transfer", spoil)
     monkeypatch.setattr(data, "_loader", lambda shuffle, make=data._loader: make(shuffle=False))
     with pytest.raises(TrainingError, match=message) if message else contextlib.nullcontext():
@@ -141,21 +141,21 @@ def test_unreadable_video_among_good_ones_is_named(
     rows = (digits / "train.csv").read_text().replace("train/", f"{digits}/train/").splitlines()
     Path("broken.mp4").write_bytes(b"no video")
     Path("broken.csv").write_text("\n".join([*rows, "broken.mp4," + rows[1].split(",")[1]]))
-    data = ["--data.train=broken.csv", "--data.batch_size=1", "--data.on_error=skip"]
-    assert main([*words, *data, "--data.max_failure_rate=0.05"]) == 1
+    data = ["--data.train=broken.csv", "--data.loading.batch_size=1", "--data.loading.on_error=skip"]
+    assert main([*words, *data, "--data.loading.max_failure_rate=0.05"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "error: 1 of 17 videos of data.train could not be read in epoch 1, more than data.max_failure"
+        "error: 1 of 17 videos of data.train could not be read in epoch 1, more than data.loading.max_"
     )
     assert "first broken.mp4: " in line
     assert "broken.mp4" in Path("runs/tiny/version_0/failures.csv").read_text()
-    assert main([*words, *data, "--data.max_failure_rate=0.06", "--trainer.max_epochs=1"]) == 0
+    assert main([*words, *data, "--data.loading.max_failure_rate=0.06", "--trainer.max_epochs=1"]) == 0
 
 
 def test_the_check_before_training_does_not_judge(
     make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, data = make_trainer(StopAtFailureRate(), max_epochs=1, num_sanity_val_steps=1), tiny_data()
+    trainer, data = make_trainer(StopAtFailureRate(0.3), max_epochs=1, num_sanity_val_steps=1), tiny_data()
 
     def spoil(batch: ClipBatch, _: int) -> ClipBatch:  # one of two before training, of twelve after it
         rows = [] if trainer.training else batch.video.tolist()
@@ -163,4 +163,4 @@ def test_the_check_before_training_does_not_judge(
         return batch._replace(failures=failures, decodes=[None] * (len(rows) - len(failures)))
 
     monkeypatch.setattr(data, "on_before_batch_transfer", spoil)
-    trainer.fit(make_task(), datamodule=with_paths(data, max_failure_rate=0.3))
+    trainer.fit(make_task(), datamodule=with_paths(data))

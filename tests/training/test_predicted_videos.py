@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mvit_video.data.settings import ClassSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ConfigError
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def test_folders_need_no_labels(
     source: str, paths: list[str], labels: list[int], names: list[str] | None, folder: Path
 ) -> None:
-    data = VideoDataModule(train=str(folder / "train.csv"), predict=str(folder / source), class_names=names)
+    data = VideoDataModule(train=str(folder / "train.csv"), predict=str(folder / source), classes=ClassSpec(names))
     data.setup("predict")
     table = data.tables["predict"]
     assert sorted(table.paths.to_pylist()) == paths
@@ -45,7 +46,7 @@ def test_without_it_the_videos_of_the_test_are_predicted(folder: Path) -> None:
     data = VideoDataModule(train=str(folder / "train.csv"), test=str(folder / "named"))
     data.setup("predict")
     assert data.tables["predict"].paths.to_pylist() == ["sit/b.mp4"]
-    data = VideoDataModule(test=str(folder / "other"), class_names=["run", "sit"])
+    data = VideoDataModule(test=str(folder / "other"), classes=ClassSpec(["run", "sit"]))
     with pytest.raises(Exception, match="camera"):  # a test needs labels
         data.setup("predict")
     data = VideoDataModule(train=str(folder / "train.csv"))

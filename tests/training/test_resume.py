@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mvit_video.data import ClipBatch
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, ConfigError
 
@@ -57,9 +58,8 @@ def make_data(
         train=str(annotations),
         val=str(annotations) if val else None,
         clip=ClipSpec(2, 2),
-        crop_size=32,
-        batch_size=batch_size,
-        num_workers=num_workers,
+        input=InputSpec(32),
+        loading=LoadingSpec(batch_size, num_workers=num_workers),
         seed=seed,
     )
 

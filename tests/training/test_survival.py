@@ -97,7 +97,7 @@ def fit_through_kills(start: Start, words: list[str], rng: np.random.Generator, 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_random_and_continued_run_equals_one_run(start: Start, words: list[str], num_workers: int) -> None:
-    words = [*words, f"--data.num_workers={num_workers}"]
+    words = [*words, f"--data.loading.num_workers={num_workers}"]
     whole = start(*words, "--trainer.default_root_dir=whole")
     continued = fit_through_kills(start, words, np.random.default_rng(num_workers), num_kills=3)
     whole.join()
@@ -276,7 +276,7 @@ def test_dead_worker_is_one_line(
         "            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)\n"
     )
     monkeypatch.syspath_prepend(str(killer.parent.absolute()))
-    options = ["--data.num_workers=1", "--trainer.callbacks=killer.Killer", "--data.val=null"]
+    options = ["--data.loading.num_workers=1", "--trainer.callbacks=killer.Killer", "--data.val=null"]
     assert main([*words, *options]) == 1
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("error: a loader process (pid ")

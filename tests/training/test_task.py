@@ -102,7 +102,7 @@ def test_goes_on_after_a_batch_without_videos(
     ("data", "message"),
     [
         ({"num_frames": 8}, r"data\.clip\.num_frames=8 but model\.net\.num_frames=2: set both to the same value"),
-        ({"crop_size": 5}, r"data\.crop_size=5 but model\.net\.crop_size=4"),
+        ({"crop_size": 5}, r"data\.input\.crop_size=5 but model\.net\.crop_size=4"),
         ({"num_classes": 4}, r"a\.mp4 has label 3 but model\.net\.num_classes=3: correct the label or set"),
     ],
 )

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, top_k_accuracy_score
 from torch import Tensor, multiprocessing, nn
 
 from mvit_video.data import ClipBatch
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.training import Task
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.training.metrics import PercentMeanPrecision, PercentVideosWithin, VideoMean
@@ -156,7 +157,12 @@ def test_validation_over_the_views_of_a_test_gives_its_numbers(digits: Path, mak
             return 40 * clip.flatten(1)[:, :4]
 
     data = VideoDataModule(
-        val=source, clip=ClipSpec(2, 4), crop_size=32, views=views, val_views=views, num_workers=0, batch_size=2
+        val=source,
+        clip=ClipSpec(2, 4),
+        input=InputSpec(32),
+        views=views,
+        val_views=views,
+        loading=LoadingSpec(2, num_workers=0),
     )
     task = Task(Colours(), partial(torch.optim.SGD, lr=0.1))
     trainer: Trainer = make_trainer(MultiViewEvaluation())

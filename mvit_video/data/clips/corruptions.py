@@ -7,9 +7,7 @@ same for every video. Letters: T frames of a clip, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
 
 import av
 import numpy as np
@@ -20,11 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mvit_video.data.readers.container import x264_options
-from mvit_video.types import ConfigError
+from mvit_video.types import Corruption, CorruptionKind
 
-CorruptionKind = Literal["gaussian_noise", "shot_noise", "blur", "frame_drop", "compression"]
-
-NUM_SEVERITIES = 5
 NOISE_STD = (0.08, 0.12, 0.18, 0.26, 0.38)  # of pixels between 0 and 1
 PHOTONS = (60, 25, 12, 5, 3)  # that a white pixel counts
 BLUR_SIGMA = (1, 2, 3, 4, 6)  # pixels
@@ -32,37 +27,15 @@ DROPPED = (0.125, 0.25, 0.4, 0.6, 0.8)  # share of the frames behind the first
 CRF = (23, 30, 37, 44, 51)  # of x264
 
 
-@dataclass(frozen=True)
-class Corruption:
-    """What is done to test clips.
+def corrupt_clip(frames: Tensor, corruption: Corruption, rng: np.random.Generator) -> Tensor:
+    """Return the damaged clip, `(T, H, W, 3)` bytes as the frames are.
 
-    Attributes:
-        kind: "gaussian_noise"; "shot_noise", of few photons; "blur", Gaussian; "frame_drop", where the frame before
-            stands for each that is lost; "compression" to H.264 and back.
-        severity: 1 to 5.
+    Args:
+        rng: the only source of chance; torch's global random state is neither read nor changed.
 
     Source: noise and blur have the parameters of ImageNet-C (arXiv:1903.12261); frame drop and compression our own.
     """
-
-    kind: CorruptionKind
-    severity: int = 3
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(CorruptionKind):
-            raise ConfigError(f"corruption.kind must be one of {', '.join(get_args(CorruptionKind))}, got {self.kind}")
-        if not 1 <= self.severity <= NUM_SEVERITIES:
-            raise ConfigError(f"corruption.severity must be from 1 to {NUM_SEVERITIES}, got {self.severity}")
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.severity}"
-
-    def __call__(self, frames: Tensor, rng: np.random.Generator) -> Tensor:
-        """The damaged clip, `(T, H, W, 3)` bytes as the frames are.
-
-        Args:
-            rng: the only source of chance; torch's global random state is neither read nor changed.
-        """
-        return _DAMAGE[self.kind](frames, self.severity - 1, rng)
+    return _DAMAGE[corruption.kind](frames, corruption.severity - 1, rng)
 
 
 def _gaussian_noise(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_video.data.readers import VideoReader
-from mvit_video.data.sampling import ViewProtocol, constant_clips, resampled_clips, uniform_clips
-from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+from mvit_video.data.sampling import constant_clips, resampled_clips, uniform_clips
+from mvit_video.types import ClipSpec, ConfigError, ViewProtocol, ViewSpec
 
 
 class Layout(NamedTuple):
@@ -45,7 +45,7 @@ def _slowfast(clip: ClipSpec, crop_size: int, views: ViewSpec) -> Layout:
 
 def _torchvision(clip: ClipSpec, crop_size: int, views: ViewSpec) -> Layout:
     if views.num_crops > 1:
-        raise ConfigError(f"views.num_crops={views.num_crops}, but protocol=torchvision has one crop")
+        raise ConfigError(f"views.num_crops={views.num_crops}, but views.protocol=torchvision has one crop")
     return Layout(
         lambda reader: resampled_clips(reader.num_frames, reader.fps, clip, views.num_clips),
         views.short_side or published_short_side(crop_size, views.num_crops),

@@ -14,14 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.clips.corruptions import Corruption
+from mvit_video.data.clips.corruptions import corrupt_clip
 from mvit_video.data.clips.protocols import PROTOCOLS, Layout, published_short_side
 from mvit_video.data.clips.transforms import Augment, Normalize, augment_clip, crop_views, resize_frames
 from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
-    FrameOrder,
-    Sampling,
-    ViewProtocol,
     dense_clips,
     is_too_short,
     order_frames,
@@ -106,13 +103,10 @@ class RandomView(_ClipRule):
 
     Attributes:
         augment: random changes of each copy; None takes the centre crop as it is.
-        sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" a random one from each of
-            `clip.num_frames` equal parts of the video.
     """
 
     augment: Augment | None = field(default_factory=Augment)
     normalize: Normalize = field(default_factory=Normalize)
-    sampling: Sampling = "rate"
 
     @property
     def short_side(self) -> int:
@@ -126,7 +120,7 @@ class RandomView(_ClipRule):
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """The clip's copies."""
-        if self.sampling == "segments":
+        if self.clip.sampling == "segments":
             clips = segment_frames(reader.num_frames, self.num_frames, rng)[None]
         else:
             clips = random_clip(reader.num_frames, reader.fps, self.clip, rng)[None]
@@ -134,37 +128,31 @@ class RandomView(_ClipRule):
             shown = _cropped(reader, clips, self.crop_size, self.short_side, 1, self.normalize)
         else:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
+        return _made(reader, clips, shown, _is_too_short(reader, self.clip))
 
 
 @dataclass(frozen=True)
 class UniformViews(_ClipRule):
     """For testing: clips spread over the video, each with the same crops; one clip and one crop is the centre.
 
-    Attributes:
-        sampling: "rate" takes frames `clip.sampling_rate` apart, "segments" the middle one of each of
-            `clip.num_frames` equal parts of the video, which makes one clip.
-        protocol: whose rules give the starts of the clips, their frames, the short side and the centre of the crops.
-        corruption: what is done to each clip before its frames are put into another order and cropped.
+    Segments make one clip of a video.
     """
 
     views: ViewSpec = field(default_factory=lambda: ViewSpec(num_clips=1))
     normalize: Normalize = field(default_factory=Normalize)
-    frame_order: FrameOrder = "forward"
-    sampling: Sampling = "rate"
-    protocol: ViewProtocol = "slowfast"
-    corruption: Corruption | None = None
     is_training: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.sampling == "segments" and self.protocol != "slowfast":
+        views, in_segments = self.views, self.clip.sampling == "segments"
+        if in_segments and views.protocol != "slowfast":
             raise ConfigError(
-                f"sampling=segments is of protocol=slowfast, {self.protocol} has none: set sampling to rate"
+                f"clip.sampling=segments is of views.protocol=slowfast, {views.protocol} has none: set clip.sampling "
+                "to rate"
             )
         _ = self._layout  # refuses views that the protocol does not have
-        if self.sampling == "segments" and self.views.num_clips > 1:
+        if in_segments and views.num_clips > 1:
             raise ConfigError(
-                f"views.num_clips={self.views.num_clips}, but sampling=segments makes one clip of a video: "
+                f"views.num_clips={views.num_clips}, but clip.sampling=segments makes one clip of a video: "
                 "set views.num_clips to 1"
             )
 
@@ -175,26 +163,27 @@ class UniformViews(_ClipRule):
 
     @property
     def _layout(self) -> Layout:
-        return PROTOCOLS[self.protocol](self.clip, self.crop_size, self.views)
+        return PROTOCOLS[self.views.protocol](self.clip, self.crop_size, self.views)
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
         """Return all views; only shuffled frames and corruptions need `rng`."""
-        if self.sampling == "segments":
+        views, layout = self.views, self._layout
+        if self.clip.sampling == "segments":
             clips = segment_frames(reader.num_frames, self.num_frames)[None]
         else:
-            clips = self._layout.clips(reader)
+            clips = layout.clips(reader)
         frames, rows = _read_union(reader, clips)
-        if self.corruption is not None:
+        if (corruption := views.corruption) is not None:
             assert rng is not None, "corruptions draw from rng"
-            frames = resize_frames(frames, self.short_side, self.views.interpolation)
-            frames = torch.cat([self.corruption(frames[torch.from_numpy(clip)], rng) for clip in rows])
+            frames = resize_frames(frames, layout.short_side, views.interpolation)
+            frames = torch.cat([corrupt_clip(frames[torch.from_numpy(clip)], corruption, rng) for clip in rows])
             rows = np.arange(len(frames)).reshape(rows.shape)
-        rows = order_frames(rows, self.frame_order, rng)
+        rows = order_frames(rows, views.frame_order, rng)
         shown = crop_views(
-            frames, rows, self.crop_size, self.short_side, self.views.num_crops, self.normalize,
-            rounding=self._layout.rounding, interpolation=self.views.interpolation,
+            frames, rows, self.crop_size, layout.short_side, views.num_crops, self.normalize,
+            rounding=layout.rounding, interpolation=views.interpolation,
         )  # fmt: skip
-        return _made(reader, clips, shown, _is_too_short(reader, self.clip, self.sampling))
+        return _made(reader, clips, shown, _is_too_short(reader, self.clip))
 
 
 @dataclass(frozen=True)
@@ -218,7 +207,7 @@ class DenseViews(_ClipRule):
         """Return all views; nothing about them is random."""
         clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
         shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
-        return _made(reader, clips, shown, _is_too_short(reader, self.clip))
+        return _made(reader, clips, shown, is_too_short(reader.num_frames, reader.fps, self.clip))
 
 
 @dataclass(frozen=True)
@@ -280,8 +269,8 @@ def _sampled_times(sampler: ClipSampler, seconds: float, rng: np.random.Generato
     return times
 
 
-def _is_too_short(reader: VideoReader, clip: ClipSpec, sampling: Sampling = "rate") -> bool:
-    if sampling == "segments":
+def _is_too_short(reader: VideoReader, clip: ClipSpec) -> bool:
+    if clip.sampling == "segments":
         return reader.num_frames < clip.num_frames
     return is_too_short(reader.num_frames, reader.fps, clip)
 

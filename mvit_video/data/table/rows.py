@@ -170,7 +170,7 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
             raise rows.error(
                 int(row),
                 f"path {rows.paths[int(row)].as_py()!r} leaves the root folder; set data.root above it, or "
-                "data.allow_outside: true",
+                "data.loading.allow_outside: true",
             )
     if root is None:
         return
@@ -185,7 +185,7 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
         if not any(Path(os.path.normpath(path)).is_relative_to(folder) for folder in roots):
             raise rows.error(
                 int(row), f"path {path!r} lies outside data.root={str(root)!r}; leave data.root out where a list has "
-                "absolute paths, or set data.allow_outside: true"
+                "absolute paths, or set data.loading.allow_outside: true"
             )  # fmt: skip
 
 

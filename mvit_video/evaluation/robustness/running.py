@@ -78,9 +78,10 @@ def run_settings(
         ConfigError: the data settings change frames already.
     """
     rule = data.test_views
-    for key, value, plain in (("frame_order", rule.frame_order, "forward"), ("corruption", rule.corruption, None)):
+    views = rule.views
+    for key, value, plain in (("frame_order", views.frame_order, "forward"), ("corruption", views.corruption, None)):
         if value != plain:
-            raise ConfigError(f"data.{key}={value}: robustness sets it for each setting; remove it")
+            raise ConfigError(f"data.views.{key}={value}: robustness sets it for each setting; remove it")
     gigaflops = multiply_adds(task.net) / 1e9
     callbacks = trainer.callbacks
     evaluation = next(one for one in callbacks if isinstance(one, MultiViewEvaluation))
@@ -88,7 +89,8 @@ def run_settings(
     others = [one for one in callbacks if one is not evaluation]
     missing = [setting for setting in settings if not setting.mark(folder).exists()]
     for number, setting in enumerate(missing, 1):
-        data.test_views = replace(rule, frame_order=setting.frame_order, corruption=setting.corruption)
+        changed = replace(views, frame_order=setting.frame_order, corruption=setting.corruption)
+        data.test_views = replace(rule, views=changed)
         writer = MultiViewEvaluation(
             setting.folder(folder), evaluation.ensemble, with_views=False, write=["predictions"], verbose=False
         )

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from mvit_video.data.clips.corruptions import NUM_SEVERITIES, Corruption, CorruptionKind
-from mvit_video.data.sampling import FrameOrder
-from mvit_video.types import ConfigError
+from mvit_video.types import NUM_SEVERITIES, ConfigError, Corruption, CorruptionKind, FrameOrder
 
 Study = Literal["views", "frame_order", "corruptions"]
 STUDIES: tuple[Study, ...] = get_args(Study)

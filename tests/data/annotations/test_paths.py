@@ -36,7 +36,7 @@ def test_absolute_paths_lie_under_a_root_that_is_given(write: Write, tmp_path: P
     for path in ["/abs/b.mp4", f"{tmp_path}2/b.mp4", f"{tmp_path}/../b.mp4"]:
         outside = write(f"{tmp_path}/a.mp4 0\n{path} 0\n")
         with pytest.raises(
-            AnnotationError, match=r":2: path '.*' lies outside data\.root='.*data\.allow_outside: true"
+            AnnotationError, match=r":2: path '.*' lies outside data\.root='.*data\.loading\.allow_outside: true"
         ):
             load_annotations(outside, tmp_path)
         assert load_annotations(outside, tmp_path, allow_outside=True).locate(1) == Path(path)

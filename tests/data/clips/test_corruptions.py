@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mvit_video.data import VideoDataset, VideoTable
-from mvit_video.data.clips.corruptions import DROPPED, NOISE_STD, Corruption, CorruptionKind
+from mvit_video.data.clips.corruptions import DROPPED, NOISE_STD, corrupt_clip
 from mvit_video.data.clips.transforms import Normalize
 from mvit_video.data.clips.views import UniformViews
-from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, Corruption, CorruptionKind, ViewSpec
 
 KINDS = get_args(CorruptionKind)
 BYTES = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -32,7 +32,7 @@ def scene(num_frames: int = 16, height: int = 64, width: int = 80) -> Tensor:
 
 
 def damaged(kind: CorruptionKind, severity: int, frames: Tensor, seed: int = 0) -> Tensor:
-    return Corruption(kind, severity)(frames, np.random.default_rng(seed))
+    return corrupt_clip(frames, Corruption(kind, severity), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +109,7 @@ def test_blur_takes_what_is_fine_and_keeps_what_is_bright() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "fog"}, "corruption.kind must be one of gaussian_noise, shot_noise, .* got fog"),
+        ({"kind": "fog"}, "corruption.kind must be one of gaussian_noise, shot_noise, .* got 'fog'"),
         ({"kind": "blur", "severity": 6}, "corruption.severity must be from 1 to 5, got 6"),
         ({"kind": "blur", "severity": 0}, "corruption.severity must be from 1 to 5, got 0"),
     ],
@@ -130,7 +130,7 @@ class Numbered:
 
 
 def views_of(**changes: Any) -> Tensor:
-    rule = UniformViews(ClipSpec(8, 4), 16, ViewSpec(3, 1), BYTES, **changes)
+    rule = UniformViews(ClipSpec(8, 4), 16, ViewSpec(3, 1, **changes), BYTES)
     return rule(cast(Any, Numbered()), np.random.default_rng(0)).clip[:, 0, :, 0, 0].round().long()
 
 
@@ -143,7 +143,7 @@ def test_each_clip_is_damaged_by_itself_in_the_order_of_time() -> None:
     assert lost.sum(dim=1).tolist() == [3, 3, 3]
     assert not torch.equal(lost[0], lost[1])
     rng = np.random.default_rng(0)
-    by_hand = [Corruption("frame_drop", 3)(clip[:, None, None, None], rng)[:, 0, 0, 0] for clip in plain]
+    by_hand = [corrupt_clip(clip[:, None, None, None], Corruption("frame_drop", 3), rng)[:, 0, 0, 0] for clip in plain]
     assert torch.equal(dropped, torch.stack(by_hand))
     assert torch.equal(views_of(corruption=Corruption("frame_drop", 3), frame_order="reversed"), dropped.flip(1))
 
@@ -160,11 +160,14 @@ def test_the_frames_are_damaged_in_the_size_that_is_cropped(barcode_video: Path)
     """A blur of two pixels in a frame of 64 would be one of a pixel in 32."""
     table = VideoTable(pa.array([barcode_video.name]), np.array([0]), None, barcode_video.parent)
     plain, blurred = (
-        VideoDataset(table, UniformViews(ClipSpec(4, 3), 32, ViewSpec(2, 1, 32), BYTES, corruption=corruption))[0].clip
+        VideoDataset(table, UniformViews(ClipSpec(4, 3), 32, ViewSpec(2, 1, 32, corruption=corruption), BYTES))[0].clip
         for corruption in (None, Corruption("blur", 2))
     )
     by_hand = torch.stack(
-        [Corruption("blur", 2)(clip, np.random.default_rng(0)) for clip in plain.permute(0, 2, 3, 4, 1).round().byte()]
+        [
+            corrupt_clip(clip, Corruption("blur", 2), np.random.default_rng(0))
+            for clip in plain.permute(0, 2, 3, 4, 1).round().byte()
+        ]
     )
     inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))  # the crop has edges that the frame has not
     assert (by_hand[inside].float() - blurred.permute(0, 2, 3, 4, 1)[inside]).abs().max() <= 1

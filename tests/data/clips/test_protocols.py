@@ -16,14 +16,13 @@ from mvit_video.data.clips.transforms import Normalize
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.readers import VideoReader
 from mvit_video.data.sampling import (
-    ViewProtocol,
     constant_clips,
     frames_within,
     resampled_clips,
     spatial_crops,
     uniform_clips,
 )
-from mvit_video.types import ClipSpec, ConfigError, ViewSpec
+from mvit_video.types import ClipSpec, ConfigError, ViewProtocol, ViewSpec
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what pytorchvideo imports, and torchvision's notice of the end of its readers
@@ -128,7 +127,7 @@ class Numbered:
 )
 def test_views_show_the_clips_of_their_protocol(protocol: ViewProtocol, clips: NDArray[np.int64]) -> None:
     plain = Normalize((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
-    views = UniformViews(CLIP, 28, ViewSpec(5, 1), plain, protocol=protocol)
+    views = UniformViews(CLIP, 28, ViewSpec(5, 1, protocol=protocol), plain)
     made = views(cast(VideoReader, Numbered()), np.random.default_rng(0))
     assert made.clip[:, 0, :, 0, 0].round().long().tolist() == clips.tolist()
     assert made.seconds.tolist() == (clips[:, [0, -1]] / 24).tolist()
@@ -152,12 +151,12 @@ def test_centre_of_torchvision(length: int, offset: int) -> None:
     ],
 )
 def test_short_side(protocol: ViewProtocol, num_crops: int, short_side: int) -> None:
-    assert UniformViews(CLIP, 224, ViewSpec(5, num_crops), protocol=protocol).short_side == short_side
-    assert UniformViews(CLIP, 224, ViewSpec(5, num_crops, 300), protocol=protocol).short_side == 300
+    assert UniformViews(CLIP, 224, ViewSpec(5, num_crops, protocol=protocol)).short_side == short_side
+    assert UniformViews(CLIP, 224, ViewSpec(5, num_crops, 300, protocol=protocol)).short_side == 300
 
 
 def test_refuses_what_a_protocol_has_not() -> None:
-    with pytest.raises(ConfigError, match=r"views\.num_crops=3, but protocol=torchvision has one crop"):
-        UniformViews(CLIP, 224, ViewSpec(5, 3), protocol="torchvision")
-    with pytest.raises(ConfigError, match="sampling=segments is of protocol=slowfast, pytorchvideo has none"):
-        UniformViews(CLIP, 224, ViewSpec(1, 1), sampling="segments", protocol="pytorchvideo")
+    with pytest.raises(ConfigError, match=r"views\.num_crops=3, but views\.protocol=torchvision has one crop"):
+        UniformViews(CLIP, 224, ViewSpec(5, 3, protocol="torchvision"))
+    with pytest.raises(ConfigError, match=r"clip\.sampling=segments is of .*=slowfast, pytorchvideo has none"):
+        UniformViews(ClipSpec(16, sampling="segments"), 224, ViewSpec(1, 1, protocol="pytorchvideo"))

@@ -2,6 +2,7 @@ import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -33,6 +34,7 @@ with warnings.catch_warnings():
     from pytorchvideo.data.encoded_video import EncodedVideo
 
 CLIP = ClipSpec(num_frames=4, sampling_rate=3)
+SEGMENTS = ClipSpec(num_frames=4, sampling="segments")
 BYTES = Normalize(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
 STILL = Augment(scale=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)
 UNEVEN = np.cumsum([0.0, *([0.02, 0.035, 0.06, 0.033] * 24)])
@@ -62,9 +64,9 @@ def frame_numbers(views: Views, reader: Any = None, seed: int = 0) -> list[list[
 
 RULES: dict[str, Views] = {
     "random": RandomView(CLIP, 16, Augment(repeats=3)),
-    "random_segments": RandomView(CLIP, 16, Augment(repeats=2), sampling="segments"),
+    "random_segments": RandomView(SEGMENTS, 16, Augment(repeats=2)),
     "uniform": UniformViews(CLIP, 16, ViewSpec(5, 3)),
-    "uniform_segments": UniformViews(CLIP, 16, ViewSpec(1, 3), sampling="segments"),
+    "uniform_segments": UniformViews(SEGMENTS, 16, ViewSpec(1, 3)),
     "dense": DenseViews(CLIP, 16, stride_seconds=0.1, num_crops=3),
     "constant_clips": SamplerViews(ConstantClipsPerVideoSampler(0.5, 4, augs_per_clip=2), 4, 16, num_crops=3),
     "random_multi": SamplerViews(RandomMultiClipSampler(0.5, 3), 4, 16, Augment(repeats=2)),
@@ -99,18 +101,18 @@ def test_all_views_take_one_open_and_one_pass(
 
 
 def test_segments_in_training_are_random_and_at_test_the_middle() -> None:
-    drawn = [frame_numbers(RandomView(CLIP, 16, STILL, BYTES, "segments"), seed=seed)[0] for seed in range(40)]
+    drawn = [frame_numbers(RandomView(SEGMENTS, 16, STILL, BYTES), seed=seed)[0] for seed in range(40)]
     for numbers in drawn:
         assert all(24 * i <= number <= 24 * (i + 1) for i, number in enumerate(numbers))
     assert len({tuple(numbers) for numbers in drawn}) == 40
-    views = UniformViews(CLIP, 16, ViewSpec(1, 3), BYTES, sampling="segments")
+    views = UniformViews(SEGMENTS, 16, ViewSpec(1, 3), BYTES)
     assert frame_numbers(views) == [[12, 36, 60, 84]] * 3
     assert frame_numbers(views, NumberedFrames(2)) == [[0, 0, 0, 1]] * 3
 
 
 def test_segments_make_one_clip() -> None:
     with pytest.raises(ConfigError, match=r"views\.num_clips=5.*segments.*set views\.num_clips to 1"):
-        UniformViews(CLIP, 16, ViewSpec(5), sampling="segments")
+        UniformViews(SEGMENTS, 16, ViewSpec(5))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_segments_make_one_clip() -> None:
     [("rate", "slowfast", 12), ("rate", "torchvision", 12), ("rate", "pytorchvideo", 12), ("segments", "slowfast", 4)],
 )
 def test_a_video_with_less_than_one_clip_is_too_short(sampling: Any, protocol: Any, enough: int) -> None:
-    views = UniformViews(CLIP, 16, ViewSpec(1), sampling=sampling, protocol=protocol)
+    views = UniformViews(replace(CLIP, sampling=sampling), 16, ViewSpec(1, protocol=protocol))
     for num_frames in (enough - 1, enough):
         made = views(cast(Any, NumberedFrames(num_frames)), np.random.default_rng(0))
         assert made.too_short == (num_frames < enough)

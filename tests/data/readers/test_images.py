@@ -1,6 +1,7 @@
 """Pictures as videos of one frame."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from mvit_video.data import VideoReader
 from mvit_video.data.clips.transforms import Augment
 from mvit_video.data.readers.image import ImageReader
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 
@@ -95,10 +97,11 @@ def test_a_view_is_made_from_the_picture_in_its_own_size(tmp_path: Path, split: 
     (tmp_path / "cat").mkdir()
     Image.fromarray(noise).save(tmp_path / "cat" / "a.png")
     one_pixel, views = (1 / 120_000, 1 / 120_000), ViewSpec(1, 1, 64, "bicubic")
+    augment = Augment(one_pixel, (1.0, 1.0), pipeline="image")
     data = VideoDataModule(
-        train=str(tmp_path), val=str(tmp_path), clip=ClipSpec(1, 1), crop_size=56, batch_size=1, num_workers=0,
-        augment=Augment(one_pixel, (1.0, 1.0), pipeline="image"), views=views, val_views=views, decode_short_side=64,
-        protocol="torchvision", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+        train=str(tmp_path), val=str(tmp_path), clip=ClipSpec(1, 1), augment=augment,
+        views=replace(views, protocol="torchvision"), val_views=views, loading=LoadingSpec(1, num_workers=0),
+        input=InputSpec(56, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), decode_short_side=64),
     )  # fmt: skip
     data.setup("fit" if split != "test" else "test")
     clip = next(iter(getattr(data, f"{split}_dataloader")())).clip
@@ -120,8 +123,8 @@ def test_folders_of_pictures_train_and_test(tmp_path: Path) -> None:
             for i in range(2):
                 Image.fromarray(picture()).save(tmp_path / split / name / f"{i}.jpg")
     data = VideoDataModule(
-        train=str(tmp_path / "train"), val=str(tmp_path / "val"), clip=ClipSpec(1, 1), crop_size=32, batch_size=4,
-        num_workers=0, augment=Augment(randaugment="rand-m9-n2"), views=ViewSpec(1, 1, 40),
+        train=str(tmp_path / "train"), val=str(tmp_path / "val"), clip=ClipSpec(1, 1), input=InputSpec(32),
+        loading=LoadingSpec(4, num_workers=0), augment=Augment(randaugment="rand-m9-n2"), views=ViewSpec(1, 1, 40),
     )  # fmt: skip
     data.setup("fit")
     data.setup("test")

@@ -13,6 +13,7 @@ from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import ClipBatch, VideoDataset, VideoTable, load_annotations
 from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.data.loader import EpochSampler, VideoLoader
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ClipSpec, VideoDecodeError, ViewSpec
 from tests.fixtures.data import OddVideos
@@ -124,7 +125,7 @@ def test_runs_take_shards_where_they_take_annotations(loose: VideoTable, tmp_pat
     try:
         data = VideoDataModule(
             train=f"{tmp_path}/train/shard-{{000000..000001}}.tar", val=str(tmp_path / "train"), test="memory://val",
-            clip=CLIP, crop_size=32, batch_size=2, num_workers=0,
+            clip=CLIP, input=InputSpec(32), loading=LoadingSpec(2, num_workers=0),
         )  # fmt: skip
         data.setup("fit")
         assert 6 <= len(data.tables["train"]) < 8

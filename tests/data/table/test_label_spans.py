@@ -16,6 +16,7 @@ from mvit_video.data.clips.transforms import Augment
 from mvit_video.data.clips.views import RandomView, SamplerViews, UniformViews, Views
 from mvit_video.data.dataset import collate
 from mvit_video.data.sampling import is_too_short, random_clip, uniform_clips
+from mvit_video.data.settings import InputSpec, LoadingSpec
 from mvit_video.data.table.label_spans import group_labels
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ViewSpec
@@ -74,8 +75,8 @@ def test_validation_and_test_have_the_labels_of_the_video(charades: Path) -> Non
     for views in (RandomView(CLIP, 32, None), UniformViews(CLIP, 32, ViewSpec(3, 1))):
         assert classes(item_label(table, views)) == {0, 1, 2}
     data = VideoDataModule(
-        train=str(charades), val=str(charades), clip=CLIP, crop_size=32, num_workers=0, batch_size=2,
-        augment=Augment(repeats=2),
+        train=str(charades), val=str(charades), clip=CLIP, input=InputSpec(32), augment=Augment(repeats=2),
+        loading=LoadingSpec(2, num_workers=0),
     )  # fmt: skip
     data.setup("fit")
     for batch in data.val_dataloader():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mvit_video.data import VideoTable, load_annotations
+from mvit_video.data.settings import LoadingSpec
 from mvit_video.data.table.labels import parse_cell, parse_label
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError
@@ -138,7 +139,7 @@ def test_numbers_and_names_that_are_numbers_are_not_confused(write: Write) -> No
 def test_integers_are_tested_beside_floats_in_the_same_order(write: Write) -> None:
     train = write("".join(f"v.mp4,{i}.0\n" for i in range(12)), "train.csv")
     test = write("".join(f"v.mp4 {i}\n" for i in range(12)), "test.txt")
-    data = VideoDataModule(train=str(train), val=str(train), test=str(test), num_workers=0, batch_size=1)
+    data = VideoDataModule(train=str(train), val=str(train), test=str(test), loading=LoadingSpec(1, num_workers=0))
     data.setup("fit")
     data.setup("test")
     assert [table.labels.tolist() for table in data.tables.values()] == [list(range(12))] * 3
@@ -150,11 +151,11 @@ def test_a_checkpoint_with_numbers_as_names_keeps_their_order(write: Write) -> N
     names = sorted(f"{i}.0" for i in range(12))
     floats = write("".join(f"v.mp4 {i}.0\n" for i in range(12)), "floats.txt")
     integers = write("".join(f"v.mp4 {i}\n" for i in range(12)), "integers.txt")
-    data = VideoDataModule(test=str(floats), num_workers=0)
+    data = VideoDataModule(test=str(floats), loading=LoadingSpec(num_workers=0))
     data.setup("test")
     data.load_state_dict({"class_names": names})
     assert [names[label] for label in data.tables["test"].labels] == [f"{i}.0" for i in range(12)]
-    data = VideoDataModule(test=str(integers), num_workers=0)
+    data = VideoDataModule(test=str(integers), loading=LoadingSpec(num_workers=0))
     data.setup("test")
     with pytest.raises(AnnotationError, match=r"label 2 may be class 2, '10\.0', or the name of class 4, '2\.0'"):
         data.load_state_dict({"class_names": names})

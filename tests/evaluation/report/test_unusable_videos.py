@@ -58,7 +58,8 @@ def config(digits: Path, tmp_path: Path) -> Path:
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
         },
         "data": {
-            "test": str(folder / "test.csv"), "crop_size": 16, "num_workers": 0, "on_error": "skip",
+            "test": str(folder / "test.csv"), "input": {"crop_size": 16},
+            "loading": {"num_workers": 0, "on_error": "skip"},
             "clip": {"num_frames": 2, "sampling_rate": 8}, "views": {"num_clips": 2, "short_side": 16},
         },
     }  # fmt: skip
