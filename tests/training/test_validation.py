@@ -168,7 +168,7 @@ def test_validation_over_the_views_of_a_test_gives_its_numbers(digits: Path, mak
     trainer: Trainer = make_trainer(MultiViewEvaluation())
     trainer.validate(task, datamodule=data, verbose=False)
     validated = dict(trainer.callback_metrics)
-    assert [tuple(batch.clip.shape[:1]) for batch in data.val_dataloader()] == [(9,)] * 4
+    assert [tuple(batch.clip.shape[:1]) for batch in data.val_dataloader()] == [(9,)] * 8
     trainer.test(task, datamodule=data, verbose=False)
     for name in ("top1", "top5"):
         assert validated[f"val/{name}"] == trainer.callback_metrics[f"test/{name}"]
