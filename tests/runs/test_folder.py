@@ -133,7 +133,7 @@ def test_the_config_and_the_run_of_a_checkpoint(tmp_path: Path) -> None:
     assert run_with(tmp_path / "net.pth") is None
     assert read_config(tmp_path) == {}
     (run / "config.yaml").write_text("data: {crop_size: 32}\n")
-    assert read_config(run) == {"data": {"crop_size": 32}}
+    assert read_config(run) == {"data": {"input": {"crop_size": 32}}}  # a key of an earlier version
     (run / "config.yaml").write_text("[1]")
     with pytest.raises(ConfigError, match=r"config.yaml: expected the config of a run, got a list"):
         read_config(run)

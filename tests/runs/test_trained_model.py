@@ -71,6 +71,27 @@ def test_a_run_by_an_earlier_version_opens(write_run: WriteRun, tmp_path: Path) 
     assert load_model(test).digest() == found.digest()
 
 
+# of a run by this version, likewise
+NEW_DATA = {
+    "train": "data/demo/orbit/train.csv", "classes": {"names": None},
+    "clip": {"num_frames": 4, "sampling_rate": 2, "target_fps": 25.0, "sampling": "rate"},
+    "input": {"crop_size": 32, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "decode_short_side": None},
+    "views": {
+        "num_clips": 1, "num_crops": 3, "short_side": 36, "protocol": "slowfast", "frame_order": "forward",
+        "corruption": None,
+    },
+    "loading": {"batch_size": 16, "num_workers": 2, "backend": "decord", "on_error": "raise"},
+}  # fmt: skip
+
+
+def test_both_layouts_of_a_config_say_the_same(write_run: WriteRun) -> None:
+    run = write_run(NEW_DATA, NAMES)
+    new = load_model(run).preprocessing
+    (run / "config.yaml").write_text(OLD_CONFIG)
+    assert load_model(run).preprocessing == new
+    assert (new.crop_size, new.short_side, new.mean) == (32, 36, (0.4, 0.5, 0.6))
+
+
 def test_no_file_is_read_twice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
     first_bytes = files.first_bytes
