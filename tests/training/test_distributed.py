@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -82,9 +83,21 @@ def command(config: dict[str, Any], name: str, *words: str) -> list[str]:
 
 def exit_codes(processes: list[BaseProcess]) -> list[int | None]:
     for process in processes:
-        process.join(timeout=600)
-        process.kill()  # one that hangs
+        used = -1.0
+        while process.is_alive() and used < (used := cpu_seconds_of(process.pid or 0)):
+            process.join(timeout=120)
+        process.kill()  # one that takes no CPU time for so long hangs, however busy the machine is
+        process.join()
     return [process.exitcode for process in processes]
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU time of a process; infinite when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def last(name: str) -> dict[str, Any]:
