@@ -235,7 +235,7 @@ def test_a_run_is_found_by_what_it_tests(tmp_path: Path) -> None:
     checkpoint = tmp_path / "a.ckpt"
     checkpoint.write_bytes(b"weights")
     key = robustness_key(config, checkpoint)
-    assert key == robustness_key({**config, "data": {"val": "a.csv", "num_workers": 0}}, checkpoint)
+    assert key == robustness_key({**config, "data": {"val": "a.csv", "loading": {"num_workers": 0}}}, checkpoint)
     assert key != robustness_key({**config, "data": {"val": "b.csv"}}, checkpoint)
     assert key != robustness_key({**config, "trainer": {"precision": "bf16-mixed"}}, checkpoint)
     assert key != robustness_key(config, None)
