@@ -12,7 +12,7 @@ from tests.fixtures.data import Write
 def test_a_relative_path_stays_inside_unless_it_may_leave(write: Write, path: str) -> None:
     source = write(f"a.mp4 0\n{path} 1\n")
     with pytest.raises(
-        AnnotationError, match=r"list\.txt:2: path '.*' leaves the root folder; .*data\.allow_outside: true"
+        AnnotationError, match=r"list\.txt:2: path '.*' leaves the root folder; .*data\.loading\.allow_outside: true"
     ):
         load_annotations(source)
     assert load_annotations(source, allow_outside=True).path(1) == path
