@@ -170,7 +170,7 @@ def count_threads(reader: VideoReader) -> float:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (die, r"^a loader process \(pid \d+\) was ended by a signal \(Killed\): memory ran out.*data\.loading\.num_workers"),
+        (die, r"^a loader process \(pid \d+\) was ended by a signal \(Killed\): memory ran out.*data\.loading\.num_w"),
         (leave, r"^a loader process \(pid \d+\) ended of itself: data\.loading\.num_workers=0 shows why$"),
     ],
 )
