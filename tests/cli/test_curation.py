@@ -126,15 +126,21 @@ def test_mistakes_are_told_in_one_line(
     assert not (data.parent / "out").exists()
 
 
-# what is known is on disk soon, and there is time to stop the scan
+# what is known is on disk soon, and the scan waits to be stopped
 SLOWLY = """
-import sys, time
+import pathlib, sys, time
 from mvit_video.cli import main
 from mvit_video.jobs import ledger
 
 ledger._ROWS_PER_PART = 5
 flush = ledger.Ledger.flush
-ledger.Ledger.flush = lambda self: (flush(self), time.sleep(0.2))
+waited = []
+def wait_at_two(self):
+    flush(self)
+    if not waited and len(list(pathlib.Path(sys.argv[4], "checked").glob("*.parquet"))) == 2:
+        waited.append(True)
+        time.sleep(600)
+ledger.Ledger.flush = wait_at_two
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -313,9 +313,11 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
     for i in range(100):
         (videos / f"{i:03d}.mp4").write_bytes(barcode_video.read_bytes())
     code = (
-        "import sys, time; from mvit_video.cli import main; from mvit_video.jobs import ledger\n"
+        "import pathlib, sys, time; from mvit_video.cli import main; from mvit_video.jobs import ledger\n"
         "ledger._ROWS_PER_PART, flush = 5, ledger.Ledger.flush\n"
-        "ledger.Ledger.flush = lambda self: (flush(self), time.sleep(0.2))\n"  # there is time to stop it
+        "def wait_at_three(self):\n    flush(self)\n"
+        "    if len(list(pathlib.Path(sys.argv[3], 'checked').glob('*.parquet'))) >= 3: time.sleep(600)\n"
+        "ledger.Ledger.flush = wait_at_three\n"
         "main(['scan', *sys.argv[1:]])"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(videos), "--out", str(out), "--workers", "2"]) as job:
