@@ -15,6 +15,7 @@ from mvit_video.types import (
     ClipSpec,
     ConfigError,
     MVitVideoError,
+    TrainingError,
     VideoDecodeError,
     ViewSpec,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mvit_video.checkpoints import LoadReport, create_model, export_checkpoint, load_checkpoint, save_checkpoint
     from mvit_video.data.readers import VideoReader, open_video
     from mvit_video.models import list_models
+    from mvit_video.runs import TrainedModel, load_model
 
 __version__ = "0.1.0"
 
@@ -32,8 +34,10 @@ _LAZY = {
     "export_checkpoint": "mvit_video.checkpoints",
     "list_models": "mvit_video.models",
     "load_checkpoint": "mvit_video.checkpoints",
+    "load_model": "mvit_video.runs",
     "open_video": "mvit_video.data.readers",
     "save_checkpoint": "mvit_video.checkpoints",
+    "TrainedModel": "mvit_video.runs",
     "VideoReader": "mvit_video.data.readers",
 }
 
@@ -45,6 +49,8 @@ __all__ = [
     "ConfigError",
     "LoadReport",
     "MVitVideoError",
+    "TrainedModel",
+    "TrainingError",
     "VideoDecodeError",
     "VideoReader",
     "ViewSpec",
@@ -52,6 +58,7 @@ __all__ = [
     "export_checkpoint",
     "list_models",
     "load_checkpoint",
+    "load_model",
     "open_video",
     "save_checkpoint",
 ]
@@ -61,3 +68,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
