@@ -53,11 +53,7 @@ class EncodeSettings:
 
 
 class Encoded(NamedTuple):
-    """What came of a video.
-
-    Attributes:
-        is_damaged: whether the decoder concealed errors.
-    """
+    """Frames of the new video, and whether the decoder concealed errors in the old one."""
 
     num_frames: int
     is_damaged: bool

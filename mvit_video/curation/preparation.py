@@ -145,11 +145,7 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
 
 
 def _claim(out: Path) -> None:
-    """Make the folder of the ledger, by which the next run knows that the folder is one of `prepare`.
-
-    Raises:
-        ConfigError: the folder holds something else, or cannot be made.
-    """
+    """Make the folder of the ledger, by which the next run knows that the folder is one of `prepare`."""
     try:
         foreign = sorted(name for name in os.listdir(out) if not is_unfinished(name)) if out.exists() else []
         if foreign and LEDGER not in foreign:

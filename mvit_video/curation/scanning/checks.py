@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -94,10 +94,6 @@ class Check:
         """The same video with a flaw that leaves it usable."""
         return replace(self, kind=kind, reason=reason)
 
-    def row(self) -> dict[str, Any]:
-        """Values by column."""
-        return asdict(self)
-
 
 def schema_of(row: type, **others: pa.DataType) -> pa.Schema:
     """Return the Arrow schema of a dataclass whose fields are strings, numbers or truth values, or None.
@@ -161,11 +157,7 @@ class Checker:
         return check.flawed("wrong header", wrong) if wrong else check
 
     def _decode(self, check: Check, heartbeat: Callable[[], None]) -> Check:
-        """Decode three frames, or all.
-
-        Raises:
-            VideoDecodeError: a frame does not decode.
-        """
+        """Decode three frames, or all."""
         num_frames = check.num_frames or 0
         with open_video(check.path, "pyav", index_cache=self.index_cache) as reader:
             reader.get_frames(sorted({0, num_frames // 2, num_frames - 1}))

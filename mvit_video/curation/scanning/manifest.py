@@ -28,7 +28,7 @@ def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min
         checks: one row per distinct path.
     """
     found = checks.take(compute.index_in(locations, value_set=checks["path"]))
-    start, end = _spans(table)
+    start, end = (np.full((len(table), 2), np.nan) if table.spans is None else table.spans).T
     is_usable = np.asarray(found["is_usable"])
     kind, reason = found["kind"].to_pylist(), found["reason"].to_pylist()
     duration = np.asarray(compute.fill_null(found["duration_seconds"], 0.0))
@@ -74,11 +74,3 @@ def wrong_rows(videos: pa.Table) -> dict[str, list[str]]:
     """Columns `path`, `kind`, `reason` of the videos with something wrong, sorted by kind and path."""
     rows = videos.select(["path", "kind", "reason"]).filter(compute.is_valid(videos["kind"]))
     return rows.sort_by([("kind", "ascending"), ("path", "ascending")]).to_pydict()
-
-
-def _spans(table: VideoTable) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end in seconds of each row, NaN where it is the whole video."""
-    if table.spans is None:
-        nothing = np.full(len(table), np.nan)
-        return nothing, nothing
-    return table.spans[:, 0], table.spans[:, 1]

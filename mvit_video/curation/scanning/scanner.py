@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,10 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
 
 
 def _check_row(settings: ScanSettings, path: str, outcome: Check | WorkFailure) -> dict[str, Any]:
-    if isinstance(outcome, Check):
-        return outcome.row()
-    failed = Check(path, *size_and_time(path), settings.backend, settings.is_full)
-    return failed.failed("time-out" if outcome.kind == "time-out" else "other", outcome.reason).row()
+    if isinstance(outcome, WorkFailure):
+        check = Check(path, *size_and_time(path), settings.backend, settings.is_full)
+        outcome = check.failed("time-out" if outcome.kind == "time-out" else "other", outcome.reason)
+    return asdict(outcome)
 
 
 def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:

@@ -24,9 +24,6 @@ def read_charades(header: Header, root: Path | None) -> Rows:
     """Read videos with the actions that occur in them, each once, and when they do.
 
     Classes are called as `Charades_v1_classes.txt` beside the annotations says, else by their codes.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
     """
     columns = read_columns(header, COLUMNS)
     lines, values = columns

@@ -32,11 +32,6 @@ class Columns(NamedTuple):
     lines: Lines
     values: dict[str, pa.Array]
 
-    @property
-    def names(self) -> set[str]:
-        """Names of the columns."""
-        return set(self.values)
-
 
 class Header(NamedTuple):
     """Names of the columns, and the lines below."""
@@ -91,18 +86,14 @@ def read_columns(header: Header, wanted: set[str]) -> Columns:
 
 
 def read_table_columns(columns: Columns) -> Rows:
-    """Rows of a file with the columns `path`, `label` or `labels`, and perhaps `start` and `end`.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Rows of a file with the columns `path`, `label` or `labels`, and perhaps `start` and `end`."""
     lines, values = columns
     for name in ("path", "label"):
         empty = first(lengths(values.get(name, lines.text)) == 0)
         if empty is not None:
             raise lines.error(empty, f"has no {name}, got {lines.line(empty)!r}")
     spans = None
-    if columns.names & {"start", "end"}:
+    if values.keys() & {"start", "end"}:
         spans = np.stack([read_seconds(columns, name) for name in ("start", "end")], axis=1)
     unknown = pa.nulls(len(lines), pa.large_string())  # where labels are not asked for
     labels = values.get("labels", values.get("label", unknown))

@@ -20,9 +20,6 @@ def read_kinetics(header: Header, root: Path | None) -> Rows:
     """Videos `label,youtube_id,time_start,time_end,split` whose files are under the root.
 
     A file is called `{youtube_id}_{time_start:06d}_{time_end:06d}` or `{youtube_id}`, with any suffix of videos.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
     """
     columns = read_columns(header, {*COLUMNS, "label", "split"})
     lines, values = columns

@@ -33,9 +33,6 @@ def read_list(lines: Lines) -> Rows:
 
     The label is the last field. After a video's suffix or a tab, numbers joined by commas and lists in brackets are
     several labels. A first line `path label` is a header.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
     """
     lines = without_comments(lines)
     if len(lines) and (names := lines.line(0).lower().split()) and set(names) in _HEADERS:

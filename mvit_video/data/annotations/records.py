@@ -30,11 +30,7 @@ _CHUNK = 65_536
 
 
 def read_jsonl(lines: Lines, *, need_labels: bool = True) -> Rows:
-    """Videos `{"path": ..., "label": ...}`, one object per line.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Videos `{"path": ..., "label": ...}`, one object per line."""
     quickly = _read_quickly(lines)
     if quickly is not None:
         return quickly
@@ -50,11 +46,7 @@ def read_jsonl(lines: Lines, *, need_labels: bool = True) -> Rows:
 
 
 def read_records(file: Path, records: list[Any], *, need_labels: bool = True) -> Rows:
-    """Videos of a JSON array of objects.
-
-    Raises:
-        AnnotationError: names the file, the record and the value.
-    """
+    """Videos of a JSON array of objects."""
     numbers = np.arange(1, len(records) + 1)
     nothing = pa.nulls(len(records), pa.large_string())
     return _from_records(records, Rows(file, numbers, nothing, nothing, unit="record"), need_labels)
@@ -65,9 +57,6 @@ def read_parquet(file: Path, *, need_labels: bool = True) -> Rows:
 
     Its metadata may hold `root`, the folder of relative paths, and `class_names`, a JSON list. The packet indices of a
     scan's manifest lie in the folder `index` beside it.
-
-    Raises:
-        AnnotationError: names the file, the row and the value.
     """
     wanted = ["path", "label", "labels", "start", "end", "status", COLUMN]
     table, metadata = read_parquet_table(file, wanted=wanted)

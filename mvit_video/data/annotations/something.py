@@ -21,12 +21,9 @@ def is_something(records: list[Any]) -> bool:
 
 
 def read_something(file: Path, records: list[Any], root: Path | None, known: ClassNames | None) -> Rows:
-    """Videos `{id}` under the root; the class is the template without its brackets, which a labels file numbers.
-
-    Raises:
-        AnnotationError: names the file, the record and the value.
-    """
-    classes = known or _labels_beside(file)
+    """Videos `{id}` under the root; the class is the template without its brackets, which a labels file numbers."""
+    beside = [file.with_name(name) for name in _LABELS_FILES if file.with_name(name).is_file()]
+    classes = known or (read_names(beside[0]) if beside else None)
     names: list[str] = []
     labels: list[str | None] = []
     for number, record in enumerate(records, start=1):
@@ -46,8 +43,3 @@ def read_something(file: Path, records: list[Any], root: Path | None, known: Cla
         file, np.arange(1, len(names) + 1), videos, as_strings(labels), classes=classes, are_names=True, unit="record"
     )
     return locate_videos(rows, root or file.parent, [videos])
-
-
-def _labels_beside(file: Path) -> ClassNames | None:
-    files = [file.with_name(name) for name in _LABELS_FILES if file.with_name(name).is_file()]
-    return read_names(files[0]) if files else None

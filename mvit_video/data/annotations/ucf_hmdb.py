@@ -23,17 +23,11 @@ _HMDB_PARTS = {"train": "1", "test": "2"}
 
 def is_ucf(lines: Lines) -> bool:
     """Whether a list is a split of UCF101, whose class numbers count from 1."""
-    return bool(
-        _UCF_FILE.fullmatch(lines.file.name) and len(lines) and _UCF_LINE.fullmatch(lines.line(0))
-    )  # fmt: skip
+    return bool(_UCF_FILE.fullmatch(lines.file.name) and len(lines) and _UCF_LINE.fullmatch(lines.line(0)))
 
 
 def read_ucf(lines: Lines, root: Path | None) -> Rows:
-    """Videos `Class/v_Class_g01_c01.avi`, with the class number behind in a training list; the folder is the class.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Videos `Class/v_Class_g01_c01.avi`, with the class number behind in a training list; the folder is the class."""
     classes = _read_ucf_classes(lines.file.with_name(_UCF_CLASSES))
     names: list[str] = []
     labels: list[str] = []
@@ -57,11 +51,7 @@ def is_hmdb(source: Path) -> bool:
 
 
 def read_hmdb(source: Path, root: Path | None) -> Rows:
-    """Videos of one part of a split, from the files `{class}_test_split1.txt` of all classes.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Videos of one part of a split, from the files `{class}_test_split1.txt` of all classes."""
     found = _HMDB_FILE.fullmatch(source.name)
     assert found is not None
     part, files = _HMDB_PARTS[found["part"]], _hmdb_files(source)

@@ -50,25 +50,17 @@ class _TrimmedReader:
 
     @property
     def backend(self) -> str:
-        """Library that decodes."""
         return self._reader.backend
 
     @property
     def backend_reason(self) -> str:
-        """Why that one."""
         return self._reader.backend_reason
 
     @property
     def damaged(self) -> bool:
-        """Whether errors were concealed in what was read so far."""
         return self._reader.damaged
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """Frames by index, as of any reader.
-
-        Raises:
-            VideoDecodeError: an index is out of range, or a frame cannot be decoded.
-        """
         wanted = np.asarray(indices)
         outside = wanted[(wanted < 0) | (wanted >= self.num_frames)]
         if outside.size:
@@ -78,7 +70,6 @@ class _TrimmedReader:
         return self._reader.get_frames(wanted + self._first if wanted.size else wanted)
 
     def close(self) -> None:
-        """Let the source go."""
         self._reader.close()
 
     def __enter__(self) -> _TrimmedReader:

@@ -18,14 +18,7 @@ from mvit_video.data.clips.corruptions import corrupt_clip
 from mvit_video.data.clips.protocols import PROTOCOLS, Layout, published_short_side
 from mvit_video.data.clips.transforms import Augment, Normalize, augment_clip, crop_views, resize_frames
 from mvit_video.data.readers import VideoReader
-from mvit_video.data.sampling import (
-    dense_clips,
-    is_too_short,
-    order_frames,
-    random_clip,
-    segment_frames,
-    timed_clip,
-)
+from mvit_video.data.sampling import dense_clips, is_too_short, order_frames, random_clip, segment_frames, timed_clip
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
 
@@ -125,7 +118,7 @@ class RandomView(_ClipRule):
         else:
             clips = random_clip(reader.num_frames, reader.fps, self.clip, rng)[None]
         if self.augment is None:
-            shown = _cropped(reader, clips, self.crop_size, self.short_side, 1, self.normalize)
+            shown = crop_views(*_read_union(reader, clips), self.crop_size, self.short_side, 1, self.normalize)
         else:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
         return _made(reader, clips, shown, _is_too_short(reader, self.clip))
@@ -206,7 +199,8 @@ class DenseViews(_ClipRule):
     def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
         """Return all views; nothing about them is random."""
         clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
-        shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        read = _read_union(reader, clips)
+        shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
         return _made(reader, clips, shown, is_too_short(reader.num_frames, reader.fps, self.clip))
 
 
@@ -244,7 +238,8 @@ class SamplerViews:
         times = _sampled_times(self.sampler, reader.duration_seconds, rng)
         clips = np.stack([timed_clip(reader.timestamps, start, end, self.num_frames) for start, end in times])
         if self.augment is None:
-            shown = _cropped(reader, clips, self.crop_size, self.short_side, self.num_crops, self.normalize)
+            read = _read_union(reader, clips)
+            shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
         else:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
         too_short = any(end - start > reader.duration_seconds for start, end in times)
@@ -303,16 +298,3 @@ def _augmented(
         frames = buffer if np.array_equal(clip, np.arange(len(buffer))) else buffer[torch.from_numpy(clip)]
         views += [augment_clip(frames, crop_size, augment, normalize, rng) for _ in range(augment.repeats)]
     return torch.stack(views) if len(views) > 1 else views[0][None]
-
-
-def _cropped(
-    reader: VideoReader,
-    clips: NDArray[np.int64],
-    crop_size: int,
-    short_side: int,
-    num_crops: int,
-    normalize: Normalize,
-) -> Tensor:
-    """Each clip's crops, side by side."""
-    buffer, rows = _read_union(reader, clips)
-    return crop_views(buffer, rows, crop_size, short_side, num_crops, normalize)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from av.packet import Packet
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -252,13 +251,10 @@ def _colour_refusal(first: VideoFrame) -> str | None:
         return f"its colours have more than 8 bits ({first.format.name})"
     if first.interlaced_frame:
         return "it is interlaced"
-    if (first.width % 2 or first.height % 2) and _has_subsampled_chroma(first.format):
+    is_subsampled = first.format.chroma_width(64) < 64 or first.format.chroma_height(64) < 64
+    if is_subsampled and (first.width % 2 or first.height % 2):
         return f"its size is odd ({first.width}x{first.height}) and its chroma is subsampled"
     return None
-
-
-def _has_subsampled_chroma(colours: VideoFormat) -> bool:
-    return colours.chroma_width(64) < 64 or colours.chroma_height(64) < 64
 
 
 def _first_frame(source: Source) -> VideoFrame | None:

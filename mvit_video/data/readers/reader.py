@@ -111,8 +111,7 @@ def open_video(
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
-        ConfigError: the backend is unknown or not installed, or `short_side` is no whole number of at
-            least 1.
+        ConfigError: the backend is unknown or not installed, or `short_side` is no whole number of at least 1.
         TypeError: the source is none of the above.
     """
     if backend not in get_args(Backend):
@@ -136,13 +135,10 @@ def _index_of(
     source: Source, status: os.stat_result | None, cache: IndexCache | None
 ) -> tuple[PacketIndex, OpenStream | None]:
     """The index of a source, and its stream where that had to be opened."""
-    if cache is None or status is None:
-        opened = OpenStream(source)
-    else:
-        index = cache.get(source.path, status)
-        if index is not None:
-            return index, None
-        opened = OpenStream(source)
+    index = None if cache is None or status is None else cache.get(source.path, status)
+    if index is not None:
+        return index, None
+    opened = OpenStream(source)
     try:
         index = scan_packets(opened)
     except BaseException:

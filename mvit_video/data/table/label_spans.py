@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.table.labels import LabelError
-from mvit_video.jobs.arrow import compute, first, is_list, joined, to_mask
+from mvit_video.jobs.arrow import compute, first, to_mask
 
 COLUMN = "label_spans"
 TYPE = pa.large_list(pa.large_list(pa.float64()))
@@ -81,14 +81,6 @@ def is_label_spans(value: Any) -> bool:
         and all(isinstance(time, (int, float)) and not isinstance(time, bool) and abs(time) < 2**53 for time in times)
         for times in value
     )
-
-
-def column_of(table: pa.Table) -> pa.Array:
-    """Return the spans in a table of a file, nulls where it has none."""
-    if COLUMN not in table.column_names:
-        return pa.nulls(len(table))
-    column = joined(table.column(COLUMN))
-    return column.cast(TYPE) if is_list(column.type) else column
 
 
 def _offsets(counts: NDArray[np.int64]) -> pa.Array:

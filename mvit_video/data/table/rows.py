@@ -21,10 +21,6 @@ from mvit_video.jobs.arrow import compute, first, lengths, matches, to_mask
 from mvit_video.types import AnnotationError
 
 
-def _nowhere(row: int) -> set[str]:
-    return set()
-
-
 @dataclass(frozen=True)
 class Rows:
     """Rows of an annotation file, or of shards.
@@ -116,7 +112,7 @@ def make_table(
     )
 
 
-def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: FoldersOf = _nowhere) -> Rows:
+def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: FoldersOf = lambda row: set()) -> Rows:
     """Rows whose videos are under a folder, with the paths at which they are; the others are left out with a warning.
 
     Args:

@@ -47,7 +47,8 @@ def cards(run: RunFiles) -> list[Card]:
     for key, name in _ACCURACIES.items():
         if key in found.get("metrics", {}):
             value = found["metrics"][key]
-            shown.append(Card(_percent(value), name, _interval(bounds, key)))
+            text = "unknown" if value is None else f"{value:.2f}\u00a0%"
+            shown.append(Card(text, name, _interval(bounds, key)))
     videos = video_counts(run)
     shown.append(Card(f"{videos['scored']:,}", "videos scored", f"of {videos['expected']:,} expected"))
     for key in _BAD:
@@ -74,8 +75,7 @@ def facts(run: RunFiles, videos: ScoredVideos) -> list[tuple[str, str]]:
     counts = video_counts(run)
     told = [f"{counts[key]:,} {name}" for key, name in _COUNTS.items() if counts.get(key) or key in _ALWAYS_TOLD]
     rows.append(("Videos", ", ".join(told)))
-    rows += [(name, text) for name, text in _calibration_rows(run.metrics or {})]
-    return rows
+    return rows + _calibration_rows(run.metrics or {})
 
 
 def video_counts(run: RunFiles) -> dict[str, int]:
@@ -114,7 +114,3 @@ def _interval(bounds: Mapping[str, Any], key: str) -> str:
     if key not in bounds:
         return ""
     return f"{bounds['level']:.0%} interval {bounds[key]['low']:.2f} to {bounds[key]['high']:.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}\u00a0%"

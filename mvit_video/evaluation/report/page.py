@@ -151,7 +151,7 @@ def _failures(run: RunFiles) -> dict[str, Any]:
     """Path, labels and reason of the videos without a score."""
     rows = (~run.predictions.scored).nonzero()[0].tolist()
     labels, status = run.predictions.labels, run.predictions.status
-    listed = [[_path(run, row), labels[row], status[row]] for row in rows[:_FAILURES_LISTED]]
+    listed = [[in_words(run.predictions.keys[row]), labels[row], status[row]] for row in rows[:_FAILURES_LISTED]]
     return {"total": len(rows), "listed": listed}
 
 
@@ -162,9 +162,8 @@ def _flawed(run: RunFiles) -> dict[str, Any]:
     rows = [
         (row, flaw) for flaw, flag in flags.items() for row in (flag & run.predictions.scored).nonzero()[0].tolist()
     ]
-    listed = [[_path(run, row), run.predictions.labels[row], flaw] for row, flaw in rows[:_FAILURES_LISTED]]
+    listed = [
+        [in_words(run.predictions.keys[row]), run.predictions.labels[row], flaw]
+        for row, flaw in rows[:_FAILURES_LISTED]
+    ]
     return {"total": len(rows), "listed": listed}
-
-
-def _path(run: RunFiles, row: int) -> str:
-    return in_words(run.predictions.keys[row])
