@@ -174,26 +174,13 @@ def _forget_trees() -> Iterator[None]:
     _tree.cache_clear()
 
 
-UNFINISHED = pytest.mark.xfail(reason="the data module and the run plan are still being moved", strict=False)
-RULES_OF_THE_PACKAGE = [import_cycles, pytest.param(wide_callables, marks=UNFINISHED)]
-RULES_OF_ALL_CODE = [
-    pytest.param(
-        rule,
-        folder,
-        id=f"{rule.__name__}-{folder.name}",
-        marks=[UNFINISHED] if folder == PACKAGE and rule is not shadowed_modules else [],
-    )
-    for rule in (shadowed_modules, long_functions, long_files)
-    for folder in WITH_PROGRAMS
-]
-
-
-@pytest.mark.parametrize("rule", RULES_OF_THE_PACKAGE)
+@pytest.mark.parametrize("rule", [import_cycles, wide_callables])
 def test_the_package_keeps(rule: Callable[[Path], list[str]]) -> None:
     assert rule(PACKAGE) == []
 
 
-@pytest.mark.parametrize(("rule", "folder"), RULES_OF_ALL_CODE)
+@pytest.mark.parametrize("folder", WITH_PROGRAMS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("rule", [shadowed_modules, long_functions, long_files])
 def test_all_code_keeps(rule: Callable[[Path], list[str]], folder: Path) -> None:
     assert rule(folder) == []
 

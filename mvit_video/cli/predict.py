@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from rich.console import Console
 
@@ -72,11 +73,11 @@ class PredictCLI(VideoCLI):
         Raises:
             ConfigError: nothing is to be written, or a setting of the features is impossible.
         """
-        trainer = self._settings.trainer
+        trainer = self.settings.trainer
         if trainer.fast_dev_run:
             raise ConfigError("trainer.fast_dev_run writes nothing: leave it out, and give data.predict a few videos")
         trainer.enable_progress_bar = False  # videos tell more than batches
-        options: dict[str, Any] = vars(self._settings.features.clone())
+        options: dict[str, Any] = vars(self.settings.features.clone())
         self._folder, self._format = options.pop("folder"), options.pop("format")
         with in_flags(**_KEYS):
             self._extract_settings = ExtractSettings("", **options)
@@ -89,7 +90,7 @@ class PredictCLI(VideoCLI):
             MVitVideoError: some videos have no features.
         """
         with in_flags(**_KEYS):
-            self._run(self._predict, {"checkpoint": ckpt_path})
+            self.guard(self._predict, {"checkpoint": ckpt_path})
 
     def _predict(self, checkpoint: str | None) -> None:
         precision, strategy = str(self.trainer.precision), self.trainer.strategy
@@ -104,7 +105,7 @@ class PredictCLI(VideoCLI):
             )
         changes = {"precision": _PRECISIONS[precision], "device": str(strategy.root_device)}
         settings = replace(self._extract_settings, **changes)
-        summary = in_processes(self.trainer, lambda: self._extract_share(settings, checkpoint), self._how_to_go_on())
+        summary = in_processes(self.trainer, lambda: self._extract_share(settings, checkpoint), self.advice_on_stop())
         if not self.trainer.is_global_zero:
             return
         for line in describe(summary):
@@ -156,18 +157,20 @@ class PredictCLI(VideoCLI):
         name = str(weights or type(task.net).__name__)
         return TrainedModel(task.net, name, None if weights is None else Path(weights), needs, data.class_names, ())
 
-    def _how_to_need_less(self) -> str:
-        return f"lower features.batch_size={self._settings.features.batch_size} or set trainer.precision=bf16-mixed"
+    def advice_on_memory(self) -> str:
+        """Return what to change where memory ran out."""
+        return f"lower features.batch_size={self.settings.features.batch_size} or set trainer.precision=bf16-mixed"
 
-    def _how_to_go_on(self) -> str:
+    def advice_on_stop(self) -> str:
+        """Return how to resume."""
         return "; the same command does the rest"
 
-    def _callbacks(self) -> list[Callback]:
-        seed = self._settings.seed_everything
-        seed = None if seed is False else int(seed)
-        return [RunRecord(self.run_folder, seed=seed, checkpoint=self._settings.ckpt_path)]
+    def callbacks(self) -> list[Callback]:
+        """Return the callbacks of every run."""
+        return self.plan.record()
 
-    def _loggers(self) -> list[Any]:
+    def loggers(self) -> list[Logger]:
+        """Return none: there are no numbers to log."""
         return []
 
 

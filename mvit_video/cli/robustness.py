@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 from rich.table import Table
 
 from mvit_video.cli.options import console_for_reports
@@ -22,7 +23,7 @@ from mvit_video.evaluation.robustness.running import (
 )
 from mvit_video.evaluation.robustness.settings import SEVERITIES, STUDIES, RobustnessSetting, settings_of
 from mvit_video.evaluation.robustness.table import robustness_table, write_robustness_table
-from mvit_video.training import DecodingRecord, RunRecord, Task
+from mvit_video.training import Task
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ConfigError
 
@@ -78,7 +79,7 @@ class RobustnessCLI(VideoCLI):
         Raises:
             ConfigError: there is nothing like it.
         """
-        config = self._settings
+        config = self.settings
         self._tested = settings_of(config.studies, config.severities)
         if config.trainer.fast_dev_run:
             raise ConfigError("trainer.fast_dev_run writes nothing: try --trainer.limit_test_batches 1")
@@ -86,7 +87,7 @@ class RobustnessCLI(VideoCLI):
 
     def robustness(self, **kwargs: Any) -> None:
         """Tests, and writes what came out."""
-        self._run(self._test_settings, kwargs)
+        self.guard(self._test_settings, kwargs)
 
     def _test_settings(self, **kwargs: Any) -> None:
         if self.trainer.is_global_zero:
@@ -94,7 +95,7 @@ class RobustnessCLI(VideoCLI):
         gigaflops = cast(RobustnessTrainer, self.trainer).robustness(settings=self._tested, **kwargs)
         if not self.trainer.is_global_zero:
             return
-        table = robustness_table(self.run_folder, self._settings.studies, self._tested, gigaflops)
+        table = robustness_table(self.run_folder, self.settings.studies, self._tested, gigaflops)
         files = [self.run_folder / "robustness.parquet", self.run_folder / "robustness.png"]
         write_robustness_table(files[0], table)
         write_robustness_figure(files[1], table)
@@ -103,28 +104,28 @@ class RobustnessCLI(VideoCLI):
             print(f"written: {file}")
 
     def _key(self) -> str:
-        checkpoint = self._settings.ckpt_path
-        return robustness_key(self._settings.as_dict(), None if checkpoint is None else Path(checkpoint))
+        checkpoint = self.settings.ckpt_path
+        return robustness_key(self.settings.as_dict(), None if checkpoint is None else Path(checkpoint))
 
-    def _find_folder(self, root: Path, *, make: bool) -> Path:
-        return find_robustness_run(root, self._key()) or super()._find_folder(root, make=make)
+    def find_folder(self, root: Path, *, make: bool) -> Path:
+        """Return the folder of an earlier run of the same weights, videos and views, or a new one."""
+        return find_robustness_run(root, self._key()) or super().find_folder(root, make=make)
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
+        """Return whether a setting has been tested."""
         return any(setting.mark(self.run_folder).exists() for setting in self._tested)
 
-    def _how_to_go_on(self) -> str:
+    def advice_on_stop(self) -> str:
+        """Return how to resume."""
         return "; the same command goes on with what is not tested yet"
 
-    def _loggers(self) -> list[Any]:
-        return []
+    def callbacks(self) -> list[Callback]:
+        """Return the callbacks of a test."""
+        return self.plan.score(MultiViewEvaluation(self.run_folder))
 
-    def _callbacks(self) -> list[Callback]:
-        seed = self._settings.seed_everything
-        return [
-            RunRecord(self.run_folder, seed=None if seed is False else int(seed), checkpoint=self._settings.ckpt_path),
-            MultiViewEvaluation(self.run_folder),
-            DecodingRecord(self.run_folder),
-        ]
+    def loggers(self) -> list[Logger]:
+        """Return none: every setting has its own numbers."""
+        return []
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

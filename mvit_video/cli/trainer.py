@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -43,22 +44,11 @@ from mvit_video.training import (
     TERMINATION_SIGNALS,
     AtomicCheckpointIO,
     BestCheckpoint,
-    Curves,
-    DecodingRecord,
-    EpochLine,
-    EventLogger,
-    FailureList,
-    LastCheckpoint,
-    MetricsLogger,
     ProgressBar,
-    RunRecord,
-    StepSeed,
-    StepTimes,
-    StopAtFailureRate,
-    StopAtNonFinite,
+    RunPlan,
     StopBetweenSteps,
     Task,
-    Throughput,
+    run_loggers,
 )
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.training.output import print_line
@@ -160,7 +150,7 @@ class VideoCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint, before anything slow is built."""
-        config = self._settings
+        config = self.settings
         configs = [str(path) for path in config.config or []]
         root = Path(config.trainer.default_root_dir or "runs") / run_name(configs)
         self._own_run = run_of(configs)
@@ -176,8 +166,8 @@ class VideoCLI(LightningCLI):
         elif self.subcommand != "fit" and config.model.init_from is None:
             warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
         is_writer = rank_zero_only.rank == 0 and not config.trainer.fast_dev_run  # pyright: ignore[reportFunctionMemberAccess]
-        self.run_folder = self._find_folder(root, make=is_writer)
-        self._stopper = StopBetweenSteps(self._checkpoint("last"))
+        self.run_folder = self.find_folder(root, make=is_writer)
+        self.stopper = StopBetweenSteps(self._checkpoint("last"))
         # Ctrl-C and SIGTERM go to the whole process group: loader workers that hear them die before the run is saved
         multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
 
@@ -199,9 +189,9 @@ class VideoCLI(LightningCLI):
         if loggers is None or loggers is True:
             loggers = []
         if loggers is not False:
-            loggers = [*self._loggers(), *(loggers if isinstance(loggers, list) else [loggers])]
+            loggers = [*self.loggers(), *(loggers if isinstance(loggers, list) else [loggers])]
         bar = config.enable_progress_bar is not False and sys.stdout.isatty()
-        theirs, ours = _as_list(config.callbacks), self._callbacks()
+        theirs, ours = _as_list(config.callbacks), self.callbacks()
         if any(isinstance(one, MultiViewEvaluation) for one in theirs):  # with settings of its own
             ours = [one for one in ours if not isinstance(one, MultiViewEvaluation)]
         callbacks = [*theirs, *ours, *([ProgressBar()] if bar else [])]
@@ -219,7 +209,7 @@ class VideoCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Trains, and prints which epoch was the best and the command that tests it."""
-        self._run(self.trainer.fit, kwargs)
+        self.guard(self.trainer.fit, kwargs)
         for best in cast(Any, self.trainer).checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_k_models and self.trainer.is_global_zero:
                 print_line(best.describe())
@@ -228,18 +218,18 @@ class VideoCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Scores the validation videos."""
-        self._run(self.trainer.validate, kwargs)
+        self.guard(self.trainer.validate, kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Scores the test videos; `MultiViewEvaluation` prints the result."""
-        self._run(self.trainer.test, kwargs | {"verbose": False})
+        self.guard(self.trainer.test, kwargs | {"verbose": False})
 
-    def _run(self, work: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    def guard(self, work: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Does the work; tells how to go on when it is stopped, and leaves nothing of a run that could not begin."""
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
-            if self._made_folder and not self._has_begun():
+            if self._made_folder and not self.has_begun():
                 shutil.rmtree(self.run_folder, ignore_errors=True)
                 _remove_if_empty(self.run_folder.parent)
             raise
@@ -253,18 +243,18 @@ class VideoCLI(LightningCLI):
             if text := missing_metric(error):
                 raise ConfigError(text) from error
             if text := out_of_memory(error):
-                raise MVitVideoError(f"{text}: {self._how_to_need_less()}") from error
+                raise MVitVideoError(f"{text}: {self.advice_on_memory()}") from error
             raise
         except SystemExit as stop:
-            terminated = isinstance(stop, SIGTERMException) or self._stopper.signum in TERMINATION_SIGNALS
+            terminated = isinstance(stop, SIGTERMException) or self.stopper.signum in TERMINATION_SIGNALS
             if not terminated and not isinstance(stop.__context__, KeyboardInterrupt):
                 raise
             message = "stopped" if self.trainer.is_global_zero else ""
             if self.trainer.is_global_zero:
-                message += self._how_to_go_on()
+                message += self.advice_on_stop()
             raise Stopped(message, 143 if terminated else 130) from None
 
-    def _how_to_need_less(self) -> str:
+    def advice_on_memory(self) -> str:
         """What to change where memory ran out."""
         name = "batch_size" if self.subcommand in ("fit", "validate") else "test_batch_size"
         advice = f"lower data.loading.{name}={getattr(self.datamodule.loading, name)}"
@@ -275,66 +265,54 @@ class VideoCLI(LightningCLI):
             "model.speed.activation_checkpointing=true"
         )
 
-    def _find_folder(self, root: Path, *, make: bool) -> Path:
+    def find_folder(self, root: Path, *, make: bool) -> Path:
         """The run folder."""
         self._made_folder = make
         return claim_version(root) if make else next_version(root)
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether the run folder holds what a later run can use."""
         return self._checkpoint("last").exists()
 
-    def _how_to_go_on(self) -> str:
+    def advice_on_stop(self) -> str:
         """What to say of a run that was stopped."""
-        if not self._stopper.saved:
+        if not self.stopper.saved:
             return ""
         if self._own_run is not None:  # whose `last` is another file
-            return f"; the same command with --ckpt_path {self._stopper.path} resumes the run"
-        return f"; the same command with --ckpt_path last goes on from {self._stopper.path}"
+            return f"; the same command with --ckpt_path {self.stopper.path} resumes the run"
+        return f"; the same command with --ckpt_path last goes on from {self.stopper.path}"
 
     @property
-    def _settings(self) -> Namespace:
+    def settings(self) -> Namespace:
         return self.config[str(self.subcommand)]
 
     def _checkpoint(self, name: str) -> Path:
         return checkpoint_path(self.run_folder, name)
 
-    def _callbacks(self) -> list[Callback]:
-        config = self._settings
-        seed = config.seed_everything
-        seed = None if seed is False else int(seed)
-        writes = not config.trainer.fast_dev_run
-        callbacks: list[Callback] = []
-        if writes:
-            callbacks.append(RunRecord(self.run_folder, seed=seed, checkpoint=config.ckpt_path))
-        if self.subcommand == "test":
-            callbacks.append(MultiViewEvaluation(self.run_folder if writes else None))
-        if writes:
-            callbacks.append(DecodingRecord(self.run_folder))
-            if self.subcommand != "test":  # whose evaluation writes the list
-                callbacks.append(FailureList(self.run_folder))
-        if self.subcommand != "fit":
-            return callbacks
-        callbacks += [Throughput(), StepTimes(), EpochLine(self.run_folder if writes else None), self._stopper]
-        if writes:
-            callbacks.append(Curves(self.run_folder))
-        callbacks += [
-            StopAtFailureRate(config.data.loading.max_failure_rate),
-            StopAtNonFinite(self._checkpoint("last_good") if writes else None),
-        ]
-        if seed is not None:
-            callbacks.append(StepSeed(seed))
-        if config.trainer.enable_checkpointing is not False:
-            callbacks += [LastCheckpoint(config.checkpoint_every_n_steps), BestCheckpoint()]
-        return callbacks
+    @property
+    def plan(self) -> RunPlan:
+        """What the run does beside its steps."""
+        settings = self.settings
+        seed = None if settings.seed_everything is False else int(settings.seed_everything)
+        return RunPlan(None if settings.trainer.fast_dev_run else self.run_folder, seed, settings.ckpt_path)
 
-    def _loggers(self) -> list[Any]:
-        place: dict[str, Any] = {
-            "save_dir": self.run_folder.parents[1],
-            "name": self.run_folder.parent.name,
-            "version": self.run_folder.name,
-        }
-        return [MetricsLogger(**place), EventLogger(**place)]
+    def callbacks(self) -> list[Callback]:
+        """Return the callbacks that make the run; those of the user come before them."""
+        settings, plan = self.settings, self.plan
+        if self.subcommand == "test":
+            return plan.score(MultiViewEvaluation(plan.folder))
+        if self.subcommand == "validate":
+            return plan.score()
+        return plan.fit(
+            self.stopper,
+            max_failure_rate=settings.data.loading.max_failure_rate,
+            checkpoint_every_n_steps=settings.checkpoint_every_n_steps,
+            keep_checkpoints=settings.trainer.enable_checkpointing is not False,
+        )
+
+    def loggers(self) -> list[Logger]:
+        """Return the loggers of the run; those of the user come after them."""
+        return run_loggers(self.run_folder)
 
 
 def _refusal(text: str, config: Namespace) -> str:

@@ -8,6 +8,7 @@ from mvit_video.training.failures import DecodingRecord, FailureList
 from mvit_video.training.guards import StopAtFailureRate, StopAtNonFinite
 from mvit_video.training.initial import InitFrom
 from mvit_video.training.output import EventLogger, MetricsLogger
+from mvit_video.training.plan import RunPlan, run_loggers
 from mvit_video.training.schedule import Schedule
 from mvit_video.training.step_times import StepTimes
 from mvit_video.training.stopping import TERMINATION_SIGNALS, StopBetweenSteps
@@ -26,6 +27,7 @@ __all__ = [
     "LastCheckpoint",
     "MetricsLogger",
     "ProgressBar",
+    "RunPlan",
     "RunRecord",
     "Schedule",
     "StepSeed",
@@ -35,4 +37,5 @@ __all__ = [
     "StopBetweenSteps",
     "Task",
     "Throughput",
+    "run_loggers",
 ]

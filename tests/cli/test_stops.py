@@ -42,7 +42,7 @@ class Spy(Callback):
 def spy(monkeypatch: pytest.MonkeyPatch) -> type[Spy]:
     from mvit_video.cli import trainer
 
-    monkeypatch.setattr(trainer.VideoCLI, "_callbacks", _with_spy(trainer.VideoCLI._callbacks))
+    monkeypatch.setattr(trainer.VideoCLI, "callbacks", _with_spy(trainer.VideoCLI.callbacks))
     monkeypatch.setattr(Spy, "at", None)
     return Spy
 
