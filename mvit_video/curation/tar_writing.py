@@ -110,9 +110,6 @@ class ShardWriter:
         """Add a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
 
         Returns: byte of the shard at which the video starts.
-
-        Raises:
-            SourceFailed: the video ends early, or reading fails.
         """
         start = self._file.tell()
         for text_extension, text in texts.items():
@@ -166,11 +163,7 @@ class ShardWriter:
 
 
 def open_source(source: Path | bytes) -> tuple[BinaryIO, int]:
-    """A video opened for reading, and its size in bytes.
-
-    Raises:
-        SourceFailed: it is missing, empty, or cannot be opened.
-    """
+    """A video opened for reading, and its size in bytes."""
     if isinstance(source, bytes):
         file, size = io.BytesIO(source), len(source)
     else:

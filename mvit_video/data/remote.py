@@ -34,11 +34,7 @@ class RemoteFiles:
     versions: pa.Array
 
     def read(self, row: int) -> bytes:
-        """The file of the video in a row.
-
-        Raises:
-            VideoDecodeError: it cannot be read.
-        """
+        """The file of the video in a row."""
         url = self.urls[row].as_py()
         try:
             data = read_file(url)

@@ -105,11 +105,7 @@ def _suffixes() -> str:
 
 
 def require_videos(table: VideoTable, verb: str) -> None:
-    """Refuse a data set of images, which training reads but a job over videos does not.
-
-    Raises:
-        ConfigError: names the verb and the first image.
-    """
+    """Refuse a data set of images, which training reads but a job over videos does not."""
     image = first(matches(table.paths, _IMAGE))
     if image is not None:
         raise ConfigError(f"{verb} is for videos, {table.path(image)!r} is an image; images are trained on as they are")
@@ -137,11 +133,7 @@ def how_to_get(source: str | os.PathLike[str] = "", root: str | None = None) -> 
 
 
 def require_root(root: str | None) -> None:
-    """Refuse a root that is not there.
-
-    Raises:
-        ConfigError: names the nearest, or how to do without.
-    """
+    """Refuse a root that is not there."""
     if root is not None and not os.path.exists(root):
         near = nearest(Path(root))
         hint = f"did you mean {near}?" if near else "give the folder that the paths in the annotations start from"
@@ -153,9 +145,6 @@ def require_under_root(table: VideoTable, key: str, source: str, root: str | Non
 
     Args:
         key: of the annotations, such as `data.train`.
-
-    Raises:
-        ConfigError: names root, annotations and a video.
     """
     if root is None or table.archive is not None or not len(table):
         return

@@ -97,14 +97,7 @@ def doubts(train: VideoTable, val: VideoTable | None, *, holds_out: bool) -> lis
 
 
 def require_same_kind(tables: Mapping[Any, VideoTable]) -> None:
-    """Refuse splits of a data set that give names of classes in one and numbers in another.
-
-    Args:
-        tables: by the name of the split.
-
-    Raises:
-        ConfigError: names both splits.
-    """
+    """Refuse splits of a data set, by name, that give names of classes in one and numbers in another."""
     named = [split for split, table in tables.items() if table.class_names is not None]
     numbered = [split for split in tables if split not in named]
     if named and numbered:
@@ -112,11 +105,7 @@ def require_same_kind(tables: Mapping[Any, VideoTable]) -> None:
 
 
 def with_lists(tables: Mapping[Any, VideoTable]) -> dict[Any, VideoTable]:
-    """Return the tables of splits with lists of labels in all where one has some: one label is a list of one.
-
-    Raises:
-        ConfigError: a label that is unknown stands beside lists.
-    """
+    """Return the tables of splits with lists of labels in all where one has some: one label is a list of one."""
     if not any(table.is_multilabel for table in tables.values()):
         return dict(tables)
     found: dict[Any, VideoTable] = {}

@@ -238,11 +238,7 @@ def hash_file(path: str, heartbeat: Callable[[], None]) -> str:
 
 
 def decode_all(path: str, heartbeat: Callable[[], None]) -> tuple[int, bool]:
-    """Number of frames that decode one after the other, and whether errors were concealed in some.
-
-    Raises:
-        VideoDecodeError: decoding ends with an error before the end of the file.
-    """
+    """Number of frames that decode one after the other, and whether errors were concealed in some."""
     for conceal in (False, True):
         num_frames = 0
         try:

@@ -51,13 +51,7 @@ def read_header(lines: Lines, known: Sequence[set[str]]) -> Header | None:
 
 
 def guess_header(lines: Lines) -> Header | None:
-    """Header, written or implied, of a file that is called CSV; None when its first line separates by blanks.
-
-    Training lists of other projects are called `.csv`, but separate by blanks.
-
-    Raises:
-        AnnotationError: the header lacks a column.
-    """
+    """Header, written or implied, of a file called CSV; None where its first line separates by blanks, as lists may."""
     head = lines.line(0)
     if "," not in head or _VIDEO_AND_BLANK.search(head):
         return None
@@ -70,19 +64,12 @@ def guess_header(lines: Lines) -> Header | None:
 
 
 def read_columns(header: Header, wanted: set[str]) -> Columns:
-    """Some of the columns of a file, without the blanks around values.
-
-    Raises:
-        AnnotationError: a line has more or fewer fields than the header.
-    """
+    """Some of the columns of a file, without the blanks around values."""
     body = header.body
     if not len(body):
         return Columns(body, {name: body.text for name in header.names if name in wanted})
     places = {name: place for place, name in enumerate(header.names) if name in wanted}
-    columns = _read_quickly(header, places)
-    if columns is None:
-        columns = _read_carefully(header, places)
-    return Columns(body, columns)
+    return Columns(body, _read_quickly(header, places) or _read_carefully(header, places))
 
 
 def read_table_columns(columns: Columns) -> Rows:
@@ -111,11 +98,7 @@ def split_labels(values: pa.Array) -> pa.Array:
 
 
 def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
-    """Seconds of a column; NaN where it is empty or not there.
-
-    Raises:
-        AnnotationError: a value is no number.
-    """
+    """Seconds of a column; NaN where it is empty or not there."""
     if name not in columns.values:
         return np.full(len(columns.lines), np.nan)
     values = columns.values[name]
@@ -123,11 +106,8 @@ def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
     bad = first(~is_empty & ~matches(values, r"^-?[0-9]*\.?[0-9]+(e-?[0-9]+)?$|^[0-9]+\.$"))
     if bad is not None:
         raise columns.lines.error(bad, f"{name} {values[bad].as_py()!r} is no number of seconds")
-    return (
-        compute.if_else(pa.array(is_empty), pa.scalar(None, values.type), values)
-        .cast(pa.float64())
-        .to_numpy(zero_copy_only=False)
-    )
+    known = compute.if_else(pa.array(is_empty), pa.scalar(None, values.type), values)
+    return known.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def _column_names(lines: Lines, mark: str) -> list[str]:

@@ -99,11 +99,7 @@ def _check_level(folder: Path, names: Sequence[str], files: Sequence[list[str]])
 
 
 def _relative(folder: Path, paths: Sequence[str]) -> list[str]:
-    """Return paths from the folder of the classes on.
-
-    Raises:
-        AnnotationError: one is no UTF-8.
-    """
+    """Return paths from the folder of the classes on."""
     found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     strange = next((path for path in found if not is_utf8(path)), None)
     if strange is not None:

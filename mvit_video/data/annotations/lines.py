@@ -59,11 +59,7 @@ class Lines:
 
 
 def read_head(file: Path) -> bytes:
-    """The first bytes of a file, which show its kind.
-
-    Raises:
-        AnnotationError: it cannot be read, or is no file.
-    """
+    """The first bytes of a file, which show its kind."""
     require_file(file)
     try:
         with file.open("rb") as opened:
@@ -73,11 +69,7 @@ def read_head(file: Path) -> bytes:
 
 
 def read_lines(file: Path) -> Lines:
-    """Lines of a UTF-8 file, however they end.
-
-    Raises:
-        AnnotationError: it cannot be read, or is no text.
-    """
+    """Lines of a UTF-8 file, however they end."""
     zero = read_head(file).find(b"\0")  # before a whole video is read for a list
     data = b"" if zero >= 0 else file.read_bytes()
     zero = max(zero, data.find(b"\0"))

@@ -67,11 +67,7 @@ def _are_header_words(path: str, label: str) -> bool:
 
 
 def read_paths(lines: Lines) -> Rows | None:
-    """Read a list of bare paths of videos, which have no labels; None where the first line is something else.
-
-    Raises:
-        AnnotationError: another line is no path of a video.
-    """
+    """Read a list of bare paths of videos, which have no labels; None where the first line is something else."""
     lines = without_comments(lines)
     text = lines.text
     for quote in "\"'":

@@ -41,15 +41,10 @@ class Erasing:
             raise ConfigError(f"erasing.aspect must be 0 < low <= high, got {list(self.aspect)}")
 
     def apply_(self, clip: Float[Tensor, "3 T H W"], rng: np.random.Generator) -> Float[Tensor, "3 T H W"]:
-        """Erase in place.
-
-        Args:
-            rng: the only source of chance.
-        """
+        """Erase in place."""
         if rng.random() >= self.probability:
             return clip
-        box = self.draw_box(clip.shape[-2], clip.shape[-1], rng)
-        if box is not None:
+        if box := self.draw_box(clip.shape[-2], clip.shape[-1], rng):
             top, left, height, width = box
             noise = rng.standard_normal((*clip.shape[:2], height, width), dtype=np.float32)
             clip[..., top : top + height, left : left + width] = torch.from_numpy(noise)

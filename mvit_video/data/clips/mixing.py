@@ -55,8 +55,7 @@ class Mixing:
         """
         if self.mixup_alpha == self.cutmix_alpha == 0 or rng.random() >= self.probability:
             return clip, target
-        cuts = self.mixup_alpha == 0 or (self.cutmix_alpha > 0 and rng.random() < self.cutmix_share)
-        if not cuts:
+        if self.mixup_alpha and not (self.cutmix_alpha and rng.random() < self.cutmix_share):
             return mixup_(clip, target, rng.beta(self.mixup_alpha, self.mixup_alpha))
         share = rng.beta(self.cutmix_alpha, self.cutmix_alpha)
         height, width = clip.shape[-2:]

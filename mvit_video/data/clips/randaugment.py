@@ -51,11 +51,7 @@ def randaugment_clip(
 
 
 def check_policy(policy: str) -> None:
-    """Refuse a policy that timm does not know.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Refuse a policy that timm does not know."""
     if not _POLICY.fullmatch(policy):  # timm leaves out what it does not understand
         raise ConfigError(
             f"augment.randaugment={policy!r} is no policy of RandAugment; write it as rand-m7-n4-mstd0.5-inc1"

@@ -159,27 +159,13 @@ def _checksum(key: Key, row: Row) -> int:
 
 
 def list_parts(folder: Path, known: Mapping[str, Part], without: str | None) -> dict[str, Part]:
-    """The parts of a folder by name; those that are known are not opened again, damaged ones are removed.
-
-    Args:
-        without: a part to leave out, since it will change.
-    """
-    parts = {}
-    for name in _names(folder):
-        if name == without:
-            continue
-        part = known.get(name) or _load(folder / name)
-        if part is not None:
-            parts[name] = part
-    return parts
+    """The parts of a folder by name, but for one; the known are not opened again, damaged ones are removed."""
+    parts = {name: known.get(name) or _load(folder / name) for name in _names(folder) if name != without}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def write_part(folder: Path, rows: Mapping[Key, Row], name: str | None = None) -> str:
-    """Write rows as a part, in place of the one of this name; its name.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Write rows as a part, in place of the one of this name; its name."""
     keys = sorted(rows)
     columns = list(zip(*((*key, _checksum(key, rows[key]), *rows[key]) for key in keys), strict=True))
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, _SCHEMA, strict=True)]

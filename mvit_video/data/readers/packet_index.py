@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -277,10 +278,8 @@ def _pairs_packets(source: Source) -> bool:
 
 def _count_frames(source: Source) -> _Counted:
     """Decode the whole video; damage is concealed where the codec can."""
-    try:
+    with suppress(DecodeFailed):
         return _decode_all(source, conceal=False)
-    except DecodeFailed:
-        pass
     try:
         return _decode_all(source, conceal=True)
     except DecodeFailed as error:

@@ -67,11 +67,7 @@ class PyavReader:
         return frames
 
     def check(self, wanted: NDArray[np.int64]) -> None:
-        """Decode frames for `damaged` only.
-
-        Raises:
-            VideoDecodeError: a frame cannot be decoded.
-        """
+        """Decode frames for `damaged` only."""
         self._decode(wanted, lambda i, frame: None, thorough=True)
 
     def close(self) -> None:
@@ -165,11 +161,7 @@ class _Progress:
 
 
 def allocate(source: Source, num_frames: int, size: tuple[int, int]) -> Tensor:
-    """Room for frames.
-
-    Raises:
-        VideoDecodeError: there is not enough memory.
-    """
+    """Room for frames."""
     try:
         return torch.empty((num_frames, *size, 3), dtype=torch.uint8)
     except RuntimeError as error:

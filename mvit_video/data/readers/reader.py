@@ -18,7 +18,7 @@ from mvit_video.data.readers.packet_index import PacketIndex, scan_packets
 from mvit_video.data.readers.pyav_reader import PyavReader
 from mvit_video.data.readers.source import Source, as_source, check_source
 from mvit_video.data.readers.stream import OpenStream
-from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec, torchcodec_refusal
+from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec
 from mvit_video.data.readers.watchdog import BackendFailed, TimedOut, decoding_limit
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -175,11 +175,9 @@ class _IndexedReader:
     ) -> None:
         if strict and index.is_damaged:
             raise VideoDecodeError(source.name, "its data are damaged, and no time stamps tell its frames")
-        refusal = None
-        if backend == "decord":
-            refusal = decord_refusal(source, index, strict)
-        elif backend == "torchcodec":
-            refusal = torchcodec_refusal(index, strict)
+        refusal = decord_refusal(source, index, strict) if backend == "decord" else None
+        if backend == "torchcodec":
+            refusal = "it does not report damage" if strict else index.torchcodec_refusal
         self._name, self._source, self._status, self._index = source.name, source, status, index
         self._size = self.height, self.width = _delivered_size(index, short_side)
         self._pyav = PyavReader(source, index, self._size, strict=strict, opened=opened)

@@ -39,11 +39,7 @@ def container_by_signature(head: bytes) -> Literal["mov", "matroska", "avi"] | N
 
 
 def read_head(source: Source) -> bytes:
-    """Return the first twelve bytes of a source.
-
-    Raises:
-        VideoDecodeError: the file cannot be read.
-    """
+    """Return the first twelve bytes of a source."""
     with Translated(source), _opened(source) as file:
         return file.read(12)
 

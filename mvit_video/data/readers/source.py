@@ -32,11 +32,7 @@ class Source:
 
 
 def as_source(source: object) -> Source:
-    """The source that a user means.
-
-    Raises:
-        TypeError: it is neither a path nor bytes nor a binary file.
-    """
+    """The source that a user means."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         if isinstance(name, str):
@@ -68,7 +64,7 @@ def check_source(source: Source) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         raise VideoDecodeError(source.name, "no such file") from None
     except (OSError, ValueError) as error:
-        raise VideoDecodeError(source.name, f"cannot be read ({_reason(error)})") from error
+        raise VideoDecodeError(source.name, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if stat.S_ISDIR(status.st_mode):
         raise VideoDecodeError(source.name, "is a folder, not a video file")
     if not stat.S_ISREG(status.st_mode):
@@ -76,7 +72,3 @@ def check_source(source: Source) -> os.stat_result | None:
     if status.st_size == 0:
         raise VideoDecodeError(source.name, "is an empty file")
     return status
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

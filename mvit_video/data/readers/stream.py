@@ -172,11 +172,7 @@ class OpenStream:
             raise VideoDecodeError(self.source.name, f"decoding ends after {num_frames} frames ({error})") from error
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Frames that a packet sets free; None sets free those that are held back.
-
-        Raises:
-            DecodeFailed: the decoder refuses the packet.
-        """
+        """Frames that a packet sets free; None sets free those that are held back."""
         try:
             return self.codec.decode(packet)
         except EOFError:
@@ -185,11 +181,7 @@ class OpenStream:
             raise DecodeFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
     def seek(self, pts: int) -> None:
-        """Go to a key frame at or before a time stamp.
-
-        Raises:
-            FFmpegError: the container cannot.
-        """
+        """Go to a key frame at or before a time stamp."""
         depth = self.codec.reorder_depth
         self.container.seek(pts, stream=self.stream, backward=True)
         # what the decoder has learned of the order of frames must survive, or frames are dropped after the jump

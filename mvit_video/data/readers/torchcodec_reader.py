@@ -13,11 +13,7 @@ from mvit_video.types import ConfigError
 
 
 def require_torchcodec() -> None:
-    """Import torchcodec.
-
-    Raises:
-        ConfigError: it is not installed, or does not fit this machine.
-    """
+    """Refuse a machine on which torchcodec cannot be imported."""
     try:
         import torchcodec  # noqa: F401  # pyright: ignore[reportMissingImports]
     except (ImportError, OSError, RuntimeError) as error:
@@ -26,11 +22,6 @@ def require_torchcodec() -> None:
             "backend torchcodec cannot be imported; "
             f"install mvit-video[torchcodec] and FFmpeg's libraries, or choose another backend ({reason})"
         ) from error
-
-
-def torchcodec_refusal(index: PacketIndex, strict: bool) -> str | None:
-    """Why torchcodec cannot be trusted with a video, None when it can."""
-    return "it does not report damage" if strict else index.torchcodec_refusal
 
 
 def read_with_torchcodec(

@@ -82,14 +82,7 @@ def _index(source: str, urls: list[str]) -> tuple[Rows, TarArchive]:
 
 
 def _join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """Return the labels of all shards in one column.
-
-    Args:
-        found: labels in each shard: texts, lists of texts, or nulls.
-
-    Raises:
-        AnnotationError: some shards have lists, others single labels.
-    """
+    """Return the labels of all shards in one column; each has texts, lists of texts, or nulls."""
     kinds: dict[pa.DataType, Shard] = {}
     for shard, column in zip(shards, found, strict=True):
         if not pa.types.is_null(column.type):  # shards without labels go with any

@@ -46,11 +46,7 @@ def given_names(class_names: Sequence[str] | str | os.PathLike[str]) -> ClassNam
 
 
 def names_beside(source: str | os.PathLike[str]) -> ClassNames | None:
-    """Names of the file `classes.txt` or `classes.json` in a folder of classes, or beside annotations or a shard.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Names of the file `classes.txt` or `classes.json` in a folder of classes, or beside annotations or a shard."""
     if is_url(os.fspath(source)):
         return _names_beside_url(os.fspath(source))
     source = Path(source)
@@ -69,11 +65,7 @@ def _names_beside_url(url: str) -> ClassNames | None:
 
 
 def read_names(file: Path) -> ClassNames:
-    """Names of a text file, one per line, or of a JSON file: a list, or an object of names and numbers.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
-    """
+    """Names of a text file, one per line, or of a JSON file: a list, or an object of names and numbers."""
     require_file(file)
     try:
         return _parse_names(file, file.read_bytes())
@@ -100,11 +92,7 @@ def _parse_names(file: str | Path, data: bytes) -> ClassNames:
 
 
 def parse_json(file: str | Path, text: str) -> Any:
-    """A JSON file's value.
-
-    Raises:
-        AnnotationError: it is no JSON.
-    """
+    """A JSON file's value."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -73,11 +73,7 @@ def printable(path: str) -> str:
 
 
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files.
-
-    Raises:
-        AnnotationError: one of them cannot be listed.
-    """
+    """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files."""
     files = files_below(folder, is_video)
     if files.wanted:
         warn_of_others(folder, files.others)
@@ -96,11 +92,7 @@ def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> Non
 
 
 def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Files:
-    """List the files in a folder and in those below it, except hidden ones; links are followed.
-
-    Raises:
-        AnnotationError: a folder cannot be listed.
-    """
+    """List the files in a folder and in those below it, except hidden ones; links are followed."""
     found = Files([], [])
     # real paths of a folder and of those above it: a link to one of them is a loop
     start = Path(os.path.realpath(folder))
@@ -134,11 +126,7 @@ FoldersOf = Callable[[int], set[str]]
 
 
 class VideoIndex:
-    """The videos under a folder by their names without suffix; the folder is listed once.
-
-    Raises:
-        AnnotationError: the folder cannot be listed.
-    """
+    """The videos under a folder by their names without suffix; the folder is listed once."""
 
     def __init__(self, root: Path) -> None:
         paths: list[str] = []

@@ -73,11 +73,7 @@ def read_labels(
 
 
 def parse_cell(cell: str, names: Collection[str] = ()) -> str | list[str]:
-    """The label of a cell of text, or its several labels; class numbers as integers.
-
-    Raises:
-        ValueError: it is missing, ambiguous, or no label.
-    """
+    """The label of a cell of text, or its several labels; class numbers as integers."""
     text = cell.strip()
     if text in names:
         return text
@@ -93,11 +89,7 @@ def parse_cell(cell: str, names: Collection[str] = ()) -> str | list[str]:
 
 
 def parse_label(text: str, names: Collection[str] = ()) -> str:
-    """One label; a class number as an integer.
-
-    Raises:
-        ValueError: it is missing, or a number that is none of a class.
-    """
+    """One label; a class number as an integer."""
     label = text.strip()
     if label in names:
         return label

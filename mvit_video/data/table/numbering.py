@@ -142,9 +142,6 @@ def _number_labels(
         labels: strings or integers.
         are_names: whether labels that look like numbers are names.
         are_own: whether `known` came with the labels, so that their numbers are its own.
-
-    Raises:
-        AnnotationError: a label has no number.
     """
     if labels.null_count == len(labels):
         return np.full(len(labels), -1, np.int64), known.names if known is not None else None
@@ -178,11 +175,7 @@ def _number_labels(
 
 
 def _refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: LabelError) -> None:
-    """Refuse class numbers beside names that are numbers of other classes, as the sorted folders `0`, `1`, `10`, `2`.
-
-    Raises:
-        AnnotationError: a label is the number of one class and the name of another.
-    """
+    """Refuse class numbers beside names that are numbers of other classes, as sorted folders `0`, `1`, `10`, `2`."""
     named = {label_number(name): i for i, name in enumerate(known.names)}
     elsewhere = {number: i for number, i in named.items() if number is not None and number != i}
     odd = first(np.isin(numbers, list(elsewhere)))

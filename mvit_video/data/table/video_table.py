@@ -72,11 +72,7 @@ class VideoTable:
     def of_paths(
         cls, paths: Sequence[str], root: Path, *, archive: Archive | None = None, unlabelled_because: str = ""
     ) -> VideoTable:
-        """Return the table of videos whose labels are unknown.
-
-        Raises:
-            AnnotationError: a path is no UTF-8.
-        """
+        """Return the table of videos whose labels are unknown."""
         strange = next((path for path in paths if not is_utf8(path)), None)
         if strange is not None:
             raise AnnotationError(printable(strange), 0, "its name is no UTF-8; rename it")

@@ -39,7 +39,7 @@ _CLASSES_IN_MATRIX = 1000
 
 
 def write_report(source: str | Path, path: Path, console: Console, class_names: Sequence[str] | None = None) -> None:
-    """Writes the page of a test.
+    """Write the page of a test.
 
     Args:
         source: run folder of the test, or the `predictions.parquet` in it.

@@ -52,16 +52,7 @@ class RunFiles:
 
 
 def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> RunFiles:
-    """Reads the folder of a test.
-
-    Args:
-        source: the folder, or the `predictions.parquet` in it.
-        class_names: name of each class; None takes those that the test recorded.
-
-    Raises:
-        ConfigError: there are no predictions, or of another number of classes.
-        MVitVideoError: they cannot be read.
-    """
+    """Read the folder of a test, as `write_report` takes it."""
     predictions = load_predictions(source, class_names)
     folder = predictions.file.parent
     notes: list[str] = []
