@@ -141,8 +141,7 @@ class ShardWriter:
 
     def _header(self, name: str, size: int) -> None:
         header = tarfile.TarInfo(name)
-        header.size = size
-        header.mode = 0o644
+        header.size, header.mode = size, 0o644
         # no times, no owners: packed twice, the same videos give the same bytes
         self._file.write(header.tobuf(tarfile.GNU_FORMAT))
 

@@ -140,14 +140,13 @@ class VideoLoader(DataLoader[VideoItem]):
         sampler, epoch, num_batches = self._epoch_sampler(), state["epoch"], state["num_batches"]
         if sampler is None:
             return
-        changed = [(key, here) for key, here in self._layout().items() if state[key] != here]
-        self._refusal = None
-        if changed:
-            key, here = changed[0]
-            self._refusal = (
-                f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings now "
-                f"give {here}; restore them until the epoch has ended"
-            )
+        changed = [
+            f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings now "
+            f"give {here}; restore them until the epoch has ended"
+            for key, here in self._layout().items()
+            if state[key] != here
+        ]
+        self._refusal = changed[0] if changed else None
         sampler.epoch, sampler.num_done = epoch, num_batches * self._videos_per_batch()
         self._epoch, self._num_batches = epoch, num_batches
 

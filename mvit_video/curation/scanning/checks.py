@@ -13,7 +13,7 @@ import av
 import pyarrow as pa
 
 from mvit_video.curation.scanning.containers import missing_bytes
-from mvit_video.data.readers import Backend, IndexCache, VideoReader, open_video
+from mvit_video.data.readers import Backend, IndexCache, open_video
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.jobs.files import size_and_time
@@ -40,6 +40,9 @@ TRIED_AGAIN: tuple[Kind, ...] = ("time-out", "other")
 # containers whose lengths are read from a header; elsewhere the demuxer guesses them
 _STATES_LENGTH = {"mov", "matroska", "avi"}
 _FRAMES_PER_SIGN = 64
+_FROM_READER = (
+    "num_frames", "fps", "duration_seconds", "height", "width", "codec", "container", "backend", "backend_reason",
+)  # fmt: skip
 # what the readers say before they decode anything
 _KIND_OF_REASON: dict[str, Kind] = {
     "no such file": "missing",
@@ -144,7 +147,7 @@ class Checker:
         try:
             # the backend is chosen from the packet index alone; PyAV decodes below, since it reports damage
             with open_video(check.path, self.backend, index_cache=self.index_cache) as reader:
-                check = _with_facts(check, reader)
+                check = replace(check, **{name: getattr(reader, name) for name in _FROM_READER})
             heartbeat()
             wrong = _wrong_header(header, check)
             if header.missing_bytes and wrong:
@@ -251,21 +254,6 @@ def decode_all(path: str, heartbeat: Callable[[], None]) -> tuple[int, bool]:
         except DecodeFailed as error:
             reason = f"decoding ends after {num_frames} frames ({error})"
     raise VideoDecodeError(path, reason)
-
-
-def _with_facts(check: Check, reader: VideoReader) -> Check:
-    return replace(
-        check,
-        num_frames=reader.num_frames,
-        fps=reader.fps,
-        duration_seconds=reader.duration_seconds,
-        height=reader.height,
-        width=reader.width,
-        codec=reader.codec,
-        container=reader.container,
-        backend=reader.backend,
-        backend_reason=reader.backend_reason,
-    )
 
 
 def _wrong_header(header: Header, check: Check) -> str:

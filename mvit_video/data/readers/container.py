@@ -46,11 +46,7 @@ def as_fraction(value: Rational | None) -> Fraction | None:
 
 
 def open_container(source: Source) -> InputContainer:
-    """Open a video container for reading.
-
-    Raises:
-        VideoDecodeError: it is none, or FFmpeg cannot read it.
-    """
+    """Open a video container for reading."""
     # the size limit also holds while the library probes, before there is a size to look at
     options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
     seconds = _OPEN_SECONDS

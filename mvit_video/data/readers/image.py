@@ -51,11 +51,7 @@ class ImageReader:
         return np.zeros(1)
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """Return the image for each index, which must be 0; uint8 `(T, H, W, 3)`, RGB.
-
-        Raises:
-            VideoDecodeError: an index is out of range.
-        """
+        """Return the image for each index, which must be 0; uint8 `(T, H, W, 3)`, RGB."""
         outside = next((index for index in indices if index != 0), None)
         if outside is not None:
             raise VideoDecodeError(self._path, f"frame {outside} is out of range, it has 1 frame")

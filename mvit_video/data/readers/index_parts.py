@@ -91,20 +91,10 @@ def to_row(index: PacketIndex) -> Row:
 
 def from_row(row: Row) -> PacketIndex:
     """The index of `to_row`'s values."""
-    num_frames, fps, duration_seconds, height, width, rotation, numerator, denominator, *rest = row
-    pts, key_pts = _unpack(_Stamps(*rest[:4])), _unpack(_Stamps(*rest[4:8]))
-    return PacketIndex(
-        num_frames,
-        fps,
-        duration_seconds,
-        height,
-        width,
-        rotation,
-        Fraction(numerator, denominator),
-        pts if len(pts) else None,
-        key_pts,
-        *rest[8:],
-    )
+    plain, time_base, stamps, rest = row[:6], Fraction(*row[6:8]), row[8:16], row[16:]
+    pts, key_pts = _unpack(_Stamps(*stamps[:4])), _unpack(_Stamps(*stamps[4:]))
+    values: Row = (*plain, time_base, pts if len(pts) else None, key_pts, *rest)
+    return PacketIndex(*values)
 
 
 def _pack(values: NDArray[np.int64], usual_step: float) -> _Stamps:

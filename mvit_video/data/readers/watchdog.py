@@ -42,7 +42,6 @@ def call_with_limit(call: Callable[[], T], library: str, seconds: float) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
-
     name = f"decode {next(_NUMBERS)}"
 
     def run() -> None:

@@ -43,19 +43,10 @@ def read_samples(shard: Shard) -> pa.Table:
     """
     rows = [row for sample in _group(shard) for row in _rows(shard, sample)]
     columns = list(zip(*rows, strict=True)) or [[]] * len(_Row._fields)
-    table = dict(zip(_Row._fields, columns, strict=True))
-    return pa.table(
-        {
-            "key": pa.array(table["key"], pa.large_string()),
-            "path": pa.array(table["path"], pa.large_string()),
-            "offset": pa.array(table["offset"], pa.int64()),
-            "size": pa.array(table["size"], pa.int64()),
-            "label": pa.array(table["label"], _column_type(shard, rows)),
-            "start": pa.array(table["start"], pa.float64()),
-            "end": pa.array(table["end"], pa.float64()),
-            COLUMN: pa.array(table[COLUMN], TYPE),
-        }
-    )
+    text, whole, seconds = pa.large_string(), pa.int64(), pa.float64()
+    types = (text, text, whole, whole, _column_type(shard, rows), seconds, seconds, TYPE)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    return pa.table(arrays, names=list(_Row._fields))
 
 
 class _Row(NamedTuple):

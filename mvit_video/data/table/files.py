@@ -148,9 +148,6 @@ class VideoIndex:
 
         Args:
             folders_of: names of folders where the video of a row is expected, which decide between equal names.
-
-        Raises:
-            AnnotationError: several videos have a name and no folder decides.
         """
         paths = self.paths.take(compute.index_in(names, value_set=self.names))
         mask = to_mask(compute.is_in(names, value_set=self._repeated))
@@ -158,9 +155,8 @@ class VideoIndex:
             return paths
         repeated = to_mask(compute.is_in(self.names, value_set=self._repeated))
         equal: dict[str, list[str]] = {}
-        for name, path in zip(
-            *(column.filter(pa.array(repeated)).to_pylist() for column in (self.names, self.paths)), strict=True
-        ):
+        columns = (column.filter(pa.array(repeated)).to_pylist() for column in (self.names, self.paths))
+        for name, path in zip(*columns, strict=True):
             equal.setdefault(name, []).append(path)
         chosen = [self._choose(equal[names[int(row)].as_py()], folders_of(int(row))) for row in np.flatnonzero(mask)]
         return compute.replace_with_mask(paths, pa.array(mask), as_strings(chosen))

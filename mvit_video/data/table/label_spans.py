@@ -44,9 +44,6 @@ def check_label_spans(spans: pa.Array, labels: pa.ListArray | None, error: Label
         spans: as a file gives them.
         labels: the labels of each video; None in a table with one label per video.
         error: makes the error about a row.
-
-    Raises:
-        AnnotationError: a row has other spans than labels, or one is no span.
     """
     if spans.null_count == len(spans):
         return None

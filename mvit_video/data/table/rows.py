@@ -74,15 +74,12 @@ def make_table(
     allow_outside: bool = False,
     archive: Archive | None = None,
 ) -> VideoTable:
-    """Numbers the labels and checks paths and times.
+    """Number the labels and check paths and times.
 
     Args:
         root: folder of relative paths that the user named.
         known: class names that the user named, or that lie beside the annotations.
         archive: reads the videos that are no files of their own, so that their paths are only names.
-
-    Raises:
-        AnnotationError: names the file, the line and the value.
     """
     if not len(rows):
         raise AnnotationError(rows.file, 0, "holds no videos; write one `path label` per line")
