@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import zip_longest
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mvit_video.data import VideoTable, find_videos
 from mvit_video.data.annotations import may_exist
+from mvit_video.data.class_order import ClassOrder, Order, number_classes
 from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews, Views
 from mvit_video.data.dataset import VideoDataset
@@ -21,7 +22,6 @@ from mvit_video.data.settings import ClassSpec, InputSpec, LoadingSpec
 from mvit_video.data.sources import how_to_get, require_root, require_under_root
 from mvit_video.data.splits import Split, doubts, hold_out, require_same_kind, split_folders, with_lists
 from mvit_video.data.table.classes import given_names
-from mvit_video.data.table.labels import label_number
 from mvit_video.jobs import num_cores
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
 
@@ -95,12 +95,11 @@ class VideoDataModule(L.LightningDataModule):
         # a test set smaller than the number of devices leaves some of them without a video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
-        self.root, self.given_names = root, classes.names
+        self.root, self.class_order = root, ClassOrder(classes.names)
         if root is not None and train is val is test is None:
             self._divide(root)
         self.sources["predict"] = predict or self.sources["test"]
         self.tables: dict[Split, VideoTable] = {}
-        self._names_of_checkpoint: tuple[str, ...] | None = None
 
     @property
     def clips_per_batch(self) -> int:
@@ -142,10 +141,7 @@ class VideoDataModule(L.LightningDataModule):
         tables: dict[Split, VideoTable] = {split: self._load(split) for split in needed.get(stage, ["test"])}
         if stage == "fit":
             require_same_kind(tables)
-        names, whose = self._names_of_checkpoint, "the checkpoint"  # one that was loaded before, as for another test
-        if names is None:
-            names, whose = self._leading_names(tables)
-        self.tables |= {split: self._number_as(names, whose, split, table) for split, table in tables.items()}
+        self.tables |= self._numbered(self.class_order.lead(tables, self._names_of), tables)
         self.tables = with_lists(self.tables)
         if stage == "fit":
             self._check_train(self.tables["train"])
@@ -164,17 +160,9 @@ class VideoDataModule(L.LightningDataModule):
         Raises:
             ConfigError: the annotations have a class that it lacks.
         """
-        names = tuple(state_dict["class_names"])
-        whose = " ".join(["the checkpoint", str(getattr(self.trainer, "ckpt_path", None) or "")]).strip()
-        if self.given_names is not None and self.class_names is not None and self.class_names != names:
-            pairs = enumerate(zip_longest(self.class_names, names, fillvalue="nothing"))
-            i, (ours, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-            raise ConfigError(
-                f"data.classes.names has {ours!r} as class {i}, {whose} {theirs!r}: give the names of its training"
-            )
-        self._names_of_checkpoint = names
-        for split, table in self.tables.items():
-            self.tables[split] = self._number_as(names, whose, split, table)
+        checkpoint = " ".join(["the checkpoint", str(getattr(self.trainer, "ckpt_path", None) or "")]).strip()
+        order = self.class_order.follow(tuple(state_dict["class_names"]), checkpoint, self.class_names)
+        self.tables = self._numbered(order, self.tables)
 
     def train_dataloader(self) -> VideoLoader:
         """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
@@ -204,12 +192,12 @@ class VideoDataModule(L.LightningDataModule):
         if not may_exist(source):
             key = "root" if source == self._divided else split
             raise ConfigError(f"data.{key}: there is no {source}; {how_to_get(source, self.root)}")
-        names = self.given_names
+        names = self.class_order.given
         if isinstance(names, str) and not os.path.exists(names):
             raise ConfigError(f"data.classes.names: there is no file {names}; give one with a name per line, or a list")
         if self._needs_no_labels(split):
-            table = find_videos(source, labels="optional")
-            return self._number_as(None if names is None else given_names(names).names, "", split, table)
+            order = Order(None if names is None else given_names(names).names, "")
+            return number_classes(order, split, find_videos(source, labels="optional"), needs_labels=False)
         is_optional = split == "predict" and source != self.sources["test"]
         labels = "optional" if is_optional else "required"
         table = find_videos(
@@ -224,34 +212,15 @@ class VideoDataModule(L.LightningDataModule):
         source = self.sources[split]
         return split == "predict" and source != self.sources["test"] and source is not None and os.path.isdir(source)
 
-    def _leading_names(self, tables: dict[Split, VideoTable]) -> tuple[tuple[str, ...] | None, str]:
-        """The classes in the order of their numbers, and where they come from: what is trained on leads."""
-        for split in ("train", "val"):
-            source = self.sources[split]
-            if split in tables:
-                return tables[split].class_names, f"data.{split}"
-            has_names = "predict" in tables or any(table.class_names is not None for table in tables.values())
-            if self.given_names is None and has_names and source is not None and may_exist(source):
-                names = self._load(split).class_names
-                if names is not None:
-                    return names, f"data.{split}"
-        return None, ""
+    def _names_of(self, split: Split) -> tuple[str, ...] | None:
+        source = self.sources[split]
+        return self._load(split).class_names if source is not None and may_exist(source) else None
 
-    def _number_as(self, names: tuple[str, ...] | None, whose: str, split: Split, table: VideoTable) -> VideoTable:
-        """The table with the numbers that `names` give: a split that lacks a class would shift all behind it."""
-        if names is None or table.class_names == names:
-            return table
-        if split == "predict" and table.is_unlabelled:
-            return table.without_labels(names)
-        odd = sorted(set(table.class_names or ()) - set(names))
-        if self._needs_no_labels(split) and (odd or table.class_names is None):
-            return table.without_labels(names)
-        if table.class_names is None:
-            # where names are numbers, a label may be meant by either
-            return table.with_classes(names) if any(label_number(name) is not None for name in names) else table
-        if odd:
-            raise ConfigError(f"data.{split} has the class {odd[0]!r}, which {whose} lacks; remove or rename it")
-        return table.with_classes(names, whose)
+    def _numbered(self, order: Order, tables: Mapping[Split, VideoTable]) -> dict[Split, VideoTable]:
+        return {
+            split: number_classes(order, split, table, needs_labels=not self._needs_no_labels(split))
+            for split, table in tables.items()
+        }
 
     def _check_train(self, table: VideoTable) -> None:
         unknown = (table.labels < 0).nonzero()[0]
