@@ -166,7 +166,11 @@ class _Packing:
                 raise _not_ours(posixpath.join(url, found[0]))
             self._write_text(SETTINGS_NAME, json.dumps(facts, indent=1) + "\n")
             return
-        known = _parse(earlier, url)
+        try:
+            known = dict(json.loads(earlier))
+        except (ValueError, TypeError, RecursionError):
+            reason = f"its {SETTINGS_NAME} cannot be read; give a new folder, or remove that one"
+            raise ConfigError(f"{url}: {reason}") from None
         for key, value in facts.items():
             if known.get(key) != value:
                 raise ConfigError(
@@ -336,13 +340,6 @@ def _fingerprint(table: VideoTable) -> str:
     if table.label_spans is not None:
         digest.update(json.dumps(table.label_spans.to_pylist()).encode())
     return digest.hexdigest()
-
-
-def _parse(settings: bytes, url: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(settings))
-    except (ValueError, TypeError, RecursionError):
-        raise ConfigError(f"{url}: its {SETTINGS_NAME} cannot be read; give a new folder, or remove that one") from None
 
 
 def _not_ours(url: str) -> ConfigError:

@@ -67,9 +67,8 @@ def resampled_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: in
     if float(step).is_integer():
         kept = np.arange(0, video_frames, int(step))
     else:
-        kept = np.floor(np.arange(math.floor(video_frames / step), dtype=np.float32) * np.float32(step)).astype(
-            np.int64
-        )
+        places = np.arange(math.floor(video_frames / step), dtype=np.float32) * np.float32(step)
+        kept = np.floor(places).astype(np.int64)
     kept = np.minimum(kept, video_frames - 1) if kept.size else np.zeros(1, np.int64)
     last_start = max(len(kept) - clip.num_frames, 0)
     starts = torch.linspace(0, last_start, num_clips).floor().long().numpy()

@@ -52,11 +52,8 @@ def calibration_error(bins: list[Bin]) -> float:
     total = sum(one.num_videos for one in bins)
     if not total:
         return math.nan
-    gaps = [
-        one.num_videos * abs(one.accuracy - one.confidence)
-        for one in bins
-        if one.accuracy is not None and one.confidence is not None
-    ]
+    filled = [(one.num_videos, one.accuracy, one.confidence) for one in bins]
+    gaps = [number * abs(right - sure) for number, right, sure in filled if right is not None and sure is not None]
     return 100 * sum(gaps) / total
 
 

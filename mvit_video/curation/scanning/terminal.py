@@ -82,9 +82,8 @@ def _print_bars(console: Console, title: str, rows: Sequence[tuple[str, int]]) -
     highest = max(number for _, number in shown)
     table = _table(title)
     table.show_header = False
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_column()
+    for justify in ("right", "right", "left"):
+        table.add_column(justify=justify)
     for name, number in shown:
         bar = "█" * max(1, round(_BAR_WIDTH * number / highest)) if number else ""
         table.add_row(Text(name), f"{number:,}", Text(bar, style="cyan"))

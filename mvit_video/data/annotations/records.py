@@ -177,8 +177,8 @@ def _parse(record: Any, row: int, rows: Rows, need_labels: bool) -> _Record:
         raise rows.error(row, f'"path" must be a string, got {path!r}')
     if need_labels and "label" not in record and "labels" not in record:
         raise rows.error(row, 'has no "label"; null is unknown')
-    label = [_label(value, row, rows) for value in label] if isinstance(label, list) else label
-    label = label if label is None or isinstance(label, list) else _label(label, row, rows)
+    if label is not None:
+        label = [_label(one, row, rows) for one in label] if isinstance(label, list) else _label(label, row, rows)
     times = record.get(COLUMN)
     if times is not None and not is_label_spans(times):
         raise rows.error(row, f'"{COLUMN}" must be a list of seconds for each label, got {repr(times)[:80]}')

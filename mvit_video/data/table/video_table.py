@@ -172,14 +172,12 @@ class VideoTable:
         assert self.multi_labels is not None
         assert self.label_spans is not None
         labels, spans = self.multi_labels[row].as_py(), self.label_spans[row].as_py()
-        return [
-            label
-            for label, times in zip(labels, spans, strict=True)
-            if any(
-                start <= end_seconds and start_seconds <= end
-                for start, end in zip(times[::2], times[1::2], strict=True)
-            )
-        ]
+
+        def occurs(times: list[float]) -> bool:
+            parts = zip(times[::2], times[1::2], strict=True)
+            return any(start <= end_seconds and start_seconds <= end for start, end in parts)
+
+        return [label for label, times in zip(labels, spans, strict=True) if occurs(times)]
 
     def rows_of(self, label: int) -> NDArray[np.int64]:
         """Rows of the videos with a label."""

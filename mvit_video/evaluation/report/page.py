@@ -159,9 +159,8 @@ def _flawed(run: RunFiles) -> dict[str, Any]:
     """Path and flaw of the videos that were scored although something is wrong with them."""
     flags = {"damaged: errors were concealed in its frames": run.damaged,
              "too short for a clip: its last frame was repeated": run.too_short}  # fmt: skip
-    rows = [
-        (row, flaw) for flaw, flag in flags.items() for row in (flag & run.predictions.scored).nonzero()[0].tolist()
-    ]
+    scored = run.predictions.scored
+    rows = [(row, flaw) for flaw, flag in flags.items() for row in (flag & scored).nonzero()[0].tolist()]
     listed = [
         [in_words(run.predictions.keys[row]), run.predictions.labels[row], flaw]
         for row, flaw in rows[:_FAILURES_LISTED]

@@ -57,11 +57,8 @@ def read_strips(keys: Mapping[int, Key], root: Path, console: Console) -> dict[i
     """
     sources = _find({number: key[0] for number, key in keys.items()}, root)
     strips = {number: Strip(note=source) for number, source in sources.items() if isinstance(source, str)}
-    wanted = [
-        _Wanted(number, source, _span(keys[number]))
-        for number, source in sources.items()
-        if not isinstance(source, str)
-    ]
+    found = {number: source for number, source in sources.items() if not isinstance(source, str)}
+    wanted = [_Wanted(number, source, _span(keys[number])) for number, source in found.items()]
     if not wanted:
         return strips
     outcomes = run_in_processes(_read, wanted, min(num_cores(), _MOST_WORKERS, len(wanted)), _LIMIT_SECONDS)
