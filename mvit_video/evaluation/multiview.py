@@ -16,9 +16,9 @@ from rich.table import Table
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import ClipBatch, VideoDataset
-from mvit_video.evaluation.predictions import write_confusion, write_failures, write_predictions
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
 from mvit_video.evaluation.scores import ViewScores
+from mvit_video.evaluation.written_files import write_confusion, write_failures, write_predictions
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
 from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics.calibration import fit_temperature

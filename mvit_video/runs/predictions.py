@@ -257,7 +257,8 @@ def _check(file: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
 
 def _check_types(file: Path, schema: pa.Schema) -> None:
     for field in schema:
-        column = COLUMNS[field.name]
+        column = COLUMNS.get(field.name)
+        assert column is not None, f"COLUMNS does not state the column {field.name}"
         if not column.is_fit(field.type):
             raise MVitVideoError(f"{file}: column {field.name} holds {field.type}, expected {column.expected}")
 

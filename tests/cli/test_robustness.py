@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from mvit_video.cli import main
-from mvit_video.evaluation.predictions import write_predictions
+from mvit_video.evaluation.written_files import write_predictions
 from tests.fixtures.training import Run
 
 pytestmark = [

@@ -15,9 +15,9 @@ import torch
 from mvit_video.cli.compare import run as compare
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
-from mvit_video.evaluation.predictions import write_predictions
 from mvit_video.evaluation.result import Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
+from mvit_video.evaluation.written_files import write_predictions
 from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
 

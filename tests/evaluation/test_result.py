@@ -13,9 +13,9 @@ from pyarrow import parquet
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation import result
-from mvit_video.evaluation.predictions import write_confusion, write_predictions
 from mvit_video.evaluation.result import Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
+from mvit_video.evaluation.written_files import write_confusion, write_predictions
 from mvit_video.metrics import accuracy, calibration
 from mvit_video.types import ClipSpec
 

@@ -10,7 +10,7 @@ import pytest
 from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.curation.scanning import write_failures as write_scan
 from mvit_video.data import VideoTable
-from mvit_video.evaluation.predictions import write_failures as write_test
+from mvit_video.evaluation.written_files import write_failures as write_test
 from mvit_video.jobs import write_rows
 from mvit_video.training.output import write_csv
 
