@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins = [
     f"tests.fixtures.{name}" for name in ("data", "evaluation", "features", "nets", "pages", "processes", "training")
 ]
