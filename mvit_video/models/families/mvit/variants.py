@@ -93,7 +93,7 @@ def mvit_b_64x3(*, num_frames: int = 64, **overrides: Any) -> MViT:
 @variant(
     ModelSize(32, 224, 53_115_280, 235_775_815_680),
     83.8,
-    "Kinetics-600",
+    K600,
     views="5 clips x 1 crop",
     source=PAPER,
     facts=CLIPS_X3,
