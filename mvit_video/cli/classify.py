@@ -23,9 +23,10 @@ from mvit_video.cli.options import (
 )
 from mvit_video.cli.wording import in_flags
 from mvit_video.data.readers import Backend, open_video
+from mvit_video.features.classification import Classification, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
 from mvit_video.features.overlay import check_target, write_overlay
-from mvit_video.features.timeline import Timeline, classify_video, draw_timeline
+from mvit_video.features.timeline import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.runs.trained_model import load_model
 from mvit_video.types import ConfigError, VideoDecodeError
@@ -98,7 +99,7 @@ def _parser() -> VerbParser:
     return parser
 
 
-def _print(console: Console, timeline: Timeline, k: int, num_rows: int) -> None:
+def _print(console: Console, timeline: Classification, k: int, num_rows: int) -> None:
     overall = Table("class", "percent", title="Whole video", title_justify="left")
     for one in timeline.top(timeline.overall, k):
         overall.add_row(one["name"], f"{100 * one['probability']:.1f}")
@@ -117,7 +118,7 @@ def _print(console: Console, timeline: Timeline, k: int, num_rows: int) -> None:
         console.print(f"{len(segments) - num_rows:,} more; --rows or --json gives them", highlight=False)
 
 
-def _print_unread(console: Console, timeline: Timeline) -> None:
+def _print_unread(console: Console, timeline: Classification) -> None:
     """Say on standard error which windows are missing, the first few of them by their time."""
     if not timeline.unread:
         return

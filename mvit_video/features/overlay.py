@@ -25,7 +25,8 @@ from mvit_video.data.readers import open_video
 from mvit_video.data.readers.container import as_fraction, open_container, x264_options
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
-from mvit_video.features.timeline import COLOURS, OTHER, Timeline, foremost
+from mvit_video.features.classification import Classification
+from mvit_video.features.timeline import COLOURS, OTHER, foremost
 from mvit_video.jobs import atomic_write, require_writable
 from mvit_video.types import ConfigError, VideoDecodeError, printable
 
@@ -50,7 +51,7 @@ class Overlay(NamedTuple):
 
 
 def write_overlay(
-    source: Path, timeline: Timeline, target: Path, *, count: int = 3, reached: Callable[[float], None]
+    source: Path, timeline: Classification, target: Path, *, count: int = 3, reached: Callable[[float], None]
 ) -> Overlay:
     """Encodes the video anew with a panel beneath: the most probable classes of the moment and a strip of all time.
 
@@ -182,7 +183,7 @@ def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: in
 class _Canvas:
     """Draws frames, and a panel that changes with the window."""
 
-    def __init__(self, first: VideoFrame, timeline: Timeline, count: int) -> None:
+    def __init__(self, first: VideoFrame, timeline: Classification, count: int) -> None:
         self._turns = round(first.rotation / 90) % 4
         self._timeline, self._count = timeline, min(count, timeline.probabilities.shape[1])
         smallest, largest = _SIDES

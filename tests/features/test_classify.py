@@ -13,21 +13,22 @@ from PIL import Image
 
 import mvit_video as mv
 from mvit_video.cli import main
+from mvit_video.features.classification import Classification, classify_video
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.overlay import write_overlay
-from mvit_video.features.timeline import Timeline, classify_video, draw_timeline, foremost
+from mvit_video.features.timeline import draw_timeline, foremost
 from mvit_video.features.videos import Video
 from mvit_video.models import mvit
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError, VideoDecodeError
 
 
-def make_timeline(best: list[int], num_classes: int = 4, *, names: tuple[str, ...] | None = None) -> Timeline:
+def make_timeline(best: list[int], num_classes: int = 4, *, names: tuple[str, ...] | None = None) -> Classification:
     """Windows of two seconds, one second apart; 70 percent for the best class of each."""
     probabilities = np.full((len(best), num_classes), 0.3 / (num_classes - 1), np.float32)
     probabilities[np.arange(len(best)), best] = 0.7
     start = np.arange(len(best), dtype=np.float64)
-    return Timeline("video.mp4", probabilities, start, start + 2, start + 1, names)
+    return Classification("video.mp4", probabilities, start, start + 2, start + 1, names)
 
 
 @pytest.fixture(scope="session")

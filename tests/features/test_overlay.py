@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mvit_video as mv
+from mvit_video.features.classification import Classification
 from mvit_video.features.overlay import COLOURS, write_overlay
-from mvit_video.features.timeline import Timeline
 from mvit_video.types import ConfigError, VideoDecodeError
 
 WIDTH, HEIGHT, FPS = 96, 64, 10
@@ -41,11 +41,11 @@ def encode(file: Path, times: list[int], *, audio: str | None = None, rotation: 
     return file
 
 
-def make_timeline(best: list[int], seconds: float, names: tuple[str, ...] | None = None) -> Timeline:
+def make_timeline(best: list[int], seconds: float, names: tuple[str, ...] | None = None) -> Classification:
     probabilities = np.full((len(best), 3), 0.1, np.float32)
     probabilities[np.arange(len(best)), best] = 0.8
     edges = np.linspace(0, seconds, len(best) + 1)
-    return Timeline("video", probabilities, edges[:-1], edges[1:], (edges[1:] + edges[:-1]) / 2, names)
+    return Classification("video", probabilities, edges[:-1], edges[1:], (edges[1:] + edges[:-1]) / 2, names)
 
 
 def read(file: Path) -> tuple[list[float], np.ndarray]:
