@@ -1,4 +1,4 @@
-"""A part of a video as a video of its own."""
+"""Segments of videos."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mvit_video.types import VideoDecodeError
 
 
 def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: str | os.PathLike[str]) -> VideoReader:
-    """The frames of an open video that begin in `[start_seconds, end_seconds)`, by their time stamps.
+    """Return a reader of the frames that begin in `[start_seconds, end_seconds)`.
 
     Args:
-        end_seconds: may lie behind the end of the video.
-        name: of the video, for messages.
+        end_seconds: may lie beyond the end of the video.
+        name: name of the video, for messages.
 
     Raises:
         VideoDecodeError: no frame begins in that time.
@@ -34,8 +34,8 @@ def trim(reader: VideoReader, start_seconds: float, end_seconds: float, name: st
     return _TrimmedReader(reader, first, stop, name)
 
 
-class _TrimmedReader:
-    """A `VideoReader` of the frames `[first, stop)` of another, which count and begin at 0 here."""
+class _TrimmedReader(VideoReader):
+    """Reader of the frames `[first, stop)` of another reader; indices and time stamps start at 0."""
 
     def __init__(self, reader: VideoReader, first: int, stop: int, name: str | os.PathLike[str]) -> None:
         self._reader, self._first, self._name = reader, first, name
@@ -46,15 +46,12 @@ class _TrimmedReader:
         self.duration_seconds = float(end_seconds - begins[first])
         self.height, self.width = reader.height, reader.width
         self.codec, self.container = reader.codec, reader.container
-        self.timestamps: NDArray[np.float64] = begins[first:stop] - begins[first]
+        self.backend, self.backend_reason = reader.backend, reader.backend_reason
+        self._timestamps = begins[first:stop] - begins[first]
 
     @property
-    def backend(self) -> str:
-        return self._reader.backend
-
-    @property
-    def backend_reason(self) -> str:
-        return self._reader.backend_reason
+    def timestamps(self) -> NDArray[np.float64]:
+        return self._timestamps
 
     @property
     def damaged(self) -> bool:
@@ -67,13 +64,9 @@ class _TrimmedReader:
             raise VideoDecodeError(
                 self._name, f"frame {outside.flat[0]} is out of range, the segment has {self.num_frames} frames"
             )
-        return self._reader.get_frames(wanted + self._first if wanted.size else wanted)
+        frames = self._reader.get_frames(wanted + self._first if wanted.size else wanted)
+        self.backend, self.backend_reason = self._reader.backend, self._reader.backend_reason
+        return frames
 
     def close(self) -> None:
         self._reader.close()
-
-    def __enter__(self) -> _TrimmedReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,11 +1,12 @@
-"""The one way to open a video."""
+"""Interface and implementation of video readers."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import BinaryIO, Literal, NoReturn, Protocol, get_args, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Literal, NoReturn, SupportsIndex, get_args
 
 import numpy as np
 import torch
@@ -23,24 +24,26 @@ from mvit_video.data.readers.watchdog import BackendFailed, TimedOut, decoding_l
 from mvit_video.types import ConfigError, VideoDecodeError
 
 Backend = Literal["decord", "pyav", "torchcodec"]
+# one decoder call per frame would seek for each
+_ITERATED_FRAMES = 32
 
 
-@runtime_checkable
-class VideoReader(Protocol):
-    """An open video; a context manager.
+class VideoReader(ABC):
+    """Open video: a sequence of frames and a context manager.
+
+    `len(reader)` counts its frames, `reader[i]` is one, uint8 `(H, W, 3)` in RGB, and `reader[0:64:4]` several,
+    `(T, H, W, 3)`; negative indices and steps as in lists.
 
     Attributes:
         num_frames: frames that can be decoded.
         fps: mean frames per second.
         duration_seconds: from the first frame's time stamp to the end of the last frame.
-        timestamps: float64 `(num_frames,)`, seconds since the first frame, from the stream's time stamps; frames
-            that carry none which rise are spaced evenly at `fps`.
         height: pixels of a delivered frame, after rotation and `short_side`.
         width: pixels of a delivered frame, after rotation and `short_side`.
-        backend: library that decodes; one that fails on the way hands over to "pyav".
-        backend_reason: why that one.
         codec: FFmpeg's name of the codec, such as "h264".
-        container: FFmpeg's first name of the container; "mov" stands for MP4 too, "matroska" for WebM.
+        container: FFmpeg's first name of the container; "mov" covers MP4, "matroska" covers WebM.
+        backend: decoding library; becomes "pyav" if another library fails while reading.
+        backend_reason: why this library decodes.
     """
 
     num_frames: int
@@ -50,44 +53,63 @@ class VideoReader(Protocol):
     width: int
     codec: str
     container: str
+    backend: str
+    backend_reason: str
 
     @property
-    def backend(self) -> str: ...
+    @abstractmethod
+    def timestamps(self) -> NDArray[np.float64]:
+        """Seconds since the first frame, `(num_frames,)`; evenly spaced at `fps` if the stream's do not increase."""
 
     @property
-    def backend_reason(self) -> str: ...
-
-    @property
-    def timestamps(self) -> NDArray[np.float64]: ...
-
-    @property
+    @abstractmethod
     def damaged(self) -> bool:
-        """Whether the codec concealed errors in what was read so far.
+        """Whether the codec concealed errors in the frames read so far.
 
-        Only PyAV reports it; what another library has read is decoded once more for the answer, so ask before closing.
+        Only PyAV reports concealed errors. Frames from another library are decoded again with PyAV to answer, so ask
+        before closing.
 
         Raises:
-            VideoDecodeError: a frame that was read cannot be decoded once more, or the reader is closed.
+            VideoDecodeError: a frame cannot be decoded again, or the reader is closed.
         """
-        ...
 
+    @abstractmethod
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """Frames by index, in any order and with repetitions; uint8 `(T, H, W, 3)`, RGB.
+        """Return frames by index, in any order and with repetitions; uint8 `(T, H, W, 3)`, RGB.
 
-        All have the size of the first frame, also where a video changes its size on the way.
+        All frames have the size of the first one, even if the video changes its size.
 
         Raises:
             VideoDecodeError: an index is out of range, or a frame cannot be decoded.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
-        """Let the source go; frames can no longer be read."""
-        ...
+        """Close the source; no more frames can be read."""
 
-    def __enter__(self) -> VideoReader: ...
+    def __len__(self) -> int:
+        return self.num_frames
 
-    def __exit__(self, *_: object) -> None: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Tensor:
+        numbers = range(self.num_frames)
+        if isinstance(index, slice):
+            return self.get_frames(numbers[index])
+        if not hasattr(index, "__index__"):
+            raise TypeError(f"a frame is an integer or a slice, got {index!r}; for several use reader.get_frames(...)")
+        try:
+            return self.get_frames([numbers[index]])[0]
+        except IndexError:
+            raise IndexError(f"frame {index} is out of range, the video has {self.num_frames} frames") from None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start in range(0, self.num_frames, _ITERATED_FRAMES):
+            yield from self[start : start + _ITERATED_FRAMES]
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_video(
@@ -98,20 +120,26 @@ def open_video(
     short_side: int | None = None,
     index_cache: IndexCache | None = None,
 ) -> VideoReader:
-    """Open a video.
+    """Open a video for reading frames by index.
+
+    Example:
+        >>> with mv.open_video("video.mp4") as reader:
+        ...     print(len(reader), reader.height, reader.width)
+        ...     clip = reader[0:64:4]  # uint8 (16, H, W, 3), RGB
+        ...     last = reader[-1]  # uint8 (H, W, 3)
+        48 64 96
 
     Args:
-        source: a file's path, the bytes of a video, or a binary file, which is read to its end.
-        backend: library that decodes; "decord" and "torchcodec" hand over to "pyav" the files of which they would
-            return other frames.
-        strict: damage is an error even where the codec can conceal it; read by "pyav", since only PyAV reports it.
-        short_side: frames come resized by the decoder, so that their shorter edge has this many pixels; smaller
-            frames are left as they are. Each library resizes in its own way, all of them smoothly.
-        index_cache: keeps what the pass over a file's packets found, which saves it the next time.
+        source: path of a file, bytes of a video, or a file opened in binary mode, which is read to its end.
+        backend: decoding library; "decord" and "torchcodec" leave files that they would decode differently to "pyav".
+        strict: treat damage as an error even if the codec can conceal it; PyAV decodes, since only it reports damage.
+        short_side: resize frames while decoding so that the short side has this many pixels; smaller frames keep their
+            size. Each library uses its own smooth interpolation.
+        index_cache: cache of packet indices; saves the pass over the packets of a known file.
 
     Raises:
         VideoDecodeError: the source is not a video that can be decoded.
-        ConfigError: the backend is unknown or not installed, or `short_side` is no whole number of at least 1.
+        ConfigError: the backend is unknown or not installed, or `short_side` is not a whole number of at least 1.
         TypeError: the source is none of the above.
     """
     if backend not in get_args(Backend):
@@ -134,7 +162,7 @@ def open_video(
 def _index_of(
     source: Source, status: os.stat_result | None, cache: IndexCache | None
 ) -> tuple[PacketIndex, OpenStream | None]:
-    """The index of a source, and its stream where that had to be opened."""
+    """Return the packet index of a source, and its stream if that had to be opened."""
     index = None if cache is None or status is None else cache.get(source.path, status)
     if index is not None:
         return index, None
@@ -150,7 +178,7 @@ def _index_of(
 
 
 def _delivered_size(index: PacketIndex, short_side: int | None) -> tuple[int, int]:
-    """Height and width of the frames to deliver; never enlarged, rounded as torchvision rounds."""
+    """Return height and width of the frames to deliver; never enlarged, rounded as in torchvision."""
     height, width = index.height, index.width
     if short_side is None or short_side >= min(height, width):
         return height, width
@@ -159,8 +187,8 @@ def _delivered_size(index: PacketIndex, short_side: int | None) -> tuple[int, in
     return int(short_side * height / width), short_side
 
 
-class _IndexedReader:
-    """A packet index and the library that decodes."""
+class _IndexedReader(VideoReader):
+    """Video reader that finds frames by a packet index."""
 
     def __init__(
         self,
@@ -174,7 +202,9 @@ class _IndexedReader:
         opened: OpenStream | None,
     ) -> None:
         if strict and index.is_damaged:
-            raise VideoDecodeError(source.name, "its data are damaged, and no time stamps tell its frames")
+            raise VideoDecodeError(
+                source.name, "its data are damaged, and its frames cannot be identified by time stamps"
+            )
         refusal = decord_refusal(source, index, strict) if backend == "decord" else None
         if backend == "torchcodec":
             refusal = "it does not report damage" if strict else index.torchcodec_refusal
@@ -185,7 +215,7 @@ class _IndexedReader:
         self._is_closed = False
         self.num_frames, self.fps, self.duration_seconds = index.num_frames, index.fps, index.duration_seconds
         self.codec, self.container = index.codec, index.container
-        self.backend: str = "pyav" if refusal else backend
+        self.backend = "pyav" if refusal else backend
         self.backend_reason = f"not {backend}: {refusal}" if refusal else "as asked"
         if self.backend != "pyav":
             self._pyav.close()
@@ -242,18 +272,12 @@ class _IndexedReader:
             except BackendFailed as error:
                 self.backend, self.backend_reason = "pyav", str(error)
                 if isinstance(error, TimedOut):
-                    warnings.warn(f"{self._name}: {error} and is left running; PyAV reads on", stacklevel=3)
+                    warnings.warn(f"{self._name}: {error} and is left running; PyAV decodes instead", stacklevel=3)
         return self._pyav.read(wanted)
 
     def close(self) -> None:
         self._is_closed = True
         self._pyav.close()
-
-    def __enter__(self) -> _IndexedReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a VideoReader cannot be pickled; pass the path and open the video in each process")

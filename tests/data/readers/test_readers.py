@@ -13,10 +13,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from mvit_video.data import VideoReader, open_video
+from mvit_video.data.clips.trimming import trim
 from mvit_video.data.readers import Backend, packet_index
 from mvit_video.data.readers import reader as reader_module
+from mvit_video.data.readers.image import ImageReader
 from mvit_video.data.readers.source import Source
 from mvit_video.types import ConfigError, VideoDecodeError
 from tests.fixtures.data import Barcodes, OddVideos
@@ -291,3 +294,33 @@ def test_fields_in_packets_of_their_own_are_counted(odd_videos: OddVideos, monke
     with open_video(path) as reader:
         assert "time stamps do not tell the order" in reader.backend_reason
         assert torch.equal(reader.get_frames([40, 7]), decode_sequentially(path)[[40, 7]])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_reader_is_a_sequence_of_frames(barcode_video: Path, barcodes: Barcodes, backend: Backend) -> None:
+    with open_video(barcode_video, backend) as reader:
+        assert len(reader) == reader.num_frames == 48
+        assert reader[5].shape == (64, 96, 3)
+        assert reader[5].dtype == torch.uint8
+        assert barcodes(torch.stack([reader[5], reader[-1], reader[np.int64(-48)]])) == [5, 47, 0]
+        numbers = list(range(48))
+        for part in (slice(0, 64, 4), slice(None, None, -7), slice(-3, None), slice(40, 3, -11), slice(9, 9)):
+            assert barcodes(reader[part]) == numbers[part]
+        assert reader[9:9].shape == (0, 64, 96, 3)
+        assert barcodes(torch.stack(list(reader))) == numbers
+        for index in (48, -49):
+            with pytest.raises(IndexError, match=rf"frame {index} is out of range, the video has 48 frames"):
+                reader[index]
+        with pytest.raises(TypeError, match=r"an integer or a slice, got \[1, 2\]; .*get_frames"):
+            reader[[1, 2]]  # type: ignore[index]
+
+
+def test_a_segment_and_an_image_are_sequences_of_frames(
+    barcode_video: Path, barcodes: Barcodes, tmp_path: Path
+) -> None:
+    with open_video(barcode_video) as whole:
+        segment = trim(whole, 0.4, 1.0, barcode_video)
+        assert (len(segment), barcodes(segment[-1:0:-8])) == (18, [29, 21, 13])
+    Image.new("RGB", (4, 3), "red").save(tmp_path / "red.png")
+    image = ImageReader(tmp_path / "red.png")
+    assert (len(image), image[0].shape, image[:5].shape) == (1, (3, 4, 3), (1, 3, 4, 3))
