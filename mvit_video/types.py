@@ -7,6 +7,10 @@ from math import inf
 from os import PathLike, fspath
 from typing import Literal, NamedTuple, get_args
 
+Backend = Literal["decord", "pyav", "torchcodec"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
+FeatureFormat = Literal["parquet", "npy", "video_features", "hdf5"]
 Interpolation = Literal["bilinear", "bicubic"]
 Sampling = Literal["rate", "segments"]
 ViewProtocol = Literal["slowfast", "torchvision", "pytorchvideo"]

@@ -22,14 +22,14 @@ from mvit_video.cli.options import (
     existing,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.data.readers import Backend, open_video
+from mvit_video.data.readers import open_video
 from mvit_video.features.classification import Classification, classify_video
-from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.overlay import check_target, write_overlay
 from mvit_video.features.timeline import draw_timeline
 from mvit_video.features.videos import Video
 from mvit_video.runs.trained_model import load_model
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.types import Backend, ConfigError, Precision, VideoDecodeError
 
 _MOST_UNREAD = 3
 

@@ -17,16 +17,14 @@ from mvit_video.cli.options import (
     resumable,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.data.readers import Backend
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.engines.ray import Cluster, extract_on_ray
 from mvit_video.features.extraction import Engine, describe, extract_videos
-from mvit_video.features.extractor import Extractor, ExtractSettings, Layer, Precision
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.inputs import find_inputs
-from mvit_video.features.writers import Format
 from mvit_video.jobs import num_cores
 from mvit_video.runs.trained_model import load_model
-from mvit_video.types import ConfigError
+from mvit_video.types import Backend, ConfigError, FeatureFormat, Layer, Precision
 
 
 def run(words: list[str]) -> int:
@@ -99,7 +97,7 @@ def _parser() -> VerbParser:
         "--out", check=out_folder, required=True, metavar="DIR", help="folder of this extraction alone, or its URL"
     )
     parser.add_argument(
-        "--format", choices=get_args(Format), default="parquet", help="of the features (default: %(default)s)"
+        "--format", choices=get_args(FeatureFormat), default="parquet", help="of the features (default: %(default)s)"
     )
     parser.add_argument(
         "--layer", choices=get_args(Layer), default=defaults.layer, help="embedding, final tokens, map of a stage, or "

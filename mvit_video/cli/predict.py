@@ -21,14 +21,13 @@ from mvit_video.cli.wording import in_flags
 from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.extraction import FEATURES, Summary, describe, extract_videos
-from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.inputs import join_tables
-from mvit_video.features.writers import Format
 from mvit_video.runs.trained_model import Preprocessing, TrainedModel
 from mvit_video.training import TERMINATION_SIGNALS, RunRecord
 from mvit_video.training.compatibility import check_data_fit_net, make_head_for_data
 from mvit_video.training.initial import begin_with
-from mvit_video.types import ConfigError, MVitVideoError
+from mvit_video.types import ConfigError, FeatureFormat, MVitVideoError, Precision
 
 T = TypeVar("T")
 
@@ -65,7 +64,7 @@ class PredictCLI(VideoCLI):
             "--features.folder", type=str | None, default=None, help="path or URL of where they go; null is "
             "features/LAYER-KEY beside the run folders, so that other weights or windows have another one",
         )  # fmt: skip
-        parser.add_argument("--features.format", type=Format, default="parquet", help="of the features")
+        parser.add_argument("--features.format", type=FeatureFormat, default="parquet", help="of the features")
 
     def before_instantiate_classes(self) -> None:
         """Finds the run folder and the checkpoint.

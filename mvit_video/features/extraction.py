@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mvit_video.data.readers import Backend
-from mvit_video.features.extractor import Extractor, ExtractSettings, Precision
+from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.inputs import Inputs, Stamp, find_inputs
 from mvit_video.features.manifest import MANIFEST, Manifest, claimed
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.writers import FeatureWriter, writer_for
 from mvit_video.jobs import Folder, JobStopped, WorkFailure
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first, rank_and_size
-from mvit_video.models.net import Layer
 from mvit_video.runs.trained_model import TrainedModel, load_model
+from mvit_video.types import Backend, Layer, Precision
 
 Outcome = tuple[Video, VideoFeatures | WorkFailure]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]

@@ -11,24 +11,21 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers import Backend
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video, VideoFeatures
 from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
-from mvit_video.models.net import Layer, features_at
+from mvit_video.models.net import features_at
 from mvit_video.nn import tune_for_cpu
 from mvit_video.runs.trained_model import TrainedModel, load_model
-from mvit_video.types import ConfigError, VideoDecodeError
-
-Precision = Literal["fp32", "fp16", "bf16"]
+from mvit_video.types import Backend, ConfigError, Layer, Precision, VideoDecodeError
 
 _RULE_VERSION = 1  # another one means other features from the same settings
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

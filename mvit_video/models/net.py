@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mvit_video.models.recipes import Recipe
 from mvit_video.nn import ClassificationHead, CubeEmbedding, DotProductAttention
-from mvit_video.types import THW, ConfigError
+from mvit_video.types import THW, ConfigError, Layer
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,6 @@ class VideoNet(nn.Module):
     def _new_head(self, num_classes: int) -> nn.Module:
         self.num_classes = num_classes
         return ClassificationHead(self.embed_dim, num_classes, self._dropout) if num_classes else nn.Identity()
-
-
-Layer = Literal["pooled", "tokens", "stage1", "stage2", "stage3", "stage4", "logits"]
 
 
 def features_at(net: Any, clip: Tensor, layer: Layer) -> Tensor:

@@ -5,8 +5,8 @@ import torch
 
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
-from mvit_video.models.net import Layer, features_at
-from mvit_video.types import ConfigError
+from mvit_video.models.net import features_at
+from mvit_video.types import ConfigError, Layer
 
 
 def tiny(num_classes: int) -> torch.nn.Module:

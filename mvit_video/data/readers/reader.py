@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Literal, NoReturn, SupportsIndex, get_args
+from typing import BinaryIO, NoReturn, SupportsIndex, get_args
 
 import numpy as np
 import torch
@@ -21,9 +21,8 @@ from mvit_video.data.readers.source import Source, as_source, check_source
 from mvit_video.data.readers.stream import OpenStream
 from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec
 from mvit_video.data.readers.watchdog import BackendFailed, TimedOut, decoding_limit
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.types import Backend, ConfigError, VideoDecodeError
 
-Backend = Literal["decord", "pyav", "torchcodec"]
 # one decoder call per frame would seek for each
 _ITERATED_FRAMES = 32
 

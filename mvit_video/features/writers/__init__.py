@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from mvit_video.features.writers.parts import Kept
 from mvit_video.jobs import Folder
-from mvit_video.types import ConfigError
+from mvit_video.types import ConfigError, FeatureFormat
 
 if TYPE_CHECKING:
     from mvit_video.features.videos import VideoFeatures
-
-Format = Literal["parquet", "npy", "video_features", "hdf5"]
 
 
 class FeatureWriter(Protocol):
@@ -67,8 +65,8 @@ def writer_for(format: str, folder: str | os.PathLike[str], record: Mapping[str,
         from mvit_video.features.writers.parquet import ParquetWriter
 
         return ParquetWriter(folder, record)
-    if format not in get_args(Format):
-        raise ConfigError(f"--format must be one of {', '.join(get_args(Format))}, got {format!r}")
+    if format not in get_args(FeatureFormat):
+        raise ConfigError(f"--format must be one of {', '.join(get_args(FeatureFormat))}, got {format!r}")
     path = Folder(folder).path
     if path is None:
         raise ConfigError(
