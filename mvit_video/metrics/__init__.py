@@ -1,1 +1,1 @@
-"""Arithmetic on scores: accuracy, average precision, calibration, intervals, views."""
+"""Arithmetic on scores, segments and boxes: accuracy, average precision, calibration, intervals, views."""
