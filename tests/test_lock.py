@@ -18,7 +18,8 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 ENTRIES = re.findall(r"^([\w.-]+)==(\S+)(?: ; [^\\\n]*)? ?\\?\n((?: {4}--hash=.*\n)*)", LOCK, flags=re.M)
-WANTED = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
+GROUPS = PROJECT["dependency-groups"]
+WANTED = [*PROJECT["project"]["dependencies"], *GROUPS["docs"], *(one for one in GROUPS["dev"] if isinstance(one, str))]
 
 
 def test_every_entry_has_a_hash() -> None:

@@ -1,0 +1,209 @@
+"""Pages of the reference in Markdown, made from the parsers of the command line and from the names of the package."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+from unittest.mock import patch
+
+import docstring_parser
+import jsonargparse
+
+from mvit_video.cli import VERBS, main
+from mvit_video.cli.options import VerbParser
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+WITH_CONFIG = ("fit", "validate", "test", "predict", "robustness")
+PUBLIC_MODULES = {
+    "mvit_video": "What `import mvit_video as mv` gives.",
+    "mvit_video.models": "Named models, their builders and parts. A config names every builder as "
+    "`mvit_video.models.<builder>`; [Models](../../models.md) lists them.",
+    "mvit_video.nn": "Building blocks in plain torch.",
+    "mvit_video.data": "From annotations and videos to batches.",
+    "mvit_video.data.readers": "Frames by index.",
+    "mvit_video.data.sampling": "Pure functions from a number of frames to frame indices.",
+    "mvit_video.features": "Features of windows: extract, store, read.",
+    "mvit_video.runs": "What a run leaves: settings, checkpoints, predictions.",
+    "mvit_video.training": "Lightning task, data module, schedule and callbacks.",
+    "mvit_video.evaluation": "Multi-view testing.",
+    "mvit_video.analysis": "Studies of a trained net.",
+}
+_GROUPS = {
+    "general": "The run",
+    "model": "`model`: net, optimiser, schedule",
+    "data": "`data`: videos, clips, augmentation, views, loading",
+    "features": "`features`: what `predict` extracts",
+    "trainer": "`trainer`: Lightning's own",
+}
+
+
+class _ParserFound(BaseException):
+    """Not an error: carries the parser of a verb out of the program."""
+
+
+def parser_of(verb: str) -> Any:
+    """Return the parser that a verb would parse its words with."""
+
+    def stop(parser: Any, *_: Any, **__: Any) -> None:
+        raise _ParserFound(parser)
+
+    with (
+        patch.object(argparse.ArgumentParser, "parse_args", stop),
+        patch.object(jsonargparse.ArgumentParser, "parse_args", stop),
+        patch.object(VerbParser, "parse_args", stop),
+    ):
+        try:
+            main([verb, *(["-c", str(CONFIG)] if verb in WITH_CONFIG else [])])
+        except _ParserFound as found:
+            parser = found.args[0]
+            return parser._subcommands_action._name_parser_map[verb] if verb in WITH_CONFIG else parser
+    raise RuntimeError(f"the verb {verb} parsed nothing")
+
+
+def command_line_page() -> str:
+    """Return the page of every verb with its options and their defaults."""
+    lines = [
+        "# Command line",
+        "",
+        "The program is installed as `mvit-video`; `lightning` is the same program, and so is `python -m mvit_video`. "
+        "An error is one line on standard error; `--debug` shows where in the code it arose.",
+        "",
+        "| verb | what it does |",
+        "|---|---|",
+        *(f"| [`{name}`](#{name}) | {verb.purpose} |" for name, verb in VERBS.items()),
+        "",
+        "| exit code | meaning |",
+        "|---|---|",
+        "| 0 | everything is done |",
+        "| 1 | the work failed, or part of it: some videos could not be read, the disk is full |",
+        "| 2 | the command line or the config is wrong, or names a path that does not exist; nothing was started |",
+        "| 130, 143 | stopped by Ctrl-C; by a signal |",
+        "| 141 | nobody reads the output any more, as with <code>&#124; head</code> |",
+    ]
+    for verb in VERBS:
+        lines += ["", f"## {verb}", "", *_verb(verb)]
+    return "\n".join(lines) + "\n"
+
+
+def _verb(verb: str) -> Iterator[str]:
+    parser = parser_of(verb)
+    description, _, example = (parser.description or VERBS[verb].purpose).partition(" Example: ")
+    example = example or (parser.epilog or "").removeprefix("example: ")
+    yield f"{_sentence(description)}"
+    if example:
+        yield from ("", "```text", example, "```")
+    if verb in WITH_CONFIG:
+        yield from (
+            "",
+            "Every key of the [config](settings.md) is an option: `--data.loading.batch_size 4`. Beside them:",
+        )
+    yield from ("", "| option | default | meaning |", "|---|---|---|")
+    for action in parser._actions:
+        names = action.option_strings or [action.metavar or action.dest.upper()]
+        hidden = action.help == argparse.SUPPRESS or action.dest == "help"
+        if hidden or (verb in WITH_CONFIG and (_is_key(action) or action.dest.endswith(".help"))):
+            continue
+        choices = "" if action.choices is None else f" One of {', '.join(f'`{one}`' for one in action.choices)}."
+        yield f"| {', '.join(f'`{name}`' for name in names)} | {_default(action)} | {_cell(action.help)}{choices} |"
+
+
+def settings_page() -> str:
+    """Return the page of every key of a config with its default, grouped by its first word."""
+    actions = {
+        action.dest: action for verb in ("predict", "fit") for action in parser_of(verb)._actions if _is_key(action)
+    }
+    rows: dict[str, list[str]] = {group: [] for group in _GROUPS}
+    for action in actions.values():
+        group = action.dest.partition(".")[0]
+        rows[group if group in _GROUPS else "general"] += _key_rows(action)
+    lines = [
+        "# Config keys",
+        "",
+        "Every key of a config file, with its default. A key is also an option: `--data.clip.num_frames 32`. A key that "
+        "does not exist is refused with the nearest name. `mvit-video fit -c configs/demo.yaml --print_config` prints "
+        "the values of a run.",
+    ]
+    for group, title in _GROUPS.items():
+        lines += ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|", *rows[group]]
+    return "\n".join(lines) + "\n"
+
+
+def _is_key(action: argparse.Action) -> bool:
+    first = action.dest.partition(".")[0]
+    is_setting = "." in action.dest and first in _GROUPS and not action.dest.endswith(".help")
+    is_group = type(action).__name__ == "_ActionConfigLoad"
+    return not is_group and (is_setting or action.dest in ("seed_everything", "base", "checkpoint_every_n_steps"))
+
+
+def _key_rows(action: argparse.Action) -> Iterator[str]:
+    yield f"| `{action.dest}` | {_default(action)} | {_cell(action.help)} |"
+    typed = getattr(action, "_typehint", None)
+    for found in (typed, *get_args(typed)):
+        if is_dataclass(found) and isinstance(found, type):
+            texts = {one.arg_name: one.description for one in docstring_parser.parse(found.__doc__ or "").params}
+            for field in fields(found):
+                default = "" if field.default is field.default_factory else f"`{field.default}`"
+                yield f"| `{action.dest}.{field.name}` | {default} | {_cell(texts.get(field.name))} |"
+
+
+def _default(action: argparse.Action) -> str:
+    default = action.default
+    if action.required:
+        return "required"
+    if default is None or default is argparse.SUPPRESS or isinstance(default, bool):
+        return "on" if default is True else "off" if default is False else ""
+    return f"`{list(default) if isinstance(default, tuple) else default}`"
+
+
+def _cell(text: str | None) -> str:
+    """Return help as one line that may stand in a table."""
+    text = re.sub(r":class:`[~!]?[\w.]*?(\w+)`", r"`\1`", " ".join((text or "").split()))
+    text = re.sub(r" ?Default: ``.*?``\.?", "", text).replace("``", "`").replace("%(default)s", "")
+    return _sentence(re.sub(r"\|", "&#124;", text.replace("<", "&lt;")))
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", ")")) else ".")
+
+
+def python_pages() -> dict[str, str]:
+    """Return the pages of the public modules by file name, each with every name in its `__all__`."""
+    rows = "\n".join(f"| [`{name}`]({name}.md) | {text} |" for name, text in PUBLIC_MODULES.items())
+    pages = {
+        "index": "# Python\n\nImport names from these modules; the others may change.\n\n"
+        f"| module | what it has |\n|---|---|\n{rows}\n"
+    }
+    for name, text in PUBLIC_MODULES.items():
+        body = "\n\n".join(f"::: {name}.{public}" for public in public_names(name))
+        pages[name] = f"# `{name}`\n\n{text}\n\n{body}\n"
+    return pages
+
+
+def public_names(module: str) -> list[str]:
+    """Return the public names of a module in the order of its pages: functions and classes before constants."""
+    found = import_module(module)
+    names = getattr(found, "__all__", None) or [name for name in vars(found) if not name.startswith("_")]
+    own = [
+        name for name in names
+        if getattr(getattr(found, name), "__module__", "").startswith("mvit_video")
+    ]  # fmt: skip
+    return sorted(own, key=str.lower)
+
+
+def undocumented() -> list[str]:
+    """Return the public names without a docstring of their own."""
+    missing = []
+    for module in PUBLIC_MODULES:
+        for name in public_names(module):
+            found = getattr(import_module(module), name)
+            text = found.__doc__ or ""
+            automatic = isinstance(found, type) and text.startswith(f"{found.__name__}(")  # a dataclass's or a tuple's
+            if not text.strip() or automatic:
+                missing.append(f"{module}.{name}")
+    return missing
