@@ -7,6 +7,7 @@ from pathlib import Path
 from mvit_video.jobs.json_files import read_json_object
 from mvit_video.types import CheckpointError
 
+SAVED = "model.safetensors"  # weights in a folder of `TrainedModel.save`, named as Hugging Face does
 _MAX_RECORD_BYTES = 1 << 20
 
 
@@ -16,13 +17,16 @@ def checkpoint_path(run: Path, name: str) -> Path:
 
 
 def checkpoint_in(folder: Path) -> Path:
-    """The `best.ckpt` of a training run, else its `last.ckpt`; of a test, the checkpoint that it tested.
+    """Return the `best.ckpt` of a training run, else its `last.ckpt`; of a test, the checkpoint that it tested.
+
+    A folder of `TrainedModel.save` has one file of weights.
 
     Raises:
         CheckpointError: the folder holds none, and names none that exists.
     """
     names = ("best", "last")
-    for file in (*(checkpoint_path(folder, name) for name in names), *(folder / f"{name}.ckpt" for name in names)):
+    of_run = [checkpoint_path(folder, name) for name in names]
+    for file in (*of_run, *(folder / f"{name}.ckpt" for name in names), folder / SAVED):
         if file.is_file():
             return file
         if file.is_dir():

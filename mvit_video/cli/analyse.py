@@ -30,7 +30,7 @@ from mvit_video.data.clips.views import RandomView, UniformViews
 from mvit_video.jobs import require_writable
 from mvit_video.runs.settings import typed_settings
 from mvit_video.runs.trained_model import TrainedModel, load_model
-from mvit_video.types import CheckpointError, ConfigError, ViewSpec
+from mvit_video.types import CheckpointError, ConfigError
 
 # settings of `data` and `model` in a config
 _OF_DATA = {"augment": Augment}
@@ -125,11 +125,7 @@ def _subject(
     trained: TrainedModel, training: Training, table: VideoTable, names: list[str], settings: StudySettings, args: Any
 ) -> Subject:
     seen = trained.preprocessing
-    tested = UniformViews(
-        seen.clip, seen.crop_size,
-        ViewSpec(num_clips=1, short_side=seen.short_side, interpolation=seen.interpolation),
-        Normalize(seen.mean, seen.std),
-    )  # fmt: skip
+    tested = seen.test_views(num_clips=1, num_crops=1)
     labelled = any(STUDIES[name].needs_labels for name in names)
     rows = choose_rows(table, args.clips, args.seed, labelled=labelled)
     num_classes = trained.net.num_classes
@@ -156,7 +152,8 @@ def _weight_decay(net: nn.Module, value: float) -> WeightDecay:
 
 def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
     """As the config of the run says; without one, published crops and flips, and no weight decay."""
-    seen, normalize = trained.preprocessing, Normalize(trained.preprocessing.mean, trained.preprocessing.std)
+    seen = trained.preprocessing
+    normalize = Normalize(seen.input.mean, seen.input.std)
     notes = (
         ()
         if trained.config
@@ -166,7 +163,7 @@ def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
         data = typed_settings(trained.config.get("data"), _OF_DATA, "data")
         model = typed_settings(trained.config.get("model"), _OF_MODEL, "model")
         augment = dataclasses.replace(data.get("augment", Augment()), repeats=1)
-        view = RandomView(seen.clip, seen.crop_size, augment, normalize)
+        view = RandomView(seen.clip, seen.input.crop_size, augment, normalize)
         target = TrainingTarget(model.get("mixing"), model.get("label_smoothing", 0.0))
         optimizer = (trained.config.get("model") or {}).get("optimizer") or {}
         told = typed_settings(optimizer.get("init_args"), {"weight_decay": float}, "model.optimizer.init_args")

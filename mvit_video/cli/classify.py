@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, get_args
 
 from mvit_video.cli.options import (
     FLAGS_OF_EXTRACTION,
@@ -22,49 +19,57 @@ from mvit_video.cli.options import (
     existing,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.data.readers import open_video
-from mvit_video.features.classification import Classification, classify_video
-from mvit_video.features.extractor import Extractor, ExtractSettings
-from mvit_video.features.overlay import check_target, write_overlay
-from mvit_video.features.timeline import draw_timeline
-from mvit_video.features.videos import Video
-from mvit_video.runs.trained_model import load_model
 from mvit_video.types import Backend, ConfigError, Precision, VideoDecodeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mvit_video.features.classification import Classification
 
 _MOST_UNREAD = 3
 
 
 def run(words: list[str]) -> int:
-    """Says what a video shows, and when."""
+    """Print the classes of a video and their times."""
     args = _parser().parse_args(words)
+    from mvit_video.features.classification import classify_video
+    from mvit_video.features.extractor import Extractor, ExtractSettings
+    from mvit_video.features.inputs import one_video
+    from mvit_video.features.overlay import check_target, write_overlay
+    from mvit_video.features.timeline import draw_timeline
+    from mvit_video.runs.trained_model import load_model
+
     console = console_for_reports()
-    with in_flags(**FLAGS_OF_EXTRACTION):
+    with in_flags(**FLAGS_OF_EXTRACTION, videos="VIDEO"):
         settings = ExtractSettings(
             args.model, "logits", args.window, args.stride, args.crops, True, args.precision, args.batch_size,
             args.device, args.backend,
         )  # fmt: skip
-    with open_video(args.video, args.backend) as reader:
-        total = reader.duration_seconds
-    for option, target in (("--overlay", args.overlay), ("--timeline", args.timeline)):
-        if target is not None:
-            check_target(Path(args.video), Path(target), option)
-    with in_flags(**FLAGS_OF_EXTRACTION):
-        extractor = Extractor(settings, load_model(args.model, num_crops=args.crops, class_names=args.class_names))
-    with _seconds_bar(console, "classifying", total) as reached:
-        timeline = classify_video(extractor, Video(args.video, Path(args.video)), reached)
+        video = one_video(args.video)
+        for option, target in (("--overlay", args.overlay), ("--timeline", args.timeline)):
+            if target is not None:
+                check_target(Path(args.video), Path(target), option)
+        if args.overlay is not None and not isinstance(video.source, Path):
+            raise ConfigError(f"--overlay {args.overlay} needs a video file, not {args.video}; copy the video first")
+        extractor = Extractor(settings, load_model(args.model, class_names=args.class_names))
+    with _seconds_bar(console, "classifying") as reached:
+        found = classify_video(extractor, video, args.k, reached)
     if args.json:
-        print(json.dumps(timeline.record(args.k)))
+        print(json.dumps(found.record()))
     else:
-        _print(console, timeline, args.k, args.rows)
-    _print_unread(Console(stderr=True), timeline)
+        _print(console, found, args.rows)
+    _warn_of_unread(found)
     written = []
     if args.overlay is not None:
-        with _seconds_bar(console, "drawing", total) as reached:
-            drawn = write_overlay(Path(args.video), timeline, Path(args.overlay), count=args.k, reached=reached)
+        end = float(found.edges[-1])
+        with _seconds_bar(console, "drawing") as reached:
+            drawn = write_overlay(
+                Path(args.video), found, Path(args.overlay), count=args.k, reached=lambda done: reached(done, end)
+            )
         written.append(f"{args.overlay}  {drawn.num_frames:,} frames, {'with' if drawn.has_sound else 'without'} sound")
     if args.timeline is not None:
         try:
-            draw_timeline(timeline, Path(args.timeline))
+            draw_timeline(found, Path(args.timeline))
         except OSError as error:
             raise ConfigError(f"--timeline {args.timeline}: cannot be written ({error.strerror})") from error
         written.append(args.timeline)
@@ -77,16 +82,16 @@ def run(words: list[str]) -> int:
 def _parser() -> VerbParser:
     parser = VerbParser(
         prog="mvit-video classify",
-        description="Classify a video of any length window by window: its most probable classes, when which one is "
-        "the first, and, if asked, an MP4 with that drawn beneath and a picture over time.",
+        description="Classify a video of any length window by window: print its most probable classes and their times; "
+        "on request also draw them beneath the video, and as a picture over time.",
         example="mvit-video classify video.mp4 --model runs/demo/version_0 --overlay shown.mp4 --timeline shown.png",
     )
-    parser.add_argument("video", check=_one_video, metavar="VIDEO", help="file")
+    parser.add_argument("video", check=_one_video, metavar="VIDEO", help="video file, or its URL")
     parser.add_argument("--model", required=True, help="checkpoint, run folder, or a model's name")
     add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("-k", type=count, default=3, metavar="K", help="classes to name (default: %(default)s)")
-    parser.add_argument("--window", metavar="LENGTH", help="64 frames or 2.5s (default: what a clip stands for)")
-    parser.add_argument("--stride", metavar="LENGTH", help="from window to window, likewise (default: the window)")
+    parser.add_argument("--window", metavar="LENGTH", help="64 frames or 2.5s (default: what a clip covers)")
+    parser.add_argument("--stride", metavar="LENGTH", help="from window to window, as --window (default: the window)")
     parser.add_argument("--crops", type=int, choices=[1, 3], default=1, help="of each window (default: %(default)s)")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="(default: %(default)s)")
     parser.add_argument("--batch-size", type=count, default=8, metavar="N", help="clips at once (default: %(default)s)")
@@ -95,63 +100,47 @@ def _parser() -> VerbParser:
     parser.add_argument("--overlay", metavar="MP4", help="the video with classes and a strip of time beneath")
     parser.add_argument("--timeline", metavar="PNG", help="picture of the probabilities over time")
     parser.add_argument("--rows", type=count, default=40, metavar="N", help="segments to print (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print windows, segments and all as JSON instead")
+    parser.add_argument("--json", action="store_true", help="print JSON with windows and segments instead")
     return parser
 
 
-def _print(console: Console, timeline: Classification, k: int, num_rows: int) -> None:
-    overall = Table("class", "percent", title="Whole video", title_justify="left")
-    for one in timeline.top(timeline.overall, k):
-        overall.add_row(one["name"], f"{100 * one['probability']:.1f}")
-    console.print(overall, highlight=False, markup=False)
-    segments = timeline.segments()
-    table = Table("from", "to", "class", "percent", title=f"Segments ({len(segments):,})", title_justify="left")
-    if k > 1:
-        table.add_column("then")
-    for segment in segments[:num_rows]:
-        first, *others = timeline.top(segment.probabilities, k)
-        then = ", ".join(f"{one['name']} {100 * one['probability']:.1f}" for one in others)
-        span = _clock(segment.start_seconds), _clock(segment.end_seconds)
-        table.add_row(*span, first["name"], f"{100 * first['probability']:.1f}", *([then] if k > 1 else []))
-    console.print(table, highlight=False, markup=False)
-    if len(segments) > num_rows:
-        console.print(f"{len(segments) - num_rows:,} more; --rows or --json gives them", highlight=False)
+def _print(console: Console, found: Classification, num_segments: int) -> None:
+    for line in found.lines(num_segments):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if (num_more := len(found.segments()) - num_segments) > 0:
+        console.print(f"  {num_more:,} more; --rows or --json gives them", highlight=False)
 
 
-def _print_unread(console: Console, timeline: Classification) -> None:
-    """Say on standard error which windows are missing, the first few of them by their time."""
-    if not timeline.unread:
+def _warn_of_unread(found: Classification) -> None:
+    """Say on standard error which windows are missing: the times of the first few."""
+    if not found.unread:
         return
-    shown = [f"{_clock(one.start_seconds)} to {_clock(one.end_seconds)}" for one in timeline.unread[:_MOST_UNREAD]]
-    more = f" and {len(timeline.unread) - len(shown)} more" if len(timeline.unread) > len(shown) else ""
-    num_windows = len(timeline.unread) + len(timeline.start_seconds)
+    from mvit_video.features.classification import clock
+
+    shown = [f"{clock(one.start_seconds)} to {clock(one.end_seconds)}" for one in found.unread[:_MOST_UNREAD]]
+    more = f" and {len(found.unread) - len(shown)} more" if len(found.unread) > len(shown) else ""
+    num_windows = len(found.unread) + len(found.start_seconds)
     text = (
-        f"{len(timeline.unread)} of {num_windows} windows do not decode and are left out: {', '.join(shown)}{more} "
-        f"({timeline.unread[0].reason})"
+        f"{len(found.unread)} of {num_windows} windows do not decode and are missing: {', '.join(shown)}{more} "
+        f"({found.unread[0].reason})"
     )
-    error = VideoDecodeError(timeline.path, text)  # one line, whatever the path holds
-    console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:05.2f}"
+    print(f"warning: {VideoDecodeError(found.path, text)}", file=sys.stderr)  # one line, whatever the path holds
 
 
 @contextmanager
-def _seconds_bar(console: Console, text: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar over the seconds of a video; nothing is shown off a terminal."""
+def _seconds_bar(console: Console, text: str) -> Iterator[Callable[[float, float], None]]:
+    """Show a bar over the seconds of a video on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[seconds]}"), TimeRemainingColumn(),
+        TextColumn("left"), console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
-        task = bar.add_task(text, total=total)
-        yield lambda seconds: bar.update(task, completed=seconds)
+        task = bar.add_task(text, total=None, seconds="")
+        yield lambda done, total: bar.update(task, completed=done, total=total, seconds=f"{done:.0f} of {total:.0f} s")
 
 
 def _one_video(text: str) -> str | None:
-    """What speaks against an input: it is not there, or a folder."""
+    """Return what is wrong with an input: it is missing, or a folder."""
     return "a folder; give one video file" if os.path.isdir(text) else existing(text)

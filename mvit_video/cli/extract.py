@@ -51,13 +51,13 @@ def run(words: list[str]) -> int:
     if args.address and args.engine != "ray":
         raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
     of_logits = args.class_names if args.layer == "logits" else None
-    inputs = find_inputs(args.inputs, args.root)
-    if args.class_names is not None and of_logits is None:
-        inputs = inputs.named(args.class_names)
     # with Ray the model computes elsewhere
     settings = replace(settings, device="cpu") if args.engine == "ray" else settings
-    with in_flags(**FLAGS_OF_EXTRACTION):
-        extractor = Extractor(settings, load_model(args.model, num_crops=args.crops, class_names=of_logits))
+    with in_flags(**FLAGS_OF_EXTRACTION, videos="INPUT"):
+        inputs = find_inputs(args.inputs, args.root)
+        if args.class_names is not None and of_logits is None:
+            inputs = inputs.named(args.class_names)
+        extractor = Extractor(settings, load_model(args.model, class_names=of_logits))
     with resumable("videos done"):
         summary = extract_videos(inputs, extractor, _engine(args, extractor), args.out, args.format, console)
     for line in describe(summary):

@@ -18,7 +18,6 @@ from rich.console import Console
 from mvit_video.cli import Stopped
 from mvit_video.cli.trainer import VideoCLI, run_cli
 from mvit_video.cli.wording import in_flags
-from mvit_video.data.clips.protocols import published_short_side
 from mvit_video.features.engines.local import extract_locally
 from mvit_video.features.extraction import FEATURES, Summary, describe, extract_videos
 from mvit_video.features.extractor import Extractor, ExtractSettings
@@ -114,7 +113,7 @@ class PredictCLI(VideoCLI):
 
     def _extract_share(self, settings: ExtractSettings, checkpoint: str | None) -> Summary:
         """Extracts what falls to this process."""
-        trained, data = self._trained_model(settings.num_crops, checkpoint), self.datamodule
+        trained, data = self._trained_model(checkpoint), self.datamodule
         for callback in cast(Any, self.trainer).callbacks:
             if isinstance(callback, (RunRecord, SaveConfigCallback)):
                 callback.setup(self.trainer, self.model, "predict")
@@ -130,7 +129,7 @@ class PredictCLI(VideoCLI):
             Console() if is_first else Console(quiet=True, force_terminal=False),
         )
 
-    def _trained_model(self, num_crops: int, checkpoint: str | None) -> TrainedModel:
+    def _trained_model(self, checkpoint: str | None) -> TrainedModel:
         """The net of the config with its weights, and what its data tell of clips and classes."""
         task, data, trainer = self.model, self.datamodule, self.trainer
         task.trainer = data.trainer = trainer
@@ -148,13 +147,10 @@ class PredictCLI(VideoCLI):
                 data.load_state_dict(classes)
         elif task.init_from is not None:
             begin_with(task.net, task.init_from)
-        seen, views = data.input, data.views
-        short_side = views.short_side or published_short_side(seen.crop_size, num_crops)
-        needs = Preprocessing(
-            data.clip, seen.crop_size, max(short_side, seen.crop_size), seen.mean, seen.std, views.interpolation
-        )
+        needs = Preprocessing(data.clip, data.input, data.views)
         name = str(weights or type(task.net).__name__)
-        return TrainedModel(task.net, name, None if weights is None else Path(weights), needs, data.class_names, ())
+        file = None if weights is None else Path(weights)
+        return TrainedModel(task.net, name, file, needs, data.class_names, (), multi_label=task.multi_label)
 
     def advice_on_memory(self) -> str:
         """Return what to change where memory ran out."""

@@ -117,6 +117,19 @@ def collate(items: list[VideoItem]) -> ClipBatch:
 default_collate_fn_map[VideoItem] = lambda items, **_: collate(items)  # a plain `DataLoader` makes batches too
 
 
+def open_for_views(
+    views: Views,
+    source: Path | bytes,
+    backend: Backend,
+    short_side: int | None = None,
+    index_cache: IndexCache | None = None,
+) -> VideoReader:
+    """Open a video, or an image where the views are of one frame."""
+    if views.num_frames == 1 and isinstance(source, Path) and is_image(source):
+        return ImageReader(source)
+    return open_video(source, backend, short_side=short_side, index_cache=index_cache)
+
+
 class VideoDataset(Dataset[VideoItem]):
     """Videos of a table; `dataset[epoch, row]` opens one and makes its views.
 
@@ -191,13 +204,11 @@ class VideoDataset(Dataset[VideoItem]):
             return VideoItem(no_clip, label, row, Failure(row, reason), None, torch.empty((0, 2)).double())
 
     def _open(self, source: Path | bytes) -> VideoReader:
-        if self.views.num_frames == 1 and isinstance(source, Path) and is_image(source):
-            return ImageReader(source)
         short_side = self.short_side
         if short_side is not None:
             # what is only cropped afterwards must not be resized twice, which blurs it
             short_side = max(short_side, self.views.short_side) if self.views.is_training else self.views.short_side
-        return open_video(source, self.backend, short_side=short_side, index_cache=self.index_cache)
+        return open_for_views(self.views, source, self.backend, short_side, self.index_cache)
 
     def _label(self, row: int) -> int | Tensor:
         label = self.table.label_of(row)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mvit_video.features.classification import Classification, classify
     from mvit_video.features.extraction import extract
     from mvit_video.features.extractor import Extractor, ExtractSettings
     from mvit_video.features.store import FeatureTable, load_features
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mvit_video.features.writers import FeatureWriter, writer_for
 
 _MODULES = {
+    "Classification": "classification",
     "ExtractSettings": "extractor",
     "Extractor": "extractor",
     "FeatureTable": "store",
@@ -25,6 +27,7 @@ _MODULES = {
     "VideoFeatures": "videos",
     "WindowSpec": "windows",
     "Windows": "windows",
+    "classify": "classification",
     "extract": "extraction",
     "load_features": "store",
     "windows_of": "windows",
@@ -32,6 +35,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Classification",
     "ExtractSettings",
     "Extractor",
     "FeatureTable",
@@ -40,6 +44,7 @@ __all__ = [
     "VideoFeatures",
     "WindowSpec",
     "Windows",
+    "classify",
     "extract",
     "load_features",
     "windows_of",

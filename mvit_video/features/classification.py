@@ -6,6 +6,7 @@ Letters: W windows, K crops, C classes.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from mvit_video.features.decoding import read_chunks
-from mvit_video.features.extractor import Extractor, Place
+from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.inputs import one_video
 from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows
-from mvit_video.types import ConfigError, VideoDecodeError
+from mvit_video.runs.trained_model import TrainedModel, load_model
+from mvit_video.types import Backend, ConfigError, Precision, VideoDecodeError, printable
 
 
 class Segment(NamedTuple):
-    """A stretch of a video in which one class is the most probable.
+    """Part of a video in which one class is the most probable.
 
     Attributes:
         probabilities: `(C,)` mean over its windows.
@@ -35,11 +38,7 @@ class Segment(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """A window that does not decode.
-
-    Attributes:
-        reason: why.
-    """
+    """A window that does not decode, and why."""
 
     start_seconds: float
     end_seconds: float
@@ -48,15 +47,16 @@ class Unread(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The classes of the windows of a video.
+    """Probabilities of the classes in each window of a video; printed, its k most probable classes and their times.
 
     Attributes:
         probabilities: `(W, C)` mean over the crops of each window.
-        start_seconds: `(W,)` where it begins, counted from the first frame of the video.
-        end_seconds: `(W,)` where it ends.
+        start_seconds: `(W,)` start of each window, counted from the first frame of the video.
+        end_seconds: `(W,)` end of each window.
         center_seconds: `(W,)` half way between them.
         class_names: name of each class, when known.
         unread: windows that do not decode, in order; they are not among the W.
+        k: classes that are named.
     """
 
     path: str
@@ -66,6 +66,30 @@ class Classification:
     center_seconds: NDArray[np.float64]
     class_names: tuple[str, ...] | None
     unread: tuple[Unread, ...] = ()
+    k: int = 5
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __repr__(self) -> str:
+        (best,) = self.top(k=1)
+        return f"<Classification of {self.path!r}: {best['name']} {_percent(best)}, {len(self.center_seconds)} windows>"
+
+    def lines(self, num_segments: int | None = None) -> list[str]:
+        """Return the most probable classes, and with several windows the segments with their times.
+
+        Args:
+            num_segments: segments to list; None lists all.
+        """
+        shown = [printable(self.path), *(f"  {_percent(one):>7}  {printable(one['name'])}" for one in self.top())]
+        if len(self.center_seconds) == 1:
+            return shown
+        segments = self.segments()
+        shown += [f"segments ({len(segments):,})"]
+        for one in segments[:num_segments]:
+            classes = ", ".join(f"{printable(each['name'])} {_percent(each)}" for each in self.top(one.probabilities))
+            shown.append(f"  {clock(one.start_seconds)} to {clock(one.end_seconds)}  {classes}")
+        return shown
 
     @property
     def overall(self) -> NDArray[np.float32]:
@@ -74,12 +98,12 @@ class Classification:
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
-        """`(W + 1,)` seconds between which each window has its say: half way to the centres of its neighbours."""
+        """`(W + 1,)` seconds between which each window counts: half way to the centres of its neighbours."""
         middles = (self.center_seconds[1:] + self.center_seconds[:-1]) / 2
         return np.concatenate([self.start_seconds[:1], middles, self.end_seconds[-1:]])
 
     def windows_at(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Number of the window that has its say at each of these moments."""
+        """Return the number of the window that counts at each of these moments."""
         return np.searchsorted(self.edges[1:-1], seconds, side="right")
 
     def segments(self) -> list[Segment]:
@@ -97,12 +121,12 @@ class Classification:
         return segments
 
     def name(self, number: int) -> str:
-        """Name of a class, or its number."""
+        """Return the name of a class, or its number."""
         names = self.class_names
         return names[number] if names is not None and number < len(names) else f"class {number}"
 
-    def record(self, k: int) -> dict[str, Any]:
-        """As JSON has it: the k most probable classes of the video, of its segments and of each window."""
+    def record(self) -> dict[str, Any]:
+        """Return the k most probable classes of the video, of its segments and of each window, as values of JSON."""
         windows = zip(
             self.start_seconds.tolist(), self.end_seconds.tolist(), self.center_seconds.tolist(),
             self.probabilities, strict=True,
@@ -110,32 +134,91 @@ class Classification:
         return {
             "path": self.path,
             "class_names": None if self.class_names is None else list(self.class_names),
-            "overall": self.top(self.overall, k),
+            "overall": self.top(),
             "segments": [
-                {"start_seconds": one.start_seconds, "end_seconds": one.end_seconds, "top": self.top(one[2], k)}
+                {"start_seconds": one.start_seconds, "end_seconds": one.end_seconds, "top": self.top(one.probabilities)}
                 for one in self.segments()
             ],
             "windows": [
-                {"start_seconds": start, "end_seconds": end, "center_seconds": center, "top": self.top(own, k)}
+                {"start_seconds": start, "end_seconds": end, "center_seconds": center, "top": self.top(own)}
                 for start, end, center, own in windows
             ],
             "unread": [one._asdict() for one in self.unread],
         }
 
-    def top(self, probabilities: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-        """The k most probable classes, equal ones in their order."""
+    def top(self, probabilities: NDArray[np.float32] | None = None, k: int | None = None) -> list[dict[str, Any]]:
+        """Return `class`, `name` and `probability` of the most probable classes, equal ones in their order.
+
+        Args:
+            probabilities: `(C,)`; None takes those of the whole video.
+            k: classes to return; None takes that of the classification.
+        """
+        given = self.overall if probabilities is None else probabilities
         return [
-            {"class": number, "name": self.name(number), "probability": float(probabilities[number])}
-            for number in np.argsort(-probabilities, kind="stable")[:k].tolist()
+            {"class": number, "name": self.name(number), "probability": float(given[number])}
+            for number in np.argsort(-given, kind="stable")[: k or self.k].tolist()
         ]
 
 
-def classify_video(extractor: Extractor, video: Video, reached: Callable[[float], None]) -> Classification:
+def classify(
+    video: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TrainedModel,
+    k: int = 5,
+    *,
+    window: int | str | None = None,
+    stride: int | str | None = None,
+    num_crops: int = 1,
+    precision: Precision = "fp32",
+    batch_size: int = 8,
+    device: str = "auto",
+    backend: Backend = "pyav",
+) -> Classification:
+    """Classify a video of any length window by window.
+
+    Args:
+        video: file, or its URL.
+        model: run folder, checkpoint of any known format, or name of a model; or a loaded one.
+        k: classes to name.
+        window: frames, or seconds such as "2.5s"; None is what a clip of the model covers.
+        stride: from one window to the next, as `window`; None is the window.
+        num_crops: 1 or 3 crops of each window.
+        precision: of the model.
+        batch_size: clips that the model takes at once.
+        device: "auto" is a GPU where there is one.
+        backend: library that decodes.
+
+    Raises:
+        ConfigError: an argument is impossible, or names what is not there.
+        CheckpointError: the checkpoint cannot be read.
+        VideoDecodeError: the video, or every window of it, cannot be read.
+
+    Example:
+        >>> found = mv.classify("v.mp4", "runs/demo/version_0", k=2)
+        >>> print(found)  # doctest: +ELLIPSIS
+        v.mp4
+          ... %  ...
+          ... %  ...
+        segments (...)
+          0:00:00.00 to ...
+        >>> found.top(k=1)[0]["name"] in found.class_names
+        True
+    """
+    trained = load_model(model)
+    settings = ExtractSettings(
+        trained.name, "logits", window, stride, num_crops, True, precision, batch_size, device, backend
+    )
+    return classify_video(Extractor(settings, trained), one_video(os.fspath(video)), k)
+
+
+def classify_video(
+    extractor: Extractor, video: Video, k: int = 5, reached: Callable[[float, float], None] = lambda done, total: None
+) -> Classification:
     """Classify every window of a video that decodes, in one pass that keeps a bounded part of it in memory.
 
     Args:
         extractor: of logits.
-        reached: told after each batch how many seconds of the video are done.
+        k: classes to name.
+        reached: called after each batch with the seconds of the video that are done, and all of them.
 
     Raises:
         ConfigError: the extractor does not give logits.
@@ -149,21 +232,27 @@ def classify_video(extractor: Extractor, video: Video, reached: Callable[[float]
         unread.append(Unread(float(window.start_seconds[0]), float(window.end_seconds[0]), error.reason))
 
     for chunk in read_chunks(video, extractor.rule, note):
-        places = [Place(chunk, row) for row in range(len(chunk.rows))]
-        for start in range(0, len(places), extractor.windows_per_batch):
-            batch = places[start : start + extractor.windows_per_batch]
+        for batch in extractor.batches(chunk):
             logits = extractor.features_of(batch)
             if not np.isfinite(logits).all():
                 raise VideoDecodeError(video.path, "its logits are not finite numbers; try another precision")
-            scores = torch.from_numpy(logits).float()
-            scores = scores.sigmoid() if extractor.trained.multi_label else scores.softmax(dim=2)
+            scores = extractor.trained.scores(torch.from_numpy(logits).float())
             found.append(scores.mean(dim=1).numpy())
-            reached(float(chunk.windows.end_seconds[start + len(batch) - 1]))
+            reached(float(chunk.windows.end_seconds[batch[-1].row]), chunk.end_seconds)
         times.append((chunk.windows.start_seconds, chunk.windows.end_seconds, chunk.windows.center_seconds))
     if not found:
         raise VideoDecodeError(video.path, unread[0].reason if unread else "it has no window")
-    start_seconds, end_seconds, center_seconds = (np.concatenate(column) for column in zip(*times, strict=True))
-    return Classification(
-        video.path, np.concatenate(found), start_seconds, end_seconds, center_seconds, extractor.trained.class_names,
-        tuple(unread),
-    )  # fmt: skip
+    start, end, center = (np.concatenate(column) for column in zip(*times, strict=True))
+    names = extractor.trained.class_names
+    return Classification(video.path, np.concatenate(found), start, end, center, names, tuple(unread), k)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as `0:01:02.50`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:05.2f}"
+
+
+def _percent(one: dict[str, Any]) -> str:
+    return f"{100 * one['probability']:.1f} %"

@@ -54,14 +54,16 @@ class Chunk(NamedTuple):
     Attributes:
         frames: bytes `(U, K, 3, S, S)`, each frame once.
         rows: `(W, T)` rows of `frames` that make each clip.
-        windows: when these windows are, counted from the start of the whole video.
+        windows: times of these windows, counted from the start of the whole video.
         fps: frames per second of the video, on average.
+        end_seconds: end of what is read of the video.
     """
 
     frames: NDArray[np.uint8]
     rows: NDArray[np.int64]
     windows: Windows
     fps: float
+    end_seconds: float
 
 
 def read_chunks(
@@ -98,6 +100,7 @@ def _chunks(
     }
     bounds = {f"{name}_frame": getattr(windows, f"{name}_frame") + first_frame for name in ("start", "end")}
     told = windows._replace(**times, **bounds)
+    end_seconds = begin_seconds + reader.duration_seconds
     wanted = np.unique(windows.frames)
     # a window's frames begin at `low` among those wanted, and end before `high`
     low, high = (
@@ -117,14 +120,16 @@ def _chunks(
         except VideoDecodeError:
             if unreadable is None:
                 raise
-            yield from _one_by_one(reader, rule, windows.frames[start:stop], told.part(slice(start, stop)), unreadable)
+            lost = told.part(slice(start, stop))
+            for decoded, row, window in _one_by_one(reader, rule, windows.frames[start:stop], lost, unreadable):
+                yield Chunk(decoded, row, window, reader.fps, end_seconds)
             start, kept = stop, kept[:0]
             num_read = int(low[stop]) if stop < len(low) else num_read
             continue
         kept = np.concatenate([kept, *new])
         num_read = int(high[stop - 1])
         rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
-        yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps)
+        yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps, end_seconds)
         start = stop
 
 
@@ -134,8 +139,8 @@ def _one_by_one(
     frames: NDArray[np.int64],
     windows: Windows,
     unreadable: Callable[[Windows, VideoDecodeError], None],
-) -> Iterator[Chunk]:
-    """Those of some windows that decode, each as a chunk of its own.
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], Windows]]:
+    """Yield frames, rows and times of each window that decodes.
 
     Args:
         frames: `(W, T)` indices of the frames of each clip.
@@ -148,7 +153,7 @@ def _one_by_one(
         except VideoDecodeError as error:
             unreadable(window, error)
             continue
-        yield Chunk(decoded, rows.reshape(1, -1), window, reader.fps)
+        yield decoded, rows.reshape(1, -1), window
 
 
 def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:

@@ -89,10 +89,9 @@ def extract(
         CheckpointError: the checkpoint cannot be read.
         VideoDecodeError: a video cannot be read.
     """
-    trained = model if isinstance(model, TrainedModel) else load_model(model, num_crops=num_crops)
-    length, step = (None if given is None else str(given) for given in (window, stride))
+    trained = load_model(model)
     settings = ExtractSettings(
-        trained.name, layer, length, step, num_crops, keep_crops, precision, batch_size, device, backend
+        trained.name, layer, window, stride, num_crops, keep_crops, precision, batch_size, device, backend
     )
     extractor = Extractor(settings, trained)
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else videos

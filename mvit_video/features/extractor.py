@@ -38,8 +38,8 @@ class ExtractSettings:
     Attributes:
         model: a model's name, a checkpoint, or a run folder.
         layer: the embedding, the final tokens, the map of a stage, or the logits.
-        window: such as "64" frames or "2.5s"; None is what a clip of the model stands for.
-        stride: from one window to the next, likewise; None is the window.
+        window: frames such as 64, or seconds such as "2.5s"; None is what a clip of the model covers.
+        stride: from one window to the next, as `window`; None is the window.
         num_crops: 1 or 3 crops of each window.
         keep_crops: keep the features of each crop, rather than their mean.
         precision: of the model; features are kept as float32 with "fp32", else as float16.
@@ -52,8 +52,8 @@ class ExtractSettings:
 
     model: str
     layer: Layer = "pooled"
-    window: str | None = None
-    stride: str | None = None
+    window: int | str | None = None
+    stride: int | str | None = None
     num_crops: int = 1
     keep_crops: bool = False
     precision: Precision = "fp32"
@@ -102,7 +102,7 @@ class Extractor:
 
     def __init__(self, settings: ExtractSettings, trained: TrainedModel | None = None) -> None:
         self.settings = settings
-        self.trained = load_model(settings.model, num_crops=settings.num_crops) if trained is None else trained
+        self.trained = load_model(settings.model) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)
         self.device = _device(settings.device)
         self._net = tune_for_cpu(self.trained.net.eval())
@@ -132,12 +132,16 @@ class Extractor:
         for chunk in read_chunks(video, self.rule):
             fps = chunk.fps
             windows.append(chunk.windows)
-            places = [Place(chunk, row) for row in range(len(chunk.rows))]
-            for batch in _batches(places, self.windows_per_batch):
+            for batch in self.batches(chunk):
                 heartbeat()
                 features.append(self.features_of(batch))
             heartbeat()
         return join_features(video, windows, features, fps)
+
+    def batches(self, chunk: Chunk) -> Iterator[list[Place]]:
+        """Split the windows of a chunk into batches for `features_of`."""
+        for start in range(0, len(chunk.rows), self.windows_per_batch):
+            yield [Place(chunk, row) for row in range(len(chunk.rows))[start : start + self.windows_per_batch]]
 
     @torch.inference_mode()
     def features_of(self, places: Sequence[Place]) -> NDArray[Any]:
@@ -166,10 +170,21 @@ class Extractor:
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Factor and offset of bytes: the numbers of `Normalize`."""
-        needs = self.trained.preprocessing
+        needs = self.trained.preprocessing.input
         mean, std = torch.tensor(needs.mean), torch.tensor(needs.std)
         scale, shift = (values.view(3, 1, 1, 1).to(self.device) for values in (1 / (255 * std), mean / std))
         return scale, shift
+
+    def _preprocessing_record(self) -> dict[str, Any]:
+        needs, rule = self.trained.preprocessing, self.rule
+        clip = asdict(needs.clip)
+        del clip["sampling"]  # windows slide over a video whatever it is
+        record = {
+            "clip": clip, "crop_size": rule.crop_size, "short_side": rule.short_side, "mean": needs.input.mean,
+            "std": needs.input.std, "backend": rule.backend, "decode_short_side": rule.decode_short_side,
+        }  # fmt: skip
+        # bilinear was once the only one, and keys of those days stay valid
+        return record if rule.interpolation == "bilinear" else record | {"interpolation": rule.interpolation}
 
     def _record(self) -> dict[str, Any]:
         settings, rule = self.settings, self.rule
@@ -181,11 +196,8 @@ class Extractor:
             "stride": str(rule.windows.stride),
             "crops": "each of 3" if settings.keep_crops and settings.num_crops == 3 else str(settings.num_crops),
             "precision": settings.precision,
-            "preprocessing": _preprocessing_record(self.trained)
-            | {"backend": rule.backend, "decode_short_side": rule.decode_short_side},
+            "preprocessing": self._preprocessing_record(),
         }
-        if rule.interpolation == "bilinear":  # as all were before there was a choice, whose keys stay
-            del record["preprocessing"]["interpolation"]
         decisive = {name: value for name, value in record.items() if name not in ("model", "checkpoint")}
         decisive |= {"weights": self.trained.digest(), "version": _RULE_VERSION}
         key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -208,33 +220,18 @@ def join_features(
     return VideoFeatures(video, joined, fps=fps, **columns)
 
 
-def _batches(places: Sequence[Place], size: int) -> Iterator[Sequence[Place]]:
-    return (places[start : start + size] for start in range(0, len(places), size))
-
-
 def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRule:
     needs = trained.preprocessing
+    short_side, crop_size = needs.short_side(settings.num_crops), needs.input.crop_size
     # the decoder resizes bilinearly
-    needed = needs.short_side if needs.interpolation == "bilinear" else 0
+    needed = short_side if needs.views.interpolation == "bilinear" else 0
     decoded = needed if settings.decode_short_side is None else settings.decode_short_side
-    if decoded and decoded < needs.crop_size:
-        raise ConfigError(f"decode_short_side={decoded} is below the crop of {needs.crop_size} pixels")
+    if decoded and decoded < crop_size:
+        raise ConfigError(f"decode_short_side={decoded} is below the crop of {crop_size} pixels")
+    windows = WindowSpec.of_clip(needs.clip, settings.window, settings.stride)
     return ReadingRule(
-        WindowSpec.of_clip(needs.clip, settings.window, settings.stride),
-        needs.short_side,
-        needs.crop_size,
-        settings.num_crops,
-        settings.backend,
-        decoded,
-        needs.interpolation,
+        windows, short_side, crop_size, settings.num_crops, settings.backend, decoded, needs.views.interpolation
     )
-
-
-def _preprocessing_record(trained: TrainedModel) -> dict[str, Any]:
-    """Without the rule of sampling: windows slide over a video whatever it is."""
-    record = asdict(trained.preprocessing)
-    del record["clip"]["sampling"]
-    return record
 
 
 def _device(name: str) -> torch.device:

@@ -68,10 +68,10 @@ class Inputs:
             ConfigError: the classes have other names already, or there are fewer names than classes.
         """
         if self.class_names not in (None, class_names):
-            raise ConfigError("--class-names: the INPUTs name their classes themselves; leave it out")
+            raise ConfigError(f"class_names={class_names[0]}, ...: the videos name their classes; omit it")
         largest = max((int(table.labels.max(initial=-1)) for table in self.tables), default=-1)
         if largest >= len(class_names):
-            raise ConfigError(f"--class-names holds {len(class_names)} names, the INPUTs have class {largest}")
+            raise ConfigError(f"class_names holds {len(class_names)} names, the videos have class {largest}")
         return replace(self, class_names=class_names)
 
     def stamp(self, number: int) -> Stamp:
@@ -106,6 +106,19 @@ def find_inputs(sources: Sequence[str], root: str | None = None) -> Inputs:
     return join_tables([table for source in sources for table in _tables(source, root)])
 
 
+def one_video(source: str) -> Video:
+    """Return the only video that a source names, as `find_inputs` takes it.
+
+    Raises:
+        ConfigError: it names none or several.
+        AnnotationError: it cannot be read.
+    """
+    inputs = find_inputs([source])
+    if len(inputs) != 1:
+        raise ConfigError(f"videos={source}: names {len(inputs):,} videos; give one")
+    return inputs.video(0)
+
+
 def join_tables(tables: Sequence[VideoTable]) -> Inputs:
     """The videos of tables, each once.
 
@@ -130,7 +143,7 @@ def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
     fitting = [path for path in found if os.path.isdir(path) or is_video(path)]
     if not fitting:
         others = f"; of {len(found)} others none ends in {' '.join(sorted(VIDEO_SUFFIXES))}" if found else ""
-        raise ConfigError(f"INPUT {source}: no video and no folder fits the pattern{others}")
+        raise ConfigError(f"videos={source}: no video and no folder matches the pattern{others}")
     files = [path for path in fitting if not os.path.isdir(path)]
     if files:
         yield VideoTable.of_paths(files, Path())
@@ -145,7 +158,7 @@ def _table(source: str, root: str | None) -> VideoTable:
     except AnnotationError as error:
         if str(error.file) != source or error.line:
             raise
-        raise ConfigError(f"INPUT {error}") from error
+        raise ConfigError(f"videos={error}") from error
     require_videos(table, "extract")
     if table.archive is not None or not os.path.isdir(source):
         return table
@@ -184,5 +197,5 @@ def _class_names(tables: Sequence[VideoTable]) -> tuple[str, ...] | None:
     """Those that all tables with labels agree on."""
     named = {table.class_names for table in tables if table.is_multilabel or (table.labels >= 0).any()}
     if len(named) > 1:
-        raise ConfigError("the INPUTs number their classes differently; give one annotation file, or extract apart")
+        raise ConfigError("the videos number their classes differently; give one annotation file")
     return next(iter(named), None)

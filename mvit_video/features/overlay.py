@@ -97,7 +97,7 @@ def check_target(source: Path, target: Path, option: str) -> None:
     suffix = SUFFIXES[option]
     if target.suffix.lower() != suffix:
         raise ConfigError(f"{option} {target}: is written as {suffix}; give a name that ends so")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise ConfigError(f"{option} {target} is the video itself; give another file")
     require_writable(target, option)
 

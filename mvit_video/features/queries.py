@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.features.extractor import Extractor, ExtractSettings
+from mvit_video.features.inputs import one_video
 from mvit_video.features.store import FeatureTable
-from mvit_video.features.videos import Video, VideoFeatures
+from mvit_video.features.videos import VideoFeatures
 from mvit_video.jobs.arrow import compute
 from mvit_video.jobs.foreign import read_parquet_table
 from mvit_video.types import ConfigError
@@ -86,7 +87,7 @@ def query_video(text: str, table: FeatureTable) -> Queries:
         labels = np.unique(table.label[own])
         label = int(labels[0]) if len(labels) == 1 else -1
     else:
-        windows = _of_features(extractor_of(table).extract(Video(path, Path(path))))
+        windows = _of_features(extractor_of(table).extract(one_video(path)))
     vector, start, end = _chosen(windows, seconds, text)
     return Queries(vector[None], [path], np.array([start]), np.array([end]), np.array([label]), np.array([number]))
 

@@ -33,16 +33,16 @@ class Length(NamedTuple):
     in_frames: bool
 
     @classmethod
-    def parse(cls, text: str, argument: str) -> Length:
-        """`64` is 64 frames of the video, `2.5s` are seconds.
+    def parse(cls, text: int | str, argument: str) -> Length:
+        """Return the length that a text states: `64` is 64 frames of the video, `2.5s` are seconds.
 
         Args:
-            argument: whose value it is, for the message.
+            argument: name of the argument, for the message.
 
         Raises:
             ConfigError: it is neither.
         """
-        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(s?)", text.strip())
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(s?)", str(text).strip())
         value = float(match[1]) if match else 0.0
         in_frames = bool(match) and not match[2]
         if value <= 0 or (in_frames and not value.is_integer()):
@@ -68,8 +68,8 @@ class WindowSpec:
     num_frames: int
 
     @classmethod
-    def of_clip(cls, clip: ClipSpec, window: str | None, stride: str | None) -> WindowSpec:
-        """As the user says; what is not said is what a clip of the model stands for, end to end.
+    def of_clip(cls, clip: ClipSpec, window: int | str | None, stride: int | str | None) -> WindowSpec:
+        """Return the windows that the user asks for; by default what a clip of the model covers, end to end.
 
         Raises:
             ConfigError: a length cannot be understood.

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mvit_video.checkpoints import (
     FACTS_ASSUMED,
@@ -23,52 +24,78 @@ from mvit_video.checkpoints import (
     checkpoint_in,
     create_model,
     read_checkpoint,
+    save_checkpoint,
 )
+from mvit_video.checkpoints.folders import SAVED
 from mvit_video.data.clips.protocols import published_short_side
-from mvit_video.data.clips.transforms import RGB
+from mvit_video.data.clips.transforms import Normalize
+from mvit_video.data.clips.views import UniformViews
+from mvit_video.data.dataset import open_for_views
+from mvit_video.data.readers import Backend
 from mvit_video.data.settings import InputSpec
+from mvit_video.jobs.json_files import read_json_object, write_json_object
 from mvit_video.models import VideoNet, list_models, variants
 from mvit_video.models.published import TrainingFacts
 from mvit_video.runs.folder import read_config, run_with
 from mvit_video.runs.settings import typed_settings
-from mvit_video.types import CheckpointError, ClipSpec, ConfigError, Interpolation, ViewSpec
+from mvit_video.types import CheckpointError, ClipSpec, ConfigError, ViewSpec, printable
 
 _log = logging.getLogger(__name__)
+_RANDOM = "random weights, so its results mean nothing: give a checkpoint or a run folder"
 
-# settings of `data` in a config
-_OF_CLIPS = {"clip": ClipSpec, "views": ViewSpec, "input": InputSpec}
+SETTINGS = "config.json"  # beside the weights of a saved model
+_OF_CLIPS = {"clip": ClipSpec, "input": InputSpec, "views": ViewSpec}  # settings of `data` in a config
+_NUM_NAMES = 8
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model expects of a clip.
+    """What a model expects of a clip, as the keys of `data` in a config state it.
 
     Attributes:
-        short_side: pixels of the shorter edge before cropping.
-        mean: of each channel, for pixels between 0 and 1.
-        std: of each channel, for pixels between 0 and 1.
-        interpolation: of resizing to the shorter edge.
+        clip: which source frames make a clip.
+        input: size and scale of what the model sees of a frame.
+        views: how frames are resized and clips placed at test; its numbers of clips and crops are those of the run.
     """
 
     clip: ClipSpec
-    crop_size: int
-    short_side: int
-    mean: RGB
-    std: RGB
-    interpolation: Interpolation = "bilinear"
+    input: InputSpec
+    views: ViewSpec
+
+    def short_side(self, num_crops: int = 1) -> int:
+        """Return the pixels of the shorter edge before cropping."""
+        size = self.input.crop_size
+        return max(self.views.short_side or published_short_side(size, num_crops), size)
+
+    def test_views(self, num_clips: int, num_crops: int) -> UniformViews:
+        """Return the rule that makes the views of a test.
+
+        Raises:
+            ConfigError: the protocol has no such views.
+        """
+        views = replace(self.views, num_clips=num_clips, num_crops=num_crops, frame_order="forward", corruption=None)
+        return UniformViews(self.clip, self.input.crop_size, views, Normalize(self.input.mean, self.input.std))
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A net with weights, ready to infer.
+    """A net with its weights, its preprocessing and the names of its classes.
 
     Attributes:
-        name: as the user called it.
+        name: source as the user gave it.
         checkpoint: file of the weights; None where they are random.
-        class_names: name of each class, where the checkpoint tells.
-        notes: what the user should know, one line each.
-        config: of its run, where there is one.
+        class_names: name of each class, where the checkpoint has them.
+        notes: warnings for the user, one line each.
+        config: config of the run; empty without a run.
         multi_label: scores are a sigmoid for each class instead of a softmax over all.
+
+    Example:
+        >>> model = mv.load_model("runs/demo/version_0")
+        >>> clips = model.preprocess("v.mp4", num_clips=2)
+        >>> clips.shape
+        torch.Size([2, 3, 4, 32, 32])
+        >>> model.scores(model.net(clips)).shape
+        torch.Size([2, 3])
     """
 
     net: VideoNet
@@ -80,13 +107,90 @@ class TrainedModel:
     config: Mapping[str, Any] = field(default_factory=dict)
     multi_label: bool = False
 
+    def __str__(self) -> str:
+        clip, seen, views = self.preprocessing.clip, self.preprocessing.input, self.preprocessing.views
+        names = self.class_names or ()
+        listed = f": {', '.join(names[:_NUM_NAMES])}{', ...' if len(names) > _NUM_NAMES else ''}" if names else ""
+        size = sum(parameter.numel() for parameter in self.net.parameters()) / 1e6
+        frames = "segments of the video" if clip.sampling == "segments" else f"{clip.sampling_rate} apart"
+        rows = {
+            "model": f"{self._net_name}, {size:.2f} M parameters",
+            "classes": f"{self.net.num_classes}{listed}",
+            "clip": f"{clip.num_frames} frames, {frames} at {clip.target_fps:g} fps; crops of {seen.crop_size} pixels "
+            f"from a short side of {self.preprocessing.short_side()} ({views.interpolation})",
+            "scores": "sigmoid" if self.multi_label else "softmax",
+            "weights": "random" if self.checkpoint is None else str(self.checkpoint),
+        }  # fmt: skip
+        return "\n".join([printable(self.name), *(f"  {name:<8} {printable(text)}" for name, text in rows.items())])
+
+    def __repr__(self) -> str:
+        clip, net = self.preprocessing.clip, self.net
+        size = f"{net.num_classes} classes, clips {clip.num_frames}x{clip.sampling_rate} of {net.crop_size} pixels"
+        return f"<TrainedModel {self.name!r}: {self._net_name}, {size}>"
+
+    @property
+    def _net_name(self) -> str:
+        return type(self.net).__name__ if self.net.recipe is None else self.net.recipe.name
+
     @property
     def report(self) -> LoadReport | None:
-        """What came of loading the checkpoint; None without one."""
+        """Report on loading the checkpoint; None without one."""
         return self.net.load_report
 
+    def preprocess(
+        self,
+        video: str | PathLike[str] | bytes,
+        num_clips: int = 5,
+        num_crops: int = 1,
+        *,
+        backend: Backend = "pyav",
+    ) -> Tensor:
+        """Return the clips of a video that the net takes, `(num_clips * num_crops, 3, T, H, W)`.
+
+        They are the views that `evaluate` scores.
+
+        Args:
+            video: file, or its bytes.
+            num_clips: clips, spread over the video.
+            num_crops: 1 or 3 crops of each clip.
+            backend: library that decodes.
+
+        Raises:
+            ConfigError: the model has no such views.
+            VideoDecodeError: the video cannot be read.
+        """
+        views = self.preprocessing.test_views(num_clips, num_crops)
+        short_side = None if self.preprocessing.input.decode_short_side is None else views.short_side
+        source = video if isinstance(video, bytes) else Path(video)
+        with open_for_views(views, source, backend, short_side) as reader:
+            return views(reader).clip
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of logits `(..., C)`: a sigmoid of each class, or a softmax over all."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write a folder that `load_model` reads: `model.safetensors` and `config.json`.
+
+        Raises:
+            CheckpointError: no builder makes the net, or a file cannot be written.
+        """
+        facts = TrainingFacts(
+            self.preprocessing.input.mean, self.preprocessing.input.std, self.preprocessing.clip.sampling_rate,
+            "sigmoid" if self.multi_label else "softmax",
+        )  # fmt: skip
+        assumed = {"weights": _RANDOM} if self.checkpoint is None else self.report.assumed if self.report else {}
+        place = Path(folder)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{place}: cannot be written ({error.strerror}); give another folder") from error
+        save_checkpoint(self.net, place / SAVED, class_names=self.class_names, facts=facts, assumed=assumed)
+        settings = {"model": {"multi_label": self.multi_label}, "data": asdict(self.preprocessing)}
+        write_json_object(place / SETTINGS, settings)
+
     def digest(self) -> str:
-        """Hash of the weights and their names."""
+        """Return a hash of the weights and their names."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.net.state_dict().items()):
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -94,43 +198,54 @@ class TrainedModel:
         return digest.hexdigest()
 
 
-def load_model(
-    source: str | PathLike[str], *, num_crops: int = 1, class_names: Sequence[str] | None = None
-) -> TrainedModel:
-    """Load a net with what it was trained to see, as the config of its run or the checkpoint states it.
+def load_model(source: str | PathLike[str] | TrainedModel, *, class_names: Sequence[str] | None = None) -> TrainedModel:
+    """Load a net with its preprocessing, as the config of its run or the checkpoint states it.
 
     The log warns of everything in `notes`.
 
     Args:
-        source: run folder, checkpoint of any known format, or name of a model, which then has random weights.
-        num_crops: crops of each clip, on which the published size of frames depends where no run states one.
+        source: run folder, checkpoint of any known format, folder of `TrainedModel.save`, or name of a model, which
+            then has random weights; a loaded model is returned as it is.
         class_names: name of each class; None takes those of the checkpoint.
 
     Raises:
         ConfigError: there is no such model, or it has another number of classes than there are names.
         CheckpointError: the checkpoint cannot be read, or does not state which model it is of.
+
+    Example:
+        >>> model = mv.load_model("runs/demo/version_0")
+        >>> model.class_names
+        ('jump', 'run', 'sit')
+        >>> model.save("saved")
+        >>> mv.load_model("saved").class_names
+        ('jump', 'run', 'sit')
     """
-    source = fspath(source)
-    trained = _of_name(source, num_crops) if source in list_models() else _of_checkpoint(source, num_crops)
-    for note in trained.notes:
-        _log.warning("%s", note)
+    if isinstance(source, TrainedModel):
+        trained = source
+    else:
+        source = fspath(source)
+        trained = _of_name(source) if source in list_models() else _of_checkpoint(source)
+        trained.net.eval()
+        for note in trained.notes:
+            _log.warning("%s", note)
     if class_names is None:
         return trained
-    num_classes = trained.net.num_classes
-    if len(class_names) != num_classes:
-        raise ConfigError(f"class_names holds {len(class_names)} names, source={source} has {num_classes} classes")
+    if len(class_names) != trained.net.num_classes:
+        expected = f"source={trained.name} has {trained.net.num_classes} classes"
+        raise ConfigError(f"class_names holds {len(class_names)} names, {expected}")
     return replace(trained, class_names=tuple(class_names))
 
 
-def _of_name(name: str, num_crops: int) -> TrainedModel:
+def _of_name(name: str) -> TrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same weights every time, so that an extraction can be resumed
         net = create_model(name)
-    notes = (f"{name} has random weights, so that its results mean nothing: give a checkpoint or a run folder",)
-    return TrainedModel(net, name, None, _preprocessing(net, variants()[name].facts, {}, num_crops), None, notes)
+    facts = variants()[name].facts
+    needs, is_sigmoid = _preprocessing(net, facts, {}), facts.activation == "sigmoid"
+    return TrainedModel(net, name, None, needs, None, (f"{name} has {_RANDOM}",), multi_label=is_sigmoid)
 
 
-def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
+def _of_checkpoint(source: str) -> TrainedModel:
     path = Path(source)
     if not path.exists():
         near = difflib.get_close_matches(source, list_models(), n=1)
@@ -149,29 +264,30 @@ def _of_checkpoint(source: str, num_crops: int) -> TrainedModel:
     report = net.load_report
     assert report.facts is not None
     config = _config_of(path, file)
+    stated = config or _saved_settings(file)
     choices = (re.sub(r"use_ema=(True|False)", partial(_option, source), note) for note in stored.notes)
-    notes = (*choices, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not config))
-    task = config.get("model")
+    notes = (*choices, *(line for key, line in report.assumed.items() if key != FACTS_ASSUMED or not stated))
+    task = stated.get("model")
     multi_label = isinstance(task, Mapping) and task.get("multi_label") is True
     return TrainedModel(
         net,
         source,
         file,
-        _preprocessing(net, report.facts, config.get("data"), num_crops),
+        _preprocessing(net, report.facts, stated.get("data")),
         stored.class_names,
         notes,
         config,
-        multi_label=multi_label if config else report.facts.activation == "sigmoid",
+        multi_label=multi_label if stated else report.facts.activation == "sigmoid",
     )
 
 
 def _option(source: str, choice: re.Match[str]) -> str:
-    """How a user of verbs makes the choice between weights that `choice` gives in words of Python."""
+    """Word `use_ema=...` as a command."""
     return f"mvit-video convert {source} OUT --to mvit_video {'--use-ema' if choice[1] == 'True' else '--no-use-ema'}"
 
 
 def _config_of(source: Path, file: Path) -> Mapping[str, Any]:
-    """The config of the run folder that the user named, or in which a checkpoint lies."""
+    """Return the config of the run folder that the user named, or in which a checkpoint lies."""
     runs = (source if source.is_dir() else None, run_with(file))
     try:
         return next((config for run in runs if run is not None and (config := read_config(run))), {})
@@ -179,21 +295,30 @@ def _config_of(source: Path, file: Path) -> Mapping[str, Any]:
         raise CheckpointError(str(error)) from error
 
 
-def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any, num_crops: int) -> Preprocessing:
-    """As the config of the run says, else as the weights were trained with."""
+def _saved_settings(file: Path) -> Mapping[str, Any]:
+    """Return what `TrainedModel.save` wrote beside the weights; empty where it did not write them."""
+    settings = file.with_name(SETTINGS)
+    if file.name != SAVED or not settings.exists():
+        return {}
     try:
-        told = typed_settings(data, _OF_CLIPS, "data")
-        clip = told.get("clip", ClipSpec(net.num_frames, facts.sampling_rate))
+        return read_json_object(settings)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{settings}: cannot be read ({error}); save the model again") from error
+
+
+def _preprocessing(net: VideoNet, facts: TrainingFacts, data: Any) -> Preprocessing:
+    """Return the preprocessing that a config states, else the one that the weights were trained with."""
+    try:
+        stated = typed_settings(data, _OF_CLIPS, "data")
+        clip = stated.get("clip", ClipSpec(net.num_frames, facts.sampling_rate))
         if clip.num_frames != net.num_frames:
             raise ConfigError(f"data.clip.num_frames={clip.num_frames}, the net has {net.num_frames}")
-        # a run that does not say was trained with the data module's own
-        usual = told.get("input", InputSpec()) if data else facts
-        # without a run: every published recipe of images resizes bicubically, of videos bilinearly
-        usual_views = ViewSpec(interpolation="bicubic" if net.num_frames == 1 and not data else "bilinear")
-        views = told.get("views", usual_views)
-        short_side = views.short_side or published_short_side(net.crop_size, num_crops)
+        if data:  # a run that does not state it was trained with the default of the data module
+            seen, views = stated.get("input", InputSpec()), stated.get("views", ViewSpec())
+        else:  # every published recipe of images resizes bicubically, of videos bilinearly
+            seen = InputSpec(mean=facts.mean, std=facts.std)
+            views = ViewSpec(interpolation="bicubic" if net.num_frames == 1 else "bilinear")
+        seen = replace(seen, crop_size=net.crop_size)
     except ConfigError as error:
-        raise CheckpointError(f"the config.yaml beside the checkpoint does not describe it ({error})") from error
-    return Preprocessing(
-        clip, net.crop_size, max(short_side, net.crop_size), usual.mean, usual.std, views.interpolation
-    )
+        raise CheckpointError(f"the config beside the checkpoint does not describe it ({error})") from error
+    return Preprocessing(clip, seen, views)

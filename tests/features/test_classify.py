@@ -23,12 +23,14 @@ from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError, VideoDecodeError
 
 
-def make_timeline(best: list[int], num_classes: int = 4, *, names: tuple[str, ...] | None = None) -> Classification:
+def make_timeline(
+    best: list[int], num_classes: int = 4, *, names: tuple[str, ...] | None = None, k: int = 5
+) -> Classification:
     """Windows of two seconds, one second apart; 70 percent for the best class of each."""
     probabilities = np.full((len(best), num_classes), 0.3 / (num_classes - 1), np.float32)
     probabilities[np.arange(len(best)), best] = 0.7
     start = np.arange(len(best), dtype=np.float64)
-    return Classification("video.mp4", probabilities, start, start + 2, start + 1, names)
+    return Classification("video.mp4", probabilities, start, start + 2, start + 1, names, k=k)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +54,7 @@ def test_scores_are_sigmoids_where_the_weights_were_trained_so(video: Path, chec
     shown = []
     for file in (checkpoint, path):
         extractor = Extractor(ExtractSettings(str(file), "logits", "8", "8", keep_crops=True))
-        shown.append(classify_video(extractor, Video("digit", video), lambda seconds: None).probabilities)
+        shown.append(classify_video(extractor, Video("digit", video)).probabilities)
         logits = torch.from_numpy(extractor.extract(Video("digit", video)).feature)
         expected = logits.softmax(dim=2) if file == checkpoint else logits.sigmoid()
         np.testing.assert_allclose(shown[-1], expected.mean(dim=1).numpy(), rtol=1e-5)
@@ -87,17 +89,17 @@ def test_probabilities_are_the_mean_softmax_of_the_crops_whatever_the_chunks(vid
     extractor = Extractor(ExtractSettings(str(checkpoint), "logits", "8", "3", 3, keep_crops=True, batch_size=6))
     asked = Video("digit", video)
     expected = extractor.extract(asked)
-    reached: list[float] = []
-    timeline = classify_video(extractor, asked, reached.append)
+    reached: list[tuple[float, float]] = []
+    timeline = classify_video(extractor, asked, reached=lambda *seconds: reached.append(seconds))
     probabilities = torch.from_numpy(expected.feature).softmax(dim=-1).mean(dim=1).numpy()
     np.testing.assert_allclose(timeline.probabilities, probabilities, atol=1e-7)
     assert len(np.unique(probabilities.argmax(axis=1))) > 1
     for name in ("start_seconds", "end_seconds", "center_seconds"):
         np.testing.assert_array_equal(getattr(timeline, name), getattr(expected, name))
-    assert reached[-1] == expected.end_seconds[-1]
+    assert reached[-1] == (expected.end_seconds[-1], pytest.approx(32 / 30))
     assert len(reached) == -(-len(probabilities) // 2)
     extractor.rule = replace(extractor.rule, max_bytes=1)
-    np.testing.assert_allclose(classify_video(extractor, asked, reached.append).probabilities, probabilities, atol=1e-6)
+    np.testing.assert_allclose(classify_video(extractor, asked).probabilities, probabilities, atol=1e-6)
 
 
 @pytest.fixture
@@ -118,8 +120,8 @@ def test_what_precedes_and_follows_damage_is_classified(
 ) -> None:
     extractor = Extractor(ExtractSettings(str(checkpoint), "logits", "4", "4"))
     extractor.rule = replace(extractor.rule, max_bytes=max_bytes)
-    whole = classify_video(extractor, Video("whole", video), lambda _: None)
-    timeline = classify_video(extractor, Video("damaged", damaged), lambda _: None)
+    whole = classify_video(extractor, Video("whole", video))
+    timeline = classify_video(extractor, Video("damaged", damaged))
     lost = np.isin(whole.start_seconds, [one.start_seconds for one in timeline.unread])
     assert 0 < lost.sum() < len(lost)
     assert lost[14 // 4]
@@ -131,7 +133,7 @@ def test_what_precedes_and_follows_damage_is_classified(
         for one in timeline.segments()
         for gap in timeline.unread
     )
-    assert timeline.record(1)["unread"][0]["start_seconds"] == timeline.unread[0].start_seconds
+    assert timeline.record()["unread"][0]["start_seconds"] == timeline.unread[0].start_seconds
 
 
 def test_the_verb_says_what_it_has_not_seen(
@@ -140,7 +142,7 @@ def test_the_verb_says_what_it_has_not_seen(
     assert main(["classify", str(damaged), "--model", str(checkpoint), "--window", "4", "--json"]) == 0
     told = capsys.readouterr()
     assert f"warning: {damaged}: " in told.err
-    assert "of 8 windows do not decode and are left out: 0:00:00." in told.err
+    assert "of 8 windows do not decode and are missing: 0:00:00." in told.err
     assert len(json.loads(told.out)["windows"]) + len(json.loads(told.out)["unread"]) == 8
 
 
@@ -148,22 +150,40 @@ def test_other_layers_and_logits_that_are_not_finite_are_refused(
     video: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="classes follow from the layer logits, got pooled"):
-        classify_video(Extractor(ExtractSettings(str(checkpoint))), Video("a", video), lambda _: None)
+        classify_video(Extractor(ExtractSettings(str(checkpoint))), Video("a", video))
     extractor = Extractor(ExtractSettings(str(checkpoint), "logits"))
     monkeypatch.setattr(extractor, "features_of", lambda places: np.full((len(places), 1, 6), np.nan))
     with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are not finite numbers; try another precision"):
-        classify_video(extractor, Video("digit.mp4", video), lambda _: None)
+        classify_video(extractor, Video("digit.mp4", video))
 
 
 def test_the_record_names_the_most_probable_classes() -> None:
-    record = make_timeline([1, 1, 0], 3, names=("run", "sit", "jump")).record(2)
+    record = make_timeline([1, 1, 0], 3, names=("run", "sit", "jump"), k=2).record()
     assert [(one["start_seconds"], one["end_seconds"], one["top"][0]["name"]) for one in record["segments"]] == [
         (0, 2.5, "sit"), (2.5, 4, "run"),
     ]  # fmt: skip
     assert [one["class"] for one in record["overall"]] == [1, 0]
     assert record["overall"][0]["probability"] == pytest.approx((0.7 + 0.7 + 0.15) / 3)
     assert [one["center_seconds"] for one in record["windows"]] == [1, 2, 3]
-    assert make_timeline([2]).record(1)["overall"][0]["name"] == "class 2"
+    assert make_timeline([2]).record()["overall"][0]["name"] == "class 2"
+
+
+def test_a_classification_prints_its_classes_and_their_times() -> None:
+    found = make_timeline([1, 1, 0], 3, names=("run", "sit", "jump\n"), k=2)
+    assert str(found).splitlines() == [
+        "video.mp4", "   51.7 %  sit", "   33.3 %  run", "segments (2)",
+        "  0:00:00.00 to 0:00:02.50  sit 70.0 %, run 15.0 %", "  0:00:02.50 to 0:00:04.00  run 70.0 %, sit 15.0 %",
+    ]  # fmt: skip
+    assert repr(found) == "<Classification of 'video.mp4': sit 51.7 %, 3 windows>"
+    assert str(make_timeline([2], 3, names=("run", "sit", "jump\n"), k=1)) == "video.mp4\n   70.0 %  jump\\n"
+
+
+def test_mv_classify_is_the_verb_in_python(video: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = mv.classify(video, mv.load_model(checkpoint), k=2, window=8, stride="4")
+    assert main(["classify", str(video), "--model", str(checkpoint), "--window", "8", "--stride", "4", "-k", "2"]) == 0
+    assert capsys.readouterr().out == f"{found}\n"
+    with pytest.raises(ConfigError, match=r"videos=.*: names 8 videos; give one"):
+        mv.classify(video.parents[1], checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +201,7 @@ def test_a_file_that_cannot_be_written_is_named_before_the_work(
 ) -> None:  # fmt: skip
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr("mvit_video.cli.classify.classify_video", None)
+    monkeypatch.setattr("mvit_video.features.classification.classify_video", None)
     assert main(["classify", str(video), "--model", str(checkpoint), option, f"{tmp_path}/{name}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {option} {tmp_path}")

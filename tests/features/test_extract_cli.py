@@ -71,8 +71,8 @@ def test_mistakes_are_told_in_one_line(
         ),
         (["gone.mp4", *model, *out], "INPUT gone.mp4: no such file or folder"),
         ([f"{tmp_path}/empty", *model, *out], f"INPUT {tmp_path}/empty: holds no videos (.264 "),
-        (["no/*.mp4", *model, *out], "INPUT no/*.mp4: no video and no folder fits the pattern"),
-        ([f"{tmp_path}/empty/*", *model, *out], "fits the pattern; of 1 others none ends in .264 "),
+        (["no/*.mp4", *model, *out], "INPUT no/*.mp4: no video and no folder matches the pattern"),
+        ([f"{tmp_path}/empty/*", *model, *out], "matches the pattern; of 1 others none ends in .264 "),
         (
             [str(digits), "--model", "mvit_c", *out],
             "--model mvit_c: neither a file nor a name of a model; did you mean ",
@@ -114,7 +114,7 @@ def test_sources_name_each_video_once_with_what_is_known_of_it(
     assert len(mixed) == 9
     assert {mixed.video(i).label for i in range(9)} == {None}
     (tmp_path / "other.csv").write_text(f"path,label\n{digits / by_pattern.names[0].as_py()},jump\n")
-    with pytest.raises(ConfigError, match="the INPUTs number their classes differently"):
+    with pytest.raises(ConfigError, match="the videos number their classes differently"):
         find_inputs(["val.csv", str(tmp_path / "other.csv")])
     (tmp_path / "bad.csv").write_text("path,label\na.mp4,1\nb.mp4\n")
     with pytest.raises(AnnotationError, match=r"bad\.csv:3: "):

@@ -210,9 +210,9 @@ def test_frames_are_resized_for_a_net_of_images_as_its_test_does(video: Path, tm
     assert extractor.record["preprocessing"]["interpolation"] == "bicubic"
     needs = extractor.trained.preprocessing
     with mv.open_video(video, "pyav") as reader:
-        scale = Normalize(needs.mean, needs.std)
+        scale = Normalize(needs.input.mean, needs.input.std)
         expected = crop_views(
-            reader.get_frames([0, 16]), np.array([[0], [1]]), 32, needs.short_side, 1, scale, interpolation="bicubic"
+            reader.get_frames([0, 16]), np.array([[0], [1]]), 32, needs.short_side(), 1, scale, interpolation="bicubic"
         )
     (chunk,) = read_chunks(Video("a", video), extractor.rule)
     shown = extractor.clips([Place(chunk, 0), Place(chunk, 1)])

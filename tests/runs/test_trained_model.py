@@ -12,6 +12,10 @@ import torch
 
 import mvit_video as mv
 from mvit_video.checkpoints import LoadReport, files, read_checkpoint, save_checkpoint
+from mvit_video.data import VideoTable
+from mvit_video.data.clips.transforms import Normalize
+from mvit_video.data.clips.views import UniformViews
+from mvit_video.data.dataset import VideoDataset
 from mvit_video.models import mvit, mvitv2_s
 from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, TrainingFacts
 from mvit_video.runs import load_model
@@ -19,6 +23,7 @@ from mvit_video.types import CheckpointError, ConfigError
 from tests.fixtures.features import WriteRun
 
 NAMES = ["left", "right", "up"]
+RANDOM = "random weights, so its results mean nothing: give a checkpoint or a run folder"
 # of a run by an earlier version, as far as a loaded model depends on it
 OLD_CONFIG = """
 # lightning.pytorch==2.6.6
@@ -58,8 +63,8 @@ def test_a_run_by_an_earlier_version_opens(write_run: WriteRun, tmp_path: Path) 
     (run / "config.yaml").write_text(OLD_CONFIG)
     found = load_model(run)
     assert found.preprocessing.clip == mv.ClipSpec(4, 2, 25.0)
-    assert (found.preprocessing.crop_size, found.preprocessing.short_side) == (32, 36)
-    assert (found.preprocessing.mean, found.preprocessing.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    assert (found.preprocessing.input.crop_size, found.preprocessing.short_side()) == (32, 36)
+    assert (found.preprocessing.input.mean, found.preprocessing.input.std) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     assert (found.class_names, found.multi_label, found.name) == (tuple(NAMES), False, str(run))
     assert isinstance(found.report, LoadReport)
     assert (found.report.missing, found.report.unexpected) == ([], [])
@@ -89,7 +94,7 @@ def test_both_layouts_of_a_config_say_the_same(write_run: WriteRun) -> None:
     new = load_model(run).preprocessing
     (run / "config.yaml").write_text(OLD_CONFIG)
     assert load_model(run).preprocessing == new
-    assert (new.crop_size, new.short_side, new.mean) == (32, 36, (0.4, 0.5, 0.6))
+    assert (new.input.crop_size, new.short_side(), new.input.mean) == (32, 36, (0.4, 0.5, 0.6))
 
 
 def test_no_file_is_read_twice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,19 +118,17 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: WriteRun, tmp_pat
         assert trained.class_names == ("left", "right", "up")
         assert trained.notes == ()
         found = trained.preprocessing
-        assert (found.clip.sampling_rate, found.clip.target_fps, found.short_side) == (2, 15.0, 40)
-        assert (found.mean, found.std, found.crop_size) == ((0.1, 0.2, 0.3), (1, 1, 2), 32)
+        assert (found.clip.sampling_rate, found.clip.target_fps, found.short_side()) == (2, 15.0, 40)
+        assert (found.input.mean, found.input.std, found.input.crop_size) == ((0.1, 0.2, 0.3), (1, 1, 2), 32)
     (run / "config.yaml").write_text("data: {clip: {num_frames: 8}}")
-    with pytest.raises(CheckpointError, match=r"config.yaml beside .*num_frames=8, the net has 4"):
+    with pytest.raises(CheckpointError, match=r"config beside .*num_frames=8, the net has 4"):
         load_model(str(run))
     code = f"{{class_path: os.mkdir, init_args: {{path: {tmp_path}/ran}}}}"
     (run / "config.yaml").write_text(f"{{model: {{net: {code}, optimizer: {code}}}, trainer: {{callbacks: [{code}]}}}}")
     assert load_model(str(run)).checkpoint is not None
     assert not (tmp_path / "ran").exists()  # a config that is read for its sizes is never executed
     (run / "config.yaml").write_text("data: {views: {short_side: x}}")
-    with pytest.raises(
-        CheckpointError, match=r"config.yaml beside .*data.views.short_side='x': expected a whole number"
-    ):
+    with pytest.raises(CheckpointError, match=r"config beside .*data.views.short_side='x': expected a whole number"):
         load_model(str(run))
     (run / "config.yaml").write_text("[" * 10_000)
     with pytest.raises(CheckpointError, match=r"config.yaml: line 1: more than 50 levels"):
@@ -149,7 +152,7 @@ def test_the_folder_of_a_test_stands_for_the_checkpoint_that_it_tested(
     trained = load_model(str(test))
     assert trained.checkpoint is not None
     assert trained.checkpoint.samefile(run / "checkpoints" / "last.ckpt")
-    assert (trained.class_names, trained.preprocessing.mean) == (("left", "right", "up"), (0.1, 0.2, 0.3))
+    assert (trained.class_names, trained.preprocessing.input.mean) == (("left", "right", "up"), (0.1, 0.2, 0.3))
 
 
 def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(tmp_path: Path) -> None:
@@ -159,16 +162,16 @@ def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(t
     )
     trained = load_model(str(tmp_path / "a.pt"))
     found = trained.preprocessing
-    assert (found.mean, found.std, found.clip.sampling_rate) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
+    assert (found.input.mean, found.input.std, found.clip.sampling_rate) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0), 2)
     assert (trained.notes, trained.multi_label) == ((), False)
     save_checkpoint(mvitv2_s(**small), tmp_path / "image.pt")  # every net of images was trained with ImageNet's
     trained = load_model(str(tmp_path / "image.pt"))
-    assert (trained.preprocessing.mean, trained.preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert (trained.preprocessing.input.mean, trained.preprocessing.input.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert len(trained.notes) == 1
     assert "leave no trace; taken as published for images: mean=(0.485, 0.456, 0.406)" in trained.notes[0]
     with torch.device("meta"):
         trained = load_model("mvitv2_t")
-    assert trained.preprocessing.mean == IMAGENET_MEAN
+    assert trained.preprocessing.input.mean == IMAGENET_MEAN
 
 
 def test_the_choice_between_weights_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,14 +215,70 @@ def test_given_names_stand_for_those_of_the_checkpoint(write_run: WriteRun) -> N
         load_model(run, class_names=["a", "b"])
 
 
+def test_a_saved_model_is_the_same_model(write_run: WriteRun, tmp_path: Path) -> None:
+    data = {
+        "clip": {"num_frames": 4, "sampling_rate": 2, "target_fps": 15.0, "sampling": "segments"},
+        "mean": [0.1, 0.2, 0.3], "views": {"short_side": 40, "interpolation": "bicubic"},
+    }  # fmt: skip
+    run = write_run(data, NAMES)
+    (run / "config.yaml").write_text(json.dumps({"data": data, "model": {"multi_label": True}}))
+    trained = load_model(run)
+    trained.save(tmp_path / "new" / "saved")
+    found = load_model(tmp_path / "new" / "saved")
+    assert (found.preprocessing, found.class_names, found.multi_label) == (trained.preprocessing, tuple(NAMES), True)
+    assert found.notes == () == trained.notes
+    clip = torch.rand(2, 3, 4, 32, 32)
+    assert torch.equal(found.net(clip), trained.net(clip))
+    assert not torch.allclose(found.scores(found.net(clip)).sum(dim=1), torch.ones(2))
+    (tmp_path / "new" / "saved" / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"saved/config\.json: cannot be read"):
+        load_model(tmp_path / "new" / "saved")
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file/saved: cannot be written"):
+        trained.save(tmp_path / "file" / "saved")
+
+
+def test_a_saved_model_of_random_weights_still_warns(tmp_path: Path) -> None:
+    load_model("pvt_v2_b0").save(tmp_path)
+    assert load_model(tmp_path).notes[0].endswith(RANDOM)
+
+
+def test_a_model_prints_what_it_is(write_run: WriteRun) -> None:
+    run = write_run({"clip": {"num_frames": 4, "sampling_rate": 2}}, ["left", "right", "up\n"])
+    trained = load_model(run)
+    assert str(trained).splitlines() == [
+        str(run), "  model    mvit, 0.03 M parameters", "  classes  3: left, right, up\\n",
+        "  clip     4 frames, 2 apart at 30 fps; crops of 32 pixels from a short side of 36 (bilinear)",
+        "  scores   softmax", f"  weights  {run}/checkpoints/last.ckpt",
+    ]  # fmt: skip
+    assert repr(trained) == f"<TrainedModel '{run}': mvit, 3 classes, clips 4x2 of 32 pixels>"
+    assert load_model(trained) is trained
+
+
+def test_preprocessing_makes_the_views_of_a_test(write_run: WriteRun, digits: Path) -> None:
+    data = {
+        "clip": {"num_frames": 4, "sampling_rate": 2}, "mean": [0.1, 0.2, 0.3],
+        "views": {"short_side": 40, "frame_order": "reversed", "num_clips": 7},
+    }  # fmt: skip
+    trained, video = load_model(write_run(data, NAMES)), min(digits.glob("val/*/*.mp4"))
+    clips = trained.preprocess(video, num_clips=2, num_crops=3)
+    views = UniformViews(
+        mv.ClipSpec(4, 2), 32, mv.ViewSpec(2, 3, short_side=40), Normalize((0.1, 0.2, 0.3), (0.225, 0.225, 0.225))
+    )
+    expected = VideoDataset(VideoTable.of_paths([str(video)], Path()), views, backend="pyav")[0]
+    assert torch.equal(clips, expected.clip)
+    assert torch.equal(trained.preprocess(video.read_bytes(), 2, 3), clips)
+    assert trained.net(clips).shape == (6, 3)
+    assert not trained.net.training
+
+
 def test_random_weights_are_told_of_by_every_verb_that_loads_them(
     tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the log, since a verb can forget to print notes."""
     load_model("pvt_v2_b0")
     told = [(one.levelno, one.getMessage()) for one in caplog.records if "random" in one.getMessage()]
-    text = "pvt_v2_b0 has random weights, so that its results mean nothing: give a checkpoint or a run folder"
-    assert told == [(logging.WARNING, text)]
+    assert told == [(logging.WARNING, f"pvt_v2_b0 has {RANDOM}")]
     caplog.clear()
     load_model(str(tiny_checkpoint))
     assert "random" not in caplog.text

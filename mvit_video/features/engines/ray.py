@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
-from mvit_video import __version__
-from mvit_video.features.engines.ray_pool import Pool, Start
+from mvit_video.features.engines.ray_pool import VERSION, Pool, Start
 from mvit_video.features.extraction import Outcome
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.videos import Video, VideoFeatures
@@ -208,7 +207,7 @@ class _Actor:
 
         context = ray.get_runtime_context()
         key = self._extractor.key if self._extractor else ""
-        return Start(context.get_node_id(), ray.util.get_node_ip_address(), __version__, key, self._trouble)
+        return Start(context.get_node_id(), ray.util.get_node_ip_address(), VERSION, key, self._trouble)
 
     def work(self, video: Video) -> VideoFeatures | WorkFailure:
         assert self._extractor is not None

@@ -7,17 +7,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from mvit_video import __version__
 from mvit_video.jobs import WorkFailure
 from mvit_video.types import MVitVideoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+VERSION = version("mvit-video")
 # one that is worked on and one that waits, so that a worker never does
 _TASKS_PER_WORKER = 2
 _SECONDS_TO_START = 300.0
@@ -141,10 +142,10 @@ class Pool(Generic[Item, Result]):
         """
         if start.failure:
             raise MVitVideoError(f"machine {start.address}: {start.failure}")
-        if (start.version, start.key) != (__version__, self._key):
+        if (start.version, start.key) != (VERSION, self._key):
             raise MVitVideoError(
                 f"machine {start.address} has mvit_video {start.version} and key {start.key[:12]}, this one "
-                f"{__version__} and {self._key[:12]}; give all machines the same package and the same checkpoint"
+                f"{VERSION} and {self._key[:12]}; give all machines the same package and the same checkpoint"
             )
         worker.node = start.node
         self._deaths_at_start = 0
