@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import nan
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
 from mvit_video.cli import Stopped
 from mvit_video.types import ConfigError
+
+if TYPE_CHECKING:
+    from mvit_video.jobs import Workers
 
 Check = Callable[[str], str | None]
 
@@ -202,19 +205,23 @@ def resumable(done: str) -> Iterator[None]:
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a job that many processes share."""
-    from mvit_video.jobs import num_cores  # brings torch, for which other verbs need not wait
-
+    """Add the options of a job that many processes share; `workers_of` reads them."""
     parser.add_argument(
-        "--workers", type=count, default=num_cores(), metavar="N",
-        help="processes, one thread each (default: %(default)s, the cores)",
-    )  # fmt: skip
+        "--workers", type=count, metavar="N", help="processes, one thread each (default: one for each core)"
+    )
     parser.add_argument(
         "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a "
         "heartbeat after which a process counts as hung; its video is listed and the next one begun "
         "(default: %(default)g)",
     )  # fmt: skip
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+
+
+def workers_of(args: argparse.Namespace, console: Console) -> Workers:
+    """Return how a job is spread over processes, from the options of `add_worker_options`."""
+    from mvit_video.jobs import Workers, num_cores
+
+    return Workers(args.workers or num_cores(), args.time_limit, console)
 
 
 def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> None:

@@ -9,16 +9,19 @@ from typing import Any, NoReturn
 
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
 
 from mvit_video import models
 from mvit_video.cli.wording import in_words
 from mvit_video.data.settings import MOVED_KEYS
-from mvit_video.jobs.yaml_files import YamlError, parse_yaml
+from mvit_video.jobs.yaml_files import YamlError, parse_yaml, read_yaml
 from mvit_video.types import ConfigError
 
 _LOAD = get_loader("yaml")
 _NET = ("--model.net", "--model.net.class_path")
 _INIT = "--model.init_from"
+_OF_EVERY_NET = ("num_classes", "num_frames", "crop_size")
 
 
 def read_yaml_our_way() -> None:
@@ -26,25 +29,76 @@ def read_yaml_our_way() -> None:
     set_loader("yaml", lambda text: _in_full(parse_yaml(text, _LOAD)), exceptions=(YamlError,))
 
 
-def words_in_full(words: Sequence[str]) -> list[str]:
-    """Words of a command line whose short forms are written out.
+def any_net(num_classes: int = 0, num_frames: int = 1, crop_size: int = 1) -> nn.Module:
+    """Stand between two builders on the command line: jsonargparse drops the arguments that this one does not take."""
+    raise NotImplementedError
 
-    A model's bare name becomes the builder's dotted path, and a file that stands for `model.init_from` its `path`.
+
+class _Net:
+    """The builder of `model.net`, and where its arguments are set, as configs and words follow each other."""
+
+    def __init__(self) -> None:
+        self.builder: str | None = None
+        self.places: dict[str, str] = {}
+
+    def words(self, net: Any, place: str, *, is_delta: bool = False) -> list[str]:
+        """Return words that drop the arguments of another builder, where `net` names a new one.
+
+        Args:
+            net: a name, or a mapping with `class_path` and `init_args`.
+            place: file or option that sets `net`.
+            is_delta: the file names the config that it changes; its reader needs no message.
+        """
+        net = {"class_path": net} if isinstance(net, str) else net
+        if not isinstance(net, dict):
+            return []
+        before, builder, words = self.builder, net.get("class_path"), []
+        if isinstance(builder, str):
+            self.builder = builder.rpartition(".")[2]
+            foreign = {name: file for name, file in self.places.items() if name not in _OF_EVERY_NET}
+            if foreign and self.builder != before:
+                words = [_NET[0], f"{__name__}.{any_net.__name__}"]
+                self.places = {name: self.places[name] for name in self.places.keys() - foreign.keys()}
+                if not is_delta:
+                    files, names = ", ".join(dict.fromkeys(foreign.values())), ", ".join(foreign)
+                    rank_zero_info(f"model.net={self.builder} replaces {before}; ignored: {names} of {files}")
+        settings = net.get("init_args")
+        self.places |= dict.fromkeys(settings if isinstance(settings, dict) else (), place)
+        return words
+
+    def words_of_file(self, file: str) -> list[str]:
+        """Return the words that come before a config file."""
+        content = read_yaml(file)
+        model = content.get("model") if isinstance(content, dict) else None
+        return self.words(model.get("net"), file, is_delta="base" in content) if isinstance(model, dict) else []
+
+
+def words_in_full(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with their short forms written out.
+
+    A model's bare name becomes the builder's dotted path, and a file given as `model.init_from` its `path`. Another
+    builder drops the arguments of the one before.
 
     Raises:
         ConfigError: no model has the name, and another has nearly that.
     """
     found: list[str] = []
+    net = _Net()
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option not in (*_NET, _INIT):
+        if option not in (*_NET, _INIT, "--config"):
+            if option.startswith("--model.net."):
+                net.places[option.rpartition(".")[2]] = "the command line"
             found.append(word)
             continue
         if not equals and (value := next(rest, None)) is None:
             return [*found, word]
-        if option in _NET:
-            found += [option, _net_path(value)]
+        if option == "--config":
+            found += [*net.words_of_file(value), option, value]
+        elif option in _NET:
+            named = value if value.startswith("{") else _net_path(value)
+            found += [*net.words(parse_yaml(named), option), option, named]
         else:
             found += [f"{_INIT}.path" if _is_weights(value) else _INIT, value]
     return found

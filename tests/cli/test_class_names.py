@@ -46,9 +46,9 @@ def test_convert_keeps_the_names_or_takes_others(
     assert read_checkpoint(out).class_names == ("links", "rechts", "oben")
     capsys.readouterr()
     assert main(["convert", str(out), str(tmp_path / "net.pyth"), "--to", "slowfast"]) == 0
-    assert "files of slowfast hold no names of classes: the 3 of" in capsys.readouterr().out
+    assert "files of slowfast hold no class names: the 3 of" in capsys.readouterr().out
     assert main([*words, "slowfast"]) == 2
-    assert "files of slowfast hold no names of classes; leave it out" in capsys.readouterr().err
+    assert "files of slowfast hold no class names; leave it out" in capsys.readouterr().err
     names_file.write_text("one\n")
     assert main([*words, "mvit_video"]) == 2
     assert capsys.readouterr().err == f"error: --class-names holds 1 names, {run} has 3 classes\n"

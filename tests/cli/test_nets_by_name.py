@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from mvit_video.cli import main
+from mvit_video.cli.configs import with_found_configs
 from mvit_video.cli.parser import words_in_full
 
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
@@ -42,6 +44,28 @@ def test_a_bare_name_is_the_builder_and_a_file_the_weights(
     assert found["net"]["class_path"] == "mvit_video.models.mvitv2_s_16x4"
     assert Path(found["init_from"]["path"]).name == "x.pth"
     assert found["init_from"]["strict"] is False
+
+
+def test_another_builder_drops_the_arguments_of_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    delta = tmp_path / "delta.yaml"
+    delta.write_text("model: {net: {class_path: mvitv2_s_16x4, init_args: {crop_size: 48, drop_path_rate: 0.3}}}")
+    with caplog.at_level(logging.INFO):
+        found = settings_of(["--model.net.num_frames", "4", "-c", str(delta), "--model.net", "mvit_b_16x4"], capsys)
+    arguments = {"num_classes": 4, "num_frames": 4, "crop_size": 48, "embed_dim": 96, "drop_path_rate": 0.2}
+    assert found["net"]["class_path"] == "mvit_video.models.mvit_b_16x4"
+    assert found["net"]["init_args"] | arguments == found["net"]["init_args"]
+    first, second = (line for line in caplog.messages if "replaces" in line)
+    assert first.startswith("model.net=mvitv2_s_16x4 replaces mvit; ignored: depths, embed_dim, num_heads, ")
+    assert first.endswith("dropout of configs/demo.yaml")
+    assert second == f"model.net=mvit_b_16x4 replaces mvitv2_s_16x4; ignored: drop_path_rate of {delta}"
+
+
+def test_a_config_that_names_its_base_drops_them_silently() -> None:
+    words = words_in_full(with_found_configs(["fit", "-c", "configs/demo_pvt.yaml", "--model.net.depths", "[1, 1]"]))
+    assert [word for word in words if word.endswith("any_net")] == ["mvit_video.cli.parser.any_net"]
+    assert words_in_full(words[1:3]) == words[1:3]  # the base alone
 
 
 def test_a_name_that_is_nearly_right_is_told(capsys: pytest.CaptureFixture[str]) -> None:

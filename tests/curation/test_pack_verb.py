@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from mvit_video.cli import main
 from mvit_video.cli.pack import run as pack
 from mvit_video.data import load_annotations
 from mvit_video.types import ConfigError, MVitVideoError
@@ -44,9 +45,9 @@ def test_a_stopped_run_says_how_to_go_on(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvit_video.cli.pack.pack_videos", stop)
-    assert pack([listed, "--out", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on behind the last whole shard\n"
+    monkeypatch.setattr("mvit_video.curation.packing.pack_videos", stop)
+    assert main(["pack", listed, "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "stopped; the same command resumes after the last complete shard\n"
 
 
 def test_a_full_disk_is_one_line(listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_the_tables(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     printed = " ".join(capsys.readouterr().out.replace("│", "").split())
     for text in (
         "B minus A +33.33 (95%: ", "McNemar's p 0.62", "Classes that changed (3)", "sit 2 0.0 100.0 +100.0",
-        "Right in A alone (1)", "2.mp4 run run jump", "Right in B alone (3)", "1.mp4 jump run jump",
+        "Right only in A (1)", "2.mp4 run run jump", "Right only in B (3)", "1.mp4 jump run jump",
     ):  # fmt: skip
         assert text in printed
     assert "5.mp4" not in printed
