@@ -1,4 +1,4 @@
-"""A picture of what a test predicted: strips of frames with the label and the prediction."""
+"""An image of tested videos: strips of frames with label and prediction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mvit_video.evaluation.frames import read_frames
+from mvit_video.data import VideoReader, open_video
+from mvit_video.data.clips.trimming import trim
+from mvit_video.data.readers.image import ImageReader
+from mvit_video.data.table.files import is_image
 from mvit_video.jobs import atomic_write
 from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import MVitVideoError, VideoDecodeError
@@ -32,15 +35,15 @@ class Row(NamedTuple):
 
 
 def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: int = 8, num_frames: int = 8) -> None:
-    """Draws videos of a test as strips of frames, half of them wrong ones if there are so many.
+    """Draw videos of a test as strips of frames, up to half of them mistakes.
 
     Args:
-        predictions: a `predictions.parquet`; the videos are looked for where it says that they were.
+        predictions: a `predictions.parquet`, which says where its videos are.
         output: PNG file to write.
-        num_frames: frames per video, spread over its length.
+        num_frames: frames of each video.
 
     Raises:
-        MVitVideoError: the file holds no scored video.
+        MVitVideoError: no video has a score.
         VideoDecodeError: a video can no longer be read.
     """
     found = load_predictions(predictions)
@@ -56,21 +59,50 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
         if not path.exists():
             raise VideoDecodeError(path, "the video is no longer where the test found it")
         strips.append(draw_strip(read_frames(path, num_frames, FRAME_SIZE), row, found.class_names))
-    picture = Image.new(
+    image = Image.new(
         "RGB",
         (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN),
         BACKGROUND,
     )
     top = MARGIN
     for strip in strips:
-        picture.paste(strip, (MARGIN, top))
+        image.paste(strip, (MARGIN, top))
         top += strip.height + MARGIN
     with atomic_write(Path(output)) as unfinished:
-        picture.save(unfinished, format="PNG")
+        image.save(unfinished, format="PNG")
+
+
+def read_frames(
+    source: Path | bytes,
+    num_frames: int,
+    size: tuple[int, int],
+    span: tuple[float, float] | None = None,
+) -> list[Image.Image]:
+    """Return frames at equal distances of a video, or of a part of it, scaled to fit into a size.
+
+    Args:
+        source: where the video or image lies, or the bytes of a video.
+        size: largest width and height in pixels; one of them is reached.
+        span: start and end of the part in seconds.
+
+    Raises:
+        VideoDecodeError: the video cannot be read.
+    """
+    with _open(source) as whole:
+        reader = whole if span is None else trim(whole, *span, source if isinstance(source, Path) else "the video")
+        wanted = np.unique(np.linspace(0, reader.num_frames - 1, num_frames).round().astype(int))
+        frames = np.asarray(reader.get_frames(wanted))
+    return [ImageOps.contain(Image.fromarray(frame), size, Image.Resampling.LANCZOS) for frame in frames]
+
+
+def _open(source: Path | bytes) -> VideoReader:
+    if isinstance(source, Path) and is_image(source):
+        return ImageReader(source)
+    return open_video(source)
 
 
 def choose(rows: list[Row], num_videos: int) -> list[Row]:
-    """Rows spread over the table, up to half of them wrong predictions, the rest right or without a label."""
+    """Choose rows at equal distances, up to half of them wrong, the rest right or without a label."""
     wrong = [row for row in rows if _is_wrong(row)]
     right = [row for row in rows if not _is_wrong(row)]
     num_wrong = min(len(wrong), max(num_videos // 2, num_videos - len(right)))
@@ -78,7 +110,7 @@ def choose(rows: list[Row], num_videos: int) -> list[Row]:
 
 
 def draw_strip(frames: list[Image.Image], row: Row, names: list[str] | None) -> Image.Image:
-    """One video: prediction and label above its frames, a bar of the verdict's colour at their left."""
+    """Draw a video: prediction and label above its frames, a bar in the colour of the verdict to their left."""
     labels = row.labels
     colour = RED if _is_wrong(row) else GREEN if labels else INK
     bold, plain = ImageFont.load_default(size=17), ImageFont.load_default(size=14)

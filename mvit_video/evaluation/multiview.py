@@ -124,7 +124,7 @@ class MultiViewEvaluation(Callback):
         def report() -> dict[str, float]:
             assert evaluation is not None
             self._report(evaluation, folder)
-            return {f"test/{name}": value for name, value in evaluation.metrics.items() if not math.isnan(value)}
+            return {f"test/{name}": value for name, value in evaluation.shown().items() if not math.isnan(value)}
 
         pl_module.log_dict(from_first(on_first(report)) or {}, sync_dist=True)
 

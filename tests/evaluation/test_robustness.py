@@ -175,7 +175,7 @@ def test_all_settings_count_the_same_videos(score: Score, tmp_path: Path) -> Non
     score()
     table = robustness_table(tmp_path / "run", ["views", "frame_order", "corruptions"], SETTINGS, 1.5)
     assert table.schema.equals(SCHEMA)
-    assert table.schema.metadata == {b"gigaflops_per_view": b"1.5"}
+    assert table.schema.metadata == {b"gigaflops_per_view": b"1.5", b"num_classes": b"4"}
     rows = table.to_pylist()
     assert {row["num_videos"] for row in rows} == {7}
     top1 = {(row["study"], row["setting"], row["severity"]): row for row in rows if row["metric"] == "top1"}
@@ -266,7 +266,7 @@ def rows() -> pa.Table:
     add("corruptions", "none", None, 63)
     for severity in (1, 3):
         add("corruptions", "blur", severity, 60 - severity)
-    return pa.Table.from_pylist(made, SCHEMA.with_metadata({"gigaflops_per_view": "70.5"}))
+    return pa.Table.from_pylist(made, SCHEMA.with_metadata({"gigaflops_per_view": "70.5", "num_classes": "5"}))
 
 
 def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> None:
@@ -277,9 +277,9 @@ def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> No
         "Order of the frames",
         "Corrupted clips",
     ]
-    assert {axes.get_ylabel() for axes in figure.axes} == {"top1, % of videos"}
-    assert "GFLOPs (multiply-adds) per video, 70.5 per view" in views.get_xlabel()
-    one, three = (line for line in views.get_lines() if line.get_label() in ("1 crop, the centre", "3 crops"))
+    assert {axes.get_ylabel() for axes in figure.axes} == {"top1, %"}
+    assert "GFLOPs per video, 70.5 per view" in views.get_xlabel()
+    one, three = (line for line in views.get_lines() if line.get_label() in ("centre crop", "3 crops"))
     assert one.get_xdata().tolist() == [70.5, 141, 211.5]
     assert three.get_xdata().tolist() == [211.5, 423, 634.5]
     assert three.get_ydata().tolist() == [63, 64, 65]
@@ -287,6 +287,10 @@ def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> No
     assert [bar.get_height() for bar in orders.patches] == [63, 55, 58, 40]
     assert corruptions.get_lines()[0].get_ydata().tolist() == [63, 59, 57]
     assert [text.get_text() for text in corruptions.get_xticklabels()] == ["none", "1", "3"]
+    assert [axes.get_ylim()[1] <= 100 for axes in figure.axes] == [True] * 3
+    chance = [axes.get_lines()[-1].get_ydata() for axes in (orders, corruptions)]
+    assert chance == [[20, 20]] * 2
+    assert "chance" not in [line.get_label() for line in views.get_lines()]  # far below
     write_robustness_figure(tmp_path / "robustness.png", rows)
     assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""Classes that a test confuses.
+"""Confusion of classes.
 
 Letters: C classes.
 """
@@ -16,10 +16,10 @@ Counts = NDArray[np.int64]
 
 
 class Pair(NamedTuple):
-    """Two classes that are confused with each other.
+    """Two confused classes.
 
     Attributes:
-        first: the class with more mistaken videos, the lower number at a tie.
+        first: the class with more mistakes; at a tie the lower number.
         first_as_second: videos of the first class that were predicted as the second.
         num_first: videos of the first class.
     """
@@ -38,6 +38,35 @@ def confusion_counts(videos: ScoredVideos) -> Counts:
     label = np.array([videos.labels[i][0] for i in known], np.int64)
     cells, number = np.unique(label * videos.num_classes + videos.first_guess[known], return_counts=True)
     return np.stack([*np.divmod(cells, videos.num_classes), number], axis=1)
+
+
+class ClassScores(NamedTuple):
+    """Scores of each class in percent; None where they are not defined."""
+
+    videos: list[int]
+    recall: list[float | None]
+    precision: list[float | None]
+    f1: list[float | None]
+
+
+def class_scores(counts: Counts, num_classes: int) -> ClassScores:
+    """Return recall, precision and F1 of each class.
+
+    A class without a video or a prediction has no recall or precision; F1 is undefined where a class has neither.
+    """
+    right = np.bincount(*_weighted(counts[counts[:, 0] == counts[:, 1]], 0), minlength=num_classes)
+    labelled = np.bincount(*_weighted(counts, 0), minlength=num_classes)
+    predicted = np.bincount(*_weighted(counts, 1), minlength=num_classes)
+
+    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> list[float | None]:
+        return [100 * p / w if w else None for p, w in zip(part.tolist(), whole.tolist(), strict=True)]
+
+    recall, precision = share(right, labelled), share(right, predicted)
+    return ClassScores(labelled.astype(int).tolist(), recall, precision, share(2 * right, labelled + predicted))
+
+
+def _weighted(counts: Counts, column: int) -> tuple[Counts, Counts]:
+    return counts[:, column], counts[:, 2]
 
 
 def worst_pairs(counts: Counts, num_classes: int) -> list[Pair]:
@@ -63,10 +92,10 @@ def most_involved(counts: Counts, most: int) -> Counts:
 
 
 def order_by_similarity(counts: Counts, classes: Counts) -> list[int]:
-    """Order the classes so that those which are confused stand side by side.
+    """Order the classes so that confused ones are side by side.
 
-    Groups of classes are joined by average linkage, the most similar first; two groups are put in a row so that the
-    neighbours are the most similar. Classes without a mistake come last.
+    Average linkage joins groups of classes, the most similar first, and puts their most similar ends together. Classes
+    without a mistake come last.
     """
     place = {c: i for i, c in enumerate(classes.tolist())}
     similar = np.zeros((len(classes), len(classes)))

@@ -1,12 +1,17 @@
-"""What stands at the top of the page, in words."""
+"""The top of the page: headline numbers, setting of the test, and links."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from mvit_video.evaluation.report.run_files import RunFiles
 from mvit_video.evaluation.report.videos import ScoredVideos
+from mvit_video.runs.folder import CONFIG
+from mvit_video.runs.record import RECORD
 
 _ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean over classes", "mAP": "mean average precision"}
 _CALIBRATION = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "expected calibration error"}
@@ -15,13 +20,13 @@ _COUNTS = {
     "scored": "scored",
     "failed": "failed",
     "missing": "missing",
-    "left_out": "left out by a limit",
+    "left_out": "excluded by a limit",
     "without_label": "without a label",
     "damaged": "damaged",
     "too_short": "too short for a clip",
     "repeated_views": "views repeated, counted once",
 }
-_ALWAYS_TOLD = ("expected", "scored", "failed", "missing")
+_ALWAYS_SHOWN = ("expected", "scored", "failed", "missing")
 _BAD = ("failed", "missing")
 
 
@@ -29,8 +34,8 @@ class Card(NamedTuple):
     """A headline number.
 
     Attributes:
-        detail: what bounds it.
-        look: class that colours it.
+        detail: its interval, or a remark.
+        look: CSS class of its colour.
     """
 
     value: str
@@ -39,13 +44,20 @@ class Card(NamedTuple):
     look: str = ""
 
 
-def cards(run: RunFiles) -> list[Card]:
-    """Accuracies with their intervals, and how many videos they are of."""
+class Link(NamedTuple):
+    """A name and where it leads, relative to the page; None where there is no file."""
+
+    text: str
+    address: str | None
+
+
+def cards(run: RunFiles, num_classes: int) -> list[Card]:
+    """Return accuracies with their intervals, and numbers of videos."""
     found = run.metrics or {}
     bounds = found.get("intervals", {})
     shown = []
     for key, name in _ACCURACIES.items():
-        if key in found.get("metrics", {}):
+        if key in found.get("metrics", {}) and (key != "top5" or num_classes > 5):
             value = found["metrics"][key]
             text = "unknown" if value is None else f"{value:.2f}\u00a0%"
             shown.append(Card(text, name, _interval(bounds, key)))
@@ -60,7 +72,7 @@ def cards(run: RunFiles) -> list[Card]:
 
 
 def facts(run: RunFiles, videos: ScoredVideos) -> list[tuple[str, str]]:
-    """The setting of the test, what became of its videos, and its calibration."""
+    """Return the setting of the test, the outcome of its videos, and its calibration."""
     get = run.predictions.metadata.get
     rows = [
         ("Protocol", f"{get('protocol', 'unknown')}, {get('sampling', 'unknown')} sampling"),
@@ -73,13 +85,13 @@ def facts(run: RunFiles, videos: ScoredVideos) -> list[tuple[str, str]]:
     if get("corruption", "none") != "none":
         rows.append(("Corruption", get("corruption", "")))
     counts = video_counts(run)
-    told = [f"{counts[key]:,} {name}" for key, name in _COUNTS.items() if counts.get(key) or key in _ALWAYS_TOLD]
-    rows.append(("Videos", ", ".join(told)))
+    listed = [f"{counts[key]:,} {name}" for key, name in _COUNTS.items() if counts.get(key) or key in _ALWAYS_SHOWN]
+    rows.append(("Videos", ", ".join(listed)))
     return rows + _calibration_rows(run.metrics or {})
 
 
 def video_counts(run: RunFiles) -> dict[str, int]:
-    """What became of the videos: as the test counted, else as the predictions tell."""
+    """Return the videos by outcome, as `metrics.json` says, else as the predictions do."""
     if run.metrics is not None and isinstance(run.metrics.get("videos"), dict):
         return {"missing": 0} | run.metrics["videos"]
     num_scored = int(run.predictions.scored.sum())
@@ -94,8 +106,8 @@ def video_counts(run: RunFiles) -> dict[str, int]:
 
 
 def _calibration_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    told = _in_words(found.get("metrics", {}))
-    rows = [("Calibration", told)] if told else []
+    text = _in_words(found.get("metrics", {}))
+    rows = [("Calibration", text)] if text else []
     if scaled := found.get("temperature"):
         source = f"{scaled['fitted_on']} ({scaled['num_videos']:,} videos)"
         rows.append((f"At temperature {scaled['value']:.3f}", f"{_in_words(scaled['metrics'])}; fitted on {source}"))
@@ -114,3 +126,29 @@ def _interval(bounds: Mapping[str, Any], key: str) -> str:
     if key not in bounds:
         return ""
     return f"{bounds['level']:.0%} interval {bounds[key]['low']:.2f} to {bounds[key]['high']:.2f}"
+
+
+def links(run: RunFiles, page: Path) -> dict[str, list[Link]]:
+    """Return files of the model, its data and its training, and those beside the test."""
+    net = run.settings("model").get("net")
+    name = net.get("class_path") if isinstance(net, dict) else net
+    checkpoint = (run.record or {}).get("checkpoint")
+    data = next((value for key in ("test", "val") if isinstance(value := run.settings("data").get(key), str)), None)
+    trained = [] if run.training is None else [run.training / name for name in (CONFIG, RECORD, "curves.png")]
+    here = [run.folder / name for name in (CONFIG, RECORD, "metrics.json", "predictions.parquet", "failures.csv")]
+    found = {
+        "Model": [*([Link(name, None)] if isinstance(name, str) else []), *_links(run, [checkpoint], page)],
+        "Data": _links(run, [data], page),
+        "Training": [Link(file.name, _address(file, page)) for file in trained if file.exists()],
+        "This test": [Link(file.name, _address(file, page)) for file in here if file.exists()],
+    }
+    return {kind: some for kind, some in found.items() if some}
+
+
+def _links(run: RunFiles, names: Sequence[str | None], page: Path) -> list[Link]:
+    files = [(str(name), run.find(str(name))) for name in names if name]
+    return [Link(name, None if file is None else _address(file, page)) for name, file in files]
+
+
+def _address(file: Path, page: Path) -> str:
+    return quote(os.path.relpath(file.absolute(), page.absolute().parent))

@@ -1,41 +1,40 @@
-"""A test as one HTML page that needs no network."""
+"""The page of a test, with its pictures and figures inside."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from mvit_video.evaluation.report.confusions import (
     Counts,
     Pair,
+    class_scores,
     confusion_counts,
     most_involved,
     order_by_similarity,
     worst_pairs,
 )
-from mvit_video.evaluation.report.headline import cards, facts
+from mvit_video.evaluation.report.figures import draw_robustness_rows, draw_sections
+from mvit_video.evaluation.report.headline import cards, facts, links
 from mvit_video.evaluation.report.run_files import RunFiles, read_run
 from mvit_video.evaluation.report.strips import read_strips
-from mvit_video.evaluation.report.videos import ScoredVideos, as_columns, listed_videos
-from mvit_video.jobs import atomic_write
+from mvit_video.evaluation.report.videos import ScoredVideos, as_columns, listed_videos, spread_over_pairs
+from mvit_video.pages.html import write_html
 from mvit_video.runs.predictions import in_words
 
-_SCRIPTS = ("page", "tables", "videos", "confusion", "charts", "main")
-_NUM_MISTAKES = 24
+_NUM_MISTAKES, _NUM_CORRECT = 24, 6
 _NUM_PICTURED_PAIRS = 6
 _PAIRS_LISTED = 1000
 _FAILURES_LISTED = 2000
 _CLASSES_IN_MATRIX = 1000
+_MOST_CURVE_BYTES = 2**20
 
 
 def write_report(source: str | Path, path: Path, console: Console, class_names: Sequence[str] | None = None) -> None:
@@ -56,40 +55,41 @@ def write_report(source: str | Path, path: Path, console: Console, class_names: 
     listed = listed_videos(videos, run)
     notes = list(run.notes)
     if len(listed) < len(videos):
-        notes.append(
-            f"The page lists {len(listed):,} of {len(videos):,} scored videos, the mistakes before the others."
-        )
-    resources = files("mvit_video.evaluation.report")
-    scripts = "\n".join((resources / "js" / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
-    environment = Environment(loader=PackageLoader("mvit_video.evaluation.report", "."), autoescape=True)
-    page = environment.get_template("page.html.j2").render(
+        notes.append(f"The page lists {len(listed):,} of {len(videos):,} scored videos, mistakes first.")
+    write_html(
+        path,
+        "mvit_video.evaluation.report",
+        "report.html.j2",
+        kind="Test",
         title=str(run.folder),
         run=run,
-        cards=cards(run),
+        cards=cards(run, videos.num_classes),
         facts=facts(run, videos),
+        links=links(run, path),
         notes=notes,
         is_multilabel=run.predictions.is_multilabel,
+        figures=draw_sections(run),
+        robustness=run.robustness,
+        robustness_figures=draw_robustness_rows(run, videos.num_classes),
+        curves=_curves(run),
         data=htmlsafe_json_dumps(page_data(run, videos, listed, console), separators=(",", ":"), allow_nan=False),
-        style=Markup((resources / "page.css").read_text("utf-8")),
-        scripts=Markup(scripts),
-        plotly=Markup(get_plotlyjs()),
     )
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
 
 
 def page_data(run: RunFiles, videos: ScoredVideos, listed: NDArray[np.int64], console: Console) -> dict[str, Any]:
-    """What the scripts of the page show; videos are named by their place among the listed ones."""
+    """Return the data of the page's scripts, which name videos by their place among the listed ones."""
     is_multilabel = run.predictions.is_multilabel
     counts = np.empty((0, 3), np.int64) if is_multilabel else confusion_counts(videos)
     pairs = worst_pairs(counts, videos.num_classes)
     place = {int(i): n for n, i in enumerate(listed)}
-    mistakes = [place[i] for i in videos.most_confident.tolist() if videos.wrong[i] and i in place][:_NUM_MISTAKES]
+    known = [i for i in videos.most_confident.tolist() if videos.labels[i] and i in place]
+    mistakes = spread_over_pairs(videos, [i for i in known if videos.wrong[i]], _NUM_MISTAKES)
+    correct = spread_over_pairs(videos, [i for i in known if not videos.wrong[i]], _NUM_CORRECT)
+    chosen = {"mistakes": [place[i] for i in mistakes], "correct": [place[i] for i in correct]}
     examples = [_examples(pair, videos, place) for pair in pairs[:_NUM_PICTURED_PAIRS]]
-    pictured = dict.fromkeys([*mistakes, *(n for example in examples for n in example if n is not None)])
-    keys = {n: run.predictions.keys[videos.row[listed[n]]] for n in pictured}
+    shown = [*chosen["mistakes"], *chosen["correct"], *(n for example in examples for n in example if n is not None)]
+    keys = {n: run.predictions.keys[videos.row[listed[n]]] for n in dict.fromkeys(shown)}
     strips = read_strips(keys, Path(run.predictions.metadata.get("root", "")), console)
-    found = run.metrics or {}
     return {
         "isMultilabel": is_multilabel,
         "names": class_names(run, videos.num_classes),
@@ -99,25 +99,29 @@ def page_data(run: RunFiles, videos: ScoredVideos, listed: NDArray[np.int64], co
         "order": order_by_similarity(counts, most_involved(counts, _CLASSES_IN_MATRIX)),
         "pairs": [list(pair) for pair in pairs[:_PAIRS_LISTED]],
         "examples": examples,
-        "mistakes": mistakes,
+        **chosen,
         "strips": {n: list(strip) for n, strip in strips.items()},
         "failures": _failures(run),
         "flawed": _flawed(run),
-        "reliability": found.get("reliability") or [],
-        "byViews": found.get("by_views") or [],
-        "robustness": run.robustness or [],
-        "gigaflops": run.gigaflops,
     }
 
 
+def _curves(run: RunFiles) -> str | None:
+    """Return the training curves in base64; None where they are missing, or too large for a page."""
+    file = None if run.training is None else run.training / "curves.png"
+    if file is None or not file.is_file() or file.stat().st_size > _MOST_CURVE_BYTES:
+        return None
+    return b64encode(file.read_bytes()).decode()
+
+
 def class_names(run: RunFiles, num_classes: int) -> list[str]:
-    """A name of each class; its number where none is known."""
+    """Return the name of each class, or its number."""
     names = run.predictions.class_names or []
     return [str(names[c]) if c < len(names) and names[c] is not None else f"class {c}" for c in range(num_classes)]
 
 
 def _examples(pair: Pair, videos: ScoredVideos, place: dict[int, int]) -> tuple[int | None, int | None]:
-    """The most confident video of the first class that was taken for the second, and the surest right one of that."""
+    """Return the most confident video of the first class predicted as the second, and a right one of the second."""
     mistaken = right = None
     for i in videos.most_confident.tolist():
         if i not in place or not videos.labels[i]:
@@ -131,24 +135,18 @@ def _examples(pair: Pair, videos: ScoredVideos, place: dict[int, int]) -> tuple[
 
 
 def _classes(run: RunFiles, counts: Counts, num_classes: int) -> dict[str, list[Any]]:
-    """Videos of each class, and percent of them that are right, or the average precision; None where unknown."""
+    """Return the videos and scores of each class; a value is its recall or average precision, None where unknown."""
     if run.predictions.is_multilabel:
-        told = {one["class"]: one.get("average_precision") for one in (run.metrics or {}).get("classes", [])}
+        found = {one["class"]: one.get("average_precision") for one in (run.metrics or {}).get("classes", [])}
         scored = [c for row in run.predictions.scored.nonzero()[0] for c in run.predictions.labels[row]]
         totals = np.bincount(np.array(scored, np.int64), minlength=num_classes)
-        return {"videos": totals.tolist(), "value": [told.get(c) for c in range(num_classes)]}
-    totals = np.bincount(counts[:, 0], weights=counts[:, 2], minlength=num_classes).astype(int)
-    right = np.zeros(num_classes, int)
-    hits = counts[counts[:, 0] == counts[:, 1]]
-    right[hits[:, 0]] = hits[:, 2]
-    return {
-        "videos": totals.tolist(),
-        "value": [100 * int(right[c]) / int(totals[c]) if totals[c] else None for c in range(num_classes)],
-    }
+        return {"videos": totals.tolist(), "value": [found.get(c) for c in range(num_classes)]}
+    scores = class_scores(counts, num_classes)
+    return {"videos": scores.videos, "value": scores.recall, "precision": scores.precision, "f1": scores.f1}
 
 
 def _failures(run: RunFiles) -> dict[str, Any]:
-    """Path, labels and reason of the videos without a score."""
+    """Return path, labels and reason of the videos without a score."""
     rows = (~run.predictions.scored).nonzero()[0].tolist()
     labels, status = run.predictions.labels, run.predictions.status
     listed = [[in_words(run.predictions.keys[row]), labels[row], status[row]] for row in rows[:_FAILURES_LISTED]]
@@ -156,7 +154,7 @@ def _failures(run: RunFiles) -> dict[str, Any]:
 
 
 def _flawed(run: RunFiles) -> dict[str, Any]:
-    """Path and flaw of the videos that were scored although something is wrong with them."""
+    """Return path, labels and flaw of the videos that were scored although they are damaged or too short."""
     flags = {"damaged: errors were concealed in its frames": run.damaged,
              "too short for a clip: its last frame was repeated": run.too_short}  # fmt: skip
     scored = run.predictions.scored

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from rich.console import Console
 
+from mvit_video.evaluation.report.run_files import is_file
 from mvit_video.jobs import Heartbeat, WorkFailure, num_cores, run_in_processes
 from mvit_video.jobs.progress import progress_bar
 from mvit_video.runs.predictions import Key
@@ -47,9 +48,9 @@ class _Wanted(NamedTuple):
 
 
 def read_strips(keys: Mapping[int, Key], root: Path, console: Console) -> dict[int, Strip]:
-    """A strip of each video, or why there is none.
+    """Return a strip of each video, or why there is none.
 
-    Videos are read in processes of their own: a file that crashes or hangs a decoder costs its strip alone.
+    Other processes read the videos, so that a file that crashes or hangs a decoder costs only its own strip.
 
     Args:
         keys: path and part of each video, by any number.
@@ -70,11 +71,11 @@ def read_strips(keys: Mapping[int, Key], root: Path, console: Console) -> dict[i
 
 
 def _find(paths: Mapping[int, str], root: Path) -> dict[int, Path | bytes | str]:
-    """What to open for each video, or why there is nothing."""
+    """Return what to open for each video, or why there is nothing."""
     found: dict[int, Path | bytes | str] = {}
     for number, path in paths.items():
         place = root / path
-        found[number] = place if _is_file(place) else "The video is no longer where the test found it."
+        found[number] = place if is_file(place) else "The video is no longer where the test found it."
     absent = {paths[number]: number for number, source in found.items() if isinstance(source, str)}
     if absent and any(root.glob("*.tar")):
         found |= _find_in_shards(absent, root)
@@ -82,7 +83,7 @@ def _find(paths: Mapping[int, str], root: Path) -> dict[int, Path | bytes | str]
 
 
 def _find_in_shards(numbers: Mapping[str, int], root: Path) -> dict[int, Any]:
-    from mvit_video.data import load_annotations  # slow to import, for it takes torch, and rarely of use
+    from mvit_video.data import load_annotations  # slow to import, and rarely needed
 
     try:
         table = load_annotations(root)
@@ -92,20 +93,13 @@ def _find_in_shards(numbers: Mapping[str, int], root: Path) -> dict[int, Any]:
         return dict.fromkeys(numbers.values(), f"The shards cannot be read: {error}")
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
 def _span(key: Key) -> tuple[float, float] | None:
     _, start, end = key
     return None if start is None else (start, float("inf") if end is None else end)
 
 
 def _read(wanted: _Wanted, heartbeat: Heartbeat) -> Strip:
-    from mvit_video.evaluation.frames import read_frames  # takes torch, which only the processes that read need
+    from mvit_video.evaluation.gallery import read_frames  # imports torch, which only these processes need
 
     try:
         frames = read_frames(wanted.source, _NUM_FRAMES, _FRAME_SIZE, wanted.span)

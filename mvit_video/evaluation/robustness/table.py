@@ -49,7 +49,8 @@ def robustness_table(
     Columns: `study`; `setting`, such as "reversed", "blur" or "3 clips x 1 crop"; `severity` of a corruption, else
     null; `metric`, "top1" and "top5", or "mAP" of videos with several labels; `value` in percent; `low` and `high` of
     its 95% interval, null for mAP; `num_videos`, the same in every row; `seconds` that the test took, null where
-    scores of another were used. The metadata hold `gigaflops_per_view`, giga multiply-adds.
+    scores of another were used. The metadata has `gigaflops_per_view`, giga multiply-adds, and
+    `num_classes`.
 
     Raises:
         MVitVideoError: the settings were tested on other videos, or no video could be scored in all of them.
@@ -73,7 +74,8 @@ def robustness_table(
         for case in _cases(folder, studies, tests, common)
         for found in _numbers(case.probabilities, label)
     ]  # fmt: skip
-    return pa.Table.from_pylist(rows, SCHEMA.with_metadata({"gigaflops_per_view": str(gigaflops)}))
+    about = {"gigaflops_per_view": str(gigaflops), "num_classes": str(first.probabilities.shape[1])}
+    return pa.Table.from_pylist(rows, SCHEMA.with_metadata(about))
 
 
 def write_robustness_table(path: Path, table: pa.Table) -> None:

@@ -3,10 +3,13 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
 
 from mvit_video.evaluation.report.confusions import (
+    class_scores,
     confusion_counts,
     most_involved,
     order_by_similarity,
@@ -76,3 +79,14 @@ def test_a_thousand_classes_are_ordered_in_seconds() -> None:
     order = order_by_similarity(counts, np.arange(1000))
     place = np.argsort(order)
     assert (np.abs(place[0::2] - place[1::2]) == 1).mean() > 0.95
+
+
+def test_scores_of_classes_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    label, guess = rng.integers(8, size=200), rng.integers(6, size=200)  # two classes are never predicted
+    cells, number = np.unique(label * 10 + guess, return_counts=True)
+    scores = class_scores(np.stack([*np.divmod(cells, 10), number], axis=1), 10)
+    expected = precision_recall_fscore_support(label, guess, labels=np.arange(10), zero_division=np.nan)
+    for found, values in zip((scores.precision, scores.recall, scores.f1), expected, strict=False):
+        assert [np.nan if one is None else one for one in found] == pytest.approx(100 * values, nan_ok=True)
+    assert scores.videos == expected[3].tolist()

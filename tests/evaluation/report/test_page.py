@@ -1,6 +1,7 @@
-"""What the page is given, also where something is lacking."""
+"""Data of the page, also where files are missing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pyarrow import parquet
 from mvit_video.cli import main
 from mvit_video.evaluation.report import videos as listing
 from mvit_video.evaluation.result import Decoding
-from mvit_video.types import ConfigError, MVitVideoError
+from mvit_video.types import ConfigError, MVitVideoError, ViewSpec
 from tests.fixtures.pages import DataOf, MakePage, MakeRun
 from tests.fixtures.processes import Browse
 
@@ -29,7 +30,11 @@ def test_videos_and_their_guesses(make_run: MakeRun, make_page: MakePage, data_o
     assert data["videos"]["own"] == [[7000], [3000], [8000], [6000], []]
     assert data["mistakes"] == [1]
     assert sorted(data["counts"]) == [[0, 0, 1], [1, 0, 1], [1, 1, 1], [2, 2, 1]]
-    assert data["classes"] == {"videos": [1, 2, 1], "value": [100, 50, 100]}
+    assert data["classes"] == {
+        "videos": [1, 2, 1], "value": [100, 50, 100], "precision": [50, 100, 100],
+        "f1": [pytest.approx(200 / 3), pytest.approx(200 / 3), 100],
+    }  # fmt: skip
+    assert data["correct"] == [2, 0, 3]  # one of each class, by place
     assert data["pairs"] == [[1, 0, 1, 0, 2, 1]]
     assert data["examples"] == [[1, 0]]
 
@@ -41,6 +46,7 @@ def test_headline(make_run: MakeRun, make_page: MakePage) -> None:
     found = json.loads((folder / "metrics.json").read_text())
     page = make_page(folder)
     low, high = (found["intervals"]["top1"][side] for side in ("low", "high"))
+    assert "top-5" not in page  # of three classes
     assert "<b>75.00\N{NO-BREAK SPACE}%</b><span>top-1</span>" in page
     assert f"95% interval {low:.2f} to {high:.2f}" in page
     assert "top-1 is 60.00 % if they count as wrong" in page
@@ -52,14 +58,12 @@ def test_headline(make_run: MakeRun, make_page: MakePage) -> None:
         assert told in page
 
 
-def test_says_what_is_lacking(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
+def test_says_what_is_missing(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     for name in ("metrics.json", "run.json", "config.yaml", "decoding.csv"):
         (folder / name).unlink()
     page = make_page(folder)
-    assert (
-        "Not in the folder, so that what they tell is lacking here: metrics.json, run.json, config.yaml, decoding.csv."
-    ) in page
+    assert "Missing files; their sections are left out: metrics.json, run.json, config.yaml, decoding.csv." in page
     assert data_of(page)["names"] == ["class 0", "class 1", "class 2"]
     assert "5 expected, 5 scored, 0 failed" in page
 
@@ -79,9 +83,7 @@ def test_tells_files_of_different_tests(make_run: MakeRun, make_page: MakePage) 
     found = json.loads((folder / "metrics.json").read_text())
     found["videos"]["scored"] = 1234
     (folder / "metrics.json").write_text(json.dumps(found))
-    assert "metrics.json speaks of 1,234 scored videos, predictions.parquet of 5: they are of different" in make_page(
-        folder
-    )
+    assert "metrics.json has 1,234 scored videos, predictions.parquet 5: they are of different" in make_page(folder)
 
 
 def test_reads_predictions_without_newer_columns(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
@@ -133,7 +135,7 @@ def test_lists_the_mistakes_of_very_many_videos(
     monkeypatch.setattr(listing, "_MOST_VIDEOS", 3)
     page = make_page(make_run(SCORES, [0, 1, 1, 0, 0]))
     assert data_of(page)["videos"]["path"] == ["videos/1.mp4", "videos/2.mp4", "videos/3.mp4"]
-    assert "The page lists 3 of 5 scored videos, the mistakes before the others." in page
+    assert "The page lists 3 of 5 scored videos, mistakes first." in page
     monkeypatch.setattr(listing, "_MOST_PATH_BYTES", 2 * len("videos/1.mp4"))
     assert data_of(make_page(make_run(SCORES, [0, 1, 1, 0, 0])))["videos"]["path"] == ["videos/1.mp4", "videos/3.mp4"]
 
@@ -161,13 +163,64 @@ def test_verb(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("name", ["robustness.parquet", "studies.parquet"])
-def test_robustness_of_this_and_of_earlier_versions(
-    name: str, make_run: MakeRun, make_page: MakePage, data_of: DataOf
-) -> None:
+def test_robustness_of_this_and_of_earlier_versions(name: str, make_run: MakeRun, make_page: MakePage) -> None:
     folder = make_run([[0.9, 0.1]], [0])
     row = {"study": "frame_order", "setting": "reversed", "severity": None, "metric": "top1", "value": 40.0}
     row |= {"low": 30.0, "high": 50.0}
     table = pa.Table.from_pylist([row]).replace_schema_metadata({"gigaflops_per_view": "70.5"})
     parquet.write_table(table, folder / name)
-    data = data_of(make_page(folder))
-    assert (data["robustness"], data["gigaflops"]) == ([row], 70.5)
+    page = make_page(folder)
+    assert "<td>frame_order</td><td>reversed</td>" in page
+    assert '<td class="number">30.00 to 50.00</td>' in page
+    assert "Order of the frames" in page.split('<section id="robustness">')[1]
+
+
+def test_mistakes_are_of_many_pairs(make_run: MakeRun, make_page: MakePage, data_of: DataOf) -> None:
+    wrong = [[0.9, 0.05, 0.05]] * 30 + [[0.3, 0.4, 0.3]] * 2 + [[0.34, 0.33, 0.33]]
+    data = data_of(make_page(make_run(wrong, [1] * 30 + [0] * 2 + [2])))
+    assert len(data["mistakes"]) == 24
+    assert {30, 31, 32} <= set(data["mistakes"])
+    assert data["mistakes"][:3] == [0, 1, 2]  # the most confident ones come first
+
+
+def test_pictures_of_a_test_without_mistakes(
+    make_run: MakeRun, make_page: MakePage, data_of: DataOf, digits: Path
+) -> None:
+    paths = [str(path.relative_to(digits)) for path in sorted((digits / "val").rglob("*.mp4"))[:3]]
+    data = data_of(make_page(make_run(np.eye(3), [0, 1, 2], paths=paths, root=digits)))
+    assert (data["mistakes"], data["correct"]) == ([], [0, 1, 2])
+    assert all(strip[0].startswith("data:image/jpeg;base64,") for strip in data["strips"].values())
+    assert len(data["strips"]) == 3
+
+
+def test_links_to_model_data_and_training(make_run: MakeRun, tmp_path: Path) -> None:
+    made = make_run(SCORES, [0, 1, 1, 2, 0])
+    folder, trained = tmp_path / "runs" / "a b" / "version_1", tmp_path / "runs" / "a b" / "version_0"
+    shutil.copytree(made, folder)
+    (trained / "checkpoints").mkdir(parents=True)
+    for name in ("checkpoints/best.ckpt", "config.yaml"):
+        (trained / name).write_text("")
+    (trained / "curves.png").write_bytes(b"curves")
+    (tmp_path / "val.csv").write_text("")
+    (folder / "run.json").write_text('{"checkpoint": "runs/a b/version_0/checkpoints/best.ckpt"}')
+    (folder / "config.yaml").write_text("model: {net: {class_path: mvit}}\ndata: {test: val.csv, val: gone.csv}\n")
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert 'href="../version_0/checkpoints/best.ckpt">runs/a b/version_0/checkpoints/best.ckpt</a>' in page
+    assert 'href="../../../val.csv">val.csv</a>' in page
+    assert 'href="../version_0/curves.png">curves.png</a>' in page
+    assert '<span class="path">mvit</span>' in page
+    assert 'src="data:image/png;base64,Y3VydmVz"' in page
+    (tmp_path / "val.csv").unlink()
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert '<span class="path">val.csv</span>' in page
+    assert 'href="runs/a%20b/version_0/curves.png"' in page
+
+
+def test_axis_of_views_has_whole_numbers_up_to_100_percent(make_run: MakeRun, make_page: MakePage) -> None:
+    page = make_page(make_run(np.eye(3), [0, 1, 2], views=ViewSpec(3)))
+    section = page.split('<section id="views">')[1].split("</section>")[0]
+    ticks = [float(text) for text in re.findall(r">([\d.]+)</text>", section)]
+    assert ticks[: ticks.index(97.5)] == [0, 1, 2, 3]
+    assert max(ticks) == 100

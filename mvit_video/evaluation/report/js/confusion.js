@@ -1,6 +1,7 @@
-// The confusion matrix. The diagonal is grey and mistakes alone have colour, so that they are seen at any size.
-const NUMBERED = 30, NAMED = 45, NEIGHBOURS = 12, MARKED = 25;
-const matrix = { order: data.order, place: new Map() };
+// The confusion matrix: a table of up to 30 classes with names and numbers. Of more classes a map shows all, and the
+// table a part of them. The diagonal is grey and only mistakes have colour, so that they are seen at any size.
+const FEW = 7, MOST_NAMED = 30, PART = 25, MARKED = 25;
+const matrix = { order: data.order, place: new Map(), cells: new Map(), top: 1, start: [0, 0], size: 0, chosen: null };
 
 function orderedBy(kind) {
   if (kind === "similarity") return [...data.order];
@@ -8,95 +9,80 @@ function orderedBy(kind) {
   return kind === "number" ? numbers : numbers.sort((one, other) => (classes.value[one] ?? 101) - (classes.value[other] ?? 101));
 }
 
-function matrixTraces() {
-  const size = matrix.order.length;
-  const empty = () => Array.from({ length: size }, () => Array(size).fill(null));
-  const [right, wrong, text] = [empty(), empty(), empty()];
+function arrange() {
+  matrix.order = orderedBy(byId("matrix-order").value);
+  matrix.place = new Map(matrix.order.map((number, i) => [number, i]));
+  matrix.cells = new Map();
   for (const [label, guessed, number] of data.counts) {
     const [row, column] = [matrix.place.get(label), matrix.place.get(guessed)];
     if (row === undefined || column === undefined) continue;
-    const share = number / classes.videos[label];
-    // the root keeps few mistakes in sight
-    (row === column ? right : wrong)[row][column] = Math.sqrt(share);
-    text[row][column] = `${plain(nameOf(label))}<br>${label === guessed ? "right" : `taken for ${plain(nameOf(guessed))}`}<br>` +
-      `${count(number)} of ${counted(classes.videos[label], "video")}, ${percent(share)}`;
+    matrix.cells.set(row * matrix.order.length + column, { row, column, number, share: number / classes.videos[label] });
   }
-  const trace = { type: "heatmap", zmin: 0, hoverongaps: false, hoverinfo: "text", text, xgap: size <= NUMBERED ? 2 : 0, ygap: size <= NUMBERED ? 2 : 0, showscale: false };
-  const largest = data.counts.filter(cell => cell[0] !== cell[1] && matrix.place.has(cell[0]) && matrix.place.has(cell[1]))
-    .sort((one, other) => other[2] - one[2]).slice(0, size > NUMBERED ? MARKED : 0)
-    .map(([label, guessed]) => [matrix.place.get(guessed), matrix.place.get(label)]);
-  const marks = {
-    type: "scatter", mode: "markers", x: largest.map(([x]) => x), y: largest.map(([, y]) => y), hoverinfo: "text", hovertext: largest.map(([x, y]) => text[y][x]),
-    marker: { symbol: "circle-open", size: 13, color: "#6d2a05", line: { width: 1.5 } },
-  };
-  const top = Math.max(0.1, ...wrong.flat().filter(value => value !== null));
-  const shares = [0.01, 0.05, 0.1, 0.25, 0.5, 1].filter(share => Math.sqrt(share) <= top * 1.001);
-  const colorbar = { thickness: 10, len: 0.5, y: 1, yanchor: "top", outlinewidth: 0, tickvals: shares.map(Math.sqrt), ticktext: shares.map(share => percent(share, 0)), title: { text: "taken<br>for it", font: { size: 12 } } };
-  return [
-    { ...trace, z: right, zmax: 1, colorscale: [[0, "#f4f6f7"], [1, "#8593a0"]] },
-    { ...trace, z: wrong, zmax: top, colorscale: [[0, "#fdf1e4"], [0.2, "#fae0c6"], [0.45, "#f2a765"], [0.75, "#c8611a"], [1, "#6d2a05"]], showscale: size > NUMBERED, colorbar },
-    marks,
-  ];
+  const mistakes = [...matrix.cells.values()].filter(cell => cell.row !== cell.column).map(cell => cell.share);
+  matrix.top = Math.sqrt(Math.max(0.01, ...mistakes));
+  matrix.size = matrix.order.length > MOST_NAMED ? PART : matrix.order.length;
 }
 
-function numbersIn() {
-  const shown = data.counts.filter(([label, guessed]) => matrix.place.has(label) && matrix.place.has(guessed));
-  // the square of where the colours end in matrixTraces
-  const most = Math.max(0.01, ...shown.filter(([label, guessed]) => label !== guessed).map(([label, , number]) => number / classes.videos[label]));
-  return shown.map(([label, guessed, number]) => {
-    const isDark = label !== guessed && number / classes.videos[label] > 0.4 * most;
-    return { x: matrix.place.get(guessed), y: matrix.place.get(label), text: count(number), showarrow: false, font: { size: 12, color: isDark ? "white" : "#1d2733" } };
-  });
+// the root keeps few mistakes in sight
+const strength = cell => Math.sqrt(cell.share) / (cell.row === cell.column ? 1 : matrix.top);
+
+function drawCells() {
+  const [top, left] = matrix.start, span = [...Array(matrix.size).keys()];
+  const head = (place, i) => make("th", { class: `class${matrix.order[place] === matrix.chosen ? " chosen" : ""}`, scope: i, title: nameOf(matrix.order[place]) },
+    short(nameOf(matrix.order[place]), 24));
+  const rows = span.map(i => make("tr", {},
+    i ? null : make("th", { class: "axis", rowspan: matrix.size }, "true class"), head(top + i, "row"), ...span.map(j => cellOf(top + i, left + j))));
+  byId("matrix").replaceChildren(make("table", { class: matrix.size <= FEW ? "few" : "" },
+    make("thead", {}, make("tr", {}, make("td", { colspan: 2, style: { background: "none" } }), make("th", { class: "axis", colspan: matrix.size }, "predicted class")),
+      make("tr", {}, make("td", { colspan: 2, style: { background: "none" } }), ...span.map(j => head(left + j, "col")))),
+    make("tbody", {}, ...rows)));
 }
 
-function ticks(range) {
-  const [low, high] = [Math.ceil(Math.min(...range)), Math.floor(Math.max(...range))];
-  if (high - low >= NAMED) return { tickvals: [], ticktext: [] };
-  const shown = matrix.order.map((number, i) => [number, i]).filter(([, i]) => i >= low && i <= high);
-  return { tickvals: shown.map(([, i]) => i), ticktext: shown.map(([number]) => plain(short(nameOf(number), 26))) };
+function cellOf(row, column) {
+  const cell = matrix.cells.get(row * matrix.order.length + column);
+  const [label, guessed] = [matrix.order[row], matrix.order[column]];
+  const title = `${nameOf(label)}, ${label === guessed ? "right" : `predicted as ${nameOf(guessed)}`}`;
+  if (!cell) return make("td", { title });
+  const share = (0.08 + 0.92 * strength(cell)).toFixed(3);
+  return make("td", {
+    class: `${row === column ? "diagonal" : ""}${share > 0.82 ? " deep" : ""}`, "data-share": share, style: { "--share": share },
+    title: `${title}: ${count(cell.number)} of ${counted(classes.videos[label], "video")}, ${percent(cell.share)}`, onclick: () => showCell(label, guessed),
+  }, count(cell.number));
 }
 
-function drawMatrix() {
-  matrix.order = orderedBy(byId("matrix-order").value);
-  matrix.place = new Map(matrix.order.map((number, i) => [number, i]));
-  const size = matrix.order.length, element = byId("matrix");
-  const whole = [-0.5, size - 0.5];
-  const axis = { constrain: "domain", showgrid: false, ticks: "" };
-  const room = element.parentElement.clientWidth;
-  const height = size <= NUMBERED ? Math.max(280, 26 * size + 180) : Math.min(820, Math.max(460, room));
-  element.style.maxWidth = `${size <= NUMBERED ? 110 * size + 260 : height + 140}px`;
-  draw(element, matrixTraces(), {
-    xaxis: { ...axis, ...ticks(whole), range: whole, tickangle: size <= 6 && room > 620 ? 0 : -50 },
-    yaxis: { ...axis, ...ticks(whole), range: [...whole].reverse(), ...(size > NUMBERED ? { scaleanchor: "x" } : {}) },
-    annotations: size <= NUMBERED ? numbersIn() : [], dragmode: size <= NUMBERED ? false : "zoom",
-  }, height).then(() => {
-    element.removeAllListeners("plotly_click");
-    element.removeAllListeners("plotly_relayout");
-    element.on("plotly_click", ({ points: [point] }) => showCell(matrix.order[point.y], matrix.order[point.x]));
-    element.on("plotly_relayout", change => {
-      if (Object.keys(change).some(key => /axis\.(range|autorange)/.test(key))) nameVisible();
-    });
-  });
+function drawMap() {
+  const canvas = byId("matrix-map"), side = canvas.width, step = side / matrix.order.length, wide = Math.max(step, 1.5);
+  const paper = canvas.getContext("2d"), colour = getComputedStyle(document.documentElement);
+  paper.clearRect(0, 0, side, side);
+  const cells = [...matrix.cells.values()];
+  for (const cell of cells) {
+    paper.fillStyle = colour.getPropertyValue(cell.row === cell.column ? "--soft" : "--wrong");
+    paper.globalAlpha = 0.15 + 0.85 * Math.min(1, strength(cell));
+    paper.fillRect(cell.column * step, cell.row * step, wide, wide);
+  }
+  paper.globalAlpha = 1;
+  paper.strokeStyle = colour.getPropertyValue("--bad");
+  paper.lineWidth = 2;
+  for (const cell of cells.filter(one => one.row !== one.column).sort((one, other) => other.number - one.number).slice(0, MARKED)) {
+    paper.beginPath();
+    paper.arc((cell.column + 0.5) * step, (cell.row + 0.5) * step, Math.max(9, step), 0, 7);
+    paper.stroke();
+  }
 }
 
-function nameVisible() {
-  const { xaxis, yaxis } = byId("matrix").layout;
-  const named = { x: ticks(xaxis.range), y: ticks(yaxis.range) };
-  Plotly.relayout("matrix", {
-    "xaxis.tickvals": named.x.tickvals, "xaxis.ticktext": named.x.ticktext,
-    "yaxis.tickvals": named.y.tickvals, "yaxis.ticktext": named.y.ticktext,
-  });
+function look(row, column) {
+  const last = matrix.order.length - matrix.size, size = matrix.order.length;
+  matrix.start = [row, column].map(place => Math.max(0, Math.min(last, Math.round(place - matrix.size / 2))));
+  for (const [name, value] of [["top", matrix.start[0]], ["left", matrix.start[1]], ["width", matrix.size], ["height", matrix.size]]) {
+    byId("matrix-part").style[name] = `calc(${value / size} * var(--side))`;
+  }
+  drawCells();
 }
 
-function zoomTo(number) {
-  const place = matrix.place.get(number), last = matrix.order.length - 0.5;
-  if (place === undefined) return;
-  const [low, high] = [Math.max(-0.5, place - NEIGHBOURS - 0.5), Math.min(last, place + NEIGHBOURS + 0.5)];
-  const line = { type: "rect", line: { width: 1.5, color: COLOURS.right } };
-  Plotly.relayout("matrix", {
-    "xaxis.range": [low, high], "yaxis.range": [high, low],
-    shapes: [{ ...line, x0: low, x1: high, y0: place - 0.5, y1: place + 0.5 }, { ...line, x0: place - 0.5, x1: place + 0.5, y0: low, y1: high }],
-  });
+function lookAt(number) {
+  matrix.chosen = number;
+  const place = matrix.place.get(number);
+  if (place !== undefined) look(place, place);
 }
 
 function showMatrix() {
@@ -104,20 +90,33 @@ function showMatrix() {
     byId("matrix-section").hidden = true;
     return;
   }
-  const size = data.order.length, left = names.length - size;
-  byId("matrix-summary").textContent = "A row has the videos of one class, a column those taken for it; grey is right. " +
-    (size > NUMBERED ? `Circles mark the ${Math.min(MARKED, data.pairs.length)} cells with the most mistakes. Drag to zoom until names appear, double-click to see all again. ` : "") + "A click lists the videos." +
-    (left > 0 ? ` ${counted(left, "class")} without mistakes or videos ${left === 1 ? "is" : "are"} left out.` : "");
+  arrange();
+  const size = data.order.length, left = names.length - size, isLarge = size > MOST_NAMED;
+  byId("matrix-summary").textContent = "Rows are true classes, columns predicted classes; the diagonal (grey) is right. Click a cell to list its videos." +
+    (isLarge ? ` The map has all classes, with circles around the ${Math.min(MARKED, data.pairs.length)} cells of most mistakes; the table has the part in the frame. Click the map to move it, or search a class.` : "") +
+    (left > 0 ? ` ${counted(left, "class")} without mistakes or videos ${left === 1 ? "is" : "are"} not shown.` : "");
   byId("class-names").append(...data.order.map(number => make("option", { value: nameOf(number) })));
-  const input = byId("matrix-class");
+  const input = byId("matrix-class"), canvas = byId("matrix-map");
+  input.hidden = byId("map").hidden = !isLarge;
+  const update = () => {
+    arrange();
+    if (!isLarge) return drawCells();
+    drawMap();
+    const most = data.pairs[0]?.[0] ?? matrix.order[0];
+    lookAt(matrix.chosen ?? most);
+  };
   input.addEventListener("input", () => {
     const typed = input.value.trim().toLowerCase();
     const exact = data.order.find(number => nameOf(number).toLowerCase() === typed);
     const near = typed.length > 2 ? data.order.find(number => nameOf(number).toLowerCase().includes(typed)) : undefined;
-    if ((exact ?? near) !== undefined) zoomTo(exact ?? near);
+    if ((exact ?? near) !== undefined) lookAt(exact ?? near);
   });
-  if (size <= NUMBERED) byId("matrix-class").hidden = byId("matrix-all").hidden = true;
-  byId("matrix-order").addEventListener("change", drawMatrix);
-  byId("matrix-all").addEventListener("click", () => { input.value = ""; drawMatrix(); });
-  drawMatrix();
+  canvas.addEventListener("click", event => {
+    matrix.chosen = null;
+    look(size * event.offsetY / canvas.clientHeight, size * event.offsetX / canvas.clientWidth);
+  });
+  byId("matrix-order").addEventListener("change", update);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  new ResizeObserver(() => byId("map").style.setProperty("--side", `${canvas.clientWidth}px`)).observe(canvas);
+  update();
 }

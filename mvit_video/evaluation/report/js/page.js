@@ -1,9 +1,9 @@
 "use strict";
-// What the page is about, and how its pieces are made. Text goes in as text, never as markup.
+// Data of the page, and how its pieces are made. Text goes in as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { names, videos, classes } = data;
 const numVideos = videos.path.length;
-const COLOURS = { right: "#2f6f9f", wrong: "#c8611a", soft: "#5d6b79", line: "#c9d0d6", pale: "#c5ced6" };
+const COLOURS = { right: "var(--right)", wrong: "var(--wrong)" };
 
 const byId = id => document.getElementById(id);
 const count = number => number.toLocaleString("en");
@@ -34,17 +34,4 @@ const link = (text, action) =>
 
 const isWrong = video => videos.labels[video].length > 0 && !videos.labels[video].includes(videos.guesses[video][0]);
 
-// Plotly reads a little markup in its texts
-const plain = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-const short = (text, most = 34) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
-
-function draw(element, traces, layout, height) {
-  const axis = { automargin: true, linecolor: COLOURS.line, tickcolor: COLOURS.line, zeroline: false };
-  const axes = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key))
-    .map(([key, value]) => [key, { ...axis, ...value }]));
-  return Plotly.newPlot(element, traces, {
-    height, showlegend: false, margin: { l: 8, r: 16, t: 8, b: 8 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", size: 13, color: "#1d2733" },
-    hoverlabel: { bgcolor: "white", align: "left" }, ...layout, ...axes,
-  }, { displayModeBar: false, responsive: true });
-}
+const short = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;

@@ -1,7 +1,7 @@
-// Videos: their frames, lists of them, and the drawer that lists show in.
+// Videos: their frames, lists of them, and the drawer that shows lists.
 const NO_FRAMES = "The page has no frames of this video.";
 
-function film(video) {
+function film(video, plays = false) {
   const [image, frames, width, height, note] = data.strips[video] ?? ["", 0, 0, 0, NO_FRAMES];
   if (!image) return make("div", { class: "absent", title: note }, note);
   const style = {
@@ -10,7 +10,7 @@ function film(video) {
   };
   const look = `film${width * 10 > height * 16 ? " wide" : ""}`;
   const label = `Frames of ${videos.path[video]}`;
-  return make("button", { class: "screen", type: "button", "aria-label": label, onclick: () => showVideo(video) },
+  return make("button", { class: `screen${plays ? " plays" : ""}`, type: "button", "aria-label": label, onclick: () => showVideo(video) },
     make("span", { class: look, style }));
 }
 
@@ -39,11 +39,12 @@ function showVideo(video) {
       make("td", {}, bar(share, percent(share), isLabel ? COLOURS.right : COLOURS.wrong)));
   });
   const guessed = nameOf(videos.guesses[video][0]);
-  openDrawer(isWrong(video) ? `${namesOf(videos.labels[video])}, taken for ${guessed}` : guessed,
+  openDrawer(isWrong(video) ? `${namesOf(videos.labels[video])}, predicted as ${guessed}` : guessed,
     make("p", { class: "path" }, videos.path[video]),
+    image ? make("div", { class: "one" }, film(video, true)) : null,
     image ? make("img", { class: "strip", src: image, alt: `${frames} frames of the video` }) : make("p", {}, note ?? NO_FRAMES),
     make("p", {}, verdict(video), ` Label: ${labelsWithChance(video)}.`),
-    make("h3", {}, "First guesses"), make("table", {}, make("tbody", {}, ...rows)));
+    make("h3", {}, "Most probable classes"), make("table", {}, make("tbody", {}, ...rows)));
 }
 
 function videoTable(element, rows, sort = 3) {
@@ -51,7 +52,7 @@ function videoTable(element, rows, sort = 3) {
     { title: "verdict", value: video => isWrong(video) ? 0 : 1, cell: verdict },
     { title: "video", value: video => videos.path[video], cell: video => videos.path[video], look: "path" },
     { title: "label", value: video => namesOf(videos.labels[video]), cell: labelsWithChance },
-    { title: "first guess", value: video => videos.probability[video][0], cell: guess, falls: true },
+    { title: "prediction", value: video => videos.probability[video][0], cell: guess, falls: true },
   ];
   const text = video => `${videos.path[video]} ${namesOf(videos.labels[video])} ${nameOf(videos.guesses[video][0])} ${isWrong(video) ? "wrong" : "right"}`;
   table(element, columns, rows, { text, sort, pick: showVideo, noun: "video", placeholder: "Search path, class, right or wrong" });
@@ -71,7 +72,7 @@ const chosen = test => [...Array(numVideos).keys()].filter(test);
 
 function showCell(label, guessed) {
   const rows = chosen(video => videos.labels[video].includes(label) && videos.guesses[video][0] === guessed);
-  const what = label === guessed ? `${nameOf(label)}: right` : `${nameOf(label)}, taken for ${nameOf(guessed)}`;
+  const what = label === guessed ? `${nameOf(label)}: right` : `${nameOf(label)}, predicted as ${nameOf(guessed)}`;
   openDrawer(what, make("p", {}, link(nameOf(label), () => showClass(label)), " · ", link(nameOf(guessed), () => showClass(guessed))),
     ...videoList(rows));
 }
@@ -88,14 +89,14 @@ function takenTable(title, cells, total, otherOf) {
 
 function showClass(number) {
   const total = classes.videos[number], value = classes.value[number];
-  const kind = data.isMultilabel ? "average precision" : "right";
-  const summary = total ? `${counted(total, "video")}${value === null ? "" : `, ${value.toFixed(1)} % ${kind}`}.` : "No video of this class was scored.";
+  const kind = data.isMultilabel ? "average precision" : "recall";
+  const summary = total ? `${counted(total, "video")}${value === null ? "" : `, ${kind} ${value.toFixed(1)} %`}.` : "No video of this class was scored.";
   const missed = data.counts.filter(([label, other]) => label === number && other !== number);
   const attracted = data.counts.filter(([label, other]) => other === number && label !== number);
   const most = Math.max(total, 1);
   const both = data.isMultilabel ? null : make("div", { class: "columns" },
-    takenTable("Its videos were taken for", missed, most, cell => cell[1]),
-    takenTable("Taken for it by mistake", attracted, most, cell => cell[0]));
+    takenTable("Its videos were predicted as", missed, most, cell => cell[1]),
+    takenTable("Predicted as it by mistake", attracted, most, cell => cell[0]));
   const rows = chosen(video => videos.labels[video].includes(number) || videos.guesses[video][0] === number);
-  openDrawer(nameOf(number), make("p", {}, summary), ...[both].filter(Boolean), make("h3", {}, "Videos that have this class, or were taken for it"), ...videoList(rows));
+  openDrawer(nameOf(number), make("p", {}, summary), ...[both].filter(Boolean), make("h3", {}, "Videos with this class or predicted as it"), ...videoList(rows));
 }
