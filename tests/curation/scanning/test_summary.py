@@ -107,7 +107,7 @@ def test_the_page_needs_no_network_and_takes_names_as_text(
     assert "<b>bold" not in page
     assert "&lt;i&gt;0&lt;/i&gt;.mp4" in page
     assert page.count("<td>&lt;b&gt;bold &amp; brash&lt;/b&gt;</td>") == 1
-    assert "The first 2,000 of 2,501; failures.csv has all." in page
+    assert "The first 2,000 of 2,501; failures.csv lists all." in page
     assert len(re.findall(r'<td class="path">', page)) == 2000
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
 

@@ -96,8 +96,8 @@ function showMatrix() {
     (isLarge ? ` The map has all classes, with circles around the ${Math.min(MARKED, data.pairs.length)} cells of most mistakes; the table has the part in the frame. Click the map to move it, or search a class.` : "") +
     (left > 0 ? ` ${counted(left, "class")} without mistakes or videos ${left === 1 ? "is" : "are"} not shown.` : "");
   byId("class-names").append(...data.order.map(number => make("option", { value: nameOf(number) })));
-  const input = byId("matrix-class"), canvas = byId("matrix-map");
-  input.hidden = byId("map").hidden = !isLarge;
+  const input = byId("matrix-class"), canvas = byId("matrix-map"), map = byId("map");
+  input.hidden = map.hidden = !isLarge;
   const update = () => {
     arrange();
     if (!isLarge) return drawCells();
@@ -117,6 +117,6 @@ function showMatrix() {
   });
   byId("matrix-order").addEventListener("change", update);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
-  new ResizeObserver(() => byId("map").style.setProperty("--side", `${canvas.clientWidth}px`)).observe(canvas);
+  new ResizeObserver(() => map.style.setProperty("--side", `${canvas.clientWidth}px`)).observe(canvas);
   update();
 }
