@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -22,6 +21,7 @@ from mvit_video.evaluation.written_files import write_confusion, write_failures,
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
 from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics.calibration import fit_temperature
+from mvit_video.metrics.names import shown_metrics
 from mvit_video.metrics.views import Ensemble
 from mvit_video.runs.predictions import load_predictions
 from mvit_video.types import ConfigError
@@ -124,7 +124,8 @@ class MultiViewEvaluation(Callback):
         def report() -> dict[str, float]:
             assert evaluation is not None
             self._report(evaluation, folder)
-            return {f"test/{name}": value for name, value in evaluation.shown().items() if not math.isnan(value)}
+            shown = shown_metrics(evaluation.metrics, evaluation.probabilities.shape[1])
+            return {f"test/{name}": value for name, value in shown.items() if value is not None and value == value}
 
         pl_module.log_dict(from_first(on_first(report)) or {}, sync_dist=True)
 
@@ -230,7 +231,7 @@ def _rows(found: dict[str, Any]) -> dict[str, str]:
     if setting["corruption"] != "none":
         rows["corruption"] = setting["corruption"]
     bounds = found.get("intervals", {})
-    for name, value in found["metrics"].items():
+    for name, value in shown_metrics(found["metrics"], len(found["classes"])).items():
         text = "unknown" if value is None else f"{value:.{4 if name in ('nll', 'brier') else 2}f}"
         if name in bounds:
             text += f"  ({bounds['level']:.0%}: {bounds[name]['low']:.2f} to {bounds[name]['high']:.2f})"

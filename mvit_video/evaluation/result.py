@@ -154,11 +154,6 @@ class Evaluation:
             **_calibration(self.probabilities[self.known], self.label[self.known], self.reliability),
         }
 
-    def shown(self) -> dict[str, float]:
-        """Return the headline numbers for people: of fewer than six classes the best five are all, or all but none."""
-        is_top5_telling = self.probabilities.shape[1] > 5
-        return {name: value for name, value in self.metrics.items() if name != "top5" or is_top5_telling}
-
     def counts(self) -> dict[str, int]:
         """Count the videos of the annotations by their outcome."""
         decodings = self.decodings.values()

@@ -10,11 +10,10 @@ from urllib.parse import quote
 
 from mvit_video.evaluation.report.run_files import RunFiles
 from mvit_video.evaluation.report.videos import ScoredVideos
+from mvit_video.metrics.names import ACCURACIES, CALIBRATION, shown_metrics
 from mvit_video.runs.folder import CONFIG
 from mvit_video.runs.record import RECORD
 
-_ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean over classes", "mAP": "mean average precision"}
-_CALIBRATION = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "expected calibration error"}
 _COUNTS = {
     "expected": "expected",
     "scored": "scored",
@@ -54,11 +53,11 @@ class Link(NamedTuple):
 def cards(run: RunFiles, num_classes: int) -> list[Card]:
     """Return accuracies with their intervals, and numbers of videos."""
     found = run.metrics or {}
-    bounds = found.get("intervals", {})
+    bounds, metrics = found.get("intervals", {}), shown_metrics(found.get("metrics", {}), num_classes)
     shown = []
-    for key, name in _ACCURACIES.items():
-        if key in found.get("metrics", {}) and (key != "top5" or num_classes > 5):
-            value = found["metrics"][key]
+    for key, name in ACCURACIES.items():
+        if key in metrics:
+            value = metrics[key]
             text = "unknown" if value is None else f"{value:.2f}\u00a0%"
             shown.append(Card(text, name, _interval(bounds, key)))
     videos = video_counts(run)
@@ -115,9 +114,9 @@ def _calibration_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _in_words(values: Mapping[str, Any]) -> str:
-    shown = {key: values[key] for key in _CALIBRATION if values.get(key) is not None}
+    shown = {key: values[key] for key in CALIBRATION if values.get(key) is not None}
     return ", ".join(
-        f"{_CALIBRATION[key]} {value:.2f} %" if key == "ece" else f"{_CALIBRATION[key]} {value:.4f}"
+        f"{CALIBRATION[key]} {value:.2f} %" if key == "ece" else f"{CALIBRATION[key]} {value:.4f}"
         for key, value in shown.items()
     )
 

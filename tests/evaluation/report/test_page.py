@@ -156,7 +156,9 @@ def test_verb(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"written: {folder / 'report.html'}" in capsys.readouterr().out
     page = (folder / "report.html").read_text()
     assert main(["report", str(folder / "predictions.parquet"), "--out", str(tmp_path / "pages" / "one.html")]) == 0
-    page, elsewhere = (re.sub(' href="[^"]*"', "", one) for one in (page, (tmp_path / "pages" / "one.html").read_text()))
+    page, elsewhere = (
+        re.sub(' href="[^"]*"', "", one) for one in (page, (tmp_path / "pages" / "one.html").read_text())
+    )
     assert elsewhere == page
     shutil.rmtree(folder)
     assert main(["report", str(folder)]) == 2
