@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -39,8 +39,10 @@ def new_figure(
     from matplotlib import rc_context  # slow to import
     from matplotlib.figure import Figure
 
-    look = {"axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY, "grid.color": LINE, "axes.grid.axis": "y"}
-    with rc_context({**look, "axes.labelcolor": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK}):
+    grey = dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), GREY)
+    ink = dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK)
+    look: Any = {**grey, **ink, "grid.color": LINE, "axes.grid.axis": "y"}
+    with rc_context(look):
         figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=120)
         axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
     for one in axes:

@@ -54,24 +54,23 @@ def class_scores(counts: Counts, num_classes: int) -> ClassScores:
 
     A class without a video or a prediction has no recall or precision; F1 is undefined where a class has neither.
     """
-    right = np.bincount(*_weighted(counts[counts[:, 0] == counts[:, 1]], 0), minlength=num_classes)
-    labelled = np.bincount(*_weighted(counts, 0), minlength=num_classes)
-    predicted = np.bincount(*_weighted(counts, 1), minlength=num_classes)
+    right = _videos_by(0, counts[counts[:, 0] == counts[:, 1]], num_classes)
+    labelled, predicted = _videos_by(0, counts, num_classes), _videos_by(1, counts, num_classes)
 
-    def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> list[float | None]:
+    def share(part: Counts, whole: Counts) -> list[float | None]:
         return [100 * p / w if w else None for p, w in zip(part.tolist(), whole.tolist(), strict=True)]
 
     recall, precision = share(right, labelled), share(right, predicted)
-    return ClassScores(labelled.astype(int).tolist(), recall, precision, share(2 * right, labelled + predicted))
+    return ClassScores(labelled.tolist(), recall, precision, share(2 * right, labelled + predicted))
 
 
-def _weighted(counts: Counts, column: int) -> tuple[Counts, Counts]:
-    return counts[:, column], counts[:, 2]
+def _videos_by(column: int, counts: Counts, num_classes: int) -> Counts:
+    return np.bincount(counts[:, column], counts[:, 2], num_classes).astype(np.int64)
 
 
 def worst_pairs(counts: Counts, num_classes: int) -> list[Pair]:
     """Return the pairs of classes with a mistake between them, those with the most first."""
-    totals = np.bincount(counts[:, 0], weights=counts[:, 2], minlength=num_classes).astype(int)
+    totals = _videos_by(0, counts, num_classes)
     directed = {(label, guess): number for label, guess, number in counts.tolist() if label != guess}
     pairs = []
     for label, guess in directed:
