@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import inf
 from os import PathLike, fspath
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Backend = Literal["decord", "pyav", "torchcodec"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -200,3 +202,22 @@ class ConfigError(MVitVideoError):
 
 class TrainingError(MVitVideoError):
     """A run cannot go on; all its processes raise it together, and one of them tells the user."""
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose names are imported when first used.
+
+    Args:
+        package: its `__name__`.
+        modules: for each name the module that defines it, relative to the package.
+    """
+
+    def load(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    def names() -> list[str]:
+        return sorted({*vars(import_module(package)), *modules})
+
+    return load, names

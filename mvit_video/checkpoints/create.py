@@ -16,6 +16,7 @@ from mvit_video.checkpoints.recipes import infer_architecture
 from mvit_video.checkpoints.translation import translate
 from mvit_video.checkpoints.untraced import FACTS_ASSUMED, arguments_from
 from mvit_video.models.families import variants
+from mvit_video.models.family import builders
 from mvit_video.models.net import VideoNet
 from mvit_video.nn import tune_for_cpu
 from mvit_video.types import ConfigError
@@ -85,7 +86,7 @@ def build_model(
     else:
         if name not in variants():
             raise _unknown_name(name)
-        build = variants()[name].build
+        build = builders()[name]
         if stored is None:
             return tune_for_cpu(_built(name, build, arguments))
         with torch.device("meta"):

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mvit_video.checkpoints.pickles import one_line, parsing
 from mvit_video.checkpoints.translation import Translation
-from mvit_video.models.families import builders
-from mvit_video.models.family import UntracedError
+from mvit_video.models.family import UntracedError, builders
 from mvit_video.models.recipes import Recipe
 from mvit_video.types import CheckpointError
 

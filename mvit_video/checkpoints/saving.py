@@ -15,8 +15,7 @@ from torch import Tensor
 from mvit_video.checkpoints.contents import CLASS_NAMES_KEY
 from mvit_video.checkpoints.files import write_checkpoint
 from mvit_video.checkpoints.untraced import ASSUMED_KEY, FACTS_KEY
-from mvit_video.models.families import FAMILIES, family_of
-from mvit_video.models.family import OWN_FORMAT, Family
+from mvit_video.models.family import OWN_FORMAT, Family, all_families, family_of
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError, ConfigError
@@ -26,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 def foreign_formats() -> list[str]:
     """Return the layouts of other code bases that some family can be exported to."""
-    return list(dict.fromkeys(format for family in FAMILIES for format in family.weights.export_formats))
+    return list(dict.fromkeys(format for family in all_families() for format in family.weights.export_formats))
 
 
 def metadata_of(

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from mvit_video.checkpoints.contents import StoredState
 from mvit_video.checkpoints.pickles import parsing
-from mvit_video.models.families import FAMILIES, family_of
-from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings
+from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings, all_families, family_of
 from mvit_video.types import CheckpointError
 
 _PREFIXES = ("", "net.", "model.", "module.")  # which of several nets in a file is meant
@@ -68,7 +67,7 @@ def translate(state: StoredState, model: nn.Module | None = None) -> Translation
 def _as_it_is(state: StoredState, model: nn.Module | None) -> Translation | None:
     """Take all names of a file whose metadata name a builder, or of a state dict of the model, if none are listed."""
     builder = state.metadata.get("builder")
-    family = next((family for family in FAMILIES if builder in family.builders), family_of(model))
+    family = next((family for family in all_families() if builder in family.builders), family_of(model))
     if family is None or family.weights.layouts:
         return None
     own_names = set() if model is None else model.state_dict().keys()
@@ -112,7 +111,7 @@ def _unknown(state: StoredState) -> CheckpointError:
 
 
 def _layouts() -> list[tuple[Family, Layout]]:
-    return [(family, layout) for family in FAMILIES for layout in family.weights.layouts]
+    return [(family, layout) for family in all_families() for layout in family.weights.layouts]
 
 
 def _translated(state: StoredState) -> Translation:

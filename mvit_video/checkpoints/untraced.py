@@ -14,7 +14,8 @@ from torch import nn
 
 from mvit_video.checkpoints.recipes import stated_recipe
 from mvit_video.checkpoints.translation import Translation
-from mvit_video.models.families import family_of, variants
+from mvit_video.models.families import variants
+from mvit_video.models.family import builders, family_of
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import IMAGE_FACTS, TrainingFacts
 from mvit_video.models.recipes import Recipe
@@ -131,7 +132,7 @@ def published_facts(net: VideoNet) -> tuple[TrainingFacts, str]:
     rates = {one.size.num_frames: one.facts.sampling_rate for one in reversed(of_clips.values())}
     usual = TrainingFacts(sampling_rate=rates.get(net.num_frames, TrainingFacts.sampling_rate))
     for name, one in of_clips.items():
-        if one.facts.mean != usual.mean and _signature(one.build) == _shapes(net.state_dict().items()):
+        if one.facts.mean != usual.mean and _signature(builders()[name]) == _shapes(net.state_dict().items()):
             return one.facts, name
     return usual, "clips"
 

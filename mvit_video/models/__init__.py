@@ -1,40 +1,46 @@
-"""Models by name: every builder function of `FAMILIES` is a model that YAML names as `mvit_video.models.<builder>`."""
+"""Models by name: every builder function of a family is a model that YAML names as `mvit_video.models.<builder>`.
+
+Names are imported when first used: listing the models imports no torch.
+"""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
-from mvit_video.models.families import FAMILIES, builders, family_of, variants
-from mvit_video.models.families.alternet.net import AlterNet
-from mvit_video.models.families.mvit.net import MViT
-from mvit_video.models.families.pvt.net import PVT, Pyramid
-from mvit_video.models.net import Features, VideoNet
-from mvit_video.models.position import Position, PositionKind
+from mvit_video.models.families import FAMILIES, variants
+from mvit_video.types import lazy_names
 
-if TYPE_CHECKING:  # for editors; when the program runs, `__getattr__` finds the builders of all families
+if TYPE_CHECKING:
+    from mvit_video.models.architecture import BlockSpec, Patch, Pooling, block_table
+    from mvit_video.models.families.alternet.net import AlterNet
     from mvit_video.models.families.alternet.variants import *
+    from mvit_video.models.families.mvit.net import MViT
     from mvit_video.models.families.mvit.variants import *
     from mvit_video.models.families.mvit.variants_cpvt import *
     from mvit_video.models.families.mvit.variants_v2 import *
+    from mvit_video.models.families.pvt.net import PVT, Pyramid
     from mvit_video.models.families.pvt.variants import *
+    from mvit_video.models.family import builders, family_of
+    from mvit_video.models.net import Features, VideoNet
+    from mvit_video.models.position import Position, PositionKind
 
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models, sorted, that match a shell pattern such as `mvit_b*`."""
-    return sorted(name for name in variants() if fnmatchcase(name, pattern))
-
-
-def __getattr__(name: str) -> Any:
-    if name in (found := builders()):
-        return found[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *builders()})
-
+_MODULES = {
+    "AlterNet": "families.alternet.net",
+    "BlockSpec": "architecture",
+    "Features": "net",
+    "MViT": "families.mvit.net",
+    "PVT": "families.pvt.net",
+    "Patch": "architecture",
+    "Pooling": "architecture",
+    "Position": "position",
+    "PositionKind": "position",
+    "Pyramid": "families.pvt.net",
+    "VideoNet": "net",
+    "block_table": "architecture",
+    "builders": "family",
+    "family_of": "family",
+}
 
 __all__ = [
     "FAMILIES",
@@ -55,3 +61,22 @@ __all__ = [
     "list_models",
     "variants",
 ]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models, sorted, that match a shell pattern such as `mvit_b*`."""
+    return sorted(name for name in variants() if fnmatchcase(name, pattern))
+
+
+_load, _ = lazy_names(__name__, _MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES or name.startswith("_"):
+        return _load(name)
+    found = _load("builders")()
+    return found[name] if name in found else _load(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_load("builders")()})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from mvit_video.models.families import FAMILIES
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import TrainingFacts, Variant
 from mvit_video.models.recipes import Recipe
@@ -163,18 +165,26 @@ class Weights:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of nets: one class of nets, modules of builder functions, and what it knows of weights.
+    """A family of nets.
 
     Attributes:
         net: class of all its nets.
         modules: every public function that one of them defines is a builder that YAML can name.
+        published: facts of its named models, by the name of the builder, whose docstring gets the result.
+        weights: knowledge about its tensors.
     """
 
     net: type[VideoNet]
     modules: tuple[ModuleType, ...]
+    published: Mapping[str, Variant]
     weights: Weights = field(default_factory=Weights)
 
-    @property
+    def __post_init__(self) -> None:
+        for name, one in self.published.items():
+            build = self.builders[name]
+            build.__doc__ = f"{build.__doc__} Published top1: {one.result} ({one.source})."
+
+    @cached_property
     def builders(self) -> dict[str, Callable[..., Any]]:
         """All builder functions by name."""
         return {
@@ -185,7 +195,17 @@ class Family:
             if getattr(one, "__module__", None) == module.__name__
         }
 
-    @property
-    def variants(self) -> dict[str, Variant]:
-        """The named models."""
-        return {name: one.variant for name, one in self.builders.items() if hasattr(one, "variant")}  # pyright: ignore[reportFunctionMemberAccess]
+
+def all_families() -> list[Family]:
+    """Return the families of `FAMILIES`."""
+    return [import_module(f"{package}.family").FAMILY for package in FAMILIES]
+
+
+def builders() -> dict[str, Callable[..., Any]]:
+    """Return every builder function that YAML and checkpoints can name."""
+    return {name: build for family in all_families() for name, build in family.builders.items()}
+
+
+def family_of(net: object) -> Family | None:
+    """Return the family of a net; None for a net of no family."""
+    return next((family for family in all_families() if isinstance(net, family.net)), None)

@@ -1,11 +1,10 @@
-"""Named models: size, accuracy, views and source, and the frames that the published weights were trained on."""
+"""Published facts of named models: size, accuracy, views, source, and the input of the weights; needs no torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 RGB: TypeAlias = tuple[float, float, float]
 Activation = Literal["softmax", "sigmoid"]
@@ -86,44 +85,25 @@ class ModelSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Variant:
-    """A named model: its builder function, its size, and what is published of it.
+    """Published facts of a named model.
 
     Attributes:
-        size: stated, so that a list of models builds none; a test builds them all and compares.
+        size: as stated; a test builds every model and compares.
         top1: in percent; None where no number is published.
+        source: paper.
         data: data set, or why there is no number.
         views: of the test.
-        source: paper.
         facts: what the published weights were trained with.
     """
 
-    build: Callable[..., Any]
     size: ModelSize
     top1: float | None
-    data: str
-    views: str
     source: str
-    facts: TrainingFacts
+    data: str = "ImageNet-1K"
+    views: str = "centre crop"
+    facts: TrainingFacts = IMAGE_FACTS
 
-
-_Build = TypeVar("_Build", bound=Callable[..., Any])
-
-
-def variant(
-    size: ModelSize,
-    top1: float | None,
-    data: str = "ImageNet-1K",
-    *,
-    source: str,
-    views: str = "centre crop",
-    facts: TrainingFacts = IMAGE_FACTS,
-) -> Callable[[_Build], _Build]:
-    """Make a named model of a builder function, whose docstring gets what is published; see `Variant`."""
-
-    def mark(build: _Build) -> _Build:
-        found = data if top1 is None else f"{top1:.1f} on {data}, {views}"
-        build.__doc__ = f"{build.__doc__} Published top1: {found} ({source})."
-        cast(Any, build).variant = Variant(build, size, top1, data, views, source, facts)
-        return build
-
-    return mark
+    @property
+    def result(self) -> str:
+        """Top1 with its data set and views."""
+        return self.data if self.top1 is None else f"{self.top1:.1f} on {self.data}, {self.views}"

@@ -6,9 +6,6 @@ from typing import Any
 
 from mvit_video.models.families.alternet.net import AlterNet, BlockKind
 from mvit_video.models.net import builder
-from mvit_video.models.published import ModelSize, variant
-
-PAPER = "arXiv:2202.06709"
 
 
 @builder
@@ -53,7 +50,6 @@ def alternet(
     )
 
 
-@variant(ModelSize(1, 224, 9_968_803, 1_673_028_608), None, "in figures only", source=PAPER)
 def alternet_18(
     *,
     depths: tuple[int, ...] = (2, 2, 2, 2),
@@ -65,25 +61,21 @@ def alternet_18(
     return alternet(depths=depths, num_pairs=num_pairs, block=block, **overrides)
 
 
-@variant(ModelSize(1, 224, 22_833_054, 3_598_131_200), None, "in figures only", source=PAPER)
 def alternet_34(*, block: BlockKind = "basic", **overrides: Any) -> AlterNet:
     """AlterNet-34 for images."""
     return alternet(block=block, **overrides)
 
 
-@variant(ModelSize(1, 224, 35_915_038, 5_012_623_360), None, "in figures only", source=PAPER)
 def alternet_50(**overrides: Any) -> AlterNet:
     """AlterNet-50 for images."""
     return alternet(**overrides)
 
 
-@variant(ModelSize(1, 224, 54_907_166, 8_724_844_544), None, "in figures only", source=PAPER)
 def alternet_101(*, depths: tuple[int, ...] = (3, 4, 23, 4), **overrides: Any) -> AlterNet:
     """AlterNet-101 for images."""
     return alternet(depths=depths, **overrides)
 
 
-@variant(ModelSize(1, 224, 70_550_814, 12_437_065_728), None, "in figures only", source=PAPER)
 def alternet_152(*, depths: tuple[int, ...] = (3, 8, 36, 4), **overrides: Any) -> AlterNet:
     """AlterNet-152 for images."""
     return alternet(depths=depths, **overrides)

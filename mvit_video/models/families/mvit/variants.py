@@ -1,4 +1,4 @@
-"""The variants of MViT (arXiv:2104.11227): builder functions with numbers as defaults, and published results."""
+"""Builders of MViT (arXiv:2104.11227)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from mvit_video.models.architecture import KVReduction, Patch, Pooling, block_ta
 from mvit_video.models.families.mvit.net import HeadPool, MViT
 from mvit_video.models.net import builder
 from mvit_video.models.position import Position
-from mvit_video.models.published import ModelSize, TrainingFacts, variant
-
-PAPER = "arXiv:2104.11227"
-K400, K600 = "Kinetics-400", "Kinetics-600"
-CLIPS_X4, CLIPS_X3 = TrainingFacts(sampling_rate=4), TrainingFacts(sampling_rate=3)  # SlowFast's mean and std
 
 
 @builder
@@ -66,38 +61,21 @@ def mvit(
     )
 
 
-@variant(
-    ModelSize(16, 224, 36_610_672, 70_599_407_808), 78.4, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X4
-)
 def mvit_b_16x4(**overrides: Any) -> MViT:
     """MViT-B, 16x4."""
     return mvit(**overrides)
 
 
-@variant(
-    ModelSize(32, 224, 36_611_440, 169_958_123_712), 80.2, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X3
-)
 def mvit_b_32x3(*, num_frames: int = 32, **overrides: Any) -> MViT:
     """MViT-B, 32x3; 16 blocks, as in the paper."""
     return mvit(num_frames=num_frames, **overrides)
 
 
-@variant(
-    ModelSize(64, 224, 36_612_976, 455_061_768_384), 81.2, K400, views="3 clips x 3 crops", source=PAPER, facts=CLIPS_X3
-)
 def mvit_b_64x3(*, num_frames: int = 64, **overrides: Any) -> MViT:
     """MViT-B, 64x3, fine-tuned from 32x3."""
     return mvit(num_frames=num_frames, **overrides)
 
 
-@variant(
-    ModelSize(32, 224, 53_115_280, 235_775_815_680),
-    83.8,
-    K600,
-    views="5 clips x 1 crop",
-    source=PAPER,
-    facts=CLIPS_X3,
-)
 def mvit_b24_32x3(
     *,
     num_frames: int = 32,
@@ -110,9 +88,6 @@ def mvit_b24_32x3(
     return mvit(num_frames=num_frames, depths=depths, pooling=pooling, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(
-    ModelSize(16, 224, 26_038_032, 29_947_230_464), 76.0, K400, views="5 clips x 1 crop", source=PAPER, facts=CLIPS_X4
-)
 def mvit_s_16x4(
     *,
     depths: tuple[int, ...] = (3, 7, 6),
@@ -125,7 +100,6 @@ def mvit_s_16x4(
     return mvit(depths=depths, embed_dim=embed_dim, patch=patch, pooling=pooling, **overrides)
 
 
-@variant(ModelSize(1, 224, 36_982_600, 7_809_333_696), 83.0, source=PAPER)
 def mvit_b_16(
     *,
     num_classes: int = 1000,

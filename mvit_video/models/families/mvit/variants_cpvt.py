@@ -11,9 +11,6 @@ from mvit_video.models.architecture import Patch, Pooling
 from mvit_video.models.families.mvit.net import MViT
 from mvit_video.models.families.mvit.variants import mvit
 from mvit_video.models.position import Position
-from mvit_video.models.published import ModelSize, variant
-
-PAPER = "arXiv:2102.10882"
 
 
 def cpvt(
@@ -53,55 +50,46 @@ def cpvt(
     )
 
 
-@variant(ModelSize(1, 224, 5_681_512, 1_254_021_888), 72.4, source=PAPER)
 def cpvt_ti(**overrides: Any) -> MViT:
     """CPVT-Ti."""
     return cpvt(**overrides)
 
 
-@variant(ModelSize(1, 224, 5_689_192, 1_255_376_640), 73.4, source=PAPER)
 def cpvt_ti_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
     """CPVT-Ti with five PEGs."""
     return cpvt(position=position, **overrides)
 
 
-@variant(ModelSize(1, 224, 5_689_000, 1_248_257_280), 74.9, source=PAPER)
 def cpvt_ti_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
     """CPVT-Ti with five PEGs and without class token."""
     return cpvt_ti_plus(class_token=class_token, **overrides)
 
 
-@variant(ModelSize(1, 224, 21_978_856, 4_599_559_680), 79.9, source=PAPER)
 def cpvt_s(*, embed_dim: int = 384, num_heads: int = 6, **overrides: Any) -> MViT:
     """CPVT-S."""
     return cpvt(embed_dim=embed_dim, num_heads=num_heads, **overrides)
 
 
-@variant(ModelSize(1, 224, 21_994_216, 4_602_269_184), 80.5, source=PAPER)
 def cpvt_s_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
     """CPVT-S with five PEGs."""
     return cpvt_s(position=position, **overrides)
 
 
-@variant(ModelSize(1, 224, 21_993_832, 4_577_413_632), 81.5, source=PAPER)
 def cpvt_s_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
     """CPVT-S with five PEGs and without class token."""
     return cpvt_s_plus(class_token=class_token, **overrides)
 
 
-@variant(ModelSize(1, 224, 86_424_040, 17_565_182_976), 81.9, source=PAPER)
 def cpvt_b(*, embed_dim: int = 768, num_heads: int = 12, **overrides: Any) -> MViT:
     """CPVT-B."""
     return cpvt(embed_dim=embed_dim, num_heads=num_heads, **overrides)
 
 
-@variant(ModelSize(1, 224, 86_454_760, 17_570_601_984), None, "not looked up", source=PAPER)
 def cpvt_b_plus(*, position: Position = "peg_first_five", **overrides: Any) -> MViT:
     """CPVT-B with five PEGs."""
     return cpvt_b(position=position, **overrides)
 
 
-@variant(ModelSize(1, 224, 86_453_992, 17_478_423_552), None, "not looked up", source=PAPER)
 def cpvt_b_gap(*, class_token: bool = False, **overrides: Any) -> MViT:
     """CPVT-B with five PEGs and without class token."""
     return cpvt_b_plus(class_token=class_token, **overrides)

@@ -7,13 +7,9 @@ from typing import Any
 
 from mvit_video.models.architecture import KVReduction, Patch, Pooling, block_table
 from mvit_video.models.families.mvit.net import HeadPool, MViT
-from mvit_video.models.families.mvit.variants import CLIPS_X3, CLIPS_X4
 from mvit_video.models.net import builder
 from mvit_video.models.position import Position
-from mvit_video.models.published import IMAGENET_MEAN, IMAGENET_STD, ModelSize, TrainingFacts, variant
 
-PAPER = "arXiv:2112.01526"
-FROM_IMAGENET_X3 = TrainingFacts(IMAGENET_MEAN, IMAGENET_STD, sampling_rate=3)
 VIDEO_POOLING = Pooling(q_everywhere=True, residual=True)
 IMAGE_POOLING = Pooling(kernel=(1, 3, 3), stride_kv=(1, 4, 4), q_everywhere=True, residual=True)
 
@@ -70,27 +66,11 @@ def mvitv2(
     )
 
 
-@variant(
-    ModelSize(16, 224, 34_537_744, 64_223_815_872),
-    81.0,
-    "Kinetics-400",
-    views="5 clips x 1 crop",
-    source=PAPER,
-    facts=CLIPS_X4,
-)
 def mvitv2_s_16x4(**overrides: Any) -> MViT:
     """MViTv2-S, 16x4."""
     return mvitv2(**overrides)
 
 
-@variant(
-    ModelSize(32, 224, 51_230_128, 224_472_840_192),
-    82.9,
-    "Kinetics-400",
-    views="5 clips x 1 crop",
-    source=PAPER,
-    facts=CLIPS_X3,
-)
 def mvitv2_b_32x3(
     *, num_frames: int = 32, depths: tuple[int, ...] = (2, 3, 16, 3), drop_path_rate: float = 0.3, **overrides: Any
 ) -> MViT:
@@ -98,14 +78,6 @@ def mvitv2_b_32x3(
     return mvitv2(num_frames=num_frames, depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(
-    ModelSize(40, 312, 213_390_112, 2_823_404_064_192),
-    86.1,
-    "Kinetics-400, from ImageNet-21K",
-    views="5 clips x 3 crops",
-    source=PAPER,
-    facts=FROM_IMAGENET_X3,
-)
 def mvitv2_l_40x3(
     *,
     num_frames: int = 40,
@@ -151,25 +123,21 @@ def _image(
     )
 
 
-@variant(ModelSize(1, 224, 24_173_320, 4_676_957_952), 82.3, source=PAPER)
 def mvitv2_t(*, depths: tuple[int, ...] = (1, 2, 5, 2), **overrides: Any) -> MViT:
     """MViTv2-T for images."""
     return _image(depths=depths, **overrides)
 
 
-@variant(ModelSize(1, 224, 34_870_216, 6_959_715_072), 83.6, source=PAPER)
 def mvitv2_s(**overrides: Any) -> MViT:
     """MViTv2-S for images."""
     return _image(**overrides)
 
 
-@variant(ModelSize(1, 224, 51_472_744, 10_102_438_656), 84.4, source=PAPER)
 def mvitv2_b(*, depths: tuple[int, ...] = (2, 3, 16, 3), drop_path_rate: float = 0.3, **overrides: Any) -> MViT:
     """MViTv2-B for images."""
     return _image(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 217_992_952, 43_711_209_216), 85.3, source=PAPER)
 def mvitv2_l(
     *,
     depths: tuple[int, ...] = (2, 6, 36, 4),

@@ -9,9 +9,6 @@ from mvit_video.models.architecture import KVReduction, Patch
 from mvit_video.models.families.pvt.net import PVT, Pyramid
 from mvit_video.models.net import builder
 from mvit_video.models.position import Position
-from mvit_video.models.published import ModelSize, variant
-
-_PVT, _PVT_V2, _TWINS = "arXiv:2102.12122", "arXiv:2106.13797", "arXiv:2104.13840"
 
 _TILES = Patch((1, 4, 4), (1, 4, 4))
 _OVERLAPPING = Patch((1, 7, 7), (1, 4, 4))
@@ -63,37 +60,31 @@ def pvt(
     )
 
 
-@variant(ModelSize(1, 224, 13_229_288, 1_932_911_616), 75.1, source=_PVT)
 def pvt_tiny(*, depths: tuple[int, ...] = (2, 2, 2, 2), **overrides: Any) -> PVT:
     """PVT-Tiny."""
     return pvt(depths=depths, **overrides)
 
 
-@variant(ModelSize(1, 224, 24_485_864, 3_815_701_504), 79.8, source=_PVT)
 def pvt_small(**overrides: Any) -> PVT:
     """PVT-Small."""
     return pvt(**overrides)
 
 
-@variant(ModelSize(1, 224, 44_208_104, 6_659_175_424), 81.2, source=_PVT)
 def pvt_medium(*, depths: tuple[int, ...] = (3, 4, 18, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """PVT-Medium."""
     return pvt(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 61_369_320, 9_813_765_632), 81.7, source=_PVT)
 def pvt_large(*, depths: tuple[int, ...] = (3, 8, 27, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """PVT-Large."""
     return pvt(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 304_945_512, 50_492_915_712), None, "none", source=_PVT)
 def pvt_huge(*, depths: tuple[int, ...] = (3, 10, 60, 3), pyramid: Pyramid = _WIDE, **overrides: Any) -> PVT:
     """The `pvt_huge_v2` of the published code, which gives no accuracy."""
     return pvt(depths=depths, pyramid=pyramid, **overrides)
 
 
-@variant(ModelSize(1, 224, 24_106_216, 3_809_459_968), 81.2, source=_TWINS)
 def twins_pcpvt_small(
     *, position: Position = "peg_stages", class_token: bool = False, drop_path_rate: float = 0.2, **overrides: Any
 ) -> PVT:
@@ -101,13 +92,11 @@ def twins_pcpvt_small(
     return pvt(position=position, class_token=class_token, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 43_828_456, 6_652_933_888), 82.7, source=_TWINS)
 def twins_pcpvt_base(*, depths: tuple[int, ...] = (3, 4, 18, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """Twins-PCPVT-Base."""
     return twins_pcpvt_small(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 60_989_672, 9_807_524_096), 83.1, source=_TWINS)
 def twins_pcpvt_large(*, depths: tuple[int, ...] = (3, 8, 27, 3), drop_path_rate: float = 0.5, **overrides: Any) -> PVT:
     """Twins-PCPVT-Large."""
     return twins_pcpvt_small(depths=depths, drop_path_rate=drop_path_rate, **overrides)
@@ -155,43 +144,36 @@ def pvt_v2(
     )
 
 
-@variant(ModelSize(1, 224, 3_666_760, 566_065_664), 70.5, source=_PVT_V2)
 def pvt_v2_b0(*, depths: tuple[int, ...] = (2, 2, 2, 2), pyramid: Pyramid = _NARROW, **overrides: Any) -> PVT:
     """PVTv2-B0."""
     return pvt_v2(depths=depths, pyramid=pyramid, **overrides)
 
 
-@variant(ModelSize(1, 224, 14_009_000, 2_108_355_584), 78.7, source=_PVT_V2)
 def pvt_v2_b1(*, depths: tuple[int, ...] = (2, 2, 2, 2), **overrides: Any) -> PVT:
     """PVTv2-B1."""
     return pvt_v2(depths=depths, **overrides)
 
 
-@variant(ModelSize(1, 224, 25_362_856, 4_026_734_592), 82.0, source=_PVT_V2)
 def pvt_v2_b2(**overrides: Any) -> PVT:
     """PVTv2-B2."""
     return pvt_v2(**overrides)
 
 
-@variant(ModelSize(1, 224, 22_553_512, 3_888_850_944), 82.1, source=_PVT_V2)
 def pvt_v2_b2_li(*, kv_reduction: KVReduction = "linear_sra", **overrides: Any) -> PVT:
     """PVTv2-B2-Li, with linear attention."""
     return pvt_v2(kv_reduction=kv_reduction, **overrides)
 
 
-@variant(ModelSize(1, 224, 45_238_696, 6_897_303_552), 83.1, source=_PVT_V2)
 def pvt_v2_b3(*, depths: tuple[int, ...] = (3, 4, 18, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """PVTv2-B3."""
     return pvt_v2(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 62_556_072, 10_101_116_416), 83.6, source=_PVT_V2)
 def pvt_v2_b4(*, depths: tuple[int, ...] = (3, 8, 27, 3), drop_path_rate: float = 0.3, **overrides: Any) -> PVT:
     """PVTv2-B4."""
     return pvt_v2(depths=depths, drop_path_rate=drop_path_rate, **overrides)
 
 
-@variant(ModelSize(1, 224, 81_956_008, 11_717_260_288), 83.8, source=_PVT_V2)
 def pvt_v2_b5(
     *,
     depths: tuple[int, ...] = (3, 6, 40, 3),
