@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.progress import track
-from torch import nn
 
-from mvit_video.analysis.attention import NoSuchAttention
-from mvit_video.analysis.batches import Batch, TrainingTarget, choose_rows, read_batches
-from mvit_video.analysis.curvature import WeightDecay
-from mvit_video.analysis.report import study, write_page
-from mvit_video.analysis.studies import STUDIES, StudySettings, Subject, one_thread_if_small
 from mvit_video.cli import Stopped
 from mvit_video.cli.options import (
     VerbParser,
@@ -23,23 +18,25 @@ from mvit_video.cli.options import (
     count,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.data import VideoTable, load_annotations
-from mvit_video.data.clips.mixing import Mixing
-from mvit_video.data.clips.transforms import Augment, Normalize
-from mvit_video.data.clips.views import RandomView, UniformViews
-from mvit_video.jobs import require_writable
-from mvit_video.runs.settings import typed_settings
-from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import CheckpointError, ConfigError
 
-# settings of `data` and `model` in a config
-_OF_DATA = {"augment": Augment}
-_OF_MODEL = {"mixing": Mixing, "label_smoothing": float}
+if TYPE_CHECKING:
+    from mvit_video.analysis.batches import Batch, TrainingTarget
+    from mvit_video.analysis.studies import StudySettings, Subject
+    from mvit_video.data import VideoTable
+    from mvit_video.data.clips.views import RandomView, UniformViews
+    from mvit_video.runs import TrainedModel
+
+NAMES: tuple[str, ...] = (
+    "fourier", "variance", "cka", "lesion", "noise", "locality", "distance", "reduction", "calibration", "hessian",
+    "landscape",
+)  # fmt: skip
+"""Names of the studies, for a parser that needs no torch."""
 _MODEL = "RUN|CHECKPOINT"
 
 
 class Training(NamedTuple):
-    """What the config of a run says of its training, as far as the loss depends on it."""
+    """Settings of a run's training that its loss depends on."""
 
     view: RandomView
     target: TrainingTarget
@@ -47,67 +44,87 @@ class Training(NamedTuple):
 
 
 def run(words: list[str]) -> int:
-    """Makes studies of a trained net and writes their tables, figures and page."""
+    """Study a trained net and write tables, figures and a page."""
     args = _parser().parse_args(words)
+    from mvit_video.analysis.report import write_page
+    from mvit_video.analysis.studies import StudySettings, one_thread_if_small
+    from mvit_video.data import find_videos
+    from mvit_video.jobs import require_writable
+    from mvit_video.runs import load_model
+
     console, out = console_for_reports(), Path(args.out)
-    names = list(dict.fromkeys(args.study)) if args.study else list(STUDIES)
+    names = list(dict.fromkeys(args.study or NAMES))
     require_writable(out / "report.html", "--out")
     with in_flags(source=_MODEL, class_names="--class-names"):
         trained = load_model(args.model, class_names=args.class_names)
-    training, notes = _training(trained)
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
-    table = load_annotations(args.data, args.root, class_names=trained.class_names)
+    training = _training(trained)
+    if not trained.config:
+        console.print(
+            "this net has no config.yaml of a run: default augmentation and no weight decay are taken",
+            highlight=False,
+            soft_wrap=True,
+        )
+    table = find_videos(args.data, args.root, class_names=trained.class_names)
     settings = StudySettings.of_seed(args.seed)
     subject = _subject(trained, training, table, names, settings, args)
     record = {
         "model": str(args.model), "weights": trained.digest(), "data": str(args.data), "clips": args.clips,
         "clips_per_batch": args.batch_size, "seed": args.seed,
     }  # fmt: skip
-    num_done = 0
+    done: list[str] = []
     shown = track(names, "studying", console=console, transient=True, disable=not console.is_terminal)
     try:
         with one_thread_if_small(trained.net):
             for name in shown:
-                own = dataclasses.asdict(getattr(settings, name)) if hasattr(settings, name) else {}
-                decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
-                try:
-                    is_new = study(name, subject, {**record, **decay, **{k: _plain(v) for k, v in own.items()}}, out)
-                except NoSuchAttention as error:
-                    if args.study:
-                        raise
-                    console.print(f"  {name} is left out: {error}", highlight=False, markup=False, soft_wrap=True)
-                    continue
-                num_done += 1
-                text = "made" if is_new else "there already"
-                console.print(f"  {out / name}.parquet, .png  {text}", highlight=False, markup=False, soft_wrap=True)
+                line = _study(name, subject, record, training, out, is_asked=bool(args.study))
+                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                done.append(name)
     except KeyboardInterrupt:
-        message = f"stopped with {num_done} of {len(names)} studies done; the same command does the rest"
+        message = f"stopped with {len(done)} of {len(names)} studies done; the same command does the rest"
         raise Stopped(message, 130) from None
     page = write_page(out, f"{args.model}")
     console.print(f"  {page}  all of them, for a browser", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
+def _study(
+    name: str, subject: Subject, record: dict[str, Any], training: Training, out: Path, *, is_asked: bool
+) -> str:
+    """Make one study and return a line about it.
+
+    Args:
+        is_asked: the user named it, so that a net that it does not suit is an error.
+    """
+    from mvit_video.analysis.attention import NoSuchAttention
+    from mvit_video.analysis.report import study
+
+    own = dataclasses.asdict(getattr(subject.settings, name)) if hasattr(subject.settings, name) else {}
+    decay = {"weight_decay": training.weight_decay} if name in ("hessian", "landscape") else {}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+    try:
+        is_new = study(name, subject, {**record, **decay, **plain}, out)
+    except NoSuchAttention as error:
+        if is_asked:
+            raise
+        return f"{name} is left out: {error}"
+    return f"{out / name}.parquet, .png  {'made' if is_new else 'there already'}"
+
+
 def _parser() -> VerbParser:
     parser = VerbParser(
         prog="mvit-video analyse",
-        description="Study what a trained net does: frequencies and spread of its feature maps, similarity of its "
-        "layers, worth of each branch, noise, reach of attention, curvature and landscape of its loss. Every study "
-        "leaves a table and a figure; those that are there already are not made again.",
+        description="Study a trained net: frequencies and variance of its feature maps, similarity of its layers "
+        "(CKA), lesions, noise, attention distance, calibration, curvature and landscape of its loss. Every study "
+        "writes a table and a figure; finished ones are not repeated.",
         example="mvit-video analyse runs/demo/version_0 --data data/demo/orbit/val.csv --out analysis/demo",
     )
-    parser.add_argument("model", metavar=_MODEL, help="run folder, checkpoint of any known format, or a name")
+    parser.add_argument("model", metavar=_MODEL, help="run folder, checkpoint of any known format, or a model's name")
     parser.add_argument(
-        "--data",
-        check=annotation_source,
-        required=True,
-        metavar="ANNOTATIONS",
-        help="videos to study the net with, as in docs/data.md",
+        "--data", check=annotation_source, required=True, metavar="ANNOTATIONS", help="videos to study the net with"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for tables, figures and report.html")
     parser.add_argument(
-        "--study", nargs="+", choices=STUDIES, metavar="NAME", help=f"some of {', '.join(STUDIES)} (default: all)"
+        "--study", nargs="+", choices=NAMES, metavar="NAME", help=f"some of {', '.join(NAMES)} (default: all)"
     )
     parser.add_argument(
         "--clips", type=count, default=64, metavar="N", help="videos, one clip each (default: %(default)s)"
@@ -115,20 +132,32 @@ def _parser() -> VerbParser:
     parser.add_argument(
         "--batch-size", type=count, default=16, metavar="N", help="clips in a batch (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of videos, noise and directions (default: 0)")
     add_class_names_option(parser, "those of the checkpoint")
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
     return parser
 
 
 def _subject(
-    trained: TrainedModel, training: Training, table: VideoTable, names: list[str], settings: StudySettings, args: Any
+    trained: TrainedModel,
+    training: Training,
+    table: VideoTable,
+    names: list[str],
+    settings: StudySettings,
+    args: argparse.Namespace,
 ) -> Subject:
-    seen = trained.preprocessing
-    tested = seen.test_views(num_clips=1, num_crops=1)
+    from mvit_video.analysis.batches import TrainingTarget, choose_rows, read_batches
+    from mvit_video.analysis.studies import STUDIES, Subject
+
+    tested = trained.preprocessing.test_views(num_clips=1, num_crops=1)
     labelled = any(STUDIES[name].needs_labels for name in names)
     rows = choose_rows(table, args.clips, args.seed, labelled=labelled)
     num_classes = trained.net.num_classes
+    decay: Any = 0.0
+    if training.weight_decay:
+        from mvit_video.training.parameters import decay_groups  # imports Lightning, which takes seconds
+
+        decay = [{"weight_decay": training.weight_decay, **group} for group in decay_groups(trained.net)]
 
     def read(view: UniformViews | RandomView, target: TrainingTarget) -> list[Batch]:
         return read_batches(
@@ -139,40 +168,30 @@ def _subject(
         trained.net,
         lambda: read(tested, TrainingTarget()),
         lambda: read(training.view, training.target),
-        _weight_decay(trained.net, training.weight_decay),
+        decay,
         settings,
     )
 
 
-def _weight_decay(net: nn.Module, value: float) -> WeightDecay:
-    from mvit_video.training.parameters import decay_groups  # brings Lightning, which takes seconds
+def _training(trained: TrainedModel) -> Training:
+    """Return the training that the config of the run describes; without one the default augmentation."""
+    from mvit_video.analysis.batches import TrainingTarget
+    from mvit_video.data.clips.mixing import Mixing
+    from mvit_video.data.clips.transforms import Augment, Normalize
+    from mvit_video.data.clips.views import RandomView
+    from mvit_video.runs.settings import typed_settings
 
-    return [{"weight_decay": value, **group} for group in decay_groups(net)] if value else 0.0
-
-
-def _training(trained: TrainedModel) -> tuple[Training, tuple[str, ...]]:
-    """As the config of the run says; without one, published crops and flips, and no weight decay."""
-    seen = trained.preprocessing
-    normalize = Normalize(seen.input.mean, seen.input.std)
-    notes = (
-        ()
-        if trained.config
-        else ("there is no config.yaml of a run: its augmentation is taken for the default, its weight decay for 0",)
-    )
+    seen, config = trained.preprocessing, trained.config
     try:
-        data = typed_settings(trained.config.get("data"), _OF_DATA, "data")
-        model = typed_settings(trained.config.get("model"), _OF_MODEL, "model")
+        data = typed_settings(config.get("data"), {"augment": Augment}, "data")
+        model = typed_settings(config.get("model"), {"mixing": Mixing, "label_smoothing": float}, "model")
         augment = dataclasses.replace(data.get("augment", Augment()), repeats=1)
-        view = RandomView(seen.clip, seen.input.crop_size, augment, normalize)
+        view = RandomView(seen.clip, seen.input.crop_size, augment, Normalize(seen.input.mean, seen.input.std))
         target = TrainingTarget(model.get("mixing"), model.get("label_smoothing", 0.0))
-        optimizer = (trained.config.get("model") or {}).get("optimizer") or {}
-        told = typed_settings(optimizer.get("init_args"), {"weight_decay": float}, "model.optimizer.init_args")
+        optimizer = (config.get("model") or {}).get("optimizer") or {}
+        stated = typed_settings(optimizer.get("init_args"), {"weight_decay": float}, "model.optimizer.init_args")
     except (ConfigError, AttributeError) as error:
         raise CheckpointError(
             f"the config.yaml beside {trained.checkpoint} does not describe a training ({error})"
         ) from error
-    return Training(view, target, told.get("weight_decay", 0.0)), notes
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return Training(view, target, stated.get("weight_decay", 0.0))

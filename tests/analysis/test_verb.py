@@ -127,7 +127,7 @@ def test_a_model_that_is_not_there_is_told_by_its_argument(
 def test_studies_that_do_not_suit_the_net_are_left_out_unless_they_are_named(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mvit_video.cli.analyse.STUDIES", {name: STUDIES[name] for name in ("variance", "distance")})
+    monkeypatch.setattr("mvit_video.cli.analyse.NAMES", ("variance", "distance"))
     net = mv.create_model("alternet_18", num_classes=4, num_frames=2, crop_size=32, stem_stride=1)
     mv.save_checkpoint(net, tmp_path / "net.safetensors")
     words = [str(tmp_path / "net.safetensors"), "--data", str(digits / "val.csv"), "--out", str(tmp_path / "out")]

@@ -10,7 +10,9 @@ from typing import get_args
 
 import pytest
 
+from mvit_video.analysis.studies import STUDIES
 from mvit_video.cli import VERBS, main
+from mvit_video.cli.analyse import NAMES
 from mvit_video.cli.convert import HEAD_POOLS, _layout
 from mvit_video.cli.prepare import _parser as prepare_parser
 from mvit_video.curation.encoding import EncodeSettings
@@ -48,7 +50,12 @@ def imported(*words: str) -> set[str]:
         (["--help"], set()),
         (["--version"], set()),
         *((["scan", "--help"], RICH), (["report", "--help"], RICH), (["compare", "--help"], RICH)),
-        *((["prepare", "--help"], RICH), (["pack", "--help"], RICH), (["convert", "--help"], RICH)),
+        *(
+            (["prepare", "--help"], RICH),
+            (["pack", "--help"], RICH),
+            (["convert", "--help"], RICH),
+            (["analyse", "--help"], RICH),
+        ),
     ],
     ids=" ".join,
 )
@@ -58,6 +65,7 @@ def test_help_imports_nothing_that_the_work_needs(words: list[str], packages: se
 
 def test_what_the_parsers_state_is_what_the_library_takes() -> None:
     assert get_args(HeadPool) == HEAD_POOLS
+    assert tuple(STUDIES) == NAMES
     assert "expected one of mvit_video, slowfast, pytorchvideo, torchvision" in (_layout("timm") or "")
     assert EncodeSettings(*map(prepare_parser().get_default, ("short_side", "gop", "crf"))) == EncodeSettings()
 
