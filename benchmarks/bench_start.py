@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -41,13 +40,13 @@ def child_seconds(words: tuple[str, ...]) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def costliest_imports(words: tuple[str, ...], number: int) -> Sequence[tuple[str, float]]:
-    """Return the packages whose own modules take longest to import, with the milliseconds of each."""
+def costliest_imports(words: tuple[str, ...], number: int) -> list[tuple[str, int]]:
+    """Return the packages whose own modules take longest to import, with the microseconds of each."""
     done = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True, text=True, check=True)
-    milliseconds: dict[str, float] = Counter()
+    microseconds: Counter[str] = Counter()
     for micros, name in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\w+)", done.stderr):
-        milliseconds[name] += int(micros) / 1e3
-    return sorted(milliseconds.items(), key=lambda one: -one[1])[:number]
+        microseconds[name] += int(micros)
+    return microseconds.most_common(number)
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ def main() -> None:
             statistics.median(one for one, _ in pairs),
             statistics.median(one / torch for one, torch in pairs),
         )
-        costly = ", ".join(f"{module} {ms:.0f}" for module, ms in costliest_imports((*MVIT, *words), 5))
+        costly = ", ".join(f"{module} {micros / 1e3:.0f}" for module, micros in costliest_imports((*MVIT, *words), 5))
         limit = f"{LIMITS[name]:.1f}" if name in LIMITS else ""
         table.add_row(name, f"{seconds:.2f}", limit, f"{ratio:.2f}", costly)
     console.print(table, highlight=False, markup=False)
