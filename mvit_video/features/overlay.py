@@ -1,4 +1,4 @@
-"""A video with what the model says of it drawn beneath."""
+"""A video with its classes drawn below it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from mvit_video.jobs import atomic_write, require_writable
 from mvit_video.types import ConfigError, VideoDecodeError, printable
 
 SUFFIXES = {"--overlay": ".mp4", "--timeline": ".png"}
-_BACKGROUND, _INK, _TRACK = "#15181c", "#f2f4f6", "#2b3036"
+_BACKGROUND, _INK, _PALE, _TRACK = "#15181c", "#f2f4f6", "#aab3bc", "#2b3036"
 _TIME_BASE = Fraction(1, 90_000)
-_SIDES = 360, 720  # of the shorter edge: smaller leaves no room for words, larger takes long to encode
+_SIDES = 360, 720  # pixels of the shorter edge: a smaller one has no room for words, a larger one takes long to encode
 _BT709 = 1
-# what players expect in MP4
+# codecs that players expect in MP4
 _SOUNDS = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
 
 
 class Overlay(NamedTuple):
-    """What was written.
+    """A written overlay.
 
     Attributes:
         has_sound: whether the sound of the video is in it.
@@ -53,18 +53,18 @@ class Overlay(NamedTuple):
 def write_overlay(
     source: Path, timeline: Classification, target: Path, *, count: int = 3, reached: Callable[[float], None]
 ) -> Overlay:
-    """Encodes the video anew with a panel beneath: the most probable classes of the moment and a strip of all time.
+    """Encode a video with a panel below it: the most probable classes of the moment, the time, and a strip of all time.
 
-    Frames keep their times; one at a time is in memory. Frames that do not decode are left out with a warning. Sound
-    that MP4 can hold is copied.
+    Frames keep their times, and one at a time is in memory. A frame that does not decode is skipped with a warning.
+    Sound that MP4 can hold is copied.
 
     Args:
-        target: MP4 file, there whole or not at all.
-        count: classes that are named.
-        reached: told after each frame how many seconds are done.
+        target: MP4 file, written completely or not at all.
+        count: classes in the panel.
+        reached: called after each frame with the seconds that are done.
 
     Raises:
-        ConfigError: the target is no `.mp4`, the video itself, or cannot be written.
+        ConfigError: the target is not an `.mp4`, is the video itself, or cannot be written.
         VideoDecodeError: no frame can be decoded.
     """
     check_target(source, target, "--overlay")
@@ -86,10 +86,10 @@ def write_overlay(
 
 
 def check_target(source: Path, target: Path, option: str) -> None:
-    """Refuse a file that nothing of a video can be drawn to.
+    """Check the file that a drawing of a video is written to.
 
     Args:
-        option: by which the user named it, one of `SUFFIXES`.
+        option: of the command line, one of `SUFFIXES`.
 
     Raises:
         ConfigError: it has another suffix, is the video itself, or cannot be written.
@@ -103,11 +103,11 @@ def check_target(source: Path, target: Path, option: str) -> None:
 
 
 class _TimedFrames:
-    """The frames of a video that decode, in order, and when each of them is shown.
+    """Frames of a video that decode, with their times.
 
     Attributes:
         opened: the video.
-        lost: why the first of those that are missing is missing; None while none is.
+        lost: why the first missing frame does not decode; None while none is missing.
     """
 
     def __init__(self, opened: OpenStream, times: Sequence[float]) -> None:
@@ -124,14 +124,14 @@ class _TimedFrames:
                     seconds = self._seconds(frame, first, seconds + step)
                     yield frame, seconds
                 return
-            except DecodeFailed as error:  # of one packet: the others may be whole
+            except DecodeFailed as error:  # of one packet; others may decode
                 self.lost = self.lost or str(error)
             except VideoDecodeError as error:
                 self.lost = self.lost or error.reason
                 return
 
     def _seconds(self, frame: VideoFrame, first: int | None, following: float) -> float:
-        """When a frame is shown; behind a missing one its own time stamp tells, or that it follows the last one."""
+        """Return the time of a frame; after a missing one it is the frame's own, or one step after the last."""
         if self.lost is None:
             return next(self._times, following)
         if frame.pts is None or first is None or self.opened.time_base is None:
@@ -154,10 +154,10 @@ def _encode(
             encoder = _add_encoder(output, rate, canvas.width, canvas.height)
             sound.start()
         last = max(last + 1, round(seconds / _TIME_BASE))
-        picture = canvas.draw(frame, seconds)
-        picture.pts, picture.time_base = last, _TIME_BASE
+        image = canvas.draw(frame, seconds)
+        image.pts, image.time_base = last, _TIME_BASE
         sound.copy_until(seconds)
-        output.mux(encoder.encode(picture))
+        output.mux(encoder.encode(image))
         number += 1
         reached(seconds)
     if encoder is None:
@@ -165,7 +165,7 @@ def _encode(
     output.mux(encoder.encode(None))
     sound.copy_until(float(last * _TIME_BASE + 1 / rate))
     if frames.lost is not None:
-        warnings.warn(f"{frames.opened.source.name}: the overlay lacks frames ({frames.lost})", stacklevel=3)
+        warnings.warn(f"{frames.opened.source.name}: the overlay misses frames ({frames.lost})", stacklevel=3)
     return Overlay(number, sound.is_copied)
 
 
@@ -181,34 +181,39 @@ def _add_encoder(output: OutputContainer, rate: Fraction, width: int, height: in
 
 
 class _Canvas:
-    """Draws frames, and a panel that changes with the window."""
+    """Drawing of frames above a panel: a row per class, the time, and the most probable class of every moment.
+
+    Letters: W windows.
+    """
 
     def __init__(self, first: VideoFrame, timeline: Classification, count: int) -> None:
         self._turns = round(first.rotation / 90) % 4
-        self._timeline, self._count = timeline, min(count, timeline.probabilities.shape[1])
+        self._timeline = timeline
         smallest, largest = _SIDES
         short = min(first.width, first.height)
         scale = min(max(short, smallest), largest) / short
         self._size = tuple(max(2, round(edge * scale / 2) * 2) for edge in (first.width, first.height))
-        self.width, shown = self._size[::-1] if self._turns % 2 else self._size
-        self._line = max(14, min(self.width, shown) // 16) // 2 * 2
-        self._strip = self._line
-        self._panel_height = (self._line * (self._count + 1) + self._strip) // 2 * 2
-        self.height = shown + self._panel_height
+        self.width, self._shown = self._size[::-1] if self._turns % 2 else self._size
+        self._line = max(14, min(self.width, self._shown) // 16) // 2 * 2
+        self._rows = _fixed_rows(timeline.probabilities, min(count, timeline.probabilities.shape[1]))
+        self._panel_height = self._line * (self._rows.shape[1] + 3)
+        self.height = self._shown + self._panel_height
+        self._font = ImageFont.load_default(size=self._line * 0.72)
         self._colours = dict(zip(foremost(timeline, len(COLOURS)), COLOURS, strict=False))
+        self._strip = self._strip_of_time()
         self._reformatter = VideoReformatter()
-        self._window, self._panel = -1, np.empty(0, np.uint8)
+        self._window, self._panel = -1, Image.new("RGB", (self.width, self._panel_height), _BACKGROUND)
 
     def draw(self, frame: VideoFrame, seconds: float) -> VideoFrame:
-        """The frame with the panel beneath."""
+        """Return the frame with the panel below it."""
         width, height = self._size
         small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC)
         upright = np.rot90(cast(NDArray[np.uint8], small.to_ndarray()), self._turns)
-        picture = np.concatenate([upright, self._panel_at(seconds)])
+        image = np.concatenate([upright, self._panel_at(seconds)])
         begin, end = self._timeline.edges[[0, -1]]
         cursor = round((self.width - 3) * min(max((seconds - begin) / max(end - begin, 1e-9), 0.0), 1.0))
-        picture[-self._strip :, cursor : cursor + 3] = 255
-        drawn = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        image[-self._line :, cursor : cursor + 3] = 255
+        drawn = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         return self._reformatter.reformat(
             drawn, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
@@ -217,40 +222,64 @@ class _Canvas:
         window = int(self._timeline.windows_at(np.array([seconds]))[0])
         if window != self._window:
             self._window, self._panel = window, self._draw_panel(window)
-        return self._panel
+        panel = self._panel.copy()
+        place = self._line // 2, self._panel_height - self._line * 7 // 4
+        text = f"{_clock(seconds)} / {_clock(self._timeline.edges[-1])}"
+        ImageDraw.Draw(panel).text(place, text, fill=_INK, font=self._font, anchor="lm")
+        return np.asarray(panel)
 
-    def _draw_panel(self, window: int) -> NDArray[np.uint8]:
+    def _draw_panel(self, window: int) -> Image.Image:
         panel = Image.new("RGB", (self.width, self._panel_height), _BACKGROUND)
         draw = ImageDraw.Draw(panel)
         line, margin = self._line, self._line // 2
-        font = ImageFont.load_default(size=line * 0.72)
-        for rank, one in enumerate(self._timeline.top(self._timeline.probabilities[window], self._count)):
-            top, colour = margin + rank * line, self._colours.get(one["class"], OTHER)
-            percent = f"{100 * one['probability']:.0f} %"
-            right = self.width - margin
-            bar = right - 4 * line, right - 2.5 * line
-            draw.rectangle((bar[0], top + line // 4, bar[1], top + line * 3 // 4), fill=_TRACK)
-            filled = bar[0] + (bar[1] - bar[0]) * one["probability"]
-            draw.rectangle((bar[0], top + line // 4, filled, top + line * 3 // 4), fill=colour)
-            draw.text((right, top + line // 2), percent, fill=_INK, font=font, anchor="rm")
-            name = _shortened(printable(one["name"]), font, bar[0] - 2 * margin)
-            draw.text((margin, top + line // 2), name, fill=_INK, font=font, anchor="lm")
-        panel.paste(self._strip_of_time(), (0, self._panel_height - self._strip))
-        return np.asarray(panel)
+        left, right = round(0.45 * self.width), self.width - round(3.2 * line)
+        probabilities = self._timeline.probabilities[window]
+        for row, number in enumerate(self._rows[window].tolist()):
+            middle, share = margin + row * line + line // 2, float(probabilities[number])
+            ink = _INK if number == probabilities.argmax() else _PALE
+            draw.rectangle((left, middle - line // 4, right, middle + line // 4), fill=_TRACK)
+            if share * (right - left) >= 1:
+                filled = left + (right - left) * share
+                colour = self._colours.get(number, OTHER)
+                draw.rectangle((left, middle - line // 4, filled, middle + line // 4), fill=colour)
+            draw.text((self.width - margin, middle), f"{100 * share:.0f} %", fill=ink, font=self._font, anchor="rm")
+            name = _shortened(printable(self._timeline.name(number)), self._font, left - 2 * margin)
+            draw.text((margin, middle), name, fill=ink, font=self._font, anchor="lm")
+        panel.paste(self._strip, (0, self._panel_height - line))
+        return panel
 
     def _strip_of_time(self) -> Image.Image:
-        """The most probable class of each moment as its colour, left to right."""
+        """Return the colour of the most probable class of each moment, left to right."""
         moments = np.linspace(self._timeline.edges[0], self._timeline.edges[-1], self.width, endpoint=False)
         best = self._timeline.probabilities.argmax(axis=1)[self._timeline.windows_at(moments)]
         row = Image.new("RGB", (self.width, 1))
         draw = ImageDraw.Draw(row)
         for x, number in enumerate(best.tolist()):
             draw.point((x, 0), fill=self._colours.get(number, OTHER))
-        return row.resize((self.width, self._strip))
+        return row.resize((self.width, self._line))
+
+
+def _fixed_rows(probabilities: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the class in each row of the panel, `(W, count)`: the most probable ones, each in its row while shown."""
+    rows = np.empty((len(probabilities), count), np.int64)
+    before: list[int] = []
+    for window, best in enumerate(np.argsort(-probabilities, axis=1, kind="stable")[:, :count].tolist()):
+        new = iter([number for number in best if number not in before])
+        rows[window] = before = [number if number in best else next(new) for number in before] or best
+    return rows
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as 0:01.5, or as 1:00:01.5 from an hour on."""
+    tenths = max(0, int(10 * seconds + 0.5))
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{rest // 10:02d}.{rest % 10}"
 
 
 def _shortened(name: str, font: Any, width: float) -> str:
-    """As much of a name as fits."""
+    """Return as much of a name as fits."""
     if font.getlength(name) <= width:
         return name
     while name and font.getlength(f"{name}...") > width:
@@ -259,7 +288,7 @@ def _shortened(name: str, font: Any, width: float) -> str:
 
 
 class _Sound:
-    """The sound of the video, copied packet by packet beside the pictures."""
+    """Sound of the video, copied packet by packet."""
 
     def __init__(self, opened: OpenStream, output: OutputContainer, stack: ExitStack) -> None:
         self.is_copied = False
@@ -267,7 +296,7 @@ class _Sound:
         self._waiting: tuple[float, Packet[AudioStream]] | None = None
         self._output = output
         container = stack.enter_context(open_container(opened.source))
-        # of several programs, the sound of the one that is shown
+        # sound of the program that is shown
         self._stream = container.streams.best("audio", container.streams[opened.stream.index])
         if not isinstance(self._stream, AudioStream) or self._stream.codec_context.codec.canonical_name not in _SOUNDS:
             self._stream = None
@@ -276,13 +305,13 @@ class _Sound:
         self._packets = self._timed(container, self._stream, Fraction(begin))
 
     def start(self) -> None:
-        """Adds the stream, after that of the pictures."""
+        """Add the stream, after that of the frames."""
         if self._stream is not None:
             self._copy = self._output.add_stream_from_template(self._stream)
             self._waiting = next(self._packets, None)
 
     def copy_until(self, seconds: float) -> None:
-        """Copies what begins before then."""
+        """Copy the packets that begin before a time."""
         while self._waiting is not None and self._waiting[0] < seconds:
             packet = self._waiting[1]
             packet.stream = self._copy
@@ -292,11 +321,11 @@ class _Sound:
 
     @staticmethod
     def _timed(container: Any, stream: AudioStream, begin: Fraction) -> Iterator[tuple[float, Packet[AudioStream]]]:
-        """Packets from the first picture on, their times counted from there."""
+        """Yield packets from the first frame on, with times counted from there."""
         base = as_fraction(stream.time_base) or Fraction(1, stream.rate)
         shift = round(begin / base)
         for packet in container.demux(stream):
-            # codecs take a packet or two to swing in, which a player leaves out
+            # the first packets only prime the codec, and players skip them
             if packet.pts is not None and packet.dts is not None and packet.dts + 2 * (packet.duration or 0) > shift:
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 yield float(packet.pts * base), packet

@@ -1,4 +1,4 @@
-"""Picture of the classes of a video over time."""
+"""Figure of the classes of a video over time."""
 
 from __future__ import annotations
 
@@ -8,57 +8,43 @@ from pathlib import Path
 import numpy as np
 
 from mvit_video.features.classification import Classification
-from mvit_video.jobs import atomic_write
-from mvit_video.types import printable
+from mvit_video.pages.figures import label_text, new_figure, write_png
 
-# told apart by the colour-blind too, dark enough to be read on white (Okabe and Ito's, without yellow and black)
+# distinct to the colour-blind and dark enough on white (Okabe and Ito's, without yellow and black)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 OTHER = "#9aa0a6"
-_LONGEST_NAME = 60
 
 
 def foremost(timeline: Classification, count: int) -> Sequence[int]:
-    """The classes to tell apart in a picture: those that are the most probable for the longest time."""
+    """Return the classes that get a colour: those that are the most probable for the longest time."""
     seconds = np.zeros(timeline.probabilities.shape[1])
     np.add.at(seconds, timeline.probabilities.argmax(axis=1), np.diff(timeline.edges))
     order = np.lexsort((-timeline.overall, -seconds))
     return [int(number) for number in order[:count]]
 
 
-def draw_timeline(timeline: Classification, picture: Path) -> None:
-    """Draws the probability of the foremost classes over time, and the most probable class as a band.
+def draw_timeline(timeline: Classification, target: Path) -> None:
+    """Draw the probability of the top classes over time, and the most probable class as a band.
 
     Args:
-        picture: PNG file to write.
+        target: PNG file to write.
     """
-    # slow to import; the figure is drawn without a window, whatever the user's settings
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = foremost(timeline, len(COLOURS))
     colours = dict(zip(shown, COLOURS, strict=False))
-    figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
-    curves, band = figure.subplots(2, sharex=True, height_ratios=(6, 1))
+    figure, (curves, band) = new_figure(2, 1, width=10, height=1.9, ratios=(6, 1))
     edges = timeline.edges
     for number in shown:
         curves.stairs(
-            100 * timeline.probabilities[:, number], edges, baseline=None, color=colours[number], linewidth=1.6,
-            label=_plain(timeline.name(number)),
+            100 * timeline.probabilities[:, number], edges, baseline=None, color=colours[number], linewidth=1.8,
+            label=label_text(timeline.name(number)), clip_on=False,
         )  # fmt: skip
-    curves.set(ylim=(0, 102), ylabel="percent")
-    curves.grid(alpha=0.3)
+    curves.set(ylim=(0, 100), ylabel="probability, %", xlim=(edges[0], edges[-1]))
+    curves.tick_params(labelbottom=False)
+    curves.grid()
     curves.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     for one in timeline.segments():
         colour = colours.get(int(one.probabilities.argmax()), OTHER)
         band.axvspan(one.start_seconds, one.end_seconds, color=colour, linewidth=0)
-    band.set(
-        yticks=[], ylabel="top1", xlabel=f"seconds of {_plain(Path(timeline.path).name)}", xlim=(edges[0], edges[-1])
-    )
-    with atomic_write(picture) as unfinished:
-        FigureCanvasAgg(figure).print_figure(unfinished, format="png")
-
-
-def _plain(name: str) -> str:
-    """A name as matplotlib has to be given it: dollar signs would hold formulas, and labels that begin with _ hide."""
-    shown = printable(name, _LONGEST_NAME).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
+    band.set(yticks=[], xlabel=f"seconds of {label_text(Path(timeline.path).name)}", xlim=(edges[0], edges[-1]))
+    band.set_ylabel("top-1", rotation=0, ha="right", va="center")
+    write_png(figure, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,14 @@ _LONGEST_LABEL = 60
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, *, width: float = 11.0, height: float = 3.6
+    rows: int = 1, columns: int = 1, *, width: float = 11.0, height: float = 3.6, ratios: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and its axes, row by row; no display is needed.
 
     Args:
         width: of the figure in inches.
-        height: of a row in inches.
+        height: of a row in inches, the mean of all.
+        ratios: heights of the rows; None for equal ones.
     """
     from matplotlib import rc_context  # slow to import
     from matplotlib.figure import Figure
@@ -44,7 +46,8 @@ def new_figure(
     look: Any = {**grey, **ink, "grid.color": LINE, "axes.grid.axis": "y"}
     with rc_context(look):
         figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=120)
-        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
+        grid = figure.add_gridspec(rows, columns, height_ratios=ratios)
+        axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(rows * columns)]
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.tick_params(labelsize=9)

@@ -7,7 +7,7 @@ import pytest
 
 import mvit_video as mv
 from mvit_video.features.classification import Classification
-from mvit_video.features.overlay import COLOURS, write_overlay
+from mvit_video.features.overlay import COLOURS, _clock, _fixed_rows, write_overlay
 from mvit_video.types import ConfigError, VideoDecodeError
 
 WIDTH, HEIGHT, FPS = 96, 64, 10
@@ -128,9 +128,30 @@ def test_a_long_name_is_cut_where_the_bar_begins(tmp_path: Path) -> None:
             source, make_timeline([0], 0.2, (name, "b", "c")), tmp_path / f"{len(name)}.mp4", reached=lambda _: None
         )
     short, long = (read(tmp_path / f"{number}.mp4")[1][0] for number in (1, 280))
-    bars = np.s_[364:-20, 440:]
+    bars = np.s_[364:-20, 236:]
     np.testing.assert_allclose(short[bars].astype(int), long[bars].astype(int), atol=40)
-    assert (long[364:390, 60:400].mean(axis=2) > 150).sum() > 4 * (short[364:390, 60:400].mean(axis=2) > 150).sum()
+    assert (long[364:390, 60:220].mean(axis=2) > 150).sum() > 4 * (short[364:390, 60:220].mean(axis=2) > 150).sum()
+
+
+def test_a_class_keeps_its_row_while_it_is_shown(tmp_path: Path) -> None:
+    probabilities = np.array([[5, 3, 1, 0], [3, 5, 0, 1], [0, 1, 3, 5], [5, 0, 3, 1]], np.float32)
+    assert _fixed_rows(probabilities, 2).tolist() == [[0, 1], [0, 1], [3, 2], [0, 2]]
+    assert _fixed_rows(probabilities, 1).tolist() == [[0], [1], [3], [0]]
+    source, target = encode(tmp_path / "in.mp4", list(range(0, 200, 10))), tmp_path / "out.mp4"
+    write_overlay(source, make_timeline([0, 1], 2.0), target, reached=lambda _: None)
+    _, images = read(target)
+    rows = [slice(364 + 22 * i + 4, 364 + 22 * i + 26) for i in range(2)]
+    for row, own in zip(rows, COLOURS[:2], strict=True):
+        lengths = [(np.abs(image[row].astype(int) - colour(own)).max(axis=2) < 40).sum() for image in images]
+        shares = np.array(lengths) / max(lengths)
+        is_best = np.arange(20) < 10 if own == COLOURS[0] else np.arange(20) >= 10
+        np.testing.assert_allclose(shares, np.where(is_best, 1, 1 / 8), atol=0.08)
+
+
+def test_the_clock() -> None:
+    assert [_clock(seconds) for seconds in (0, 0.96, 59.96, 61.26, 3599.99, 36_000.04)] == [
+        "0:00.0", "0:01.0", "1:00.0", "1:01.3", "1:00:00.0", "10:00:00.0",
+    ]  # fmt: skip
 
 
 def test_what_precedes_and_follows_damage_is_drawn_at_its_time(tmp_path: Path) -> None:
@@ -141,7 +162,7 @@ def test_what_precedes_and_follows_damage_is_drawn_at_its_time(tmp_path: Path) -
     for packet in packets[8:11]:
         data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
     source.write_bytes(data)
-    with pytest.warns(UserWarning, match=r"video\.mp4: the overlay lacks frames \("):
+    with pytest.warns(UserWarning, match=r"video\.mp4: the overlay misses frames \("):
         drawn = write_overlay(source, make_timeline([0, 1], 2.0), tmp_path / "shown.mp4", reached=lambda _: None)
     seconds, _ = read(tmp_path / "shown.mp4")
     assert drawn.num_frames == len(seconds)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
-from mvit_video.training import step_times
+from mvit_video.training import curves, step_times
 from mvit_video.training.curves import Curves, draw_curves
 from mvit_video.training.step_times import PARTS, StepTimes, what_bounds
 from tests.fixtures.training import MakeTask, MakeTinyData, MakeTinyNet, MakeTrainer
@@ -92,7 +92,7 @@ def test_curves_of_a_run(
     folder = tmp_path / "run" / "version_0"
     fit(make_trainer(Curves(folder), logger=logger), make_task(), tiny_data())
     with Image.open(folder / "curves.png") as picture:
-        assert picture.size == (800, 780)  # three panels
+        assert picture.size == (960, 936)  # three panels
     assert not list(folder.glob(".*"))
 
 
@@ -116,4 +116,21 @@ def test_curves_without_validation(tmp_path: Path) -> None:
     metrics.write_text("epoch,step,lr,train/loss\n0,0,0.1,\n0,0,,2.5\n0,9,0.05,1.5\n")
     draw_curves(metrics, tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (800, 520)
+        assert picture.size == (960, 624)
+
+
+def test_curves_mark_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "write_png", lambda figure, target: drawn.append(figure))
+    metrics = tmp_path / "metrics.csv"
+    scores = [(50.0, 100.0), (75.5, 100.0), (75.5, 100.0), (float("nan"), 100.0)]
+    lines = [f"{epoch},{10 * epoch + 9},0.1,{top1},{top5}" for epoch, (top1, top5) in enumerate(scores)]
+    metrics.write_text("\n".join(["epoch,step,train/loss,val/top1,val/top5", *lines]) + "\n")
+    draw_curves(metrics, tmp_path / "curves.png")
+    _, accuracy, _ = drawn[0].axes
+    assert [line.get_label() for line in accuracy.get_lines()] == ["top-1", "best epoch: 2 (75.5 %)"]  # the first best
+    assert list(accuracy.get_lines()[1].get_xdata()) == [19, 19]
+    assert all(float(tick).is_integer() for tick in accuracy.get_xticks())
+    metrics.write_text("\n".join(["epoch,step,train/loss,val/top1,val/top5", *lines, "4,49,0.1,60,99"]) + "\n")
+    draw_curves(metrics, tmp_path / "curves.png")
+    assert [line.get_label() for line in drawn[1].axes[1].get_lines()][:2] == ["top-1", "top-5"]

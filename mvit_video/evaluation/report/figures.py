@@ -48,7 +48,7 @@ def draw_robustness_rows(run: RunFiles, num_classes: int) -> list[Markup]:
 
 
 def _draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
-    figure, (axes, below) = new_figure(2, 1, width=5.2, height=2.1)
+    figure, (axes, below) = new_figure(2, 1, width=5.2, height=2.1, ratios=(5, 2))
     middle = [(one["low"] + one["high"]) / 2 for one in bins]
     width = [0.9 * (one["high"] - one["low"]) for one in bins]
     accuracy = [100 * one["accuracy"] for one in bins]
