@@ -7,20 +7,22 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import mvit_video
+from mvit_video.cli.keys import check_keys, short_help
 from mvit_video.types import ConfigError
 
 PACKAGED_CONFIGS = Path(mvit_video.__file__).parent / "configs"
 if not PACKAGED_CONFIGS.is_dir():  # a source tree keeps them beside the package
     PACKAGED_CONFIGS = PACKAGED_CONFIGS.parents[1] / "configs"
 
-# options that say which model, or ask for something else
-_ENOUGH = ("--config", "--model", "--print_config", "--help", "-h")
+# options that name a model, or ask for something else
+_ENOUGH = ("--config", "--model", "--print_config", "--help-all")
 
 
 def find_config(name: str) -> str:
-    """The config file of that name: as it is, or else the package's own copy of `configs/<name>`.
+    """Return the path of a config: the name itself, or else the package's copy of `configs/<name>`.
 
     Raises:
         ConfigError: there is neither.
@@ -49,12 +51,19 @@ def _configs_in(folder: Path) -> dict[str, Path]:
 
 
 def with_found_configs(words: Sequence[str]) -> list[str]:
-    """Words of a command line with each config file where it is, and before it the one that its key `base` names.
+    """Return the words of a command line, the verb first, with the path of each config file and before it its `base`.
+
+    Where the words ask for help, print it. Nothing slow is imported: a wrong path or key is reported at once.
 
     Raises:
-        ConfigError: there is no such file, or it cannot be read.
+        ConfigError: a file is missing or cannot be read, or there is no such key.
+        SystemExit: the words ask for help.
     """
+    if not {"-h", "--help"}.isdisjoint(words):
+        print(short_help(words[0]), end="")
+        raise SystemExit(0)
     found: list[str] = []
+    configs: dict[str, Any] = {}
     rest = iter(words)
     for word in rest:
         option, _, name = word.partition("=")
@@ -67,42 +76,45 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
             if not name or name.startswith("-"):
                 raise ConfigError(f"{word} needs the path of a config, such as {word} configs/demo.yaml")
         elif option != "--config":
-            found.append(word)
+            found.append("--help" if word == "--help-all" else word)
             continue
-        path = find_config(name)
-        for file in [*_bases(path), path]:
+        chain = _with_bases(find_config(name))
+        configs |= chain
+        for file in chain:
             found += ["--config", file]
-    if not any(word.startswith(_ENOUGH) for word in found):
+    if not any(word.startswith(_ENOUGH) for word in words) and not configs:
         given = (word for before, word in pairwise(words) if not before.startswith("--") or "=" in before)
         stray = "".join(f"; {word} is given as -c {word}" for word in given if word.endswith((".yaml", ".yml")))
         raise ConfigError(
             f"{words[0]} needs a config that says which model and which videos: mvit-video {words[0]} -c "
             f"configs/demo.yaml, or another of configs/{stray}"
         )
+    check_keys(words, configs)
     return found
 
 
-def _bases(path: str) -> list[str]:
-    """Files that a config is a delta on, the most general first."""
-    files = [path]
-    while (base := _read_base(files[0])) is not None:
-        path = str(Path(files[0]).parent / base)
-        if not os.path.isfile(path):
-            raise ConfigError(f"{files[0]}: base: {base}: there is no {path}")
-        if path in files:
-            raise ConfigError(f"{files[0]}: base: {path} is a delta on itself")
-        files.insert(0, path)
-    return files[:-1]
+def _with_bases(path: str) -> dict[str, Any]:
+    """Return the content of a config and of those that it is a delta on, by path, the most general first."""
+    contents = {path: _read(path)}
+    first = path
+    while (base := contents[first].get("base")) is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"{first}: base must name a config file, got {base!r}")
+        above = str(Path(first).parent / base)
+        if not os.path.isfile(above):
+            raise ConfigError(f"{first}: base: {base}: there is no {above}")
+        if above in contents:
+            raise ConfigError(f"{first}: base: {above} is a delta on itself")
+        contents = {above: _read(above)} | contents
+        first = above
+    return contents
 
 
-def _read_base(path: str) -> str | None:
+def _read(path: str) -> dict[str, Any]:
     from mvit_video.jobs.yaml_files import read_yaml  # brings a parser that few verbs need
 
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         got = "nothing" if settings is None else f"a {type(settings).__name__}"
         raise ConfigError(f"{path}: must hold keys such as model, data and trainer, got {got}")
-    base = settings.get("base")
-    if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{path}: base must name a config file, got {base!r}")
-    return base
+    return settings

@@ -7,19 +7,19 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import get_loader, set_loader
+from jsonargparse import ArgumentParser, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from mvit_video import models
 from mvit_video.cli.wording import in_words
-from mvit_video.data.settings import MOVED_KEYS
 from mvit_video.jobs.yaml_files import YamlError, parse_yaml, read_yaml
 from mvit_video.types import ConfigError
 
 _LOAD = get_loader("yaml")
 _NET = ("--model.net", "--model.net.class_path")
+_NET_HELP = "--model.net.help"
 _INIT = "--model.init_from"
 _OF_EVERY_NET = ("num_classes", "num_frames", "crop_size")
 
@@ -81,12 +81,15 @@ def words_in_full(words: Sequence[str]) -> list[str]:
 
     Raises:
         ConfigError: no model has the name, and another has nearly that.
+        SystemExit: the words ask for the arguments of a model, which are printed.
     """
     found: list[str] = []
     net = _Net()
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
+        if option == _NET_HELP:
+            _print_net_help(value or next(rest, ""))
         if option not in (*_NET, _INIT, "--config"):
             if option.startswith("--model.net."):
                 net.places[option.rpartition(".")[2]] = "the command line"
@@ -104,8 +107,20 @@ def words_in_full(words: Sequence[str]) -> list[str]:
     return found
 
 
+def _print_net_help(name: str) -> NoReturn:
+    builders = models.builders()
+    if name not in builders:
+        near = difflib.get_close_matches(name, builders, n=1)
+        hint = f"did you mean {near[0]}?" if near else "mvit-video models lists the names"
+        raise ConfigError(f"{_NET_HELP} {name}: there is no such model; {hint}")
+    parser = ArgumentParser(usage="", add_help=False)
+    parser.add_function_arguments(builders[name], "model.net", as_group=True)
+    print(parser.format_help().partition("\n\n")[2], end="")
+    raise SystemExit(0)
+
+
 def _in_full(content: Any) -> Any:
-    """The same for what a config file says."""
+    """Return the content of a config file with its short forms written out."""
     if not isinstance(content, dict):
         return content
     if isinstance(content.get("class_path"), str):
@@ -122,7 +137,7 @@ def _in_full(content: Any) -> Any:
 
 
 def _is_weights(value: str) -> bool:
-    """Whether `init_from` is a file of weights, not settings or none."""
+    """Return whether `init_from` is a file of weights rather than settings or null."""
     return not value.startswith("{") and value not in ("null", "~", "") and not value.endswith((".yaml", ".yml"))
 
 
@@ -137,10 +152,10 @@ def _net_path(name: str) -> str:
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong with a config in one line."""
+    """Parser that reports a wrong config in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises instead of printing the whole usage.
+        """Raise instead of printing the whole usage.
 
         Raises:
             ConfigError: the text in one line.
@@ -151,17 +166,10 @@ class Parser(LightningArgumentParser):
         raise ConfigError(in_words(" ".join(message.split()))) from ex
 
     def _hint(self, message: str) -> str:
-        """What to do about a key that is not known: another one that is near.
-
-        Raises:
-            ConfigError: it is one of an earlier version, and has another name now.
-        """
+        """Return which key is near to an unknown one."""
         unknown = re.search(r"(unrecognized arguments: --|option '|Option ')([\w.]+)", message)
         if unknown is None:
             return ""
-        root, *names = unknown[2].split(".")
-        if root == "data" and names and (moved := MOVED_KEYS.get(names[0])) is not None:
-            raise ConfigError(f"{unknown[2]} is now {'.'.join((root, moved, *names[1:]))}")
         actions = list(self._actions)
         for action in self._actions:
             if isinstance(action.choices, dict):  # the verbs, which have all the same keys

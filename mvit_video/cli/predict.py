@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
@@ -42,12 +42,6 @@ def run(words: list[str]) -> int:
 
 class PredictCLI(VideoCLI):
     """As `test`; features go beside the run folders of the config, where the next run finds them."""
-
-    descriptions: ClassVar = {
-        "predict": "Write features of windows that slide over videos, as mvit-video extract does. A second run does "
-        "only what is new, has changed or has failed. Example: mvit-video predict -c configs/demo.yaml "
-        "--ckpt_path best --features.window 16 --features.stride 8"
-    }
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -49,12 +49,6 @@ class RobustnessTrainer(Trainer):
 
 class RobustnessCLI(VideoCLI):
     """As `test`, in the run folder of an earlier one of the same weights, videos and views, if there is one."""
-
-    descriptions: ClassVar = {
-        "robustness": "Test a checkpoint with fewer views, with frames in other orders, and with corrupted clips. The "
-        "same command again tests only what is missing. Example: mvit-video robustness -c configs/demo.yaml "
-        "--ckpt_path best --studies frame_order corruptions"
-    }
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

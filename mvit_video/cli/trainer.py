@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
 from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
+from mvit_video.cli.keys import DESCRIPTIONS
 from mvit_video.cli.options import existing
 from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
 from mvit_video.cli.quiet import quiet_lightning
@@ -74,7 +75,7 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
             parser_kwargs={
                 "prog": "mvit-video",
                 "allow_abbrev": False,
-                **{verb: {"description": text} for verb, text in cli.descriptions.items()},
+                **{verb: {"description": DESCRIPTIONS[verb][0]} for verb in cli.subcommands()},
             },
             trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 10},
             seed_everything_default=0,
@@ -115,13 +116,6 @@ class VideoCLI(LightningCLI):
 
     run_folder: Path
     _made_folder = False  # by this process, so that it may remove it
-    descriptions: ClassVar = {
-        "fit": "Train a model. Example: mvit-video fit -c configs/demo.yaml --trainer.max_epochs 5",
-        "validate": "Score a checkpoint over the views of validation. Example: mvit-video validate "
-        "-c configs/demo.yaml --ckpt_path best",
-        "test": "Score a checkpoint over all views. Example: mvit-video test -c configs/demo.yaml --ckpt_path best "
-        "--data.views.num_crops 3",
-    }
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -130,7 +124,9 @@ class VideoCLI(LightningCLI):
         return {verb: theirs[verb] | {"verbose", "weights_only"} for verb in TRAINER_VERBS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what belongs to no class."""
+        """Add the options that belong to no class."""
+        net: Any = next(action for action in parser._actions if action.dest == "model.net")
+        net.extra_help = lambda: ""  # else every nn.Module of torch; the short help lists the models
         parser.add_argument(
             "--base", type=str | None, help="in a config file: the one that it is a delta on, relative to its folder"
         )

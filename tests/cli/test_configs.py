@@ -29,7 +29,12 @@ def test_config_falls_back_to_the_package(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_config_stands_on_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, text in [("a", "x: 1"), ("b", "base: a.yaml"), ("c", "base: b.yaml"), ("bad", "base: none.yaml")]:
+    for name, text in [
+        ("a", "ckpt_path: null"),
+        ("b", "base: a.yaml"),
+        ("c", "base: b.yaml"),
+        ("bad", "base: none.yaml"),
+    ]:
         (tmp_path / "configs").mkdir(exist_ok=True)
         (tmp_path / "configs" / f"{name}.yaml").write_text(text)
     words = with_found_configs(["fit", "-c", "configs/c.yaml", "--x", "1", "--config=configs/a.yaml"])

@@ -65,7 +65,7 @@ def test_a_config_that_is_missing_is_asked_for(words: list[str], message: str) -
     with pytest.raises(ConfigError, match=message):
         with_found_configs(words)
     assert with_found_configs(["fit", "--model.net", "x"]) == ["fit", "--model.net", "x"]
-    assert with_found_configs(["fit", "--help"]) == ["fit", "--help"]
+    assert with_found_configs(["fit", "--help-all"]) == ["fit", "--help"]
 
 
 def test_a_warning_of_any_verb_is_one_safe_line(monkeypatch: pytest.MonkeyPatch) -> None:
