@@ -23,6 +23,7 @@ from mvit_video.types import (
 if TYPE_CHECKING:
     from mvit_video.checkpoints import LoadReport, create_model, export_checkpoint, load_checkpoint, save_checkpoint
     from mvit_video.data.readers import VideoReader, open_video
+    from mvit_video.evaluation import Evaluation, evaluate
     from mvit_video.features import Classification, FeatureTable, VideoFeatures, classify, extract, load_features
     from mvit_video.models import list_models
     from mvit_video.runs import Preprocessing, TrainedModel, load_model
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Classification": "mvit_video.features",
+    "Evaluation": "mvit_video.evaluation",
     "FeatureTable": "mvit_video.features",
     "LoadReport": "mvit_video.checkpoints",
     "Preprocessing": "mvit_video.runs",
@@ -39,6 +41,7 @@ _LAZY = {
     "VideoReader": "mvit_video.data.readers",
     "classify": "mvit_video.features",
     "create_model": "mvit_video.checkpoints",
+    "evaluate": "mvit_video.evaluation",
     "export_checkpoint": "mvit_video.checkpoints",
     "extract": "mvit_video.features",
     "list_models": "mvit_video.models",
@@ -56,6 +59,7 @@ __all__ = [
     "Classification",
     "ClipSpec",
     "ConfigError",
+    "Evaluation",
     "FeatureTable",
     "LoadReport",
     "MVitVideoError",
@@ -68,6 +72,7 @@ __all__ = [
     "ViewSpec",
     "classify",
     "create_model",
+    "evaluate",
     "export_checkpoint",
     "extract",
     "list_models",

@@ -12,23 +12,29 @@ if TYPE_CHECKING:
     from mvit_video.evaluation.comparison import Comparison, compare_predictions
     from mvit_video.evaluation.gallery import write_gallery
     from mvit_video.evaluation.multiview import MultiViewEvaluation
+    from mvit_video.evaluation.result import Evaluation
     from mvit_video.evaluation.scores import VideoViews, ViewScores
+    from mvit_video.evaluation.scoring import evaluate
 
 _MODULES = {
     "Comparison": "comparison",
+    "Evaluation": "result",
     "MultiViewEvaluation": "multiview",
     "VideoViews": "scores",
     "ViewScores": "scores",
     "compare_predictions": "comparison",
+    "evaluate": "scoring",
     "write_gallery": "gallery",
 }
 
 __all__ = [
     "Comparison",
+    "Evaluation",
     "MultiViewEvaluation",
     "VideoViews",
     "ViewScores",
     "compare_predictions",
+    "evaluate",
     "write_gallery",
 ]
 

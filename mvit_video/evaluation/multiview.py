@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.table import Table
 
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import ClipBatch, VideoDataset
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
 from mvit_video.evaluation.scores import ViewScores
+from mvit_video.evaluation.summary import print_summary
 from mvit_video.evaluation.written_files import write_confusion, write_failures, write_predictions
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
 from mvit_video.jobs.json_files import write_json_object
@@ -110,7 +110,7 @@ class MultiViewEvaluation(Callback):
             raise ConfigError(f"ensemble={self.ensemble} needs {name}, which the task's test_step does not return")
         self._scores.update(outputs[name], batch.video, batch.view, batch.seconds)
         self._failures.update({failure.video: failure.reason for failure in batch.failures})
-        self._decodings.update({one.video: Decoding(one.backend, one.damaged, one.too_short) for one in batch.decodes})
+        self._decodings.update({one.video: Decoding.of(one) for one in batch.decodes})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print, write and log, over all processes.
@@ -140,20 +140,16 @@ class MultiViewEvaluation(Callback):
         views = self._scores.gather(expected[:0] if is_limited else expected, table.path)
         if views is None:
             return None
-        seen = set(views.video.tolist())
-        failures = {row: reason for row, reason in failures.items() if row not in seen}  # another process had it
-        left_out = frozenset(expected.tolist()) - seen if is_limited else frozenset()
-        finite = views.scores.sum(dim=(1, 2), dtype=torch.float64).isfinite()
-        failures |= dict.fromkeys(views.video[~finite].tolist(), "the model's output is not finite")
-        setting = Setting(self._rule, self.ensemble or ("max" if table.is_multilabel else "sum"))
-        return Evaluation(table, setting, views.select(finite), failures, left_out, decodings)
+        left_out = frozenset(expected.tolist()) - set(views.video.tolist()) if is_limited else frozenset[int]()
+        setting = Setting.of_table(self._rule, table, self.ensemble)
+        return Evaluation.of_views(table, setting, views, failures, decodings, left_out)
 
     def _report(self, evaluation: Evaluation, folder: Path | None) -> None:
         """Write the files, print the table, and below it the names of the files, which would break its lines."""
         found = evaluation.record(self._temperature) if self.verbose or "metrics" in self.write else {}
         files = [] if folder is None else self._write(evaluation, found, folder)
         if self.verbose:
-            _print(found)
+            print_summary(found, Console())
             for file in files:
                 print(f"written: {file}")
 
@@ -203,42 +199,3 @@ def temperature_for(table: VideoTable, num_classes: int, source: str) -> Tempera
     probabilities = torch.from_numpy(held_out.probabilities.copy())[torch.from_numpy(usable[held_out.scored])]
     value = fit_temperature(probabilities, torch.from_numpy(held_out.label[usable]))
     return Temperature(value, str(held_out.file), int(usable.sum()))
-
-
-def _print(found: dict[str, Any]) -> None:
-    table = Table(title="Multi-view test", title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in _rows(found).items():
-        table.add_row(name, value)
-    Console().print(table)
-
-
-def _rows(found: dict[str, Any]) -> dict[str, str]:
-    """The printed table: what was tested, how, and what came out."""
-    videos, setting = found["videos"], found["setting"]
-    in_table = videos["expected"] - videos["missing"]
-    rows = {"videos": f"{videos['scored']} of {in_table}", "videos failed": str(videos["failed"])}
-    for key, name in (
-        ("missing", "videos missing"), ("left_out", "left out by a limit"), ("without_label", "without label"),
-        ("damaged", "videos damaged"), ("too_short", "videos too short for a clip"),
-        ("repeated_views", "views repeated, counted once"),
-    ):  # fmt: skip
-        if videos[key]:
-            rows[name] = str(videos[key])
-    rows["views"] = f"{setting['views']}, {setting['protocol']}, {setting['ensemble']}"
-    rows["frame order"] = setting["frame_order"]
-    if setting["corruption"] != "none":
-        rows["corruption"] = setting["corruption"]
-    bounds = found.get("intervals", {})
-    for name, value in shown_metrics(found["metrics"], len(found["classes"])).items():
-        text = "unknown" if value is None else f"{value:.{4 if name in ('nll', 'brier') else 2}f}"
-        if name in bounds:
-            text += f"  ({bounds['level']:.0%}: {bounds[name]['low']:.2f} to {bounds[name]['high']:.2f})"
-        rows[name.replace("_", "-")] = text
-    if worse := found.get("if_failed_are_wrong"):
-        rows["top1 if failed are wrong"] = f"{worse['top1']:.2f}"
-    if scaled := found.get("temperature"):
-        values = ", ".join(f"{name} {value:.4g}" for name, value in scaled["metrics"].items())
-        rows[f"at temperature {scaled['value']:.3f}"] = values
-    return rows

@@ -5,6 +5,7 @@ Letters: V videos, K views of a video, C classes.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,11 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from mvit_video.data import VideoTable
 from mvit_video.data.clips.views import UniformViews
+from mvit_video.data.dataset import Decode
 from mvit_video.evaluation.scores import VideoViews
+from mvit_video.evaluation.summary import print_summary
 from mvit_video.metrics import accuracy, calibration
 from mvit_video.metrics.calibration import Bin, reliability
 from mvit_video.metrics.intervals import LEVEL, METHOD, share_interval
@@ -37,6 +41,11 @@ class Decoding(NamedTuple):
     damaged: bool | None
     too_short: bool = False
 
+    @classmethod
+    def of(cls, decode: Decode) -> Decoding:
+        """Return what a loader reports of a video."""
+        return cls(decode.backend, decode.damaged, decode.too_short)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -49,6 +58,11 @@ class Setting:
 
     rule: UniformViews
     ensemble: Ensemble
+
+    @classmethod
+    def of_table(cls, rule: UniformViews, table: VideoTable, ensemble: Ensemble | None = None) -> Setting:
+        """Return the setting; by default the mean over the views, or the maximum of videos with several labels."""
+        return cls(rule, ensemble or ("max" if table.is_multilabel else "sum"))
 
     def record(self) -> dict[str, Any]:
         """Return the setting as flat columns."""
@@ -92,6 +106,36 @@ class Evaluation:
     failures: Mapping[int, str] = field(default_factory=dict)
     left_out: frozenset[int] = frozenset()
     decodings: Mapping[int, Decoding] = field(default_factory=dict)
+
+    @classmethod
+    def of_views(
+        cls,
+        table: VideoTable,
+        setting: Setting,
+        views: VideoViews,
+        failures: Mapping[int, str],
+        decodings: Mapping[int, Decoding],
+        left_out: frozenset[int] = frozenset(),
+    ) -> Evaluation:
+        """Return the result of all views; a video with a non-finite score has failed.
+
+        Args:
+            failures: videos that some process could not read; another one may have.
+        """
+        seen = set(views.video.tolist())
+        failed = {row: reason for row, reason in failures.items() if row not in seen}
+        finite = views.scores.sum(dim=(1, 2), dtype=torch.float64).isfinite()
+        failed |= dict.fromkeys(views.video[~finite].tolist(), "the model's output is not finite")
+        return cls(table, setting, views.select(finite), failed, left_out, decodings)
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        print_summary(self.record(), Console(file=text, width=80))
+        return text.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"<Evaluation of {len(self.views.video)} videos: {numbers}>"
 
     @cached_property
     def probabilities(self) -> Tensor:

@@ -9,7 +9,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, get_args
 
@@ -24,11 +23,11 @@ from mvit_video.features.windows import Windows, WindowSpec
 from mvit_video.jobs import Heartbeat
 from mvit_video.models.net import features_at
 from mvit_video.nn import tune_for_cpu
+from mvit_video.runs.inference import choose_device, mixed_precision
 from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import Backend, ConfigError, Layer, Precision, VideoDecodeError
 
 _RULE_VERSION = 1  # another one means other features from the same settings
-_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Extractor:
         self.settings = settings
         self.trained = load_model(settings.model) if trained is None else trained
         self.rule = _reading_rule(settings, self.trained)
-        self.device = _device(settings.device)
+        self.device = choose_device(settings.device)
         self._net = tune_for_cpu(self.trained.net.eval())
         self.feature_shape = self._shape()
         self.record = self._record()
@@ -146,8 +145,7 @@ class Extractor:
     @torch.inference_mode()
     def features_of(self, places: Sequence[Place]) -> NDArray[Any]:
         """Features of some windows, of one video or of several; `(B, K, *shape)`."""
-        dtype = _DTYPES.get(self.settings.precision)
-        with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+        with mixed_precision(self.device, self.settings.precision):
             features = features_at(self._net, self.clips(places), self.settings.layer)
         features = features.float().unflatten(0, (-1, self.settings.num_crops))
         if not self.settings.keep_crops:
@@ -162,11 +160,17 @@ class Extractor:
         return clips.mul_(self._scale).sub_(self._shift)
 
     def _shape(self) -> tuple[int, ...]:
-        """Shape of one feature, from a pass that computes nothing."""
-        net = copy.deepcopy(self._net).to("meta")
+        """Return the shape of one feature; of a map or of tokens, from a pass on the meta device."""
+        net, layer = self._net, self.settings.layer
+        if layer == "pooled":
+            return (net.embed_dim,)
+        if layer == "logits" and net.num_classes:
+            return (net.num_classes,)
+        # imports what compiles graphs, which takes seconds
+        shapes = copy.deepcopy(net).to("meta")
         with torch.inference_mode():
             clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
-            return tuple(features_at(net, clip, self.settings.layer).shape[1:])
+            return tuple(features_at(shapes, clip, layer).shape[1:])
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Factor and offset of bytes: the numbers of `Normalize`."""
@@ -232,15 +236,3 @@ def _reading_rule(settings: ExtractSettings, trained: TrainedModel) -> ReadingRu
     return ReadingRule(
         windows, short_side, crop_size, settings.num_crops, settings.backend, decoded, needs.views.interpolation
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device={name} must be auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name}: torch finds no GPU here; use cpu")
-    return device

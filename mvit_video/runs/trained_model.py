@@ -163,7 +163,7 @@ class TrainedModel:
         short_side = None if self.preprocessing.input.decode_short_side is None else views.short_side
         source = video if isinstance(video, bytes) else Path(video)
         with open_for_views(views, source, backend, short_side) as reader:
-            return views(reader).clip
+            return views(reader).clip.to(next(self.net.parameters()).device)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the probabilities of logits `(..., C)`: a sigmoid of each class, or a softmax over all."""
