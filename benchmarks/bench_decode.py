@@ -15,7 +15,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -145,10 +145,10 @@ def is_exact(peer: Peer, path: str, trials: int) -> bool:
     return True
 
 
-def exact_peers(path: str, index: Path) -> list[str]:
+def exact_peers(path: str, index: Path) -> set[str]:
     """Names of the peers that deliver the frames asked for."""
     torch.set_num_threads(1)
-    return [peer.name for peer in peers(IndexCache(index)) if is_exact(peer, path, 3)]
+    return {peer.name for peer in peers(IndexCache(index)) if is_exact(peer, path, 3)}
 
 
 def cpu_milliseconds(path: str, index: Path, size: Size, task: str, rounds: int) -> dict[str, float]:
@@ -169,10 +169,18 @@ def in_fresh_process(work: Callable[..., T], *arguments: object) -> T:
         return pool.apply(work, arguments)
 
 
+def ratios_to(mine: str, medians: Mapping[str, float], exact_peers: Collection[str]) -> list[str]:
+    """Return the time of pytorchvideo, of SlowFast's way and of the quickest exact peer, over that of ours."""
+    cells = [f"{medians[name] / medians[mine]:.2f}" for name in ("pytorchvideo", "SlowFast's way")]
+    best = min(exact_peers, key=medians.__getitem__, default=None)
+    return [*cells, "none is exact" if best is None else f"{medians[best] / medians[mine]:.2f} {best}"]
+
+
 def time_tables(folder: Path, rounds: int, only: str) -> Iterator[Table]:
     """For each task the milliseconds of every peer, then what the ratios come to."""
     index = folder / "index"
     candidates = peers(IndexCache(index))
+    others = {peer.name for peer in candidates if not peer.is_ours}
     videos = {name: video for name, video in make_videos(folder).items() if only in name}
     exact = {name: in_fresh_process(exact_peers, path, index) for name, (path, _) in videos.items()}
     for task in TASKS:
@@ -189,11 +197,8 @@ def time_tables(folder: Path, rounds: int, only: str) -> Iterator[Table]:
             medians = in_fresh_process(cpu_milliseconds, path, index, delivered_size(size), task, rounds)
             marks = {peer.name: "" if peer.name in exact[video] else "*" for peer in candidates}
             table.add_row(video, *(f"{ms:.1f}{marks[name]}" for name, ms in medians.items()))
-            best = min((p.name for p in candidates if not p.is_ours and not marks[p.name]), key=medians.__getitem__)
             for mine in (p.name for p in candidates if p.is_ours):
-                figures = [medians[name] / medians[mine] for name in ("pytorchvideo", "SlowFast's way", best)]
-                cells = [f"{figure:.2f}" for figure in figures[:2]] + [f"{figures[2]:.2f} {best}"]
-                ratios.add_row(video, mine + marks[mine], *cells)
+                ratios.add_row(video, mine + marks[mine], *ratios_to(mine, medians, others & exact[video]))
             ratios.add_section()
         yield table
         yield ratios
