@@ -5,8 +5,7 @@ Names are loaded when first used, so that `import mvit_video` and the command li
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mvit_video.types import (
     THW,
@@ -18,6 +17,7 @@ from mvit_video.types import (
     TrainingError,
     VideoDecodeError,
     ViewSpec,
+    lazy_names,
 )
 
 if TYPE_CHECKING:
@@ -29,28 +29,6 @@ if TYPE_CHECKING:
     from mvit_video.runs import Preprocessing, TrainedModel, load_model
 
 __version__ = "0.1.0"
-
-_LAZY = {
-    "Classification": "mvit_video.features",
-    "Evaluation": "mvit_video.evaluation",
-    "FeatureTable": "mvit_video.features",
-    "LoadReport": "mvit_video.checkpoints",
-    "Preprocessing": "mvit_video.runs",
-    "TrainedModel": "mvit_video.runs",
-    "VideoFeatures": "mvit_video.features",
-    "VideoReader": "mvit_video.data.readers",
-    "classify": "mvit_video.features",
-    "create_model": "mvit_video.checkpoints",
-    "evaluate": "mvit_video.evaluation",
-    "export_checkpoint": "mvit_video.checkpoints",
-    "extract": "mvit_video.features",
-    "list_models": "mvit_video.models",
-    "load_checkpoint": "mvit_video.checkpoints",
-    "load_features": "mvit_video.features",
-    "load_model": "mvit_video.runs",
-    "open_video": "mvit_video.data.readers",
-    "save_checkpoint": "mvit_video.checkpoints",
-}
 
 __all__ = [
     "THW",
@@ -83,12 +61,14 @@ __all__ = [
     "save_checkpoint",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "checkpoints": "LoadReport create_model export_checkpoint load_checkpoint save_checkpoint",
+        "data.readers": "VideoReader open_video",
+        "evaluation": "Evaluation evaluate",
+        "features": "Classification FeatureTable VideoFeatures classify extract load_features",
+        "models": "list_models",
+        "runs": "Preprocessing TrainedModel load_model",
+    },
+)

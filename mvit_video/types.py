@@ -209,15 +209,16 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
     Args:
         package: its `__name__`.
-        modules: for each name the module that defines it, relative to the package.
+        modules: names that each module defines, with spaces between; modules are relative to the package.
     """
+    home = {name: module for module, names in modules.items() for name in names.split()}
 
     def load(name: str) -> Any:
-        if name not in modules:
+        if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{modules[name]}"), name)
+        return getattr(import_module(f"{package}.{home[name]}"), name)
 
-    def names() -> list[str]:
-        return sorted({*vars(import_module(package)), *modules})
+    def public() -> list[str]:
+        return sorted(import_module(package).__all__)
 
-    return load, names
+    return load, public

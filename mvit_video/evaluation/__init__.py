@@ -5,8 +5,9 @@ Names are loaded when first used: to read and compare what tests left takes neit
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from mvit_video.types import lazy_names
 
 if TYPE_CHECKING:
     from mvit_video.evaluation.comparison import Comparison, compare_predictions
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
     from mvit_video.evaluation.result import Evaluation
     from mvit_video.evaluation.scores import VideoViews, ViewScores
     from mvit_video.evaluation.scoring import evaluate
-
-_MODULES = {
-    "Comparison": "comparison",
-    "Evaluation": "result",
-    "MultiViewEvaluation": "multiview",
-    "VideoViews": "scores",
-    "ViewScores": "scores",
-    "compare_predictions": "comparison",
-    "evaluate": "scoring",
-    "write_gallery": "gallery",
-}
 
 __all__ = [
     "Comparison",
@@ -38,7 +28,17 @@ __all__ = [
     "write_gallery",
 ]
 
-
+_load, __dir__ = lazy_names(
+    __name__,
+    {
+        "comparison": "Comparison compare_predictions",
+        "gallery": "write_gallery",
+        "multiview": "MultiViewEvaluation",
+        "result": "Evaluation",
+        "scores": "VideoViews ViewScores",
+        "scoring": "evaluate",
+    },
+)
 # callbacks of old configs, and what to write in their place
 _NOW = {"PredictionWriter": "predictions", "ConfusionMatrix": "confusion"}
 
@@ -46,6 +46,4 @@ _NOW = {"PredictionWriter": "predictions", "ConfusionMatrix": "confusion"}
 def __getattr__(name: str) -> Any:
     if name in _NOW:
         raise AttributeError(f"{name} is now part of MultiViewEvaluation: give it write: [{_NOW[name]}]")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return _load(name)

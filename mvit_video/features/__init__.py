@@ -5,8 +5,9 @@ Names are loaded when first used: to read what was stored takes no model.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mvit_video.types import lazy_names
 
 if TYPE_CHECKING:
     from mvit_video.features.classification import Classification, classify
@@ -16,23 +17,6 @@ if TYPE_CHECKING:
     from mvit_video.features.videos import Video, VideoFeatures
     from mvit_video.features.windows import Windows, WindowSpec, windows_of
     from mvit_video.features.writers import FeatureWriter, writer_for
-
-_MODULES = {
-    "Classification": "classification",
-    "ExtractSettings": "extractor",
-    "Extractor": "extractor",
-    "FeatureTable": "store",
-    "FeatureWriter": "writers",
-    "Video": "videos",
-    "VideoFeatures": "videos",
-    "WindowSpec": "windows",
-    "Windows": "windows",
-    "classify": "classification",
-    "extract": "extraction",
-    "load_features": "store",
-    "windows_of": "windows",
-    "writer_for": "writers",
-}
 
 __all__ = [
     "Classification",
@@ -51,8 +35,15 @@ __all__ = [
     "writer_for",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "classification": "Classification classify",
+        "extraction": "extract",
+        "extractor": "ExtractSettings Extractor",
+        "store": "FeatureTable load_features",
+        "videos": "Video VideoFeatures",
+        "windows": "WindowSpec Windows windows_of",
+        "writers": "FeatureWriter writer_for",
+    },
+)

@@ -25,23 +25,6 @@ if TYPE_CHECKING:
     from mvit_video.models.net import Features, VideoNet
     from mvit_video.models.position import Position, PositionKind
 
-_MODULES = {
-    "AlterNet": "families.alternet.net",
-    "BlockSpec": "architecture",
-    "Features": "net",
-    "MViT": "families.mvit.net",
-    "PVT": "families.pvt.net",
-    "Patch": "architecture",
-    "Pooling": "architecture",
-    "Position": "position",
-    "PositionKind": "position",
-    "Pyramid": "families.pvt.net",
-    "VideoNet": "net",
-    "block_table": "architecture",
-    "builders": "family",
-    "family_of": "family",
-}
-
 __all__ = [
     "FAMILIES",
     "PVT",
@@ -68,11 +51,22 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in variants() if fnmatchcase(name, pattern))
 
 
-_load, _ = lazy_names(__name__, _MODULES)
+_load, _ = lazy_names(
+    __name__,
+    {
+        "architecture": "BlockSpec Patch Pooling block_table",
+        "families.alternet.net": "AlterNet",
+        "families.mvit.net": "MViT",
+        "families.pvt.net": "PVT Pyramid",
+        "family": "builders family_of",
+        "net": "Features VideoNet",
+        "position": "Position PositionKind",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES or name.startswith("_"):
+    if name in __all__ or name.startswith("_"):
         return _load(name)
     found = _load("builders")()
     return found[name] if name in found else _load(name)

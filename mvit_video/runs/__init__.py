@@ -5,26 +5,20 @@ Names are loaded when first used: reading what a test left needs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mvit_video.types import lazy_names
 
 if TYPE_CHECKING:
     from mvit_video.runs.predictions import Predictions, load_predictions, save_predictions
     from mvit_video.runs.trained_model import Preprocessing, TrainedModel, load_model
 
-_MODULES = {
-    "Predictions": "predictions",
-    "Preprocessing": "trained_model",
-    "TrainedModel": "trained_model",
-    "load_model": "trained_model",
-    "load_predictions": "predictions",
-    "save_predictions": "predictions",
-}
-
 __all__ = ["Predictions", "Preprocessing", "TrainedModel", "load_model", "load_predictions", "save_predictions"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "predictions": "Predictions load_predictions save_predictions",
+        "trained_model": "Preprocessing TrainedModel load_model",
+    },
+)
