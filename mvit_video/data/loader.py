@@ -115,13 +115,16 @@ class VideoLoader(DataLoader[VideoItem]):
         is_of_main_thread = threading.current_thread() is threading.main_thread()
         self.worker_init_fn = partial(_begin_worker, is_of_main_thread=is_of_main_thread, then=self._init_of_user)
         batches = super().__iter__()
-        while (batch := self._wait_for(batches)) is not None:
-            self._num_batches += 1
-            # not in the workers: what they raise arrives here with another type and their whole stack as its text
-            if batch.failures and self.on_error == "raise":
-                failure = batch.failures[0]
-                raise VideoDecodeError(self.dataset.table.locate(failure.video), failure.reason)  # type: ignore[attr-defined]
-            yield batch
+        try:
+            while (batch := self._wait_for(batches)) is not None:
+                self._num_batches += 1
+                # not in the workers: what they raise arrives here with another type and their whole stack as its text
+                if batch.failures and self.on_error == "raise":
+                    failure = batch.failures[0]
+                    raise VideoDecodeError(self.dataset.table.locate(failure.video), failure.reason)  # type: ignore[attr-defined]
+                yield batch
+        finally:
+            del batches  # ends the workers, which an error that somebody keeps would keep too
         if sampler is not None:
             sampler.num_done = 0
 

@@ -142,6 +142,11 @@ class FullDisk(Callback):
         full = self.first <= trainer.current_epoch < self.end
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.num_bytes if full else self.limits[0], self.limits[1]))
 
+    def teardown(self, *_: Any, **__: Any) -> None:  # before pytest prints, perhaps to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.limits)
+
+    on_exception = teardown
+
 
 @pytest.fixture
 def full_disk() -> Any:
