@@ -10,42 +10,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from mvit_video.cli.compare import run as compare
-from mvit_video.data import VideoTable
-from mvit_video.data.clips.views import UniformViews
-from mvit_video.evaluation.result import Evaluation, Setting
-from mvit_video.evaluation.scores import VideoViews
-from mvit_video.evaluation.written_files import write_predictions
 from mvit_video.runs.predictions import load_predictions
-from mvit_video.types import ClipSpec, ConfigError, MVitVideoError
+from mvit_video.types import ConfigError, MVitVideoError
+from tests.fixtures.pages import MakeRun
 
 Write = Callable[..., str]
 NAMES = ("jump", "run", "sit")
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes the predictions of a run; a prediction of -1 is a video that failed."""
+def write(make_run: MakeRun, tmp_path: Path) -> Write:
+    """Write the predictions of a run; a prediction of -1 is a video that failed."""
 
     def write_run(
-        name: str, labels: list[int], predictions: list[int], paths: list[str] | None = None, **changes: Any
-    ) -> str:
-        columns: dict[str, Any] = {"class_names": NAMES, "spans": None} | changes
+        name: str, labels: list[Any], predictions: list[int], paths: list[str] | None = None, names: Any = NAMES,
+        spans: Any = None,
+    ) -> str:  # fmt: skip
+        scores = np.full((len(labels), 3), 0.1)
+        scores[range(len(labels)), predictions] = 0.8
         paths = paths or [f"{i}.mp4" for i in range(len(labels))]
-        table = VideoTable(pa.array(paths), np.array(labels), root=tmp_path, **columns)
-        scored = [i for i, prediction in enumerate(predictions) if prediction >= 0]
-        scores = torch.full((len(scored), 1, 3), 0.1)
-        for place, i in enumerate(scored):
-            scores[place, 0, predictions[i]] = 0.8
-        setting = Setting(UniformViews(ClipSpec(), 224), "sum")
-        failures = {i: "broken" for i in range(len(labels)) if i not in scored}
-        file = tmp_path / name / "predictions.parquet"
-        write_predictions(
-            file, Evaluation(table, setting, VideoViews(torch.tensor(scored, dtype=torch.long), scores), failures)
-        )
-        return str(file.parent)
+        failures = {i: "broken" for i, prediction in enumerate(predictions) if prediction < 0}
+        return str(make_run(scores, labels, names, paths, tmp_path, failures, spans=spans).rename(tmp_path / name))
 
     return write_run
 
@@ -114,10 +101,10 @@ def test_the_tables(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
         ({"paths": ["0.mp4", "x.mp4"]}, r"different videos: 1\.mp4 is in .*a/predictions.parquet alone"),
         ({"labels": [0, 1, 2], "predictions": [0, 1, 2]}, r"different videos: 2\.mp4 is in .*b/predictions.parquet"),
         ({"labels": [0, 2]}, r"1\.mp4 has label 1 in .*a/predictions.parquet but 2 in .*b/predictions.parquet"),
-        ({"class_names": ("jump", "walk", "sit")}, r"class 1 is 'run' in .* but 'walk' in"),
-        ({"class_names": ("jump", "run")}, r"class 2 is 'sit' in .* but None in"),
+        ({"names": ("jump", "walk", "sit")}, r"class 1 is 'run' in .* but 'walk' in"),
+        ({"names": ("jump", "run")}, r"class 2 is 'sit' in .* but None in"),
         ({"predictions": [-1, -1]}, r"have no video with a label that both scored"),
-        ({"multi_labels": pa.array([[0], [1]])}, r"b/predictions.parquet: its videos have several labels each"),
+        ({"labels": [[0], [1]]}, r"b/predictions.parquet: its videos have several labels each"),
     ],
 )
 def test_refuses_what_cannot_be_compared(write: Write, second: dict[str, Any], message: str) -> None:
