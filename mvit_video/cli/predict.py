@@ -24,8 +24,7 @@ from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.inputs import join_tables
 from mvit_video.runs.trained_model import Preprocessing, TrainedModel
 from mvit_video.training import TERMINATION_SIGNALS, RunRecord
-from mvit_video.training.compatibility import check_data_fit_net, make_head_for_data
-from mvit_video.training.initial import begin_with
+from mvit_video.training.initial import prepare_net
 from mvit_video.types import ConfigError, FeatureFormat, MVitVideoError, Precision
 
 T = TypeVar("T")
@@ -128,10 +127,9 @@ class PredictCLI(VideoCLI):
         task, data, trainer = self.model, self.datamodule, self.trainer
         task.trainer = data.trainer = trainer
         data.setup("predict")
-        if task.net.num_classes == 0:
-            make_head_for_data(data, task.net)
-        check_data_fit_net(data, task.net, multi_label=task.multi_label, stage="predict")
-        weights = checkpoint or (None if task.init_from is None else task.init_from.path)
+        init_from = task.init_from if checkpoint is None else None
+        prepare_net(task.net, data, init_from, multi_label=task.multi_label, stage="predict")
+        weights = checkpoint or (init_from and init_from.path)
         if checkpoint is not None:
             trainer.ckpt_path = checkpoint  # named where it does not fit
             content = trainer.strategy.checkpoint_io.load_checkpoint(checkpoint)
@@ -139,8 +137,6 @@ class PredictCLI(VideoCLI):
             task.load_state_dict(content["state_dict"])
             if (classes := content.get(type(data).__qualname__)) is not None:
                 data.load_state_dict(classes)
-        elif task.init_from is not None:
-            begin_with(task.net, task.init_from)
         needs = Preprocessing(data.clip, data.input, data.views)
         name = str(weights or type(task.net).__name__)
         file = None if weights is None else Path(weights)

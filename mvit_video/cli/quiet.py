@@ -13,6 +13,7 @@ class _Chatter(logging.Filter):
         "GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Seed set to",
         "Restoring states from", "Restored all states from", "Loaded model weights from", "LOCAL_RANK",
         "Loading `train_dataloader` to estimate", "\nDetected KeyboardInterrupt",
+        "`Trainer.fit` stopped",
     )  # fmt: skip
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -41,6 +41,7 @@ from mvit_video.runs.folder import (
     run_name,
     run_of,
 )
+from mvit_video.runs.predictions import PREDICTIONS
 from mvit_video.training import (
     TERMINATION_SIGNALS,
     AtomicCheckpointIO,
@@ -150,7 +151,7 @@ class VideoCLI(LightningCLI):
         configs = [str(path) for path in config.config or []]
         root = Path(config.trainer.default_root_dir or "runs") / run_name(configs)
         self._own_run = run_of(configs)
-        weights = config.get("model.init_from.path")
+        weights = config.get("model.init_from.path") if config.ckpt_path is None else None
         if weights is not None and (reason := existing(weights)) is not None:
             raise ConfigError(f"model.init_from.path={weights}: {reason}")
         if config.ckpt_path is not None:
@@ -168,9 +169,11 @@ class VideoCLI(LightningCLI):
         multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
 
     def instantiate_classes(self) -> None:
-        """Builds everything; a run that fails here leaves no empty folder."""
+        """Build everything; a run that fails here leaves no empty folder."""
         try:
             super().instantiate_classes()
+            if self.settings.ckpt_path is not None:
+                self.model.init_from = None  # the checkpoint has all weights
         except BaseException as error:
             _remove_if_empty(self.run_folder)
             _remove_if_empty(self.run_folder.parent)
@@ -204,8 +207,10 @@ class VideoCLI(LightningCLI):
             raise ConfigError(_refusal(str(error), config)) from error
 
     def fit(self, **kwargs: Any) -> None:
-        """Trains, and prints which epoch was the best and the command that tests it."""
+        """Train, and print the run folder, the best epoch and the command that tests it."""
         self.guard(self.trainer.fit, kwargs)
+        if self.trainer.is_global_zero and self.plan.folder is not None:
+            print_line(f"run folder: {self.run_folder}")
         for best in cast(Any, self.trainer).checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_k_models and self.trainer.is_global_zero:
                 print_line(best.describe())
@@ -213,12 +218,14 @@ class VideoCLI(LightningCLI):
                 print_line(f"test it: mvit-video test {shlex.join(words)}")
 
     def validate(self, **kwargs: Any) -> None:
-        """Scores the validation videos."""
+        """Score the validation videos."""
         self.guard(self.trainer.validate, kwargs)
 
     def test(self, **kwargs: Any) -> None:
-        """Scores the test videos; `MultiViewEvaluation` prints the result."""
+        """Score the test videos, and print the command that makes a report; `MultiViewEvaluation` prints the result."""
         self.guard(self.trainer.test, kwargs | {"verbose": False})
+        if self.trainer.is_global_zero and (self.run_folder / PREDICTIONS).exists():
+            print_line(f"report: mvit-video report {shlex.quote(str(self.run_folder))}")
 
     def guard(self, work: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Does the work; tells how to go on when it is stopped, and leaves nothing of a run that could not begin."""

@@ -1,9 +1,10 @@
-"""What surrounds training: randomness, speed, the record of the run, and what the user sees."""
+"""Callbacks of a run: random numbers of a step, speed, record, and the lines and bars on the screen."""
 
 from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,25 @@ from mvit_video.training.output import print_line
 
 
 class StepSeed(Callback):
-    """Makes dropout and drop path of a step a function of (seed, epoch, batch, process) alone.
+    """Seed of each step, so that dropout and drop path depend on (seed, epoch, batch, process) alone.
 
-    A run that was stopped and continued draws the same numbers as one that was not, and no generator state has to
-    travel in the checkpoint.
+    A resumed run draws the same numbers as one that was not stopped, and a checkpoint needs no generator state.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seeds the generators of all devices."""
+        """Seed the generators of all devices."""
         entropy = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
 
 class Throughput(Callback):
-    """Logs `train/clips_per_second` over all processes, once per `trainer.log_every_n_steps` batches.
+    """Metric `train/clips_per_second` over all processes, logged every `trainer.log_every_n_steps` batches.
 
-    Time is taken over whole windows, so that the device is never waited for; validation and the first batch of an
-    epoch, which starts the loader's workers, are left out.
+    It is measured over all batches in between, without waiting for the device. Validation and the first batch of an
+    epoch, which starts the loader's workers, do not count.
     """
 
     def __init__(self) -> None:
@@ -44,17 +44,17 @@ class Throughput(Callback):
         self._num_clips = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the window of the epoch before."""
+        """Discard the batches since the last log."""
         self._start = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the window that validation interrupted."""
+        """Discard the batches since the last log, whose time includes the validation."""
         self._start = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts the clips of the batch."""
+        """Count the clips of the batch."""
         now = time.perf_counter()
         if self._start is None:
             self._start, self._num_clips = now, 0
@@ -67,18 +67,24 @@ class Throughput(Callback):
 
 
 class EpochLine(Callback):
-    """Prints a line before the first epoch and one after each: what a log file keeps of a run.
+    """Lines for a log file: one before the first epoch, one after each, and some within a long one without a bar.
 
     Args:
-        folder: where the run's files go; None for nowhere.
+        folder: where the files of the run go; None for nowhere.
+        every_seconds: time between two lines within an epoch.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, every_seconds: float = 30.0) -> None:
+        self.folder, self.every_seconds = folder, every_seconds
         self._is_first, self._is_validated = True, False
+        self._last = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._last = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Prints, once, what is trained, where, and where its files go."""
+        """Print, once, what is trained, where, and where its files go."""
         if not (self._is_first and trainer.is_global_zero):
             return
         self._is_first = False
@@ -90,32 +96,54 @@ class EpochLine(Callback):
             f"{num_parameters / 1e6:.2f} M parameters, {trainer.num_training_batches} batches per epoch, {device}{to}"
         )
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print the position in the epoch and the loss, now and then, where no progress bar shows them."""
+        is_shown = trainer.progress_bar_callback is not None or not trainer.is_global_zero or trainer.is_last_batch
+        if is_shown or time.monotonic() - self._last < self.every_seconds:
+            return
+        self._last = time.monotonic()
+        where = f"batch {batch_idx + 1}/{trainer.num_training_batches}"
+        parts = _in_words(trainer.callback_metrics, ("train/loss", "loss {:.4f}"), _CLIPS_PER_SECOND)
+        print_line(" ".join([f"epoch {_epoch(trainer)}, {where}: ", *parts]))
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps that this epoch has been validated."""
+        """Note that this epoch has been validated."""
         self._is_validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the epoch's mean loss and the metrics, not those of an earlier validation."""
+        """Print the mean loss and the metrics of the epoch."""
         values = dict(trainer.callback_metrics)
-        if not self._is_validated:
+        if not self._is_validated:  # those of an earlier validation
             values = {name: value for name, value in values.items() if not name.startswith("val/")}
         self._is_validated = False
-        shown = (
-            ("train/loss_epoch", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"), ("val/loss", "| val loss {:.4f}"),
-            ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"), ("val/mAP", "mAP {:.2f}"),
-            ("train/clips_per_second", "| {:.1f} clips/s"),
+        parts = _in_words(
+            values, ("train/loss_epoch", "loss {:.4f}"), ("train/top1", "top1 {:.2f}"),
+            ("val/loss", "| val loss {:.4f}"), ("val/top1", "top1 {:.2f}"), ("val/top5", "top5 {:.2f}"),
+            ("val/mAP", "mAP {:.2f}"), _CLIPS_PER_SECOND,
         )  # fmt: skip
-        parts = [form.format(float(values[name])) for name, form in shown if name in values]
         if trainer.is_global_zero:
-            epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-            print_line(" ".join([f"epoch {trainer.current_epoch + 1}{epochs}: ", *parts]))
+            print_line(" ".join([f"epoch {_epoch(trainer)}: ", *parts]))
+
+
+_CLIPS_PER_SECOND = ("train/clips_per_second", "| {:.1f} clips/s")
+
+
+def _in_words(values: Mapping[str, Any], *forms: tuple[str, str]) -> list[str]:
+    return [form.format(float(values[name])) for name, form in forms if name in values]
+
+
+def _epoch(trainer: Trainer) -> str:
+    epochs = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+    return f"{trainer.current_epoch + 1}{epochs}"
 
 
 class ProgressBar(RichProgressBar):
-    """Batches, loss, accuracy and clips per second, on a terminal."""
+    """Progress bar with loss, accuracy and clips per second."""
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """The metrics by short names, without the version number, which the run folder shows."""
+        """Return the metrics by short names."""
         metrics = super().get_metrics(trainer, pl_module)
         short = {
             "train/loss": "loss",
@@ -126,12 +154,12 @@ class ProgressBar(RichProgressBar):
         return {name: metrics[key] for key, name in short.items() if key in metrics}
 
     def _get_train_description(self, current_epoch: int) -> str:
-        # Lightning counts from 0; the line that is printed after the epoch counts from 1.
+        # Lightning counts from 0, the line after the epoch from 1
         return f"{f'Epoch {current_epoch + 1}/{self.trainer.max_epochs}':{len(self.validation_description)}}"
 
 
 class RunRecord(Callback):
-    """Writes `run.json`: what a number from this run needs beside its config to be repeated."""
+    """Writer of `run.json`, which with the config makes a number of the run reproducible."""
 
     def __init__(self, folder: Path, *, seed: int | None, checkpoint: str | None) -> None:
         self.folder = folder
@@ -139,7 +167,7 @@ class RunRecord(Callback):
         self.checkpoint = checkpoint
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file, before the work begins."""
+        """Write the file before the work begins."""
         if not trainer.is_global_zero:
             return
         write_record(
@@ -153,5 +181,5 @@ class RunRecord(Callback):
 
 
 def device_name(device: torch.device) -> str:
-    """The device as its maker calls it."""
+    """Return the device as its maker calls it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {platform.machine()}"

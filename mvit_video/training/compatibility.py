@@ -1,4 +1,4 @@
-"""Whether data, net and callbacks belong together, before anything is computed."""
+"""Checks that data, net and callbacks fit together, before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,45 +8,20 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from mvit_video.models.published import TrainingFacts
 from mvit_video.types import ConfigError
 
 
-def make_head_for_data(data: Any, net: Any) -> None:
-    """Gives a net without a head one for the classes that the annotations speak of, and says which these are.
-
-    Raises:
-        ConfigError: they speak of none.
-    """
-    if not data.num_classes:
-        raise ConfigError(
-            "model.net.num_classes=0 takes the classes of the data, which has none: set data.classes.names"
-        )
-    net.reset_classifier(data.num_classes)
-    names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
-    rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
-
-
-def facts_of(data: Any, *, multi_label: bool) -> TrainingFacts | None:
-    """Return what weights are trained with on the clips of a data module; None where it does not say."""
-    view = getattr(data, "train_view", None)
-    if view is None:
-        return None
-    activation = "sigmoid" if multi_label else "softmax"
-    return TrainingFacts(view.normalize.mean, view.normalize.std, view.clip.sampling_rate, activation)
-
-
 def check_callbacks(trainer: Trainer, logged: Sequence[str] | None) -> None:
-    """Refuse callbacks that could only fail later, such as after the first epoch.
+    """Refuse callbacks that would fail later, such as after the first epoch.
 
     Args:
-        logged: what the task logs; None where nobody knows.
+        logged: names of the metrics that the task logs; None where they are unknown.
 
     Raises:
-        ConfigError: one needs what this task or this run does not have.
+        ConfigError: a callback needs what this task or this run does not have.
     """
     callbacks: list[Callback] = cast(Any, trainer).callbacks
     logged = None if any(map(_may_log, callbacks)) else logged
@@ -62,8 +37,8 @@ def check_callbacks(trainer: Trainer, logged: Sequence[str] | None) -> None:
                 f"trainer.callbacks: EarlyStopping monitors {monitor}, but this run has no validation: set data.val, "
                 "or monitor train/loss_epoch"
             )
-        is_asked = isinstance(callback, (EarlyStopping, ModelCheckpoint)) and monitor is not None
-        if is_asked and logged is not None and monitor not in logged:
+        has_monitor = isinstance(callback, (EarlyStopping, ModelCheckpoint)) and monitor is not None
+        if has_monitor and logged is not None and monitor not in logged:
             near = difflib.get_close_matches(str(monitor), logged, n=1)
             raise ConfigError(
                 f"trainer.callbacks: {type(callback).__name__} monitors {monitor}, which nothing logs; "
@@ -72,13 +47,13 @@ def check_callbacks(trainer: Trainer, logged: Sequence[str] | None) -> None:
 
 
 def _may_log(callback: Callback) -> bool:
-    """Whether a callback may log metrics of its own: one of a user, or Lightning's of the learning rate."""
+    """Return whether a callback may log metrics: one of the user's, or Lightning's monitor of the learning rate."""
     package = type(callback).__module__.partition(".")[0]
     return package not in ("mvit_video", "lightning") or isinstance(callback, LearningRateMonitor)
 
 
 def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: str) -> None:
-    """Compares what a datamodule yields with what a net takes.
+    """Compare what a data module yields with what a net takes.
 
     Raises:
         ConfigError: they differ.
@@ -105,7 +80,7 @@ def check_data_fit_net(data: Any, net: nn.Module, *, multi_label: bool, stage: s
             f"{data.example_of(data.num_classes - 1)} has label {data.num_classes - 1} but model.net.num_classes="
             f"{num_classes}: correct the label or set model.net.num_classes to {data.num_classes}"
         )
-    # a test of some classes is as it should be, training with a head too wide is meant for part of a data set at most
+    # a test may cover some of the classes; training with a head too wide makes sense for part of a data set only
     if stage == "fit" and data.class_names is not None and data.num_classes < num_classes:
         rank_zero_warn(
             f"the annotations name {data.num_classes} classes but model.net.num_classes={num_classes}: "

@@ -1,4 +1,4 @@
-"""What a run begins with: weights of a published or earlier model, as opposed to a run that goes on."""
+"""A net before its run: a head for the classes of the data, and the weights of an earlier model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch import nn
 from mvit_video.checkpoints import ARCHITECTURE_KEY, FACTS_KEY, load_checkpoint, metadata_of
 from mvit_video.models import VideoNet
 from mvit_video.models.published import TrainingFacts
-from mvit_video.types import CheckpointError
+from mvit_video.training.compatibility import check_data_fit_net
+from mvit_video.types import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True)
 class InitFrom:
-    """Weights that the net of a new run begins with.
+    """Initial weights of a new run; a resumed run takes those of its checkpoint.
 
     Attributes:
-        path: a checkpoint of SlowFast, pytorchvideo, torchvision or this project, or a run folder.
-        strict: refuse one in which anything but the head is missing, unexpected or does not fit.
-        use_ema: take weights that were averaged over training, or refuse to; None takes what the file names as its
-            model.
+        path: checkpoint of SlowFast, pytorchvideo, torchvision or this project, or a run folder.
+        strict: refuse a checkpoint in which anything but the head is missing, unexpected or of another shape.
+        use_ema: take weights averaged over training (true) or not (false); None takes the ones that the file calls
+            its model.
     """
 
     path: str
@@ -30,12 +31,36 @@ class InitFrom:
     use_ema: bool | None = None
 
 
-def begin_with(net: nn.Module, init_from: InitFrom) -> None:
-    """Fills `net` and says in the log what was loaded; a head of other classes stays as it was initialised.
+def prepare_net(net: Any, data: Any, init_from: InitFrom | None, *, multi_label: bool, stage: str) -> None:
+    """Make a net ready for its data, once before a run: add a missing head, check the sizes, load initial weights.
+
+    Call it before FSDP shards the net, whose shards cannot take complete weights.
+
+    Args:
+        data: data module after its `setup`; None where there is none.
+        init_from: None keeps the weights of the net, as for a checkpoint that is loaded later.
+        stage: "fit", "validate", "test" or "predict".
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit.
+        ConfigError: data and net differ.
+        CheckpointError: the weights cannot be read or do not fit.
     """
+    if data is not None:
+        if net.num_classes == 0:
+            if not data.num_classes:
+                raise ConfigError(
+                    "model.net.num_classes=0 takes the classes of the data, which has none: set data.classes.names"
+                )
+            net.reset_classifier(data.num_classes)
+            names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
+            rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
+        check_data_fit_net(data, net, multi_label=multi_label, stage=stage)
+    if init_from is not None:
+        _load(net, init_from)
+
+
+def _load(net: nn.Module, init_from: InitFrom) -> None:
+    """Load weights and log which; a head of other classes keeps its random weights."""
     try:
         report = load_checkpoint(net, init_from.path, strict=init_from.strict, new_head=True, use_ema=init_from.use_ema)
     except CheckpointError as error:
@@ -44,15 +69,21 @@ def begin_with(net: nn.Module, init_from: InitFrom) -> None:
     rank_zero_info(f"weights from {report}")
 
 
-def note_model(net: nn.Module, facts: TrainingFacts | None, checkpoint: dict[str, Any]) -> None:
-    """Write what no tensor shows into a checkpoint, so that the file alone gives the net and its preprocessing.
+def note_model(net: nn.Module, data: Any, checkpoint: dict[str, Any], *, multi_label: bool) -> None:
+    """Add to a checkpoint how the net is built and what its clips look like, so that the file needs no config.
 
     Args:
-        facts: what the weights are trained with; None where nobody tells.
+        data: data module; the clips are left out where it states none.
     """
-    if isinstance(net, VideoNet):
-        try:
-            checkpoint[ARCHITECTURE_KEY] = metadata_of(net, facts=facts)
-        except CheckpointError:  # a net that was changed by hand is kept without its builder's arguments
-            if facts is not None:
-                checkpoint[ARCHITECTURE_KEY] = {FACTS_KEY: facts.to_json()}
+    if not isinstance(net, VideoNet):
+        return
+    view = getattr(data, "train_view", None)
+    activation = "sigmoid" if multi_label else "softmax"
+    facts = None
+    if view is not None:
+        facts = TrainingFacts(view.normalize.mean, view.normalize.std, view.clip.sampling_rate, activation)
+    try:
+        checkpoint[ARCHITECTURE_KEY] = metadata_of(net, facts=facts)
+    except CheckpointError:  # a net changed by hand is saved without the arguments of its builder
+        if facts is not None:
+            checkpoint[ARCHITECTURE_KEY] = {FACTS_KEY: facts.to_json()}

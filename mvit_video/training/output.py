@@ -84,9 +84,9 @@ class EventLogger(TensorBoardLogger):
             super().log_metrics(metrics, step)  # type: ignore[arg-type]
 
     def save(self) -> None:
-        """Flush the events."""
+        """Flush the events; no `hparams.yaml`, which would be empty beside `config.yaml`."""
         with self._survives_failure():
-            super().save()
+            super(TensorBoardLogger, self).save()
 
     def finalize(self, status: str) -> None:
         """Close the file."""

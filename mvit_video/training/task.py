@@ -22,8 +22,8 @@ from mvit_video.metrics.accuracy import is_scored, label_ranks
 from mvit_video.metrics.views import join_views
 from mvit_video.nn import tune_for_cpu
 from mvit_video.training.checkpoint_io import check_unfinished
-from mvit_video.training.compatibility import check_callbacks, check_data_fit_net, facts_of, make_head_for_data
-from mvit_video.training.initial import InitFrom, begin_with, note_model
+from mvit_video.training.compatibility import check_callbacks
+from mvit_video.training.initial import InitFrom, note_model, prepare_net
 from mvit_video.training.metrics import ClipMean, VideoMean, video_metrics
 from mvit_video.training.parameters import check_same_tensors, decay_groups, scale_rates
 from mvit_video.training.schedule import RunSchedule, Schedule, limit_to_epoch
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 
 class Task(LightningModule):
-    """Trains and scores `net` on clips.
+    """Training and scoring of `net` on clips.
 
     Args:
-        net: maps a clip `(B, 3, T, H, W)` to logits; has `num_classes`, `num_frames` and `crop_size`. One of 0 classes
+        net: maps a clip `(B, 3, T, H, W)` to logits; has `num_classes`, `num_frames` and `crop_size`. With 0 classes it
             gets a head for those of the data.
         optimizer: makes the optimiser from parameter groups; its learning rate is the peak of the schedule.
         schedule: the learning rate over the run.
         label_smoothing: share of the target spread over all classes.
         mixing: mixup and cutmix of training batches; None leaves clips as they are.
-        layer_decay: learning rate of a block over that of the block above it.
-        multi_label: a clip shows any number of the classes: a sigmoid for each instead of a softmax over all.
+        layer_decay: learning rate of a block divided by that of the block above it.
+        multi_label: a clip shows any number of classes: a sigmoid for each instead of a softmax over all.
         speed: how the net runs.
-        init_from: weights that `net` begins with when no run is continued, or their file; None keeps its own.
+        init_from: initial weights of `net`, or their file; None keeps its own.
     """
 
     def __init__(
@@ -78,76 +78,62 @@ class Task(LightningModule):
         self.init_from = InitFrom(init_from) if isinstance(init_from, str) else init_from
         self.train_loss = ClipMean()
         self.val_loss = VideoMean()
-        self.val_metrics = nn.ModuleDict(video_metrics("val", multi_label))
-        self.test_metrics = nn.ModuleDict(video_metrics("test", multi_label))
         self._logs_test_scores = False
         self._run: RunSchedule | None = None
-        self._count_classes()
+        self._make_metrics()
 
     def _logged(self) -> list[str]:
         accuracy = [] if self.train_top1 is None else ["train/top1"]
         speed = ["train/clips_per_second", "time/step"]
         return [*self.val_metrics, "val/loss", "train/loss_epoch", *accuracy, "train/loss", "lr", *speed]
 
-    def _count_classes(self) -> None:
+    def _make_metrics(self) -> None:
         self.num_classes = cast(int, self.net.num_classes)
         self.train_top1 = None if self.multi_label else ClipMean()
+        self.val_metrics = nn.ModuleDict(video_metrics("val", self.num_classes, self.multi_label))
+        self.test_metrics = nn.ModuleDict(video_metrics("test", self.num_classes, self.multi_label))
 
     def setup(self, stage: str) -> None:
-        """Compares what `data` yields with what `net` takes, and sets the net up to run.
+        """Check the run, and make the net ready for it.
 
         Raises:
-            ConfigError: they differ, or a callback does not suit the run.
+            ConfigError: data and net differ, or a callback does not suit the run.
+            CheckpointError: the initial weights cannot be read or do not fit.
         """
         data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        prepare_net(self.net, data, self.init_from, multi_label=self.multi_label, stage=stage)
+        self.init_from = None  # a second run of this process has the trained weights
+        if self.num_classes != self.net.num_classes:
+            self._make_metrics()
         if stage == "fit":
             check_callbacks(self.trainer, self._logged() if type(self) is Task else None)
-        if data is not None:
-            if self.net.num_classes == 0:
-                make_head_for_data(data, self.net)
-                self._count_classes()
-            check_data_fit_net(data, self.net, multi_label=self.multi_label, stage=stage)
         if self.trainer.strategy.root_device.type == "cpu":
             tune_for_cpu(self.net)
         self.speed.apply(self.net)
 
     def configure_model(self) -> None:
-        """Shards the net, block by block, over the processes of a strategy that asks for it (FSDP2)."""
+        """Shard the net, block by block, over the processes of a strategy that shards (FSDP2)."""
         if self.device_mesh is None or isinstance(self.net, FSDPModule):
             return
-        self._begin_with_weights()  # whole ones cannot be copied into shards
         mesh = self.device_mesh["data_parallel"]
         for block in cast(nn.ModuleList, self.net.blocks):
             fully_shard(block, mesh=mesh)
         fully_shard(self.net, mesh=mesh)
 
-    def on_fit_start(self) -> None:
-        """Fills `net` with the weights that it begins with, unless a checkpoint was restored before.
-
-        Raises:
-            CheckpointError: they cannot be read or do not fit.
-        """
-        self._begin_with_weights()
-
-    def on_validation_start(self) -> None:
-        """Likewise, for a validation without training."""
-        self._begin_with_weights()
-
     def on_test_start(self) -> None:
-        """Likewise, for a test without training; and asks whether a callback evaluates the views."""
+        """Find out whether a callback evaluates the views; if none does, the task logs scores itself."""
         callbacks = cast(Any, self.trainer).callbacks
         self._logs_test_scores = not any(getattr(callback, "evaluates_views", False) for callback in callbacks)
-        self._begin_with_weights()
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Loss of the batch."""
+        """Return the loss of a batch."""
         self.log("lr", max(group["lr"] for group in self.trainer.optimizers[0].param_groups))
         # also for an empty batch: all processes take part in the reductions at the end of the epoch
         self.log("train/loss_epoch", self.train_loss, on_step=False, on_epoch=True)
         if self.train_top1 is not None:
             self.log("train/top1", self.train_top1, on_step=False, on_epoch=True)
         size = len(batch.label)
-        if size == 0:  # every video failed; the other processes wait for this one's gradients
+        if size == 0:  # every video failed, but the other processes wait for this one's gradients
             return cast(Tensor, sum(parameter.sum() * 0 for parameter in self.net.parameters()))
         clip, target = self._mixed(batch)
         logits = self._logits(clip)
@@ -159,7 +145,7 @@ class Task(LightningModule):
         return loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Scores videos, by the views that stand side by side in the batch; their loss is the mean over the views.
+        """Score videos, whose views lie side by side in the batch; the loss of a video is the mean over its views.
 
         Returns: `non_finite`, the rows of the videos with NaN or inf among their scores, which count as wrong.
         """
@@ -170,16 +156,13 @@ class Task(LightningModule):
             video, num_views = batch.video[known], int(batch.view.max()) + 1
             self.val_loss.update(video[::num_views], self._losses(logits, target).view(-1, num_views).mean(dim=1))
             non_finite = self._score(self.val_metrics, video, logits, target, num_views)
-        # Also after an empty batch: a process that logs nothing would not take part in the reduction.
+        # also after an empty batch: all processes take part in the reduction
         self.log("val/loss", self.val_loss)
         self._log_scores(self.val_metrics)
         return {"non_finite": non_finite}
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Logits and probabilities of each view; `evaluation` joins the views of a video.
-
-        Where none of its callbacks is in the trainer, the task logs the scores of the videos itself.
-        """
+        """Return the logits and probabilities of each view; a callback of `evaluation` joins the views of a video."""
         if len(batch.label):
             logits = self._logits(batch.clip).float()
         else:
@@ -193,7 +176,7 @@ class Task(LightningModule):
         return {"logits": logits, "probabilities": self._probabilities(logits)}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser without decay on norms and biases, its schedule stepped with it."""
+        """Return the optimiser, without weight decay of norms and biases, and its schedule."""
         optimizer = self.optimizer(decay_groups(self.net, self.layer_decay))
         scale_rates(optimizer)
         self._run = RunSchedule(self.schedule, optimizer)
@@ -205,7 +188,7 @@ class Task(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips gradients, those of fused optimisers too.
+        """Clip gradients, also for fused optimisers.
 
         Raises:
             ConfigError: the optimiser scales gradients itself, as fused ones do with float16.
@@ -223,7 +206,7 @@ class Task(LightningModule):
             )
 
     def on_train_start(self) -> None:
-        """Lays the schedule over the run.
+        """Fit the schedule to the length of the run.
 
         Raises:
             ConfigError: the run has no end.
@@ -233,17 +216,16 @@ class Task(LightningModule):
         self._run.begin(self.trainer)
 
     def on_train_epoch_end(self) -> None:
-        """Logs how many graphs were compiled: a number that keeps growing tells of changing sizes."""
+        """Log the number of compiled graphs: one that keeps growing means changing sizes."""
         if self.speed.compile is not None:
             self.log("train/compiled_graphs", float(count_graphs()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds how the net is built, and the clips that it is trained on."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        note_model(self.net, facts_of(data, multi_label=self.multi_label), checkpoint)
+        """Add how the net is built, and the clips that it is trained on."""
+        note_model(self.net, getattr(self.trainer, "datamodule", None), checkpoint, multi_label=self.multi_label)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the weights of another model, and to resume a run that has ended.
+        """Refuse the weights of another model, and a run that has ended.
 
         Raises:
             CheckpointError: names or shapes differ.
@@ -251,24 +233,18 @@ class Task(LightningModule):
         """
         trainer = self._trainer
         source = str(getattr(trainer, "ckpt_path", None) or "the checkpoint")
-        if "state_dict" in checkpoint:  # a strategy that shards the net has loaded it already
+        if "state_dict" in checkpoint:  # else a strategy that shards the net has loaded it already
             check_same_tensors(self.state_dict(), checkpoint["state_dict"], source)
         if trainer is not None and trainer.state.fn == "fit":
             check_unfinished(checkpoint, trainer, source)
-        self.init_from = None
-
-    def _begin_with_weights(self) -> None:
-        if self.init_from is not None:
-            begin_with(self.net, self.init_from)
-            self.init_from = None  # what is tested later in the same process are the trained weights
 
     def _known(self, batch: ClipBatch) -> Tensor:
-        """Whether the label of each view is known."""
+        """Return whether the label of each view is known."""
         known = batch.label >= 0
         return known.all(dim=1) if self.multi_label else known
 
     def _score(self, metrics: nn.ModuleDict, video: Tensor, logits: Tensor, target: Tensor, num_views: int) -> Tensor:
-        """Adds videos, whose views stand side by side, to metrics; returns the rows of those with non-finite scores."""
+        """Add videos, whose views lie side by side, to metrics; return the rows with non-finite scores."""
         scores = self._probabilities(logits).view(-1, num_views, self.num_classes).cpu()
         joined = join_views(scores, "max" if self.multi_label else "sum", multi_label=self.multi_label)
         rows, label = video[::num_views], target[::num_views].cpu()
@@ -287,8 +263,8 @@ class Task(LightningModule):
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
     def _target(self, label: Tensor) -> Tensor:
-        """Share of each class, `(B, num_classes)`."""
-        if self.multi_label:  # the annotations may not speak of the last classes
+        """Return the share of each class, `(B, num_classes)`."""
+        if self.multi_label:  # the annotations may not mention the last classes
             return F.pad(label, (0, self.num_classes - label.shape[1]))
         return F.one_hot(label, self.num_classes).float()
 
@@ -296,7 +272,7 @@ class Task(LightningModule):
         target = self._target(batch.label)
         if self.mixing is None:
             return batch.clip, target
-        # seeded before every step, so that a continued run draws the same
+        # seeded before every step: a resumed run draws the same
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         return self.mixing(batch.clip, target, rng)
 
@@ -306,7 +282,7 @@ class Task(LightningModule):
         return F.cross_entropy(logits, target, label_smoothing=smoothing)
 
     def _losses(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Of each clip."""
+        """Return the loss of each clip."""
         if self.multi_label:
             return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1)
         return F.cross_entropy(logits, target, reduction="none")

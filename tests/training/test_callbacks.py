@@ -78,9 +78,21 @@ def test_what_the_user_sees(
     for line, epoch in zip(lines[1:], ("epoch 1/2:", "epoch 2/2:"), strict=True):
         assert line.startswith(epoch)
         assert [word for word in line.split() if word[0].isalpha()] == [
-            "epoch", "loss", "top1", "val", "loss", "top1", "top5", "clips/s"
+            "epoch", "loss", "top1", "val", "loss", "top1", "clips/s"
         ]  # fmt: skip
     assert list(bar.get_metrics(trainer, task)) == ["loss", "val top1", "clips/s"]
+
+
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_a_log_file_shows_progress_within_an_epoch(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_trainer(EpochLine(every_seconds=0), max_epochs=1).fit(make_task(), datamodule=tiny_data())
+    make_trainer(EpochLine(), max_epochs=1).fit(make_task(), datamodule=tiny_data())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 1/1, batch")]
+    assert [line.split(":")[0].split()[-1] for line in lines] == ["1/6", "2/6", "3/6", "4/6", "5/6"]
+    assert all(0 < float(line.split("loss ")[1].split()[0]) < 3 for line in lines)
 
 
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")

@@ -62,7 +62,6 @@ def test_a_run_that_is_continued_keeps_its_own_weights(
     task = make_task(net=small_net(), init_from=InitFrom(str(published)))
     start(trainer, task, tiny_data())
     trainer.save_checkpoint(tmp_path / "run.ckpt")
-    published.unlink()
     net = small_net()
     going_on = make_task(net=net, init_from=InitFrom(str(published)))
     more = make_trainer(max_epochs=2, limit_train_batches=0)
