@@ -45,6 +45,7 @@ VERBS = {
     "knn": Verb("knn", "classify stored features by their nearest neighbours"),
     "search": Verb("search", "find what is most like a video among stored features"),
     "analyse": Verb("analyse", "study what the layers of a trained net do, and how its loss is curved"),
+    "runs": Verb("runs", "list the runs in a folder with their best metric and state"),
     "models": Verb("models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
 }

@@ -107,20 +107,28 @@ class PredictCLI(VideoCLI):
     def _extract_share(self, settings: ExtractSettings, checkpoint: str | None) -> Summary:
         """Extracts what falls to this process."""
         trained, data = self._trained_model(checkpoint), self.datamodule
-        for callback in cast(Any, self.trainer).callbacks:
-            if isinstance(callback, (RunRecord, SaveConfigCallback)):
-                callback.setup(self.trainer, self.model, "predict")
+        records = [one for one in cast(Any, self.trainer).callbacks if isinstance(one, (RunRecord, SaveConfigCallback))]
+        for record in records:
+            record.setup(self.trainer, self.model, "predict")
         extractor = Extractor(replace(settings, model=trained.name), trained)
         folder = self.run_folder.parent / FEATURES / f"{settings.layer}-{extractor.key[:8]}"
         is_first = self.trainer.is_global_zero
-        return extract_videos(
-            join_tables([data.tables["predict"]]),
-            extractor,
-            lambda videos, tell: extract_locally(videos, extractor, max(data.num_workers, 1), _LIMIT_SECONDS, tell),
-            folder if self._folder is None else self._folder,
-            self._format,
-            Console() if is_first else Console(quiet=True, force_terminal=False),
-        )
+        try:
+            summary = extract_videos(
+                join_tables([data.tables["predict"]]),
+                extractor,
+                lambda videos, tell: extract_locally(videos, extractor, max(data.num_workers, 1), _LIMIT_SECONDS, tell),
+                folder if self._folder is None else self._folder,
+                self._format,
+                Console() if is_first else Console(quiet=True, force_terminal=False),
+            )
+        except BaseException as error:
+            for record in records:
+                record.on_exception(self.trainer, self.model, error)
+            raise
+        for record in records:
+            record.teardown(self.trainer, self.model, "predict")
+        return summary
 
     def _trained_model(self, checkpoint: str | None) -> TrainedModel:
         """The net of the config with its weights, and what its data tell of clips and classes."""

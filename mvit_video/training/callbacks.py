@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from mvit_video.runs.record import write_record
+from mvit_video.runs.record import end_record, write_record
 from mvit_video.training.output import print_line
 
 
@@ -178,6 +179,17 @@ class RunRecord(Callback):
             num_processes=trainer.world_size,
             device=device_name(trainer.strategy.root_device),
         )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Record that the run has ended."""
+        if trainer.is_global_zero:
+            end_record(self.folder, "tested" if stage == "test" else "finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Record that the run was stopped or failed."""
+        if trainer.is_global_zero:
+            stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+            end_record(self.folder, "stopped" if stopped else "failed")
 
 
 def device_name(device: torch.device) -> str:

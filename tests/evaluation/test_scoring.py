@@ -11,6 +11,7 @@ import torch
 import mvit_video as mv
 from mvit_video.data import load_annotations
 from mvit_video.metrics.views import join_views
+from mvit_video.runs.listing import find_runs
 from tests.fixtures.features import WriteRun
 from tests.fixtures.training import Run
 
@@ -30,6 +31,8 @@ def test_evaluate_gives_the_numbers_of_a_test_run(
     printed = capsys.readouterr().out
     trained, test = (tmp_path / "runs" / "tiny" / f"version_{n}" for n in (0, 1))
     expected: dict[str, Any] = json.loads((test / "metrics.json").read_text())
+    states = [(run.name, run.model, run.metric, run.state) for run in find_runs(tmp_path / "runs" / "tiny")]
+    assert states == [("version_1", "mvit", "test/top1", "tested"), ("version_0", "mvit", "val/top1", "finished")]
     for source, data in ((trained, digits / "val.csv"), (test, load_annotations(digits / "val.csv"))):
         result = mv.evaluate(source, data, num_clips=2)
         assert result.record() == expected

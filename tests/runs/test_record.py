@@ -14,7 +14,8 @@ def test_record_says_what_the_config_does_not(tmp_path: Path) -> None:
     write_record(run, checkpoint="x.ckpt", seed=3, precision="32-true", num_processes=2, device="cpu x86_64")
     record = read_record(run)
     assert list(record) == [
-        "command", "started", "commit", "checkpoint", "seed", "precision", "processes", "device", "versions",
+        "command", "started", "commit", "checkpoint", "seed", "precision", "processes", "device", "host",
+        "process", "versions",
     ]  # fmt: skip
     assert (record["seed"], record["checkpoint"], record["processes"]) == (3, "x.ckpt", 2)
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
