@@ -89,11 +89,12 @@ class PredictCLI(VideoCLI):
             raise ConfigError(
                 f"trainer.precision={precision}: features are extracted in one of {', '.join(_PRECISIONS)}"
             )
-        if not isinstance(strategy, (DDPStrategy, SingleDeviceStrategy)):
-            name = type(strategy).__name__
-            raise ConfigError(
-                f"trainer.strategy={name}: features are extracted by ddp, each process with the whole net"
-            )
+        # "popen": this program is started once per device; other ways would send it to them, which cannot be pickled
+        is_ddp = isinstance(strategy, DDPStrategy) and strategy._start_method == "popen"
+        if not is_ddp and not isinstance(strategy, SingleDeviceStrategy):
+            given = self.settings.trainer.strategy
+            name = given if isinstance(given, str) else type(strategy).__name__
+            raise ConfigError(f"trainer.strategy={name}: predict runs only with ddp, each process with the whole net")
         changes = {"precision": _PRECISIONS[precision], "device": str(strategy.root_device)}
         settings = replace(self._extract_settings, **changes)
         summary = in_processes(self.trainer, lambda: self._extract_share(settings, checkpoint), self.advice_on_stop())

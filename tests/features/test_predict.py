@@ -217,6 +217,10 @@ def starts_processes(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["--trainer.strategy", "ddp_spawn", "--trainer.devices", "2"],
+            "trainer.strategy=ddp_spawn: predict runs only",
+        ),
         (["--trainer.precision", "64-true"], "trainer.precision=64-true: features are extracted in one of 32-true"),
         (["--trainer.fast_dev_run", "true"], "trainer.fast_dev_run writes nothing"),
         (
