@@ -90,7 +90,7 @@ def window_by_window(extractor: Extractor, video: Video, clock: Clock) -> VideoF
     rule = extractor.rule
     with TimedReader(Clock(), video.source, rule.backend) as reader:
         windows = windows_of(rule.windows, reader.timestamps, reader.fps, reader.duration_seconds)
-        fps = reader.fps
+        fps, end_seconds = reader.fps, reader.duration_seconds
     features = []
     for row, indices in enumerate(windows.frames):
         with clock.stage("transform"):
@@ -98,7 +98,7 @@ def window_by_window(extractor: Extractor, video: Video, clock: Clock) -> VideoF
                 frames = reader.get_frames(np.unique(indices))
             crops = decoding.crop_frames(frames, rule)
             rows = np.searchsorted(np.unique(indices), indices)[None]
-            chunk = Chunk(crops, rows, windows.part(slice(row, row + 1)), fps)
+            chunk = Chunk(crops, rows, windows.part(slice(row, row + 1)), fps, end_seconds)
             features.append(extractor.features_of([Place(chunk, 0)]))
     return join_features(video, [windows], features, fps)
 
