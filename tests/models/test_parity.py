@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pytorchvideo.models.hub import mvit_base_16x4
-from pytorchvideo.models.vision_transformers import create_multiscale_vision_transformers
 from torch import Tensor, nn
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 from torchvision.models.video.mvit import MSBlockConfig
@@ -57,7 +55,8 @@ def small_mvit(**overrides) -> MViT:
 
 
 def small_pytorchvideo(**overrides) -> nn.Module:
-    net = create_multiscale_vision_transformers(
+    transformers = pytest.importorskip("pytorchvideo.models.vision_transformers")
+    net = transformers.create_multiscale_vision_transformers(
         spatial_size=SIZE,
         temporal_size=FRAMES,
         depth=sum(DEPTHS),
@@ -197,7 +196,7 @@ def test_full_size_logits_equal_in_float32(name: str, peer: str) -> None:
         theirs = (mvit_v1_b() if name == "mvit_b_16x4" else mvit_v2_s()).eval()
         theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
     else:
-        theirs = with_todays_eps(mvit_base_16x4())
+        theirs = with_todays_eps(pytest.importorskip("pytorchvideo.models.hub").mvit_base_16x4())
         theirs.load_state_dict(to_pytorchvideo(ours.state_dict()), strict=True)
     clip = clips(16, 224, torch.float32, batch=1)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-4)

@@ -24,12 +24,6 @@ from mvit_video.data.sampling import (
 )
 from mvit_video.types import ClipSpec, ConfigError, ViewProtocol, ViewSpec
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what pytorchvideo imports, and torchvision's notice of the end of its readers
-    from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler
-    from torchvision.datasets.samplers import UniformClipSampler
-    from torchvision.datasets.video_utils import VideoClips
-
 CLIP = ClipSpec(16, 4)
 
 
@@ -49,13 +43,15 @@ def test_torchvision_at_25_frames_per_second_by_hand() -> None:
 
 def torchvision_clips(video_frames: int, fps: float, num_clips: int) -> NDArray[np.int64] | None:
     """What torchvision reads; None for a video that it leaves out."""
+    utils = pytest.importorskip("torchvision.datasets.video_utils", reason="torchvision's own readers are deprecated")
+    rule = pytest.importorskip("torchvision.datasets.samplers").UniformClipSampler
     frames = torch.arange(video_frames)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There aren't enough frames")
-        clips, _ = VideoClips.compute_clips_for_video(frames, CLIP.num_frames, 1, fps, 7.5)
+        clips, _ = utils.VideoClips.compute_clips_for_video(frames, CLIP.num_frames, 1, fps, 7.5)
     if not len(clips):
         return None
-    sampler = UniformClipSampler.__new__(UniformClipSampler)
+    sampler = rule.__new__(rule)
     sampler.video_clips, sampler.num_clips_per_video = SimpleNamespace(clips=[clips]), num_clips
     return clips[list(sampler)].numpy()
 
@@ -90,7 +86,10 @@ def test_pytorchvideo_by_hand() -> None:
 @given(st.integers(1, 900), st.sampled_from([12.0, 25.0, 29.97, 30.0]), st.integers(1, 10))
 def test_pytorchvideo_as_its_sampler_computes(video_frames: int, fps: float, num_clips: int) -> None:
     timestamps, duration = np.arange(video_frames) / fps, video_frames / fps
-    sampler = ConstantClipsPerVideoSampler(CLIP.num_frames * CLIP.sampling_rate / CLIP.target_fps, num_clips)
+    clip_sampling = pytest.importorskip("pytorchvideo.data.clip_sampling")
+    sampler = clip_sampling.ConstantClipsPerVideoSampler(
+        CLIP.num_frames * CLIP.sampling_rate / CLIP.target_fps, num_clips
+    )
     expected = []
     for _ in range(num_clips):
         start, end, *_, is_last = sampler(0, duration, {})
