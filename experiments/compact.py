@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.models.families.alternet.net import alternation
-from mvit_video.nn.residual import BasicBlock
-from mvit_video.nn.window_attention import WindowBlock
+from mvit_video.nn.residual import BasicBlock, WindowBlock
 
 
 class CompactNet(nn.Module):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import get_args
 
-from mvit_video.nn.pooling import PoolMode
+from mvit_video.nn import KVReduction, PoolMode
 from mvit_video.types import THW, ConfigError
 
 UNIT = THW(1, 1, 1)
-KVReduction = Literal["conv", "max", "avg", "sra", "linear_sra"]
 
 
 @dataclass(frozen=True)

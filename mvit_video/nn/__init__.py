@@ -1,17 +1,15 @@
-"""Building blocks of multiscale vision transformers; they need torch alone."""
+"""Building blocks of multiscale vision transformers; they need only torch."""
 
-from mvit_video.nn.attention import DotProductAttention, PoolingAttention, ReducedAttention
-from mvit_video.nn.block import DropPath, Mlp, MultiscaleBlock
+from mvit_video.nn.attention import DotProductAttention, PoolingAttention, ReducedAttention, make_attention
+from mvit_video.nn.block import ClassificationHead, DropPath, Mlp, MultiscaleBlock
 from mvit_video.nn.cpu import tune_for_cpu, untuned
 from mvit_video.nn.depthwise import DepthwiseConv3d, HeadSharedConv3d
 from mvit_video.nn.embedding import CubeEmbedding
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, through_map, tokens_to_grid
-from mvit_video.nn.head import ClassificationHead
-from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import PoolMode, TokenPool
-from mvit_video.nn.position import JointPosition, RelativePosition, SeparablePosition
+from mvit_video.nn.position import JointPosition, PositionEncodingGenerator, RelativePosition, SeparablePosition
 from mvit_video.nn.pyramid import ConvMlp, PyramidBlock, StageEntry, begin_stage
-from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction, Uneven
+from mvit_video.nn.spatial_reduction import KVReduction, LinearSpatialReduction, SpatialReduction, Uneven
 
 __all__ = [
     "ClassificationHead",
@@ -22,6 +20,7 @@ __all__ = [
     "DropPath",
     "HeadSharedConv3d",
     "JointPosition",
+    "KVReduction",
     "LinearSpatialReduction",
     "Mlp",
     "MultiscaleBlock",
@@ -38,6 +37,7 @@ __all__ = [
     "Uneven",
     "begin_stage",
     "grid_to_tokens",
+    "make_attention",
     "split_class_token",
     "through_map",
     "tokens_to_grid",

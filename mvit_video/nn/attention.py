@@ -6,22 +6,21 @@ and times of keys, W = D or D+P.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.grid import split_class_token
+from mvit_video.nn.grid import join_class_token, split_class_token
 from mvit_video.nn.pooling import TokenPool, pool_tokens
 from mvit_video.nn.position import RelativePosition
-from mvit_video.nn.spatial_reduction import LinearSpatialReduction, SpatialReduction
+from mvit_video.nn.spatial_reduction import KVReduction, LinearSpatialReduction, SpatialReduction, Uneven
 from mvit_video.types import THW
 
 
 class DotProductAttention(nn.Module):
-    """Scaled dot-product attention, whose queries and keys may have more channels than the values.
+    """Scaled dot-product attention; queries and keys may have more channels (relative positions) than the values.
 
-    The further channels, those of relative positions, do not count in the scale of the scores.
+    These channels do not count in the scale of the scores.
     """
 
     def forward(
@@ -34,7 +33,7 @@ class DotProductAttention(nn.Module):
 
 
 class _MultiheadAttention(nn.Module):
-    """What both kinds share: heads, residual pooling, and the projection behind them."""
+    """Heads, residual pooling and output projection, which both kinds of attention share."""
 
     rel_pos: RelativePosition | None
     residual_pooling: bool
@@ -112,14 +111,12 @@ class PoolingAttention(_MultiheadAttention):
 class ReducedAttention(_MultiheadAttention):
     """Self-attention whose keys and values are projections of the same, reduced tokens.
 
-    `PoolingAttention` pools keys and values separately, head by head, after their projection; this class reduces all
-    channels of the tokens together before it. Queries are pooled in the same way.
+    `PoolingAttention` pools keys and values separately, head by head, after their projection.
 
     Args:
         dim: channels in.
         dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
-        reduction: from the tokens and the grid of the queries before pooling to fewer tokens; None for none, which is
-            multi-head attention.
+        reduction: from the tokens and their grid to fewer tokens; None for plain multi-head attention.
         pool_q: pool of the queries, None where they keep their grid.
         rel_pos: relative positions, None for none.
         residual_pooling: add the pooled queries to the output, the class token excepted.
@@ -157,8 +154,52 @@ class ReducedAttention(_MultiheadAttention):
 
 
 def _add_patches(x: Tensor, pooled_q: Tensor, thw: THW) -> Tensor:
-    """`x + pooled_q`, the class token's row as it is."""
+    """Return `x + pooled_q`, with the class token's row unchanged."""
     class_token, patches = split_class_token(x, thw)
-    _, pooled_q = split_class_token(pooled_q, thw)
-    patches = patches + pooled_q
-    return patches if class_token is None else torch.cat([class_token, patches], dim=1)
+    return join_class_token(class_token, patches + split_class_token(pooled_q, thw)[1])
+
+
+def make_attention(
+    reduction: KVReduction,
+    dim: int,
+    dim_out: int,
+    num_heads: int,
+    *,
+    stride_kv: THW,
+    kernel_kv: THW | None,
+    pool_q: TokenPool | None = None,
+    rel_pos: RelativePosition | None = None,
+    residual_pooling: bool = False,
+    uneven: Uneven = "pad",
+    norm_eps: float = 1e-6,
+) -> PoolingAttention | ReducedAttention:
+    """Return attention whose keys and values are pooled after their projection, or reduced before it.
+
+    Args:
+        stride_kv: cells of the input's grid that become one.
+        kernel_kv: of the pool or of PVT's convolution; None for neither.
+        uneven: see `SpatialReduction`.
+        norm_eps: of the norms after the pools of keys and values.
+    """
+    if reduction in ("sra", "linear_sra"):
+        if reduction == "linear_sra":
+            reduce = LinearSpatialReduction(dim)
+        else:
+            reduce = SpatialReduction(dim, stride_kv, uneven) if kernel_kv else None
+        return ReducedAttention(
+            dim, dim_out, num_heads, reduction=reduce, pool_q=pool_q, rel_pos=rel_pos, residual_pooling=residual_pooling
+        )
+    pool_k, pool_v = (
+        TokenPool(reduction, dim_out // num_heads, num_heads, kernel_kv, stride_kv, norm_eps) if kernel_kv else None
+        for _ in "kv"
+    )
+    return PoolingAttention(
+        dim,
+        dim_out,
+        num_heads,
+        pool_q=pool_q,
+        pool_k=pool_k,
+        pool_v=pool_v,
+        rel_pos=rel_pos,
+        residual_pooling=residual_pooling,
+    )

@@ -1,4 +1,4 @@
-"""A multiscale transformer block and its parts: MLP, stochastic depth, pooled residual skip."""
+"""Multiscale transformer block, MLP, stochastic depth and classification head."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.nn.attention import PoolingAttention, ReducedAttention
-from mvit_video.nn.peg import PositionEncodingGenerator
 from mvit_video.nn.pooling import TokenPool, pool_tokens
+from mvit_video.nn.position import PositionEncodingGenerator
 from mvit_video.types import THW
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training drop a residual branch of whole samples, and scale up those that stay.
+    """Stochastic depth: in training, drop the residual branch of some samples and scale up the others.
 
     Args:
         rate: probability of dropping, in [0, 1).
@@ -58,8 +58,8 @@ class Mlp(nn.Module):
 class MultiscaleBlock(nn.Module):
     """Pre-norm transformer block that may coarsen the grid in attention and widen the channels in its MLP.
 
-    The skip around attention is max-pooled with the stride of the queries. Where attention or the MLP widens, the skip
-    around it projects the *normalised* tokens, which the paper found better than projecting the tokens (table A.1).
+    The skip around attention is max-pooled with the stride of the queries. Where attention or the MLP widens, its skip
+    projects the *normalised* tokens, which the paper found better (table A.1).
 
     Args:
         attention: from `dim` to `dim_attention` channels.
@@ -68,7 +68,7 @@ class MultiscaleBlock(nn.Module):
         dim_out: channels out; above `dim_attention` in the last block of a stage of MViT.
         mlp: from `dim_attention` to `dim_out` channels; None for an `Mlp` with four times as many hidden channels.
         pool_skip: pool of the skip around attention, None where the queries keep their grid.
-        peg: adds position encodings to the output of the block; None for none.
+        peg: position encodings added to the output; None for none.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: MViT (arXiv:2104.11227) section 3.2, MViTv2 (arXiv:2112.01526) section 4; agrees with
@@ -109,7 +109,24 @@ class MultiscaleBlock(nn.Module):
         return (x if self.peg is None else self.peg(x, thw)), thw
 
     def second_half(self, x: Float[Tensor, "*tokens dim_attention"], thw: THW) -> Float[Tensor, "*tokens dim_out"]:
-        """What follows the residual sum of attention: the MLP and the skip around it, token by token."""
+        """Add the MLP and its skip to the output of attention, token by token."""
         normed = self.norm2(x)
         skip = self.proj(normed) if self.proj is not None and not self.widens_in_attention else x
         return skip + self.drop_path(self.mlp(normed))
+
+
+class ClassificationHead(nn.Module):
+    """Dropout and a linear layer; logits in training and evaluation alike, never a softmax.
+
+    Args:
+        dim: channels of the embedding.
+        dropout: probability of dropping a channel in training.
+    """
+
+    def __init__(self, dim: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(dim, num_classes)
+
+    def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
+        return self.projection(self.dropout(embedding))

@@ -1,8 +1,7 @@
-"""Layers tuned for a CPU, where memory traffic costs as much as arithmetic; they compute what the plain ones do.
+"""Layers tuned for a CPU, where memory traffic costs as much as arithmetic; results are those of the plain layers.
 
-`tune_for_cpu` gives the layers of a net these classes in place of their own; parameters, hooks and keys of the state
-dict stay. On another device, in a compiled or traced graph, and where operations are counted, a tuned layer does what
-the plain one does.
+`tune_for_cpu` swaps the classes of a net's layers; parameters, hooks and state-dict keys stay. On another device,
+in a compiled or traced graph, and where operations are counted, a tuned layer does what the plain one does.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def tune_for_cpu(net: Net) -> Net:
-    """Give the layers in the blocks of a net their tuned classes; the net itself is returned.
-
-    The head stays as it is.
-    """
+    """Give the layers in the blocks of a net (not its head) their tuned classes, and return the net."""
     for module in _layers(net):
         module.__class__ = _TUNED.get(type(module), type(module))
     return net
@@ -42,7 +38,7 @@ def tune_for_cpu(net: Net) -> Net:
 
 @contextmanager
 def untuned(net: nn.Module) -> Iterator[None]:
-    """The net with plain layers, whose hooks are given whole tensors; afterwards it is as it was."""
+    """Give a net its plain layers meanwhile, whose hooks see complete tensors."""
     plain = {tuned: plain for plain, tuned in _TUNED.items()}
     changed = [(module, type(module)) for module in net.modules() if type(module) in plain]
     for module, tuned in changed:
@@ -61,7 +57,7 @@ def _layers(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def _only_values_on_cpu(x: Tensor) -> bool:
-    """Whether `x` lies on a CPU and only values are asked for: no gradient, no graph, no watching of the operations."""
+    """Say whether `x` is on a CPU and needs no gradient, no graph and no record of operations."""
     return (
         not is_recording()
         and x.device.type == "cpu"
@@ -73,9 +69,9 @@ def _only_values_on_cpu(x: Tensor) -> bool:
 
 
 class _OneDnnLinear(nn.Linear):
-    """By oneDNN where a CPU infers in float32.
+    """Linear layer by oneDNN for inference in float32.
 
-    PyTorch's own there goes to MKL, which is 7 % slower on an AMD processor, and takes a pass more to copy the bias
+    PyTorch uses MKL, which is 7 % slower on an AMD processor and needs one more pass to copy the bias
     (benchmarks/model.md).
     """
 
@@ -89,9 +85,9 @@ class _OneDnnLinear(nn.Linear):
 
 
 class ChunkedAttention(DotProductAttention):
-    """A few queries at a time, so that their scores stay in the cache.
+    """Attention of a few queries at a time, whose scores stay in the cache.
 
-    The CPU's fused kernel is slow in half precision, and cannot have values narrower than keys.
+    The fused kernel of a CPU is slow in half precision and needs values as wide as keys.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -107,7 +103,7 @@ class ChunkedAttention(DotProductAttention):
 
 
 class _BlockByRows(MultiscaleBlock):
-    """The second half a few tokens at a time, so that what the MLP makes on its way stays in the cache."""
+    """Block whose second half takes a few tokens at a time, so that the MLP's hidden values stay in the cache."""
 
     def second_half(self, x: Tensor, thw: THW) -> Tensor:
         half = super().second_half
@@ -117,17 +113,17 @@ class _BlockByRows(MultiscaleBlock):
 
 
 class _PyramidBlockByRows(_BlockByRows, PyramidBlock):
-    """The same for the blocks of PVT."""
+    """The same for PVT."""
 
 
 def _rows_in_cache(x: Tensor) -> tuple[Tensor, ...]:
-    """Tokens of all clips, a few at a time; in half precision, where matrix products want more, four times as many."""
+    """Split the tokens of all clips to fit the cache; in half precision matrix products need four times as many."""
     in_half = x.element_size() < 4 or torch.is_autocast_enabled("cpu")
     return x.flatten(0, -2).split((4 if in_half else 1) * ROWS_IN_CACHE * torch.get_num_threads())
 
 
 class _TrainableHeadSharedConv3d(HeadSharedConv3d):
-    """With gradients by temporal tap."""
+    """Convolution with gradients by temporal tap."""
 
     def forward(self, grid: Tensor) -> Tensor:
         if _wants_gradients(grid, self.weight):
@@ -136,7 +132,7 @@ class _TrainableHeadSharedConv3d(HeadSharedConv3d):
 
 
 class _TrainableDepthwiseConv3d(DepthwiseConv3d):
-    """With gradients by temporal tap; circular borders are left to PyTorch."""
+    """Convolution with gradients by temporal tap; circular borders are left to PyTorch."""
 
     def forward(self, input: Tensor) -> Tensor:
         if self.padding_mode != "zeros" or self.bias is None or not _wants_gradients(input, self.weight):

@@ -15,17 +15,17 @@ Borders = Literal["zeros", "circular"]
 
 
 def same_padding(kernel: THW) -> THW:
-    """Padding with which a pool of an odd kernel and stride 1 keeps the size of the grid."""
+    """Return the padding with which an odd kernel of stride 1 keeps the size of the grid."""
     return THW(*(k // 2 for k in kernel))
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """Depthwise convolution with a bias that keeps the size of the grid.
+    """Depthwise convolution with bias; the grid keeps its size.
 
     Args:
         dim: channels.
         kernel: odd sizes.
-        borders: what lies beyond the grid: zeros, or its other side.
+        borders: padding: zeros, or the other side of the grid.
     """
 
     def __init__(self, dim: int, kernel: THW, borders: Borders = "zeros") -> None:
@@ -35,8 +35,7 @@ class DepthwiseConv3d(nn.Conv3d):
 class HeadSharedConv3d(nn.Module):
     """Depthwise convolution whose `D` kernels are shared by all heads.
 
-    Convolving each head with the same depthwise kernels equals one depthwise convolution over all `N*D` channels with
-    the kernels repeated N times, so heads are never moved to the batch axis.
+    It is one convolution over all `N*D` channels with the kernels repeated N times: heads stay off the batch axis.
 
     Args:
         head_dim: channels of a head, D.
@@ -48,7 +47,7 @@ class HeadSharedConv3d(nn.Module):
         self.num_heads, self.stride = num_heads, stride
         self.padding = same_padding(kernel)
         self.weight = nn.Parameter(torch.empty(head_dim, 1, *kernel))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # nn.Conv3d's own, as in the published models
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # the default of nn.Conv3d, as in the published models
 
     def forward(self, grid: Float[Tensor, "batch dim t h w"]) -> Float[Tensor, "batch dim t_out h_out w_out"]:
         return F.conv3d(grid, self._kernels(), None, self.stride, self.padding, groups=grid.shape[1])

@@ -1,4 +1,4 @@
-"""Space-time cube embedding: the stem that turns a clip into tokens."""
+"""Stem: from a clip to tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mvit_video.types import THW
 
 
 class CubeEmbedding(nn.Module):
-    """Embed overlapping space-time cubes of a clip by one strided 3-D convolution.
+    """Stem that embeds space-time cubes of a clip with one strided 3-D convolution.
 
     Cubes larger than their stride are padded by half their size; cubes as large as their stride tile the clip.
 
@@ -19,8 +19,7 @@ class CubeEmbedding(nn.Module):
         dim: channels of a token.
         kernel: size of a cube in frames and pixels.
         stride: distance from one cube to the next.
-        uneven: what is done with a clip that cubes as large as their stride do not tile: `floor` leaves the rest out,
-            `pad` puts zeros behind it.
+        uneven: where cubes as large as their stride do not tile the clip: `floor` ignores the rest, `pad` adds zeros.
         norm: normalise the tokens, as PVT does.
 
     Source: MViT (arXiv:2104.11227) section 3.2, cube1; agrees with torchvision and pytorchvideo
@@ -45,7 +44,7 @@ class CubeEmbedding(nn.Module):
         self.norm = nn.LayerNorm(dim) if norm else None
 
     def thw(self, size: THW) -> THW:
-        """Grid of tokens that a clip of `size` frames and pixels becomes."""
+        """Return the token grid of a clip of `size` frames and pixels."""
         axes = zip(size, self.tile, self.padding, self.kernel, self.stride, strict=True)
         return THW(*((n + -n % tile + 2 * p - k) // s + 1 for n, tile, p, k, s in axes))
 

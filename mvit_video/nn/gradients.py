@@ -1,6 +1,6 @@
-"""Operations whose gradients are written by hand, because autograd's own take more time or memory.
+"""Operations with gradients written by hand, because autograd's take more time or memory.
 
-Each is equal to the operation that it stands for (tests/nn/test_gradients.py, test_relative_position.py).
+Each equals the plain operation (tests/nn/test_gradients.py, test_relative_position.py).
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ _AXES = "hwt"
 
 
 def is_recording() -> bool:
-    """Whether the operations become a graph of their own: in `torch.compile` or `torch.jit.trace`.
-
-    Neither sees through an `autograd.Function`.
-    """
+    """Say whether `torch.compile` or `torch.jit.trace` records; neither sees through an `autograd.Function`."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def widen_queries(q: Float[Tensor, "B Q N D"], rows: Sequence[Tensor], thw: THW) -> Float[Tensor, "B Q N W"]:
-    """Queries and, behind their channels, their products with the rows of each axis; zeros for the class token.
+    """Return queries with their products with the rows of each axis as more channels; zeros for the class token.
 
     Args:
         rows: `(queries, keys, D)` along height, width and, where there is a table over time, time.
@@ -50,7 +47,7 @@ def _widen(thw: THW, q: Tensor, *rows: Tensor) -> Tensor:
 
 
 class _Widen(torch.autograd.Function):
-    """`_widen`, which keeps nothing for backward but its result, which attention keeps as well."""
+    """`_widen`, which keeps only its result for backward, as attention does too."""
 
     generate_vmap_rule = True
 
@@ -85,8 +82,7 @@ def depthwise_conv3d(
 ) -> Float[Tensor, "batch dim t_out h_out w_out"]:
     """Convolve each channel with its own kernel: `F.conv3d` with as many groups as channels.
 
-    Gradients are computed by temporal tap: for whole volumes oneDNN takes 10 to 50 times as long
-    (benchmarks/bench_model.py).
+    Gradients are computed by temporal tap: for volumes oneDNN takes 10 to 50 times as long (benchmarks/bench_model.py).
     """
     return _DepthwiseConv3d.apply(grid, weight, stride, padding)
 
@@ -114,7 +110,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
 def _gradients(
     grad: Tensor, grid: Tensor, weight: Tensor, stride: THW, padding: THW, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of grid and weight, those that are needed: a sum over temporal taps of 2-D convolutions' gradients."""
+    """Return the needed gradients of grid and weight: sums of 2-D convolutions' gradients over temporal taps."""
     dtype = grid.dtype
     exact = torch.promote_types(dtype, torch.float32)  # half precision has no quick strided 2-D gradient either
     grad, weight = grad.to(exact), weight.to(exact)
@@ -142,7 +138,7 @@ def _frames(grid: Tensor) -> Tensor:
 
 
 def _frames_of_tap(tap: int, num_in: int, num_out: int, stride: int, padding: int) -> tuple[slice, slice]:
-    """Frames that a temporal tap reads, and frames that it writes; those in the padding are left out."""
+    """Return the frames that a temporal tap reads and writes, without the padding."""
     first = max(0, -((tap - padding) // stride))
     last = min(num_out - 1, (num_in - 1 + padding - tap) // stride)
     start = first * stride + tap - padding

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.nn.depthwise import HeadSharedConv3d, same_padding
-from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, join_class_token, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 PoolMode = Literal["conv", "max", "avg"]
 
 
 class TokenPool(nn.Module):
-    """Pool patch tokens over their grid; a class token has no place on the grid and is left alone.
+    """Pool of patch tokens over their grid; a class token passes unpooled.
 
     After convolution every head, class token included, is normalised over its own channels; max and average pooling
     have no norm.
@@ -46,7 +45,7 @@ class TokenPool(nn.Module):
             case "max":
                 self.pool = nn.MaxPool3d(kernel, stride, padding)
             case "avg":
-                # padded beforehand: the pool itself refuses a grid smaller than its kernel, padding or not
+                # padded before, because AvgPool3d refuses a grid smaller than its kernel
                 t, h, w = padding
                 self.pool = nn.Sequential(nn.ConstantPad3d((w, w, h, h, t, t), 0.0), nn.AvgPool3d(kernel, stride))
             case _:
@@ -57,7 +56,7 @@ class TokenPool(nn.Module):
     ) -> tuple[Float[Tensor, "batch pooled dim"], THW]:
         class_token, patches = split_class_token(tokens, thw)
         patches, thw = grid_to_tokens(self.pool(tokens_to_grid(patches, thw)))
-        tokens = patches if class_token is None else torch.cat([class_token, patches], dim=1)
+        tokens = join_class_token(class_token, patches)
         if self.norm is not None:
             tokens = self.norm(tokens.unflatten(-1, (self.num_heads, -1))).flatten(2)
         return tokens, thw
@@ -66,5 +65,5 @@ class TokenPool(nn.Module):
 def pool_tokens(
     pool: TokenPool | None, tokens: Float[Tensor, "batch tokens dim"], thw: THW
 ) -> tuple[Float[Tensor, "batch pooled dim"], THW]:
-    """Apply a pool where there is one; `None` keeps tokens and grid."""
+    """Apply a pool; None keeps tokens and grid."""
     return (tokens, thw) if pool is None else pool(tokens, thw)

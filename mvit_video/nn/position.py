@@ -1,4 +1,4 @@
-"""Position embeddings, learned: absolute and relative; resized when a grid is not the one they were built for."""
+"""Position encodings: learned tables, absolute and relative, resized for another grid, and convolutions (PEG)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvit_video.nn.depthwise import Borders, DepthwiseConv3d
 from mvit_video.nn.gradients import widen_queries
-from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, join_class_token, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 Resize = Literal["bicubic", "bilinear"]
 
 
-def _table(num_rows: int, dim: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, num_rows, dim), std=0.02))
+def _table(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
 class SeparablePosition(nn.Module):
-    """A table over space plus a table over time, and a row of its own for the class token.
+    """Table over space plus table over time, and a row for the class token.
 
-    On another grid the spatial table is resized in its plane and the temporal one linearly.
+    For another grid the spatial table is resized in its plane and the temporal one linearly.
 
     Args:
         thw: grid that the tables are built for.
         dim: channels of a token.
         class_token: the tokens begin with one.
-        resize: how the spatial table is: bicubic in MViT, bilinear in PVT.
+        resize: of the spatial table: bicubic in MViT, bilinear in PVT.
 
     Source: MViT (arXiv:2104.11227) section 3.3 and table 11, `pos_embed_spatial|temporal|class` of the published
     checkpoints.
@@ -38,9 +39,9 @@ class SeparablePosition(nn.Module):
     def __init__(self, thw: THW, dim: int, *, class_token: bool = True, resize: Resize = "bicubic") -> None:
         super().__init__()
         self.thw, self.resize = thw, resize
-        self.spatial = _table(thw.h * thw.w, dim)
-        self.temporal = _table(thw.t, dim)
-        self.class_token = _table(1, dim) if class_token else None
+        self.spatial = _table(1, thw.h * thw.w, dim)
+        self.temporal = _table(1, thw.t, dim)
+        self.class_token = _table(1, 1, dim) if class_token else None
 
     def _resized(self, thw: THW) -> tuple[Tensor, Tensor]:
         spatial, temporal = self.spatial, self.temporal
@@ -52,14 +53,14 @@ class SeparablePosition(nn.Module):
         return spatial, temporal
 
     def forward(self, thw: THW) -> Float[Tensor, "1 tokens dim"]:
-        """Rows for a class token, if there is one, and every cell of the grid `thw`."""
+        """Return rows for the class token, if there is one, and for every cell of the grid `thw`."""
         spatial, temporal = self._resized(thw)
         cells = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
         return cells if self.class_token is None else torch.cat([self.class_token, cells], dim=1)
 
 
 class JointPosition(nn.Module):
-    """One table with a row for the class token and each cell of the grid, resized trilinearly on another grid.
+    """Table with a row for the class token and each cell, resized trilinearly for another grid.
 
     Args:
         thw: grid that the table is built for.
@@ -74,10 +75,10 @@ class JointPosition(nn.Module):
         super().__init__()
         self.thw = thw
         self.num_class_tokens = int(class_token)
-        self.table = _table(self.num_class_tokens + thw.volume, dim)
+        self.table = _table(1, self.num_class_tokens + thw.volume, dim)
 
     def forward(self, thw: THW) -> Float[Tensor, "1 tokens dim"]:
-        """Rows for a class token, if there is one, and every cell of the grid `thw`."""
+        """Return rows for the class token, if there is one, and for every cell of the grid `thw`."""
         if thw == self.thw:
             return self.table
         class_token, cells = self.table.tensor_split([self.num_class_tokens], dim=1)
@@ -89,8 +90,8 @@ class JointPosition(nn.Module):
 class RelativePosition(nn.Module):
     """Decomposed relative positions: a table per axis with a row per distance, shared by the heads of a block.
 
-    Tables of another length than the grids need are resized linearly at every pass, as in the reference. That happens
-    where pooling rounds a grid up whose tables were sized by rounding down.
+    Tables that do not have the length a grid needs are resized linearly at every pass, as in the reference: pooling
+    rounds grids up, tables are sized by rounding down.
 
     Args:
         thw_q: grid of the pooled queries that the tables are built for.
@@ -105,17 +106,17 @@ class RelativePosition(nn.Module):
     def __init__(self, thw_q: THW, thw_k: THW, head_dim: int, *, temporal: bool = True) -> None:
         super().__init__()
         rows = THW(*(2 * max(q, k) - 1 for q, k in zip(thw_q, thw_k, strict=True)))
-        self.h, self.w = _distance_table(rows.h, head_dim), _distance_table(rows.w, head_dim)
-        self.t = _distance_table(rows.t, head_dim) if temporal else None
+        self.h, self.w = _table(rows.h, head_dim), _table(rows.w, head_dim)
+        self.t = _table(rows.t, head_dim) if temporal else None
 
     def forward(
         self, q: Float[Tensor, "B Q N D"], k: Float[Tensor, "B K N D"], thw_q: THW, thw_k: THW
     ) -> tuple[Float[Tensor, "B Q N W"], Float[Tensor, "B K N W"]]:
-        """Queries and keys with P further channels, so that `q @ k.mT / sqrt(D)` is scores and position term in one.
+        """Return queries and keys with P more channels, so that `q @ k.mT / sqrt(D)` includes the position term.
 
-        The further channels of a query hold what it adds to its scores at each height, width and time of the keys,
-        those of a key where it is. Fused attention stays usable, and no matrix of scores is made; this is faster than
-        the term as a mask in every case of benchmarks/bench_attention.py.
+        In these channels a query holds its term for each height, width and time of the keys, and a key holds its place.
+        Fused attention stays usable without a matrix of scores; this is faster than the term as a mask in every case of
+        benchmarks/bench_attention.py.
         """
         tables = [(self.h, thw_q.h, thw_k.h), (self.w, thw_q.w, thw_k.w)]
         cells = torch.meshgrid([torch.arange(n, device=q.device) for n in thw_k], indexing="ij")
@@ -125,21 +126,17 @@ class RelativePosition(nn.Module):
             places.append(F.one_hot(cells[0].flatten(), thw_k.t))
         rows = [relative_rows(*table).to(q.dtype) for table in tables]
         by_key = torch.cat(places, dim=-1).to(q.dtype) * q.shape[-1] ** 0.5
-        by_key = F.pad(by_key, (0, 0, k.shape[1] - thw_k.volume, 0))  # a class token is nowhere
+        by_key = F.pad(by_key, (0, 0, k.shape[1] - thw_k.volume, 0))  # a class token has no place
         return widen_queries(q, rows, thw_q), torch.cat(
             [k, by_key[:, None].expand(k.shape[0], -1, k.shape[2], -1)], dim=-1
         )
 
 
-def _distance_table(num_rows: int, dim: int) -> nn.Parameter:
-    return nn.Parameter(nn.init.trunc_normal_(torch.empty(num_rows, dim), std=0.02))
-
-
 def relative_rows(table: Float[Tensor, "distance dim"], num_q: int, num_k: int) -> Float[Tensor, "queries keys dim"]:
-    """Row of each pair of a query and a key along one axis.
+    """Return the row of each pair of a query and a key along one axis.
 
-    On grids of different size the coarser steps over as many cells as it pools, and the first cells coincide. The order
-    of operations is SlowFast's in float32, because a ratio such as 7.8 is truncated to another row in any other.
+    On grids of different size the coarser one steps over as many cells as it pools; the first cells coincide. The order
+    of operations is SlowFast's in float32: in another order a ratio such as 7.8 is truncated to another row.
 
     Args:
         num_q: cells of the queries along the axis.
@@ -154,3 +151,33 @@ def relative_rows(table: Float[Tensor, "distance dim"], num_q: int, num_k: int) 
     distance = at_q - at_k
     distance += (num_k - 1) * step_k
     return table[distance.long()]
+
+
+class PositionEncodingGenerator(nn.Module):
+    """Depthwise convolution added to the patch tokens (PEG); a class token passes unchanged.
+
+    It has no table, so it fits any grid. Zero padding encodes the distance to the border; with circular borders the
+    encoding is equivariant to shifts.
+
+    Args:
+        dim: channels of a token.
+        kernel: odd sizes; `(1, k, k)` for nets of images.
+        borders: padding: zeros, or the other side of the grid.
+
+    Source: CPVT (arXiv:2102.10882) section 3.2, in three dimensions; agrees with timm's Twins-PCPVT
+    (tests/models/test_pvt_parity.py), identities in tests/nn/test_peg.py.
+    """
+
+    def __init__(self, dim: int, kernel: THW, borders: Borders = "zeros") -> None:
+        super().__init__()
+        if any(size % 2 == 0 for size in kernel):
+            raise ValueError(f"kernel must be odd, so that the grid keeps its size, got {tuple(kernel)}")
+        self.conv = DepthwiseConv3d(dim, kernel, borders)
+        nn.init.normal_(self.conv.weight, std=(2 / kernel.volume) ** 0.5)  # of the published code
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, tokens: Float[Tensor, "batch tokens dim"], thw: THW) -> Float[Tensor, "batch tokens dim"]:
+        class_token, patches = split_class_token(tokens, thw)
+        encoding, _ = grid_to_tokens(self.conv(tokens_to_grid(patches, thw)))
+        return join_class_token(class_token, patches + encoding)

@@ -1,8 +1,7 @@
-"""Blocks of pyramids whose stages begin by joining patches: PVT, Twins-PCPVT and PVTv2."""
+"""Blocks of PVT, Twins-PCPVT and PVTv2, whose stages begin by joining patches."""
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,9 +9,8 @@ from mvit_video.nn.attention import PoolingAttention, ReducedAttention
 from mvit_video.nn.block import Mlp, MultiscaleBlock
 from mvit_video.nn.depthwise import DepthwiseConv3d
 from mvit_video.nn.embedding import CubeEmbedding
-from mvit_video.nn.grid import grid_to_tokens, tokens_to_grid
-from mvit_video.nn.peg import PositionEncodingGenerator
-from mvit_video.nn.position import JointPosition, SeparablePosition
+from mvit_video.nn.grid import grid_to_tokens, join_class_token, tokens_to_grid
+from mvit_video.nn.position import JointPosition, PositionEncodingGenerator, SeparablePosition
 from mvit_video.types import THW
 
 
@@ -24,13 +22,12 @@ def begin_stage(
 ) -> tuple[Float[Tensor, "batch tokens dim"], THW]:
     """Embed a clip, or the grid of the stage before, put a class token first and add the positions."""
     x, thw = patch_embed(grid)
-    if class_token is not None:
-        x = torch.cat([class_token.expand(x.shape[0], -1, -1), x], dim=1)
+    x = join_class_token(None if class_token is None else class_token.expand(x.shape[0], -1, -1), x)
     return (x if position is None else x + position(thw)), thw
 
 
 class StageEntry(nn.Module):
-    """Where a stage other than the first begins: see `begin_stage`.
+    """Beginning of a stage after the first: see `begin_stage`.
 
     Args:
         patch_embed: joins patches of the stage before.
@@ -90,7 +87,7 @@ class PyramidBlock(MultiscaleBlock):
         mlp: of PVT, or with the convolution of PVTv2.
         entry: of the stage; None in the first stage and in all blocks but the first.
         stage_norm: normalise the output of the block, as PVTv2 does at the end of a stage.
-        peg: adds position encodings to the output of the block; None for none.
+        peg: position encodings added to the output; None for none.
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: PVT (arXiv:2102.12122) section 3.2, PVTv2 (arXiv:2106.13797) section 3; agrees with timm
@@ -121,7 +118,7 @@ class PyramidBlock(MultiscaleBlock):
         return (x if self.stage_norm is None else self.stage_norm(x)), thw
 
     def second_half(self, x: Float[Tensor, "*tokens dim"], thw: THW) -> Float[Tensor, "*tokens dim"]:
-        """As in `MultiscaleBlock`; the MLP of PVTv2 convolves over the grid."""
+        """Do as `MultiscaleBlock`; the MLP of PVTv2 convolves over the grid."""
         if isinstance(self.mlp, ConvMlp):
             return x + self.drop_path(self.mlp(self.norm2(x), thw))
         return super().second_half(x, thw)

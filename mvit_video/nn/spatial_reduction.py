@@ -1,18 +1,18 @@
-"""Reduction of keys and values before their projection, one for both: PVT's and PVTv2's."""
+"""Joint reduction of keys and values before their projection: PVT's and PVTv2's."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.nn.grid import grid_to_tokens, split_class_token, tokens_to_grid
+from mvit_video.nn.grid import grid_to_tokens, join_class_token, split_class_token, tokens_to_grid
 from mvit_video.types import THW
 
 Uneven = Literal["pad", "floor"]
+KVReduction = Literal["conv", "max", "avg", "sra", "linear_sra"]
 
 
 def pad_to_multiple(grid: Float[Tensor, "batch dim t h w"], size: THW) -> Float[Tensor, "batch dim t2 h2 w2"]:
@@ -22,15 +22,12 @@ def pad_to_multiple(grid: Float[Tensor, "batch dim t h w"], size: THW) -> Float[
 
 
 class SpatialReduction(nn.Module):
-    """Join each cube of patch tokens to one, by a dense convolution as large as its stride, and normalise it.
-
-    The class token has no place on the grid: it is put back after the norm, as it was.
+    """Convolution that joins each cube of patch tokens into one, and a norm; a class token passes unchanged.
 
     Args:
         dim: channels of a token.
         stride: size of a cube, PVT's `(1, R, R)`.
-        uneven: what is done with a grid that the cubes do not tile: `pad` it with zeros, or leave the rest out by
-            rounding down (`floor`, as in the published code, where keys and values never see it).
+        uneven: where the cubes do not tile the grid: `pad` adds zeros; `floor` ignores the rest, as the published code.
 
     Source: PVT (arXiv:2102.12122) section 3.3, eq. 3 and 4; agrees with timm's Twins-PCPVT
     (tests/models/test_pvt_parity.py), and with reshaping and a linear layer (tests/nn/test_spatial_reduction.py).
@@ -50,13 +47,15 @@ class SpatialReduction(nn.Module):
         if self.uneven == "pad":
             grid = pad_to_multiple(grid, self.stride)
         elif any(n < s for n, s in zip(thw, self.stride, strict=True)):
-            raise ValueError(f"a grid of {tuple(thw)} is smaller than one cube of {tuple(self.stride)}; pad it instead")
+            raise ValueError(
+                f"a grid of {tuple(thw)} is smaller than one cube of {tuple(self.stride)}; choose uneven='pad'"
+            )
         patches, thw = grid_to_tokens(self.conv(grid))
-        return _rejoin(class_token, self.norm(patches)), thw
+        return join_class_token(class_token, self.norm(patches)), thw
 
 
 class LinearSpatialReduction(nn.Module):
-    """Average the patch tokens of each frame to a plane of fixed size, so that attention costs linearly.
+    """Average of the patch tokens of each frame over a plane of fixed size: attention of linear cost.
 
     Args:
         dim: channels of a token.
@@ -79,8 +78,4 @@ class LinearSpatialReduction(nn.Module):
         frames = tokens_to_grid(patches, thw).transpose(1, 2).flatten(0, 1)
         plane = F.adaptive_avg_pool2d(frames, self.side)
         patches, thw = grid_to_tokens(self.conv(plane.unflatten(0, (-1, thw.t)).transpose(1, 2)))
-        return _rejoin(class_token, self.act(self.norm(patches))), thw
-
-
-def _rejoin(class_token: Tensor | None, patches: Tensor) -> Tensor:
-    return patches if class_token is None else torch.cat([class_token, patches], dim=1)
+        return join_class_token(class_token, self.act(self.norm(patches))), thw

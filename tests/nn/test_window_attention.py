@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvit_video.nn.window_attention import WindowAttention, WindowBlock
+from mvit_video.nn.residual import WindowAttention, WindowBlock
 
 
 def naive(attention: WindowAttention, x: Tensor) -> Tensor:

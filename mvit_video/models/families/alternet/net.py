@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mvit_video.models.net import Features, VideoNet, drop_path_rates
-from mvit_video.nn.residual import BasicBlock, Bottleneck
-from mvit_video.nn.window_attention import WindowBlock
+from mvit_video.nn.residual import BasicBlock, Bottleneck, WindowBlock
 from mvit_video.types import THW, ConfigError
 
 BlockKind = Literal["basic", "bottleneck"]

@@ -10,10 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.models.architecture import BlockSpec, Patch, Pooling
-from mvit_video.models.attention import make_attention
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_linear_layers
 from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
-from mvit_video.nn import CubeEmbedding, MultiscaleBlock, RelativePosition, TokenPool, split_class_token, through_map
+from mvit_video.nn import (
+    CubeEmbedding,
+    MultiscaleBlock,
+    RelativePosition,
+    TokenPool,
+    make_attention,
+    split_class_token,
+    through_map,
+)
 from mvit_video.types import THW, ConfigError
 
 HeadPool = Literal["cls", "mean_of_patches", "gap"]

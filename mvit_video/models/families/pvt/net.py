@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvit_video.models.architecture import UNIT, KVReduction, Patch, check_reduction, pool_kernel
-from mvit_video.models.attention import make_attention
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_convolutions, init_linear_layers
 from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
 from mvit_video.nn import (
@@ -24,6 +23,7 @@ from mvit_video.nn import (
     StageEntry,
     Uneven,
     begin_stage,
+    make_attention,
     split_class_token,
     through_map,
 )
