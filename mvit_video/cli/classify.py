@@ -83,7 +83,7 @@ def _parser() -> VerbParser:
     parser = VerbParser(
         prog="mvit-video classify",
         description="Classify a video of any length window by window: print its most probable classes and their times; "
-        "on request also draw them beneath the video, and as a picture over time.",
+        "on request also draw them beneath the video, and as a plot over time.",
         example="mvit-video classify video.mp4 --model runs/demo/version_0 --overlay shown.mp4 --timeline shown.png",
     )
     parser.add_argument("video", check=_one_video, metavar="VIDEO", help="video file, or its URL")
@@ -98,7 +98,7 @@ def _parser() -> VerbParser:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--backend", choices=get_args(Backend), default="pyav", help="decoder (default: %(default)s)")
     parser.add_argument("--overlay", metavar="MP4", help="the video with classes and a strip of time beneath")
-    parser.add_argument("--timeline", metavar="PNG", help="picture of the probabilities over time")
+    parser.add_argument("--timeline", metavar="PNG", help="plot of the probabilities over time")
     parser.add_argument("--rows", type=count, default=40, metavar="N", help="segments to print (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON with windows and segments instead")
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from mvit_video.cli.options import (
     FLAGS_OF_EXTRACTION,
@@ -17,22 +17,24 @@ from mvit_video.cli.options import (
     resumable,
 )
 from mvit_video.cli.wording import in_flags
-from mvit_video.features.engines.local import extract_locally
-from mvit_video.features.engines.ray import Cluster, extract_on_ray
-from mvit_video.features.extraction import Engine, describe, extract_videos
-from mvit_video.features.extractor import Extractor, ExtractSettings
-from mvit_video.features.inputs import find_inputs
-from mvit_video.jobs import num_cores
-from mvit_video.runs.trained_model import load_model
 from mvit_video.types import Backend, ConfigError, FeatureFormat, Layer, Precision
+
+if TYPE_CHECKING:
+    from mvit_video.features.extraction import Engine
+    from mvit_video.features.extractor import Extractor
 
 
 def run(words: list[str]) -> int:
-    """Extracts features of videos.
+    """Write features of videos.
 
     Returns: exit code: 1 when some videos have none.
     """
     args = _parser().parse_args(words)
+    from mvit_video.features.extraction import describe, extract_videos
+    from mvit_video.features.extractor import Extractor, ExtractSettings
+    from mvit_video.features.inputs import find_inputs
+    from mvit_video.runs.trained_model import load_model
+
     console = console_for_reports()
     with in_flags(**FLAGS_OF_EXTRACTION):
         settings = ExtractSettings(
@@ -49,7 +51,7 @@ def run(words: list[str]) -> int:
             decode_short_side=args.decode_short_side,
         )
     if args.address and args.engine != "ray":
-        raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or leave out the address")
+        raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or omit --address")
     of_logits = args.class_names if args.layer == "logits" else None
     # with Ray the model computes elsewhere
     settings = replace(settings, device="cpu") if args.engine == "ray" else settings
@@ -66,24 +68,23 @@ def run(words: list[str]) -> int:
 
 
 def _engine(args: argparse.Namespace, extractor: Extractor) -> Engine:
+    from mvit_video.features.engines.local import extract_locally
+    from mvit_video.features.engines.ray import Cluster, extract_on_ray
+    from mvit_video.jobs import num_cores
+
     if args.engine == "ray":
         cluster = Cluster(args.address, args.device, args.workers, args.time_limit)
-        return lambda videos, tell: extract_on_ray(videos, extractor, cluster, tell)
-    workers = args.workers or _default_workers(on_gpu=extractor.device.type != "cpu")
-    return lambda videos, tell: extract_locally(videos, extractor, workers, args.time_limit, tell)
-
-
-def _default_workers(*, on_gpu: bool) -> int:
-    """A GPU takes all that the cores can decode; on a CPU the model needs nearly all of them itself."""
-    return num_cores() if on_gpu else max(1, num_cores() // 8)
+        return lambda videos, count_windows: extract_on_ray(videos, extractor, cluster, count_windows)
+    # a GPU takes all that the cores can decode; on a CPU the model needs nearly all of them
+    workers = args.workers or (num_cores() if extractor.device.type != "cpu" else max(1, num_cores() // 8))
+    return lambda videos, count_windows: extract_locally(videos, extractor, workers, args.time_limit, count_windows)
 
 
 def _parser() -> VerbParser:
-    defaults = ExtractSettings("")
     parser = VerbParser(
         prog="mvit-video extract",
-        description="Write features of windows that slide over videos, with their times. A second run does only what "
-        "is new, has changed or has failed; after Ctrl-C or a kill the same command goes on. See docs/features.md.",
+        description="Write features of windows that slide over videos, with their times. A second run extracts only "
+        "videos that are new, have changed or have failed; after Ctrl-C or a kill the same command resumes.",
         example="mvit-video extract data/videos --model runs/mvit_b_k400/version_3 --stride 16 --out features/mvit_b",
     )
     parser.add_argument(
@@ -100,36 +101,34 @@ def _parser() -> VerbParser:
         "--format", choices=get_args(FeatureFormat), default="parquet", help="of the features (default: %(default)s)"
     )
     parser.add_argument(
-        "--layer", choices=get_args(Layer), default=defaults.layer, help="embedding, final tokens, map of a stage, or "
-        "logits (default: %(default)s)",
+        "--layer", choices=get_args(Layer), default="pooled", metavar="LAYER", help="pooled (the embedding), tokens "
+        "(the final ones), stage1 to stage4 (a map), or logits (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--window", metavar="LENGTH", help="frames (64) or seconds (2.5s) of each window (default: a clip of the model)"
     )
     parser.add_argument(
-        "--stride", metavar="LENGTH", help="from one window to the next, likewise (default: the window)"
+        "--stride", metavar="LENGTH", help="from one window to the next, as --window (default: the window)"
     )
-    parser.add_argument(
-        "--crops", type=int, choices=(1, 3), default=defaults.num_crops, help="of each window (default: %(default)s)"
-    )
+    parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="of each window (default: %(default)s)")
     parser.add_argument("--keep-crops", action="store_true", help="keep the features of each crop, not their mean")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), default=defaults.precision, help="of the model; fp16 and bf16 are "
+        "--precision", choices=get_args(Precision), default="fp32", help="of the model; fp16 and bf16 are "
         "kept as float16 (default: %(default)s)",
     )  # fmt: skip
-    add_class_names_option(parser, "those of the INPUTs, for logits those of the checkpoint")
-    _add_machine_options(parser, defaults)
+    add_class_names_option(parser, "those of the INPUTs; for logits, of the checkpoint")
+    _add_machine_options(parser)
     return parser
 
 
-def _add_machine_options(parser: argparse.ArgumentParser, defaults: ExtractSettings) -> None:
-    parser.add_argument("--device", default=defaults.device, help="auto, cpu or cuda (default: %(default)s)")
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument(
-        "--batch-size", type=count, default=defaults.batch_size, metavar="N", help="clips that the model takes at once "
+        "--batch-size", type=count, default=8, metavar="N", help="clips that the model takes at once "
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--backend", choices=get_args(Backend), default=defaults.backend, help="library that decodes (default: "
+        "--backend", choices=get_args(Backend), default="pyav", help="library that decodes (default: "
         "%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -142,7 +141,7 @@ def _add_machine_options(parser: argparse.ArgumentParser, defaults: ExtractSetti
     )  # fmt: skip
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="head of a Ray cluster that runs already (default: one that is started "
-        "on this machine for the while)",
+        "on this machine)",
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=count, metavar="N", help="decoding processes (default: the cores with a GPU, an eighth of "

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from mvit_video.cli.options import VerbParser, count, positive
-from mvit_video.cli.scoring import Classified, add_scoring_options, load_pair, report
-from mvit_video.features.search import TEMPERATURE, nearest_rows, vote
-from mvit_video.features.store import video_means
-from mvit_video.jobs import require_writable
-from mvit_video.runs.predictions import PREDICTIONS
+from mvit_video.cli.options import VerbParser, add_scoring_options, count, positive
 
 
 def run(words: list[str]) -> int:
-    """Classifies videos by the labels of their nearest neighbours."""
+    """Classify videos by the labels of their nearest neighbours."""
     args = _parser().parse_args(words)
-    if args.out is not None:
-        require_writable(Path(args.out) / PREDICTIONS, "--out")
-    train, test, num_classes = load_pair(
-        args.features, args.test, average=args.windows == "mean", class_names=args.class_names
-    )
+    from mvit_video.cli.scoring import Classified, load_pair, report
+    from mvit_video.features.search import nearest_rows, vote
+    from mvit_video.features.store import video_means
+
+    train, test, num_classes = load_pair(args)
     judged = train if test is None else test
     neighbours = nearest_rows(
         judged.vectors, train.vectors, args.k, file=train.file, without=train.numbers_of(judged.files)[judged.file]
@@ -46,7 +39,7 @@ def _parser() -> VerbParser:
     add_scoring_options(parser)
     parser.add_argument("-k", type=count, default=20, metavar="K", help="neighbours (default: %(default)s)")
     parser.add_argument(
-        "--temperature", type=positive, default=TEMPERATURE, metavar="T", help="smaller gives the nearest more weight "
+        "--temperature", type=positive, default=0.07, metavar="T", help="smaller gives the nearest more weight "
         "(default: %(default)s)",
     )  # fmt: skip
     return parser

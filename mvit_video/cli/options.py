@@ -224,6 +224,21 @@ def workers_of(args: argparse.Namespace, console: Console) -> Workers:
     return Workers(args.workers or num_cores(), args.time_limit, console)
 
 
+def add_scoring_options(parser: VerbParser) -> None:
+    """Add the options that `probe` and `knn` share."""
+    parser.add_argument("features", metavar="FEATURES", help="folder of mvit-video extract, or a Parquet file of it")
+    parser.add_argument("--test", metavar="FEATURES", help="features of other videos to test on")
+    add_class_names_option(parser, "those of the extraction")
+    parser.add_argument(
+        "--windows", choices=["mean", "keep"], default="mean", help="one row per video, the mean of its windows, or "
+        "every window; the probabilities of a video are then the mean over its windows (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for the record and predictions.parquet, which `compare` reads"
+    )
+    parser.add_argument("--json", action="store_true", help="print the record as JSON instead of a table")
+
+
 def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds the option that names classes.
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from mvit_video.cli.options import VerbParser, add_scoring_options, count, positive
 
-from mvit_video.cli.options import VerbParser, count, positive
-from mvit_video.cli.scoring import Classified, add_scoring_options, load_pair, report
-from mvit_video.features.probe import STRENGTHS, ProbeSettings, cross_validate, fit_probe
-from mvit_video.jobs import require_writable
-from mvit_video.runs.predictions import PREDICTIONS
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 def run(words: list[str]) -> int:
-    """Fits a linear probe on stored features and says how well it tells the classes apart."""
+    """Fit a linear probe on stored features and print its accuracy."""
     args = _parser().parse_args(words)
-    if args.out is not None:
-        require_writable(Path(args.out) / PREDICTIONS, "--out")
+    from mvit_video.cli.scoring import Classified, load_pair, report
+    from mvit_video.features.probe import ProbeSettings, cross_validate, fit_probe
+
     settings = ProbeSettings(tuple(args.strengths), args.folds, args.max_iterations)
-    train, test, num_classes = load_pair(
-        args.features, args.test, average=args.windows == "mean", class_names=args.class_names
-    )
+    train, test, num_classes = load_pair(args)
     if test is None:
         probabilities, probes = cross_validate(train, num_classes, settings)
         found, protocol = Classified(train, probabilities), f"cross-validation over files, {len(probes)} folds"

@@ -1,10 +1,10 @@
-"""What `probe` and `knn` say of the videos that they classified, and the files they write."""
+"""Accuracy of the videos that `probe` and `knn` classified: what is printed and written."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
-from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports
+from mvit_video.cli.options import console_for_reports
 from mvit_video.cli.wording import in_flags
 from mvit_video.features.store import FeatureTable, load_features, require_alike
+from mvit_video.jobs.files import require_writable
 from mvit_video.jobs.json_files import write_json_object
 from mvit_video.metrics import accuracy
 from mvit_video.metrics.intervals import LEVEL, METHOD, mean_class_interval, share_interval
@@ -27,43 +28,38 @@ Probabilities = NDArray[np.float64]
 
 
 class Classified(NamedTuple):
-    """Videos and what they were taken for.
-
-    Attributes:
-        probabilities: one row per video; all 0 for a video that was not classified.
-    """
+    """Videos and their probabilities: one row per video, all 0 for a video that was not classified."""
 
     table: FeatureTable
     probabilities: Probabilities
 
 
-def load_pair(
-    train: str, test: str | None, *, average: bool, class_names: Sequence[str] | None = None
-) -> tuple[FeatureTable, FeatureTable | None, int]:
-    """Features to learn from, those to be judged by, and the number of classes.
+def load_pair(args: Namespace) -> tuple[FeatureTable, FeatureTable | None, int]:
+    """Return the features to train on, those to test on, and the number of classes.
 
     Args:
-        average: whether each video becomes one row.
-        class_names: name of each class; None takes those of the extractions.
+        args: values of the options of `add_scoring_options`.
 
     Raises:
-        ConfigError: the two number the classes differently, or differ in what their vectors are.
-        MVitVideoError: no row to learn from has a label.
+        ConfigError: the two tables do not match, or `--out` cannot be written to.
+        MVitVideoError: no row to train on has a label.
     """
+    if args.out is not None:
+        require_writable(Path(args.out) / PREDICTIONS, "--out")
     with in_flags(class_names="--class-names"):
-        tables = [load_features(source, class_names) for source in (train, test) if source is not None]
+        tables = [load_features(one, args.class_names) for one in (args.features, args.test) if one is not None]
     if (tables[0].label < 0).all():
-        raise MVitVideoError(f"{train}: no row has a label; extract from annotations, or from a folder per class")
+        raise MVitVideoError(f"{args.features}: no row has a label; extract from annotations or a folder per class")
     require_alike(tables[0], tables[-1])
     named = [len(names) for table in tables if (names := table.class_names) is not None]
     num_classes = max([*named, *(int(table.label.max()) + 1 for table in tables)])
-    if average:
+    if args.windows == "mean":
         tables = [table.averaged() for table in tables]
-    return tables[0], tables[1] if test is not None else None, num_classes
+    return tables[0], tables[1] if args.test is not None else None, num_classes
 
 
 def scores(probabilities: Probabilities, label: NDArray[np.int64]) -> dict[str, Any]:
-    """Top1, top5 and mean class accuracy in percent with their intervals, over the videos with a label."""
+    """Return top1, top5 and mean class accuracy in percent with their intervals, over the videos with a label."""
     known = torch.from_numpy(np.flatnonzero(label >= 0))
     if not len(known):
         return {"num_videos": 0}
@@ -87,12 +83,12 @@ def report(
     found: Classified,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Prints what was done and what came of it, and writes it to a folder if one is given.
+    """Print the setting and the accuracy, and write them to the folder of `--out`.
 
     Args:
-        args: with the options of `add_scoring_options`.
-        facts: what was done, shown and recorded.
-        train: what was learnt from.
+        args: values of the options of `add_scoring_options`.
+        facts: setting, printed and recorded.
+        train: features that were trained on.
         details: recorded only.
 
     Raises:
@@ -133,7 +129,7 @@ def _print(verb: str, facts: Mapping[str, Any], numbers: Mapping[str, Any]) -> N
 def _write(
     folder: Path, verb: str, setting: Mapping[str, Any], record: Mapping[str, Any], found: Classified
 ) -> list[Path]:
-    """The record as JSON, and a row per video in the layout of a test's predictions."""
+    """Write the record as JSON, and a row per video in the layout of a test's predictions."""
     table, probabilities = found
     first = table.first_rows
     last = np.append(first[1:], len(table)) - 1
@@ -152,20 +148,3 @@ def _write(
     write_json_object(files[0], record)
     save_predictions(files[1], [columns], {"num_clips": "every window", "verb": verb, **setting}, table.class_names)
     return files
-
-
-def add_scoring_options(parser: VerbParser) -> None:
-    """Adds what `probe` and `knn` share."""
-    parser.add_argument("features", metavar="FEATURES", help="folder of mvit-video extract, or a Parquet file of it")
-    parser.add_argument("--test", metavar="FEATURES", help="features of other videos to judge by")
-    add_class_names_option(parser, "those of the extraction")
-    parser.add_argument(
-        "--windows", choices=["mean", "keep"], default="mean", help="one row per video, the mean of its windows, or "
-        "every window; the probabilities of a video are then the mean over its windows (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder for the record and predictions.parquet, which compare reads",
-    )
-    parser.add_argument("--json", action="store_true", help="print the record as JSON instead of a table")

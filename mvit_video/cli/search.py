@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from mvit_video.cli.options import VerbParser, add_class_names_option, console_for_reports, count
 from mvit_video.cli.wording import in_flags
-from mvit_video.features.queries import Queries, query_rows, query_video
-from mvit_video.features.search import Neighbours, nearest_rows
-from mvit_video.features.store import FeatureTable, load_features, require_alike
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mvit_video.features.queries import Queries
+    from mvit_video.features.search import Neighbours
+    from mvit_video.features.store import FeatureTable
 
 
 def run(words: list[str]) -> int:
-    """Finds what is most like a video among stored features."""
+    """Print the stored features most similar to a video."""
     args = _parser().parse_args(words)
+    from mvit_video.features.queries import query_rows, query_video
+    from mvit_video.features.search import nearest_rows
+    from mvit_video.features.store import load_features, require_alike
+
     with in_flags(class_names="--class-names"):
         table = load_features(args.features, args.class_names)
     is_table = Path(args.query).is_dir() or args.query.endswith(".parquet")
@@ -31,7 +36,7 @@ def run(words: list[str]) -> int:
     if queries is None:
         assert asked is not None
         queries = query_rows(asked, table)
-    without = np.full(len(queries.file), -1) if args.same_video else queries.file
+    without = None if args.same_video else queries.file
     found = nearest_rows(queries.vectors, table.vectors, args.k, file=table.file, without=without)
     same = _same_class_first(queries, table, found)
     if args.json:
@@ -45,13 +50,13 @@ def _parser() -> VerbParser:
     parser = VerbParser(
         prog="mvit-video search",
         description="Find the K windows, or videos, whose stored features have the largest cosine with a query: an "
-        "exact search over all rows. Rows of the query's own file are left out.",
+        "exact search over all rows. Rows of the query's own file are excluded.",
         example="mvit-video search features/train --query video.mp4:12.5 -k 10",
     )
     parser.add_argument("features", metavar="FEATURES", help="folder of mvit-video extract, or a Parquet file of it")
     parser.add_argument(
         "--query", required=True, metavar="VIDEO", help="a path as FEATURES has it or any video file, for the mean of "
-        "its windows; VIDEO:SECONDS for the window there; or other features, of which every row is a query",
+        "its windows; VIDEO:SECONDS for the window there; or other features, whose rows are all queries",
     )  # fmt: skip
     add_class_names_option(parser, "those of the extraction")
     parser.add_argument("-k", type=count, default=10, metavar="K", help="rows to find (default: %(default)s)")
@@ -59,13 +64,13 @@ def _parser() -> VerbParser:
         "--windows", choices=["keep", "mean"], default="keep", help="find windows, or videos by the mean of their "
         "windows (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--same-video", action="store_true", help="find the query's own file too")
+    parser.add_argument("--same-video", action="store_true", help="find rows of the query's own file too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 
 def _same_class_first(queries: Queries, table: FeatureTable, found: Neighbours) -> dict[str, Any]:
-    """How often the nearest row has the label of the query, where both have one."""
+    """Return the share of queries whose nearest row has the same label, among pairs with labels."""
     first = found.row[:, 0]
     known = (queries.label >= 0) & (first >= 0) & (table.label[first] >= 0)
     if not known.any():
@@ -94,6 +99,8 @@ def _label(number: int) -> int | None:
 
 
 def _print(queries: Queries, table: FeatureTable, found: Neighbours, same: dict[str, Any]) -> None:
+    from rich.table import Table
+
     console = console_for_reports()
     names = table.class_names
     for record in _records(queries, table, found):

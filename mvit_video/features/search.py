@@ -17,7 +17,6 @@ from mvit_video.types import ConfigError
 _ROWS_PER_BLOCK, _QUERIES_PER_PASS = 8192, 256
 _PAIRS_PER_STEP = 4096
 _ROUNDING = 2.0**-24  # of single precision
-TEMPERATURE = 0.07
 
 
 class Neighbours(NamedTuple):

@@ -14,13 +14,16 @@ from mvit_video.analysis.studies import STUDIES
 from mvit_video.cli import VERBS, main
 from mvit_video.cli.analyse import NAMES
 from mvit_video.cli.convert import HEAD_POOLS, _layout
+from mvit_video.cli.extract import _parser as extract_parser
 from mvit_video.cli.prepare import _parser as prepare_parser
+from mvit_video.cli.probe import _parser as probe_parser
 from mvit_video.curation.encoding import EncodeSettings
+from mvit_video.features.extractor import ExtractSettings
+from mvit_video.features.probe import ProbeSettings
 from mvit_video.models import list_models
 from mvit_video.models.families.mvit.net import HeadPool
 from tests.fixtures.places import ROOT
 
-SLOW = ("extract", "classify", "probe", "knn", "search")
 # a verb of Lightning needs it for its options
 LIGHTNING = ("fit", "validate", "test", "predict", "robustness")
 IMPORTS = r"""
@@ -46,8 +49,6 @@ def imported(*words: str) -> set[str]:
 
 @pytest.mark.parametrize("words", [[], ["--version"], ["models"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
 def test_an_answer_without_work_imports_nothing_that_the_work_needs(words: list[str]) -> None:
-    if words and words[0] in SLOW:
-        pytest.skip("imports torch for its help")
     assert imported(*words) <= {"rich"}
 
 
@@ -56,6 +57,11 @@ def test_what_the_parsers_state_is_what_the_library_takes() -> None:
     assert tuple(STUDIES) == NAMES
     assert "expected one of mvit_video, slowfast, pytorchvideo, torchvision" in (_layout("timm") or "")
     assert EncodeSettings(*map(prepare_parser().get_default, ("short_side", "gop", "crf"))) == EncodeSettings()
+    probe, extract = probe_parser(), extract_parser()
+    assert ProbeSettings(*map(probe.get_default, ("strengths", "folds", "max_iterations"))) == ProbeSettings()
+    names = [name for name in ExtractSettings.__dataclass_fields__ if name != "model"]
+    given = {name: extract.get_default("crops" if name == "num_crops" else name) for name in names}
+    assert ExtractSettings("", **given) == ExtractSettings("")
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS.keys() - {*LIGHTNING, "extract"}))
+@pytest.mark.parametrize("verb", sorted(VERBS.keys() - set(LIGHTNING)))
 @pytest.mark.usefixtures("terminal")
 def test_help_has_an_example_and_fits_80_columns(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
