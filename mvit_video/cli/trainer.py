@@ -214,8 +214,8 @@ class VideoCLI(LightningCLI):
         for best in cast(Any, self.trainer).checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_k_models and self.trainer.is_global_zero:
                 print_line(best.describe())
-                words = ["-c", str(self.run_folder / CONFIG), "--ckpt_path", best.best_model_path]
-                print_line(f"test it: mvit-video test {shlex.join(words)}")
+                config = shlex.quote(str(self.run_folder / CONFIG))
+                print_line(f"test it: mvit-video test -c {config} --ckpt_path best")
 
     def validate(self, **kwargs: Any) -> None:
         """Score the validation videos."""

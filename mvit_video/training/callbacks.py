@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from rich.progress import TextColumn, TimeRemainingColumn
 
 from mvit_video.runs.record import end_record, write_record
 from mvit_video.training.output import print_line
@@ -145,14 +147,32 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the metrics by short names."""
-        metrics = super().get_metrics(trainer, pl_module)
-        short = {
-            "train/loss": "loss",
-            "val/top1": "val top1",
-            "val/mAP": "val mAP",
-            "train/clips_per_second": "clips/s",
-        }
-        return {name: metrics[key] for key, name in short.items() if key in metrics}
+        metrics: Any = super().get_metrics(trainer, pl_module)
+        shown = (
+            ("train/loss", "loss", ".3f"), ("val/top1", "val top1", ".1f"), ("val/mAP", "val mAP", ".1f"),
+            ("train/clips_per_second", "clips/s", ".0f"),
+        )  # fmt: skip
+        return {name: format(float(metrics[key]), form) for key, name, form in shown if key in metrics}
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """Return columns that fit 80 characters beside the metrics."""
+        description, bar, batches, *_ = super().configure_columns(trainer)
+        bar.bar_width = max(8, min(40, shutil.get_terminal_size().columns - 72))
+        return [description, bar, batches, TimeRemainingColumn(), TextColumn("left")]
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Update the bar; end it with the last batch, before the result is printed."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        if batch_idx + 1 == sum(trainer.num_test_batches):
+            self.teardown(trainer, pl_module, "test")
 
     def _get_train_description(self, current_epoch: int) -> str:
         # Lightning counts from 0, the line after the epoch from 1

@@ -1,4 +1,4 @@
-"""Where the time of training goes, and what bounds it."""
+"""Time of each part of a training step, and which part bounds the run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mvit_video.training.output import print_line
 
 PARTS = ("data", "forward", "backward", "step")
-_DATA_BOUND = 0.2  # share of waiting above which more decoding would pay
+_DATA_BOUND = 0.2  # share of waiting above which faster decoding pays
 _BATCHES_IN_FLIGHT = 50
 
 
 class StepTimes(Callback):
-    """Logs, for each epoch, the share of time spent on waiting for data, forward, backward and the optimiser's step.
+    """Share of time that an epoch spends on waiting for data, forward, backward and the optimiser's step.
 
-    On a GPU the last three are the device's own times, taken by events, so that it is never waited for; the wait for
-    data is the program's. A line at the end says what bounded the run.
+    On a GPU the last three come from events of the device, which are read later, without waiting for it. A line at the
+    end says what bounded the run.
     """
 
     def __init__(self) -> None:
@@ -30,47 +30,47 @@ class StepTimes(Callback):
         self._last = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._epoch.clear()
         self._last = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The batch is there."""
+        """End the wait for data."""
         self._take("data")
         if pl_module.device.type == "cuda":
             self._events.append([])
         self._mark(pl_module, None)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
-        """The loss is there."""
+        """End the forward pass."""
         self._mark(pl_module, "forward")
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The gradients are there."""
+        """End the backward pass."""
         self._mark(pl_module, "backward")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The step is done."""
+        """End the step."""
         self._mark(pl_module, "step")
         self._last = time.perf_counter()
         if len(self._events) >= _BATCHES_IN_FLIGHT:
             self._read_events()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation in the middle of an epoch is nobody's time."""
+        """Ignore the time of a validation within an epoch."""
         self._last = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the shares."""
+        """Log the shares."""
         self._read_events()
         self._run.update(self._epoch)
         for part, share in _shares(self._epoch).items():
             pl_module.log(f"time/{part}", share)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the line."""
+        """Print the line."""
         if trainer.is_global_zero and self._run.total():
             print_line(what_bounds(_shares(self._run), pl_module.device.type))
 
@@ -80,7 +80,7 @@ class StepTimes(Callback):
         self._last = now
 
     def _mark(self, pl_module: LightningModule, part: str | None) -> None:
-        """Ends a part of the step on the device that computes it."""
+        """End a part of the step, on the device that computes it."""
         if pl_module.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -98,19 +98,16 @@ class StepTimes(Callback):
 
 
 def what_bounds(shares: dict[str, float], device: str) -> str:
-    """One line on where the time went.
+    """Return where the time went and what would make the run faster.
 
     Args:
         shares: of each of `PARTS`.
         device: type of the device that trained, `cpu` or `cuda`.
     """
-    bound = f"the {'GPU' if device == 'cuda' else 'CPU'}"
+    line = "time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
     if shares["data"] > _DATA_BOUND:
-        bound = "decoding: more data.loading.num_workers, or videos from `mvit-video prepare`, would make it faster"
-    return (
-        f"time: {shares['data']:.0%} waiting for data, {shares['forward']:.0%} forward, {shares['backward']:.0%} "
-        f"backward, {shares['step']:.0%} optimiser; bounded by {bound}"
-    )
+        return f"{line}; bounded by decoding\nfaster with more data.loading.num_workers, or after `mvit-video prepare`"
+    return f"{line}; bounded by the {'GPU' if device == 'cuda' else 'CPU'}"
 
 
 def _shares(seconds: Counter[str]) -> dict[str, float]:

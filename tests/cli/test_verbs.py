@@ -63,11 +63,14 @@ def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     best = max(rows, key=lambda row: (float(row["val/top1"]), -float(row["val/loss"])))
     score, loss = float(best["val/top1"]), float(best["val/loss"])
     assert printed[-2] == f"best.ckpt: epoch {int(best['epoch']) + 1} (val/top1 {score:.2f}, val/loss {loss:.4f})"
-    assert printed[-1].startswith("test it: mvit-video test -c runs/tiny/version_0/config.yaml --ckpt_path ")
-    assert Path(printed[-1].split()[-1]).samefile(folder / "checkpoints" / "best.ckpt")
+    assert printed[-3] == "run folder: runs/tiny/version_0"
+    assert printed[-1] == "test it: mvit-video test -c runs/tiny/version_0/config.yaml --ckpt_path best"
+    assert not (folder / "hparams.yaml").exists()  # which Lightning leaves empty
 
-    assert run("test", "--ckpt_path", "best") == 0
+    assert main(printed[-1].split()[3:]) == 0
     printed = capsys.readouterr().out
+    assert printed.startswith("checkpoint: runs/tiny/version_0/checkpoints/best.ckpt\n")
+    assert printed.endswith("report: mvit-video report runs/tiny/version_1\n")
     assert "2 clips x 1 crop" in printed
     assert "8 of 8" in printed
     table = parquet.read_table(tmp_path / "runs" / "tiny" / "version_1" / "predictions.parquet")

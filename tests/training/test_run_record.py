@@ -80,9 +80,7 @@ def test_the_slow_part_is_named(
 
 def test_a_gpu_is_called_one() -> None:
     shares = {"data": 0.05, "forward": 0.3, "backward": 0.6, "step": 0.05}
-    assert what_bounds(shares, "cuda") == (
-        "time: 5% waiting for data, 30% forward, 60% backward, 5% optimiser; bounded by the GPU"
-    )
+    assert what_bounds(shares, "cuda") == ("time: data 5%, forward 30%, backward 60%, step 5%; bounded by the GPU")
 
 
 def test_curves_of_a_run(
