@@ -17,7 +17,7 @@ from experiments.material import digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, fit
 from mvit_video.analysis.batches import score
-from mvit_video.analysis.drawing import new_figure
+from mvit_video.pages.figures import new_figure
 
 SIDE, DEPTHS, _NAME = 16, (2, 2, 2), "AlterNet"
 NumPairs = tuple[int, ...]

@@ -16,10 +16,11 @@ from experiments.curvature import EARLY_EPOCH, fit_and_measure
 from experiments.material import digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width
-from mvit_video.analysis.drawing import new_figure, where
-from mvit_video.analysis.local_attention import window_mask
+from mvit_video.analysis.attention_reach import window_mask
+from mvit_video.analysis.drawing import where
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.mvit.variants_cpvt import cpvt
+from mvit_video.pages.figures import new_figure
 from mvit_video.types import THW
 
 SIDE, _PATCH, _HEADS = 16, 2, 3

@@ -16,13 +16,14 @@ from experiments.material import PAPER, digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, drawn_for_width, fit
 from mvit_video.analysis.batches import score
-from mvit_video.analysis.drawing import GREY, new_figure, where
+from mvit_video.analysis.drawing import where
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.mvit.net import MViT
 from mvit_video.models.families.mvit.variants_cpvt import cpvt
 from mvit_video.models.position import Position
 from mvit_video.nn import PositionEncodingGenerator
 from mvit_video.nn.block import MultiscaleBlock
+from mvit_video.pages.figures import GREY, new_figure
 from mvit_video.types import THW
 
 SIDE, CANVAS, CHANCE = 8, 12, 10

@@ -29,10 +29,11 @@ from mvit_video.analysis import (
     noise,
     variance,
 )  # fmt: skip
-from mvit_video.analysis.drawing import SHADES, layers_of, new_figure, where
+from mvit_video.analysis.drawing import SHADES, layers_of, where
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.mvit.variants_cpvt import cpvt
+from mvit_video.pages.figures import new_figure
 
 SIDE = 16
 

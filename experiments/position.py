@@ -14,10 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from experiments.material import CLIP, CLIP_CROP, demo_clips
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit, top1_in_order
-from mvit_video.analysis.drawing import GREY, new_figure, where
+from mvit_video.analysis.drawing import where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
+from mvit_video.pages.figures import GREY, new_figure
 
 # Pools that span no time: apart from its position encoding, the net treats frames as a set.
 _SPATIAL, _DEMO = Pooling(kernel=None, stride_kv=(1, 1, 1)), Pooling(kernel=(3, 3, 3), stride_kv=(1, 1, 1))

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from experiments.material import CLIP, CLIP_CROP, demo_clips
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit
-from mvit_video.analysis.drawing import GREY, new_figure, where
+from mvit_video.analysis.drawing import where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import KVReduction, Patch, Pooling
 from mvit_video.models.families.mvit.net import MViT
 from mvit_video.models.net import multiply_adds
+from mvit_video.pages.figures import GREY, new_figure
 
 VARIANTS: dict[str, KVReduction | None] = {
     "none": None,

@@ -1,12 +1,17 @@
-"""Studies of a trained net: what its layers do to clips, what they are worth, and how its loss is curved."""
+"""Studies of a trained net: feature maps, residual branches, attention, calibration, curvature of the loss."""
 
 from mvit_video.analysis.adapter import Feature, branches, iter_features
-from mvit_video.analysis.attention_distance import distance, draw_distance
+from mvit_video.analysis.attention_reach import (
+    LocalitySettings,
+    distance,
+    draw_distance,
+    draw_locality,
+    locality,
+)
 from mvit_video.analysis.batches import Batch
 from mvit_video.analysis.curvature import HessianSettings, draw_hessian, hessian
 from mvit_video.analysis.feature_variance import draw_variance, variance
 from mvit_video.analysis.lesions import draw_lesion, lesion
-from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality
 from mvit_video.analysis.loss_landscape import LandscapeSettings, draw_landscape, landscape
 from mvit_video.analysis.noise_response import NoiseSettings, draw_noise, noise
 from mvit_video.analysis.reconstruction import draw_reduction, reduction

@@ -1,9 +1,9 @@
-"""Feature maps at the residual sums of a net, whatever net it is.
+"""Feature maps at the residual sums of any net.
 
-What counts is how a block is built, not what its class is called: `norm1`, `attn`, `norm2` and `mlp` make a
-transformer block with two residual sums, which a `peg` may follow; `conv1` and `conv2`, or `attn` alone, make a block
-with one. A `VideoNet` without any such block is seen between the blocks that it lists. Between blocks, a change of grid
-or width is a pool, and any other change is a position encoding.
+The submodules of a block decide: `norm1`, `attn`, `norm2` and `mlp` make a transformer block with two residual sums,
+perhaps followed by a `peg`; `conv1` and `conv2`, or `attn` alone, make a block with one. A `VideoNet` without such
+blocks is observed between its `blocks`. Between blocks, a change of grid or width is a pool, and any other change is a
+position encoding.
 
 Letters: B clips, L tokens, C channels, T H W grid.
 """
@@ -33,12 +33,12 @@ _BESIDE_THE_BRANCH = ("relu", "act", "downsample", "shortcut", "drop", "proj_ski
 
 
 class Feature(NamedTuple):
-    """What the residual stream holds at one place.
+    """The residual stream at one place.
 
     Attributes:
         name: path of the block, and `.input`, `.attn`, `.mlp` or `.peg` for the place in it.
-        kind: what was added last: the stem, attention, an MLP, a convolution, a block of unknown structure, a position
-            encoding, or what changed the grid or the width.
+        kind: the last addition: stem, attention, MLP, convolution, block of unknown structure, position encoding, or
+            change of grid or width.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Feature(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """A residual branch: what `module` returns is added to the stream."""
+    """A residual branch: the output of `module` is added to the stream."""
 
     name: str
     kind: Kind
@@ -55,14 +55,13 @@ class Branch(NamedTuple):
 
 
 def iter_features(model: nn.Module, clip: Float[Tensor, "B 3 T H W"]) -> Iterator[Feature]:
-    """The residual stream of a net from its stem to its last block, in the order of computation.
+    """Yield the residual stream of a net from its stem to its last block, in the order of computation.
 
-    The net computes in eval mode and without gradients, and is left as it was. Class tokens have no place on a grid and
-    are left out. Nets for images that take the frames of a clip as a batch give maps of clips too. A half of a block
-    that changes the grid or the width in attention is a `pool`.
+    The net runs in eval mode without gradients. Class tokens have no place on a grid and are dropped. Image nets that
+    take frames as a batch give maps of clips too. Attention that changes grid or width is a `pool`.
 
     Raises:
-        ConfigError: the net has no blocks of a known structure, or does not tell the grid of its tokens.
+        ConfigError: the net has no blocks of a known structure, or its tokens have an unknown grid.
     """
     blocks = find_blocks(model)
     stream = _Stream(num_clips=len(clip))
@@ -82,7 +81,7 @@ def iter_features(model: nn.Module, clip: Float[Tensor, "B 3 T H W"]) -> Iterato
 
 
 def find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Path and module of each residual block, in the order in which the net lists them.
+    """Return path and module of each residual block, in the order of the net.
 
     Raises:
         ConfigError: there is none.
@@ -96,14 +95,13 @@ def find_blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
         blocks = [(f"blocks.{name}", block) for name, block in model.blocks.named_children()]
     if not blocks:
         raise ConfigError(
-            f"{type(model).__name__} has no residual blocks that are known: with norm1, attn, norm2 and mlp, "
-            "with conv1 and conv2, or with attn"
+            f"{type(model).__name__} has no known residual blocks (norm1, attn, norm2, mlp; or conv1, conv2; or attn)"
         )
     return blocks
 
 
 def branches(model: nn.Module) -> list[Branch]:
-    """Residual branches of a net, in the order in which it lists them; blocks of unknown structure have none."""
+    """Return the residual branches of a net, in its order; blocks of unknown structure have none."""
     found: list[Branch] = []
     for name, block in find_blocks(model):
         if is_transformer(block):
@@ -117,7 +115,7 @@ def branches(model: nn.Module) -> list[Branch]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The net in eval mode; afterwards each module is in the mode in which it was."""
+    """Set a net to eval mode, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -128,7 +126,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def is_transformer(module: nn.Module) -> bool:
-    """Whether a module is a block of attention and MLP, each with its norm before it."""
+    """Return whether a module is a block of attention and MLP, each after its norm."""
     return all(isinstance(getattr(module, name, None), nn.Module) for name in _TRANSFORMER)
 
 
@@ -145,7 +143,7 @@ def _unit_kind(block: nn.Module) -> Kind:
 
 @dataclass
 class _Stream:
-    """Collects features while a net computes.
+    """Collection of features while a net runs.
 
     Attributes:
         grids: of convolutions outside of blocks, and of blocks, the latest last.
@@ -156,25 +154,25 @@ class _Stream:
     grids: list[Grid] = field(default_factory=list)
 
     def note_grid(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        """Remembers the grid of a convolution outside of blocks, for blocks that are not told of theirs."""
+        """Keep the grid of a convolution outside of blocks, for blocks that get no grid as an argument."""
         self.grids.append(tuple(output.shape[2:]))
 
     def watch_transformer(self, name: str, block: nn.Module) -> list[Any]:
-        """Hooks that add what enters the branches, what stands after each, and what a `peg` behind them makes of it."""
+        """Return hooks that add the stream before and after each branch, and after a `peg`."""
         kept: dict[str, Tensor] = {}
-        told: list[Grid] = []
+        grids: list[Grid] = []
 
         def keep(where: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
             return lambda module, args: kept.update({where: args[0].detach().clone()})
 
-        def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             inside = _whole_numbers((args[1:], kwargs))
-            told[:] = [inside, _whole_numbers(output) or inside]
+            grids[:] = [inside, _whole_numbers(output) or inside]
 
         def finish(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             out = _tensor_of(output).detach().clone()
             outside = _whole_numbers((args[1:], kwargs))
-            grid_in, grid_out = (one or outside for one in told)
+            grid_in, grid_out = (one or outside for one in grids)
             self.enter(name, self._to_map(name, kept["norm1"], grid_in))
             before = self.features[-1].map
             after = self._to_map(name, kept["norm2"], grid_out)
@@ -190,27 +188,27 @@ class _Stream:
             for where, child in block.named_children()
             if where in ("norm1", "norm2", "peg")
         ]
-        hooks.append(block.get_submodule("attn").register_forward_hook(hear, with_kwargs=True))
+        hooks.append(block.get_submodule("attn").register_forward_hook(note, with_kwargs=True))
         return [*hooks, block.register_forward_hook(finish, with_kwargs=True)]
 
     def watch_unit(self, name: str, block: nn.Module) -> list[Any]:
-        """Hooks that add what enters the block and what it passes on."""
+        """Return hooks that add the input and the output of a block."""
         entering: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
             entering.append(args[0].detach().clone())  # before a block that works in place
 
         def finish(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            told = _whole_numbers(args[1:])
-            self.enter(name, self._unit_map(name, entering.pop(), told))
-            out = self._unit_map(name, _tensor_of(output).detach().clone(), _whole_numbers(output) or told)
+            given = _whole_numbers(args[1:])
+            self.enter(name, self._unit_map(name, entering.pop(), given))
+            out = self._unit_map(name, _tensor_of(output).detach().clone(), _whole_numbers(output) or given)
             kind = _unit_kind(block) if out.shape == self.features[-1].map.shape else "pool"
             self.features.append(Feature(name, kind, out))
 
         return [block.register_forward_pre_hook(keep), block.register_forward_hook(finish)]
 
     def enter(self, name: str, entering: Tensor) -> None:
-        """Adds what enters a block where that is not what the block before it passed on."""
+        """Add the input of a block where it differs from the output of the block before."""
         if not self.features:
             self.features.append(Feature("embed", "embed", entering))
         elif entering.shape != self.features[-1].map.shape:
@@ -218,24 +216,24 @@ class _Stream:
         elif not torch.equal(entering, self.features[-1].map):
             self.features.append(Feature(f"{name}.input", "peg", entering))
 
-    def _unit_map(self, name: str, x: Tensor, told: Grid) -> Tensor:
-        """A map from tokens, or from a map with channels first."""
-        return self._to_map(name, x, told) if x.ndim == 3 else self._frames_to_clips(x)
+    def _unit_map(self, name: str, x: Tensor, given: Grid) -> Tensor:
+        """Return a map from tokens, or from a map with channels first."""
+        return self._to_map(name, x, given) if x.ndim == 3 else self._frames_to_clips(x)
 
-    def _to_map(self, name: str, x: Tensor, told: Grid) -> Tensor:
-        """A map from tokens `(n, L, C)`, or from a map with channels last."""
+    def _to_map(self, name: str, x: Tensor, given: Grid) -> Tensor:
+        """Return a map from tokens `(n, L, C)`, or from a map with channels last."""
         if x.ndim > 3:
             return self._frames_to_clips(x.movedim(-1, 1))
-        grid = self._grid_of(name, x.shape[1], told)
+        grid = self._grid_of(name, x.shape[1], given)
         patches = x[:, x.shape[1] - _volume(grid) :]
         return self._frames_to_clips(patches.mT.unflatten(-1, grid))
 
-    def _grid_of(self, name: str, num_tokens: int, told: Grid) -> Grid:
-        for grid in [told] if told else reversed(self.grids):
+    def _grid_of(self, name: str, num_tokens: int, given: Grid) -> Grid:
+        for grid in [given] if given else reversed(self.grids):
             if 0 <= num_tokens - _volume(grid) <= max(1, num_tokens // 8):  # class and register tokens stand before
                 self.grids.append(grid)
                 return grid
-        raise ConfigError(f"{name}: the grid of its {num_tokens} tokens is not known; pass it (T, H, W) to the block")
+        raise ConfigError(f"{name}: the grid of its {num_tokens} tokens is unknown; pass (T, H, W) to the block")
 
     def _frames_to_clips(self, x: Float[Tensor, "n C *grid"]) -> Float[Tensor, "B C T H W"]:
         if x.ndim == 4:
@@ -252,7 +250,7 @@ def _tensor_of(output: Any) -> Tensor:
 
 
 def _whole_numbers(values: Any) -> Grid:
-    """The grid that stands among arguments or results: two or three whole numbers, alone or as one tuple."""
+    """Return the grid among arguments or results: two or three integers, alone or as one tuple."""
     found = tuple(value for value in tree_leaves(values) if type(value) is int)
     return found if len(found) in (2, 3) else ()
 

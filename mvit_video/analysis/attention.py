@@ -1,4 +1,4 @@
-"""What attention does inside a net that calls `scaled_dot_product_attention`: seen, and changed, from outside.
+"""Attention of a net that calls `scaled_dot_product_attention`, observed and changed from outside.
 
 Letters: B clips (or frames), N heads, Q queries, K keys, T H W grid.
 """
@@ -23,19 +23,19 @@ from mvit_video.types import THW, ConfigError
 
 
 class NoSuchAttention(ConfigError):
-    """A study of attention does not suit the net."""
+    """The net has no attention that can be studied."""
 
 
 class Attention(NamedTuple):
-    """One call of attention; grids leave class tokens out, tensors have them first.
+    """One call of attention; grids are without class tokens, tensors have them first.
 
     Attributes:
         name: path of the attention module.
-        tokens: `(B, L, C)` that entered the module.
-        thw: their grid.
+        tokens: `(B, L, C)` input of the module.
+        thw: grid of the tokens.
         thw_q: grid of the queries.
         thw_k: grid of the keys.
-        bias: added to the scores, or which of them count; None for none.
+        bias: added to the scores, or a mask of the scores that count; None for none.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Attention(NamedTuple):
 
     @property
     def scores(self) -> Float[Tensor, "B N Q K"]:
-        """The scores before softmax."""
+        """Scores before softmax."""
         found = (self.query * self.scale) @ self.key.mT
         if self.bias is None:
             return found
@@ -59,7 +59,7 @@ class Attention(NamedTuple):
 
     @property
     def patch_weights(self) -> Float[Tensor, "B N Q K"]:
-        """How the patch queries share their attention out among the patch keys; sums to 1 over the keys."""
+        """Attention of the patch queries to the patch keys; sums to 1 over the keys."""
         return self.scores[..., -self.thw_q.volume :, -self.thw_k.volume :].softmax(dim=-1)
 
     @property
@@ -73,15 +73,15 @@ Change = Callable[[Attention], Bool[Tensor, "Q K"] | None]
 
 @contextmanager
 def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function from clips to logits that shows every call of attention to `change` before it is done.
+    """Yield a function from clips to logits that passes every call of attention to `change` first.
 
-    The net computes in eval mode. What `change` returns are the keys that each query may attend to, None for all.
+    The net runs in eval mode. `change` returns the keys that each query may attend to, None for all.
 
     Args:
-        clip: one of the size that the function will be given, which tells the grids.
+        clip: a clip of the size that the function will get, which determines the grids.
 
     Raises:
-        NoSuchAttention: no attention of the net is seen, or it is within windows.
+        NoSuchAttention: the net has no visible attention, or attends within windows.
     """
     grids = _grids(model, clip[:1])
     mode = _Watch(grids, change)
@@ -100,7 +100,7 @@ def watching(model: nn.Module, clip: Tensor, change: Change) -> Iterator[Callabl
         yield forward
     if not mode.seen:
         raise NoSuchAttention(
-            f"{type(model).__name__}: no attention is seen: its blocks do not call F.scaled_dot_product_attention"
+            f"{type(model).__name__}: no attention found: its blocks do not call F.scaled_dot_product_attention"
         )
 
 
@@ -140,7 +140,7 @@ class _Watch(TorchFunctionMode):
 def _attention(name: str, tokens: Tensor, grids: tuple[THW, THW], given: Mapping[str, Any]) -> Attention:
     query, key, value = (given[argument] for argument in _ARGUMENTS[:3])
     thw, thw_q = grids
-    if query.shape[2] < thw_q.volume:  # frames one by one
+    if query.shape[2] < thw_q.volume:  # a frame at a time
         thw, thw_q = THW(1, thw.h, thw.w), THW(1, thw_q.h, thw_q.w)
     if query.shape[2] < thw_q.volume:
         raise NoSuchAttention(f"{name}: attends within windows of {query.shape[2]} cells, not over a whole map")
@@ -150,9 +150,9 @@ def _attention(name: str, tokens: Tensor, grids: tuple[THW, THW], given: Mapping
 
 
 def key_grid(thw: THW, num_keys: int, num_class_tokens: int) -> THW:
-    """Grid of keys that were pooled from the grid `thw`: the one whose cells are as nearly alike in shape as can be.
+    """Return the grid of keys pooled from the grid `thw`: the one whose cells are nearest to a square.
 
-    Time is pooled last, since nets pool space first.
+    Time is pooled last, because nets pool space first.
 
     Raises:
         ConfigError: no grid has so many cells.
@@ -164,12 +164,12 @@ def key_grid(thw: THW, num_keys: int, num_class_tokens: int) -> THW:
         if cells % (t * h) == 0 and 1 <= cells // (t * h) <= thw.w
     ]
     if not sizes:
-        raise ConfigError(f"{cells} keys are no grid that can be pooled from {tuple(thw)}")
+        raise ConfigError(f"{cells} keys cannot be pooled from a grid of {tuple(thw)}")
     return min(sizes, key=lambda one: (abs(math.log(thw.h / one.h) - math.log(thw.w / one.w)), -one.t))
 
 
 def _grids(model: nn.Module, clip: Tensor) -> dict[str, tuple[THW, THW]]:
-    """Grid before and after each attention, by the path of its module."""
+    """Return the grids before and after each attention, by the path of its module."""
     features = list(iter_features(model, clip))
     grids: dict[str, tuple[THW, THW]] = {}
     attentions = {f"{name}.attn" for name, block in find_blocks(model) if hasattr(block, "attn")}
@@ -181,6 +181,6 @@ def _grids(model: nn.Module, clip: Tensor) -> dict[str, tuple[THW, THW]]:
 
 
 def centres(thw: THW) -> Float[Tensor, "cells 3"]:
-    """Where the cells of a grid are, as shares of the clip's length, height and width."""
+    """Return the centres of the cells of a grid, as shares of the clip's length, height and width."""
     axes = [(torch.arange(size, dtype=torch.float64) + 0.5) / size for size in thw]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)

@@ -1,4 +1,4 @@
-"""Clips of a data set with their targets, as they are tested or trained on; and how well a net does on them.
+"""Clips with their targets, as in testing or in training, and the scores of a net on them.
 
 Letters: B clips, K classes.
 """
@@ -26,18 +26,18 @@ from mvit_video.types import ConfigError, MVitVideoError
 
 
 class Batch(NamedTuple):
-    """Clips and the share that each class has in them: 1 for the label, less where clips are mixed."""
+    """Clips and the share of each class in them: 1 for the label, less where clips are mixed."""
 
     clip: Float[Tensor, "B 3 T H W"]
     target: Float[Tensor, "B K"]
 
 
 class Score(NamedTuple):
-    """How well a net does.
+    """Scores of a net.
 
     Attributes:
         loss: mean negative log-likelihood of a clip.
-        top1: percent of clips whose most probable class is that of the largest share.
+        top1: percent of clips whose most probable class has the largest share.
     """
 
     loss: float
@@ -45,14 +45,14 @@ class Score(NamedTuple):
 
 
 def score(model: nn.Module, batches: Iterable[Batch]) -> Score:
-    """Loss and accuracy over all clips, in eval mode."""
+    """Return loss and accuracy over all clips, in eval mode."""
     with evaluating(model):
         return score_logits(model, on_device(model, batches))
 
 
 @torch.no_grad()
 def score_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> Score:
-    """Loss and accuracy of a function from clips to logits."""
+    """Return loss and accuracy of a function from clips to logits."""
     loss, right, count = 0.0, 0, 0
     for clip, target in batches:
         logits = forward(clip)
@@ -63,7 +63,7 @@ def score_logits(forward: Callable[[Tensor], Tensor], batches: Iterable[Batch]) 
 
 
 def on_device(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches where the parameters of the net are, in their precision."""
+    """Yield batches on the device and in the precision of the parameters of a net."""
     parameter = next(model.parameters())
     for clip, target in batches:
         yield Batch(clip.to(parameter), target.to(parameter))
@@ -71,7 +71,7 @@ def on_device(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class TrainingTarget:
-    """What training makes of the labels of a batch.
+    """Targets of training.
 
     Attributes:
         mixing: mixup and cutmix; None for none.
@@ -83,16 +83,16 @@ class TrainingTarget:
 
 
 def choose_rows(table: VideoTable, num_videos: int, seed: int, *, labelled: bool) -> NDArray[np.int64]:
-    """Rows of some videos of a table, drawn at random.
+    """Return rows of random videos of a table.
 
     Args:
         labelled: only videos with one known label.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the table has none.
     """
     if labelled and table.is_multilabel:
-        raise ConfigError("the annotations give several labels per video; only studies that need no label can be made")
+        raise ConfigError("the annotations have several labels per video; choose studies that need no labels")
     rows = np.flatnonzero(table.labels >= 0) if labelled else np.arange(len(table))
     if not len(rows):
         raise ConfigError(f"the annotations have no video{' with a known label' if labelled else ''}")
@@ -109,14 +109,14 @@ def read_batches(
     seed: int = 0,
     target: TrainingTarget = TrainingTarget(),
 ) -> list[Batch]:
-    """One view of each video, in batches that differ by one clip at most; videos that cannot be read are left out.
+    """Return one view of each video, in batches whose sizes differ by at most one; unreadable videos are skipped.
 
     Args:
         num_classes: of the net.
-        target: none of it for clips as they are tested.
+        target: changes of the labels; the default is that of a test.
 
     Raises:
-        ConfigError: a label is none of the net's classes.
+        ConfigError: a label is not a class of the net.
         MVitVideoError: no video can be read.
     """
     dataset = VideoDataset(table, views, on_error="skip", seed=seed)
@@ -132,7 +132,7 @@ def read_batches(
                 raise ConfigError(f"the annotations have label {int(found.label.max())}, the net {num_classes} classes")
             label = F.one_hot(found.label.clamp(min=0), num_classes).float()
         else:
-            label = torch.zeros(len(found.clip), num_classes)  # of studies that need none
+            label = torch.zeros(len(found.clip), num_classes)  # for studies without labels
         share = label * (1 - target.label_smoothing) + target.label_smoothing / num_classes
         clip = found.clip
         if target.mixing is not None:

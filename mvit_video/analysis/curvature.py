@@ -1,13 +1,13 @@
-"""The curvature of the training loss: eigenvalues of largest magnitude of its Hessian, batch by batch.
+"""Curvature of the training loss: top eigenvalues of its Hessian, batch by batch.
 
-The loss is that of training: clips as they are augmented and mixed, and the weight decay as `wd / 2 * ||w||^2`.
+The loss is that of training: of augmented and mixed clips, with weight decay as `wd / 2 * ||w||^2`.
 
 Letters: B clips, K classes, P parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,24 +24,26 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mvit_video.analysis.adapter import evaluating
 from mvit_video.analysis.batches import Batch, on_device
-from mvit_video.analysis.drawing import BLUE, ORANGE, new_figure
-from mvit_video.analysis.lanczos import top_eigenvalues
+from mvit_video.analysis.drawing import describe
 from mvit_video.analysis.layers import summary_of, with_summary
+from mvit_video.pages.figures import BLUE, ORANGE, new_figure
 from mvit_video.types import ConfigError
 
 _NUM_RESAMPLES = 2000
+_STEPS_BETWEEN_CHECKS = 5
+Floats = NDArray[np.float64]
 WeightDecay = float | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class HessianSettings:
-    """How eigenvalues are sought.
+    """Settings of the search for eigenvalues.
 
     Attributes:
         num_values: eigenvalues of each batch.
-        max_steps: products with the Hessian at most, for each batch.
-        tolerance: error of a value, as a share of it, that is small enough.
-        seed: of the first vectors, and of the bootstrap.
+        max_steps: most products with the Hessian for each batch.
+        tolerance: relative error of a value that is small enough.
+        seed: of the first vectors and of the bootstrap.
     """
 
     num_values: int = 5
@@ -55,11 +57,83 @@ class HessianSettings:
                 raise ConfigError(f"hessian.{key} must be at least 1, got {getattr(self, key)}")
 
 
+class Eigenvalues(NamedTuple):
+    """Eigenvalues of largest magnitude.
+
+    Attributes:
+        values: the largest magnitude first.
+        residuals: norm of `A y - value y` for each unit eigenvector y, a bound on the error of the value.
+        num_steps: products that were computed, without those of the residuals.
+    """
+
+    values: list[float]
+    residuals: list[float]
+    num_steps: int
+
+
+def top_eigenvalues(
+    product: Callable[[Tensor], Tensor],
+    start: Tensor,
+    num_values: int,
+    *,
+    max_steps: int,
+    tolerance: float,
+) -> Eigenvalues:
+    """Return the eigenvalues of largest magnitude of a symmetric matrix: Lanczos with full re-orthogonalisation.
+
+    Unlike power iteration it separates values of nearly equal magnitude and opposite sign. A multiple eigenvalue is
+    found once.
+
+    Args:
+        product: the matrix times a vector.
+        start: a random vector.
+        tolerance: relative error of every value that ends the search.
+
+    Raises:
+        ValueError: a product holds NaN or infinity.
+    """
+    max_steps = min(max_steps, start.numel())
+    basis = torch.empty(max_steps, start.numel(), dtype=start.dtype, device=start.device)
+    tridiagonal = np.zeros((max_steps, max_steps))
+    vector, steps, below = start / start.norm(), 0, 0.0
+    while steps < max_steps:
+        basis[steps] = vector
+        image = product(vector)
+        if not image.isfinite().all():
+            raise ValueError("the product with the Hessian is NaN or infinite")
+        tridiagonal[steps, steps] = float(image @ vector)
+        known = basis[: steps + 1]
+        for _ in range(2):  # once leaves rounding errors
+            image = image - known.mT @ (known @ image)
+        below = float(image.norm())
+        steps += 1
+        is_exhausted = below <= torch.finfo(start.dtype).eps * max(1.0, float(np.abs(tridiagonal).max()))
+        if is_exhausted or (steps % _STEPS_BETWEEN_CHECKS == 0 and steps >= num_values):
+            values, vectors = _ritz(tridiagonal[:steps, :steps], num_values)
+            if is_exhausted or (below * np.abs(vectors[-1]) <= tolerance * np.abs(values)).all():
+                break
+        if steps < max_steps:
+            tridiagonal[steps, steps - 1] = tridiagonal[steps - 1, steps] = below
+            vector = image / below
+    values, vectors = _ritz(tridiagonal[:steps, :steps], num_values)
+    residuals = []
+    for value, weights in zip(values, vectors.T, strict=True):
+        y = basis[:steps].mT @ torch.as_tensor(weights, dtype=start.dtype, device=start.device)
+        residuals.append(float((product(y) - float(value) * y).norm()))
+    return Eigenvalues(values.tolist(), residuals, steps)
+
+
+def _ritz(tridiagonal: Floats, num_values: int) -> tuple[Floats, Floats]:
+    values, vectors = np.linalg.eigh(tridiagonal)
+    order = np.argsort(-np.abs(values))[:num_values]
+    return values[order], vectors[:, order]
+
+
 class HessianProduct:
     """The Hessian of the loss of one batch, in eval mode, times a vector of all trained parameters.
 
-    Backward through backward: forward-mode differentiation of a gradient taken with `jacrev` is wrong through
-    `layer_norm`. Attention is computed by its definition, since fused kernels have no second derivative.
+    It uses backward through backward, because forward-mode differentiation of a `jacrev` gradient is wrong through
+    `layer_norm`, and plain attention, because fused kernels have no second derivative.
 
     Args:
         weight_decay: one for all parameters, or the parameter groups of an optimiser.
@@ -81,7 +155,7 @@ class HessianProduct:
         return len(self._gradient)
 
     def __call__(self, vector: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-        """The product."""
+        """Return the product."""
         values = list(self._parameters.values())
         found = torch.autograd.grad(
             self._gradient, values, vector, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -90,7 +164,7 @@ class HessianProduct:
 
 
 class Share(NamedTuple):
-    """A number over all eigenvalues with its 95 % bootstrap interval, resampling batches."""
+    """A number over all eigenvalues with its 95 % bootstrap interval over batches."""
 
     value: float
     low: float
@@ -98,12 +172,12 @@ class Share(NamedTuple):
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that training changes, by name."""
+    """Return the parameters that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def decay_of(model: nn.Module, weight_decay: WeightDecay) -> dict[str, float]:
-    """Weight decay of each parameter of a model; 0 for those in no group."""
+    """Return the weight decay of each parameter; 0 for a parameter in no group."""
     if isinstance(weight_decay, (int, float)):
         return dict.fromkeys(trained_parameters(model), float(weight_decay))
     by_parameter = {id(p): float(group["weight_decay"]) for group in weight_decay for p in group["params"]}
@@ -116,17 +190,17 @@ def hessian(
     settings: HessianSettings = HessianSettings(),
     weight_decay: WeightDecay = 0.0,
 ) -> pa.Table:
-    """Eigenvalues of largest magnitude of the Hessian of each batch.
+    """Return the eigenvalues of largest magnitude of the Hessian of each batch.
 
-    Columns: batch, rank (0 has the largest magnitude), eigenvalue, residual (the value is off by no more), num_steps.
-    The summary has `nep`, the share of negative values, and `ape`, the mean of the positive ones, each with the low and
-    high end of a 95 % bootstrap interval over batches, and the sizes of batches.
+    Columns: batch, rank (0 has the largest magnitude), eigenvalue, residual (bound on its error), num_steps. The
+    summary has `nep`, the share of negative values, and `ape`, the mean of the positive ones, each with a 95 %
+    bootstrap interval over batches, and the sizes of batches.
 
     Args:
         batches: of the training stream, augmented and mixed; 16 clips each in the publication.
         weight_decay: as in `HessianProduct`.
 
-    Source: arXiv:2202.06709 figure 4 and appendix A.2; Lanczos in the place of power iteration.
+    Source: arXiv:2202.06709 figure 4 and appendix A.2, with Lanczos instead of power iteration.
     """
     rows: list[dict[str, object]] = []
     sizes: list[int] = []
@@ -147,8 +221,8 @@ def hessian(
     return with_summary(table, nep=nep._asdict(), ape=ape._asdict(), clips_per_batch=sizes)
 
 
-def nep_and_ape(values: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[Share, Share]:
-    """Share of negative eigenvalues, and mean of the positive ones; not a number where there is none.
+def nep_and_ape(values: Sequence[Floats], seed: int = 0) -> tuple[Share, Share]:
+    """Return the share of negative eigenvalues, and the mean of the positive ones; NaN where there is none.
 
     Args:
         values: of each batch.
@@ -163,7 +237,7 @@ def nep_and_ape(values: Sequence[NDArray[np.float64]], seed: int = 0) -> tuple[S
 
 
 def draw_hessian(table: pa.Table) -> Figure:
-    """Density of all eigenvalues, those below 0 set off, and the spectrum of each batch."""
+    """Draw the density of all eigenvalues, negative ones shaded, and the spectrum of each batch."""
     values, summary = table["eigenvalue"].to_numpy(), summary_of(table)
     figure, (left, right) = new_figure(1, 2)
     step = max(float(np.ptp(values)), 1e-12) / min(40, max(10, len(values) // 2))
@@ -172,33 +246,22 @@ def draw_hessian(table: pa.Table) -> Figure:
     left.plot(values, np.zeros(len(values)), "|", color="black", markersize=9, clip_on=False)
     if (values < 0).any():
         left.axvspan(left.get_xlim()[0], 0, color=ORANGE, alpha=0.12, linewidth=0, label="negative: not convex")
-        left.legend(fontsize=9, framealpha=0.9)
-    left.set_xlabel("eigenvalue (a mark for each)")
-    left.set_ylabel("density")
     nep, ape = Share(**summary["nep"]), Share(**summary["ape"])
-    left.set_title(
+    title = (
         f"negative: {100 * nep.value:.0f} % ({100 * nep.low:.0f}–{100 * nep.high:.0f}), "
-        f"mean of the positive: {ape.value:.3g} ({ape.low:.3g}–{ape.high:.3g})",
-        fontsize=10,
+        f"mean of the positive: {ape.value:.3g} ({ape.low:.3g}–{ape.high:.3g})"
     )
-    right.errorbar(
-        table["batch"].to_numpy(),
-        values,
-        yerr=table["residual"].to_numpy(),
-        fmt="o",
-        color=BLUE,
-        markersize=4,
-        capsize=2,
-    )
+    describe(left, title, x="eigenvalue (a mark for each)", y="density", legend=bool((values < 0).any()))
+    batch, error = table["batch"].to_numpy(), table["residual"].to_numpy()
+    right.errorbar(batch, values, yerr=error, fmt="o", color=BLUE, markersize=4, capsize=2)
     right.axhline(0, color=ORANGE, linewidth=1)
-    right.set_xlabel("batch")
-    right.set_ylabel("eigenvalue, bars: its error at most")
-    right.set_title(f"{len(values)} values of {len(summary['clips_per_batch'])} batches", fontsize=10)
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    title = f"{len(values)} eigenvalues of {len(summary['clips_per_batch'])} batches"
+    describe(right, title, x="batch", y="eigenvalue (bars: bound on its error)")
     return figure
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64], drawn: NDArray[np.int64]) -> Share:
+def _share(part: Floats, whole: Floats, drawn: NDArray[np.int64]) -> Share:
     with np.errstate(invalid="ignore", divide="ignore"):
         value = part.sum() / whole.sum()
         resampled = part[drawn].sum(axis=1) / whole[drawn].sum(axis=1)

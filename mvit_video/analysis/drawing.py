@@ -1,4 +1,4 @@
-"""What the figures share: their look, and shading that tells kinds of layers apart."""
+"""The look of the figures of analyses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mvit_video.analysis.adapter import Kind
+from mvit_video.pages.figures import GREY, new_figure
 
-BLUE, ORANGE, GREY = "#2f6f9f", "#b4562c", "#6e7781"
 # attention grey, MLP and convolution white, changes of the grid blue, as in the figures of arXiv:2202.06709
 SHADES: dict[str, tuple[str, str]] = {
     "msa": ("#d9dde2", "attention"),
@@ -31,22 +31,31 @@ SHADES: dict[str, tuple[str, str]] = {
 }
 
 
-def new_figure(rows: int, columns: int, *, width: float = 11.0, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure of panels of a height in inches, and its axes row by row."""
-    figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=120)
-    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.tick_params(labelsize=9)
-    return figure, axes
+def describe(axes: Axes, title: str = "", *, x: str, y: str, legend: bool = False) -> None:
+    """Write the title, the axis labels and the legend of a panel."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if legend:
+        axes.legend(fontsize=9, framealpha=0.9)
+
+
+def score_panels(x: str, *, width: float = 11.0) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with panels for "top1" and "loss"."""
+    figure, panels = new_figure(1, 2, width=width)
+    labels = {"top1": "top-1 accuracy, %", "loss": "mean negative log-likelihood"}
+    for axes, label in zip(panels, labels.values(), strict=True):
+        describe(axes, x=x, y=label)
+    panels[0].set_ylim(0, 100)
+    return figure, dict(zip(labels, panels, strict=True))
 
 
 def shade_kinds(axes: Axes, kinds: Sequence[Kind]) -> None:
-    """Shades the stretch that leads to each sample after the first by what was added there, and puts layers below."""
+    """Shade the step to each sample by its kind, and number the layers on the axis."""
     for i, kind in enumerate(kinds[1:], start=1):
         axes.axvspan(i - 1, i, color=SHADES[kind][0], zorder=0, linewidth=0)
     axes.set_xlim(0, max(len(kinds) - 1, 1))
-    axes.set_xlabel("layer: 0 is the stem, every residual sum counts one")
+    axes.set_xlabel("layer (0: stem, then one for each residual sum)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -57,33 +66,33 @@ def plot_runs(
     colour: str,
     label: str | None = None,
 ) -> None:
-    """A value per layer: joined where grid and width stay, dotted where they change and values cannot be compared."""
+    """Plot a value per layer: a line where grid and width stay, dots where they change."""
     axes.plot(range(len(values)), values, color=colour, linewidth=0.9, linestyle=":", marker="o", markersize=4)
     for run in runs:
         axes.plot(run, values[run.start : run.stop], color=colour, label=label if run.start == 0 else None)
 
 
 def kind_legend(figure: Figure, kinds: Sequence[Kind]) -> None:
-    """Says below the figure what the shading and the dotted lines mean."""
+    """Explain shading and dotted lines below the figure."""
     shown = [SHADES[kind] for kind in SHADES if kind in kinds[1:]]
     handles: list[Artist] = [
         Patch(facecolor=colour, edgecolor=GREY, linewidth=0.6, label=what) for colour, what in shown
     ]
     if "pool" in kinds:
-        handles.append(Line2D([], [], color=GREY, linestyle=":", label="not comparable: grid or width differs"))
+        handles.append(Line2D([], [], color=GREY, linestyle=":", label="not comparable: grid or width changes"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
 
 
 def depth_colours(num_layers: int) -> NDArray[np.float64]:
-    """A colour per layer, from the stem to the end."""
+    """Return a colour per layer, from the stem to the end."""
     return colormaps["viridis"](np.linspace(0, 0.92, num_layers))
 
 
 class Layers(NamedTuple):
-    """The samples of a net in order.
+    """Samples of a net in order.
 
     Attributes:
-        runs: stretches of layers with one grid and width, between which values cannot be compared.
+        runs: layers of equal grid and width, whose values are comparable.
     """
 
     names: list[str]
@@ -92,7 +101,7 @@ class Layers(NamedTuple):
 
 
 def layers_of(table: pa.Table) -> Layers:
-    """The layers that a table speaks of, from its columns sample, name, kind, C, T, H and W."""
+    """Return the layers of a table with columns sample, name, kind, C, T, H and W."""
     _, first = np.unique(table["sample"].to_numpy(), return_index=True)
     rows = table.select(["name", "kind", "C", "T", "H", "W"]).take(first).to_pylist()
     sizes = [(row["C"], row["T"], row["H"], row["W"]) for row in rows]
@@ -103,7 +112,7 @@ def layers_of(table: pa.Table) -> Layers:
 
 
 def where(table: pa.Table, **values: object) -> dict[str, NDArray[Any]]:
-    """Columns of the rows that have these values."""
+    """Return the columns of the rows with these values."""
     chosen = np.ones(table.num_rows, dtype=bool)
     for name, value in values.items():
         chosen &= table[name].to_numpy() == value

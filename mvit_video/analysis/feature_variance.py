@@ -1,4 +1,4 @@
-"""How much feature maps vary over space, over time and over both."""
+"""Variance of feature maps over space, over time and over both."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.drawing import BLUE, ORANGE, kind_legend, layers_of, new_figure, plot_runs, shade_kinds
+from mvit_video.analysis.drawing import describe, kind_legend, layers_of, plot_runs, shade_kinds
 from mvit_video.analysis.layers import measure_layers
+from mvit_video.pages.figures import BLUE, ORANGE, new_figure
 
 
 class Variances(NamedTuple):
@@ -22,10 +23,10 @@ class Variances(NamedTuple):
 
     Attributes:
         space: over the cells of each frame, unbiased, as in the reference.
-        time: over the frames of each cell, unbiased; not a number for one frame.
-        within_frames: over the cells of each frame, as a population.
-        between_frames: of the means of the frames, as a population.
-        total: over all cells and frames, as a population: the sum of the two before.
+        time: over the frames of each cell, unbiased; NaN for one frame.
+        within_frames: over the cells of each frame, biased.
+        between_frames: of the means of the frames, biased.
+        total: over all cells and frames, biased: the sum of the last two.
     """
 
     space: float
@@ -36,7 +37,7 @@ class Variances(NamedTuple):
 
 
 def map_variances(maps: Float[Tensor, "B C T H W"]) -> Variances:
-    """Variances of the maps of some clips; one cell has none over space, and one frame none over time."""
+    """Return the variances of maps; NaN over space for one cell, and over time for one frame."""
     maps = maps.double()
     frames = maps.flatten(3)
     num_frames, num_cells = frames.shape[2:]
@@ -51,10 +52,10 @@ def map_variances(maps: Float[Tensor, "B C T H W"]) -> Variances:
 
 
 def variance(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
-    """Variances of a net's maps after every residual sum.
+    """Return the variances of maps after every residual sum.
 
-    Columns: sample (0 is the stem), name, kind, C, T, H, W, depth (0 at the stem, 1 at the last layer), and those of
-    `Variances`.
+    Columns: sample (0 is the stem), name, kind, C, T, H, W, depth (0 at the stem, 1 at the last layer), and the fields
+    of `Variances`.
 
     Source: arXiv:2202.06709 figure 9; the law of total variance splits it for clips
     (tests/analysis/test_feature_variance.py).
@@ -74,22 +75,25 @@ def variance(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
 
 
 def draw_variance(table: pa.Table) -> Figure:
-    """Variance over space and over time, and how the whole divides, over the layers."""
+    """Draw the variance over space and over time, and its share between frames, over the layers."""
     layers = layers_of(table)
     columns = {name: table[name].to_numpy() for name in Variances._fields}
     figure, (left, right) = new_figure(1, 2)
     for name, colour, what in (("space", BLUE, "over the cells of a frame"), ("time", ORANGE, "over the frames")):
         plot_runs(left, layers.runs, columns[name], colour, what)
-    left.set_ylabel("variance, mean over channels")
-    left.set_title("Rising: the layer spreads values; falling: it averages", fontsize=10)
-    left.set_ylim(bottom=0)
-    left.legend(fontsize=9, framealpha=0.9)
     share = columns["between_frames"] / np.maximum(columns["total"], np.finfo(float).tiny)
     plot_runs(right, layers.runs, 100 * share, ORANGE)
-    right.set_ylim(0, None)
-    right.set_ylabel("percent of the whole variance")
-    right.set_title("Share that lies between the means of the frames", fontsize=10)
     for axes in (left, right):
         shade_kinds(axes, layers.kinds)
+        axes.set_ylim(bottom=0)
+    x = left.get_xlabel()
+    describe(
+        left,
+        "Rising: the layer adds variance; falling: it averages",
+        x=x,
+        y="variance, mean over channels",
+        legend=True,
+    )
+    describe(right, "Share of variance between the means of the frames", x=x, y="% of the total variance")
     kind_legend(figure, layers.kinds)
     return figure

@@ -1,4 +1,4 @@
-"""What is measured of every layer, as a mean over clips, and tables with a summary.
+"""Measurements of every layer as means over clips, and tables with a summary.
 
 Letters: B clips, C channels, T H W grid.
 """
@@ -22,7 +22,7 @@ _SUMMARY = b"summary"
 
 
 class Layer(NamedTuple):
-    """A place of the residual stream and what was measured there.
+    """A place of the residual stream and its measurements.
 
     Attributes:
         sample: number of the place, 0 for the stem.
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The columns that say which layer a row is of."""
+        """Columns that identify the layer."""
         sizes = dict(zip("CTHW", self.size, strict=True))
         return {"sample": self.sample, "name": self.name, "kind": self.kind, **sizes}
 
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 def measure_layers(
     model: nn.Module, batches: Iterable[Batch], measure: Callable[[Tensor], Mapping[str, NDArray[np.float64]]]
 ) -> list[Layer]:
-    """Means over clips of what `measure` returns as the mean of a batch of maps.
+    """Return the means over clips of the values of `measure`, each the mean of a batch of maps.
 
     Raises:
         ConfigError: there is no clip.
@@ -67,10 +67,10 @@ def measure_layers(
 
 
 def with_summary(table: pa.Table, **numbers: Any) -> pa.Table:
-    """The table with numbers about all of it in its metadata."""
+    """Return the table with a summary in its metadata."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), _SUMMARY: json.dumps(numbers)})
 
 
 def summary_of(table: pa.Table) -> dict[str, Any]:
-    """Numbers about all of a table; empty where it has none."""
+    """Return the summary of a table; empty where it has none."""
     return json.loads((table.schema.metadata or {}).get(_SUMMARY, b"{}"))

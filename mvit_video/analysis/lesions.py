@@ -1,4 +1,4 @@
-"""What each residual branch is worth: the net without it."""
+"""Lesion study: the net without one residual branch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from mvit_video.analysis.adapter import Branch, branches
 from mvit_video.analysis.batches import Batch, score
-from mvit_video.analysis.drawing import BLUE, GREY, new_figure
+from mvit_video.analysis.drawing import score_panels
+from mvit_video.pages.figures import BLUE, GREY, LINE
 
 
 @contextmanager
 def without(branch: Branch) -> Iterator[None]:
-    """The net with a branch that adds nothing; its skip stays, pooled or projected as it is."""
+    """Make a branch add nothing; its skip connection stays."""
 
     def silence(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if isinstance(output, Tensor):
@@ -33,9 +34,9 @@ def without(branch: Branch) -> Iterator[None]:
 
 
 def lesion(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
-    """Loss and accuracy of a net without one branch, for each branch; the first row is the whole net.
+    """Return loss and accuracy of a net without each of its branches; the first row is the complete net.
 
-    Columns: branch (number, -1 for the whole net), name, kind, loss, top1, loss_change, top1_change.
+    Columns: branch (number, -1 for the complete net), name, kind, loss, top1, loss_change, top1_change.
     """
     whole = score(model, batches)
     rows: list[dict[str, object]] = [
@@ -52,16 +53,15 @@ def lesion(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
 
 
 def draw_lesion(table: pa.Table) -> Figure:
-    """Accuracy without each branch, and what that does to the loss."""
-    whole, *rows = table.to_pylist()
+    """Draw accuracy and loss without each branch."""
+    complete, *rows = table.to_pylist()
     names = [row["name"].removeprefix("blocks.") for row in rows]
-    colours = [{"msa": GREY, "mlp": "#ffffff", "conv": "#ffffff"}[row["kind"]] for row in rows]
-    figure, panels = new_figure(1, 2, width=max(11.0, 0.5 * len(rows)))
-    for axes, key, label in ((panels[0], "top1", "top1, percent"), (panels[1], "loss", "mean negative log-likelihood")):
+    colours = [GREY if row["kind"] == "msa" else LINE for row in rows]
+    x = "removed branch (dark: attention, light: MLP or convolution)"
+    figure, panels = score_panels(x, width=max(11.0, 0.5 * len(rows)))
+    for key, axes in panels.items():
         axes.bar(range(len(rows)), [row[key] for row in rows], color=colours, edgecolor=BLUE, linewidth=0.8)
-        axes.axhline(whole[key], color=BLUE, linestyle="--", linewidth=1)
-        axes.text(len(rows) - 0.4, whole[key], "whole net", color=BLUE, fontsize=8, va="bottom", ha="right")
+        axes.axhline(complete[key], color=BLUE, linestyle="--", linewidth=1, label="complete net")
         axes.set_xticks(range(len(rows)), names, rotation=90, fontsize=8)
-        axes.set_ylabel(label)
-        axes.set_xlabel("branch that is left out (grey: attention, white: MLP or convolution)")
+    panels["loss"].legend(fontsize=9, framealpha=0.9)
     return figure

@@ -1,4 +1,4 @@
-"""The loss around a trained net, along random directions as long as the weights they start from."""
+"""Loss landscape around a trained net, along normalised random directions."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from torch.func import functional_call
 from mvit_video.analysis.adapter import evaluating
 from mvit_video.analysis.batches import Batch, on_device, score_logits
 from mvit_video.analysis.curvature import WeightDecay, decay_of, trained_parameters
-from mvit_video.analysis.drawing import BLUE, ORANGE, new_figure
+from mvit_video.analysis.drawing import describe
+from mvit_video.pages.figures import BLUE, ORANGE, new_figure
 from mvit_video.types import ConfigError
 
 Normalisation = Literal["filter", "repo"]
 Direction = dict[str, Tensor]
 _POSITION = re.compile(r"(^|[._])(rel_)?pos|position")
-_MOST_ABOVE_THE_MIDDLE = 42.0  # what the publication draws
+_HIGHEST_RISE = 42.0  # as in the publication
 
 
 @dataclass(frozen=True)
 class LandscapeSettings:
-    """Which points are tried.
+    """Points of the landscape.
 
     Attributes:
-        num_points: along each direction, odd so that the net itself is one of them.
-        radius: farthest point, in lengths of the weights.
+        num_points: along each direction; odd, so that the net itself is one of them.
+        radius: largest distance, in lengths of the weights.
         dimensions: 1 for a line, 2 for a square.
-        normalisation: "filter" gives each output filter of a direction the length of that of the net (Li et al.);
-            "repo" each input position across the output filters, as the code of arXiv:2202.06709 does.
+        normalisation: "filter" gives each output filter of a direction the norm of the net's filter (Li et al.); "repo"
+            each input position across the output filters, as the code of arXiv:2202.06709 does.
         seed: of the directions.
     """
 
@@ -53,7 +54,7 @@ class LandscapeSettings:
 
 
 def random_direction(model: nn.Module, normalisation: Normalisation, generator: torch.Generator) -> Direction:
-    """A normalised random direction; biases, norms and position tables stay where they are.
+    """Return a normalised random direction, zero for biases, norms and position tables.
 
     Source: Li et al. (arXiv:1712.09913) section 4.
     """
@@ -75,13 +76,12 @@ def landscape(
     settings: LandscapeSettings = LandscapeSettings(),
     weight_decay: WeightDecay = 0.0,
 ) -> pa.Table:
-    """Loss, accuracy and weight decay of a net moved along one or two directions, in eval mode.
+    """Return loss, accuracy and weight decay of a net moved along one or two directions, in eval mode.
 
-    Columns: x and y (lengths along the directions; y is 0 on a line), nll, top1, l2 (`wd / 2 * ||w||^2`), loss (the
-    sum of nll and l2).
+    Columns: x and y (steps; y is 0 on a line), nll, top1, l2 (`wd / 2 * ||w||^2`), loss (nll + l2).
 
     Args:
-        batches: of the training stream, augmented and mixed; the same at every point.
+        batches: augmented and mixed training clips, the same at every point.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     directions = [random_direction(model, settings.normalisation, generator) for _ in range(settings.dimensions)]
@@ -103,27 +103,26 @@ def landscape(
 
 
 def draw_landscape(table: pa.Table) -> Figure:
-    """The rise of the loss above the middle: a map and its profile; on a line, the profile alone."""
+    """Draw the rise of the loss: a map and its profiles; on a line, the profile alone."""
     x, y, loss = (table[name].to_numpy() for name in ("x", "y", "loss"))
     middle = loss[np.argmin(np.hypot(x, y))]
-    rise = np.minimum(loss - middle, _MOST_ABOVE_THE_MIDDLE)
+    rise = np.minimum(loss - middle, _HIGHEST_RISE)
     on_line = y == np.median(y)
     is_map = len(np.unique(y)) > 1
     figure, axes = new_figure(1, 2 if is_map else 1)
     axes[0].plot(x[on_line], rise[on_line], color=BLUE, marker="o", markersize=4, label="first direction")
     if is_map:
         on_other = x == np.median(x)
-        axes[0].plot(y[on_other], rise[on_other], color=ORANGE, marker="o", markersize=4, label="second direction")
-        axes[0].legend(fontsize=9)
+        axes[0].plot(
+            y[on_other], rise[on_other], "--", color=ORANGE, marker="o", markersize=4, label="second direction"
+        )
         side = np.unique(x)
         filled = axes[1].contourf(side, side, rise.reshape(len(side), len(side)), levels=14, cmap="viridis")
         axes[1].plot(0, 0, "+", color="white", markersize=10)
         axes[1].set_aspect("equal")
-        axes[1].set_xlabel("first direction")
-        axes[1].set_ylabel("second direction")
-        axes[1].set_title("Rise of the loss; + is the trained net", fontsize=10)
+        describe(axes[1], "Rise of the loss (+: the trained net)", x="first direction", y="second direction")
         figure.colorbar(filled, ax=axes[1], pad=0.02)
-    axes[0].set_xlabel("distance from the trained net, in lengths of its weights")
-    axes[0].set_ylabel("loss − that of the trained net")
-    axes[0].set_title("Flat around 0: small changes of the weights do little", fontsize=10)
+    title = "Flat around 0: small changes of the weights change little"
+    x_label = "distance from the trained net, in lengths of its weights"
+    describe(axes[0], title, x=x_label, y="loss − loss of the trained net", legend=is_map)
     return figure

@@ -1,7 +1,7 @@
-"""What is left of the tokens once keys and values are fewer than they: a linear reconstruction.
+"""Linear reconstruction of tokens from fewer keys and values.
 
-Queries and the residual stream keep every cell, so that nothing is lost for good where keys and values are reduced;
-this tells how much of it attention can still reach.
+Queries and the residual stream keep every cell, so reduced keys and values lose nothing for good; the reconstruction
+measures how much attention still reaches.
 
 Letters: B clips, N heads, K keys, C channels, R tokens of one key, X channels of keys and values.
 """
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from mvit_video.analysis.attention import Attention, watching
 from mvit_video.analysis.batches import Batch, on_device
-from mvit_video.analysis.drawing import BLUE, GREY, ORANGE, new_figure
+from mvit_video.analysis.drawing import describe
+from mvit_video.pages.figures import BLUE, GREY, ORANGE, new_figure
 from mvit_video.types import THW, ConfigError
 
 _RIDGE = 1e-3  # of the mean variance of the inputs
@@ -34,7 +35,7 @@ class _Layer(NamedTuple):
 
 
 def cells_by_key(tokens: Float[Tensor, "B cells C"], thw: THW, thw_k: THW) -> Float[Tensor, "B K R*C"]:
-    """The tokens that lie in the cell of each key, side by side.
+    """Return the tokens in the cell of each key, side by side.
 
     Args:
         thw: grid of the tokens, a multiple of `thw_k` along every axis.
@@ -45,7 +46,7 @@ def cells_by_key(tokens: Float[Tensor, "B cells C"], thw: THW, thw_k: THW) -> Fl
 
 
 def explained(inputs: Float[Tensor, "n X"], targets: Float[Tensor, "n Y"], num_fitted: int) -> float:
-    """Share of the variance of the later targets that a ridge regression explains, fitted to the first; at most 1."""
+    """Return the share of variance of the later targets that a ridge regression on the first explains; at most 1."""
     mean_in, mean_out = inputs[:num_fitted].mean(dim=0), targets[:num_fitted].mean(dim=0)
     x, y = inputs - mean_in, targets - mean_out
     fitted, rest = x[:num_fitted], x[num_fitted:]
@@ -57,19 +58,19 @@ def explained(inputs: Float[Tensor, "n X"], targets: Float[Tensor, "n Y"], num_f
 
 
 def reduction(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
-    """How well the tokens that enter each attention can be reconstructed from its keys and values, on other clips.
+    """Return how well the input tokens of each attention are reconstructed from its keys and values, on other clips.
 
     Columns: layer, name, ratio (tokens for one key), t, h and w (the same along each axis), explained (share of the
-    variance, by keys and values), explained_by_mean (by the mean of the tokens of each key), num_fitted (keys that were
-    fitted to; with few, the shares of layers with many channels are too low). Layers whose keys do not divide the grid
-    are left out; class tokens play no part.
+    variance, by keys and values), explained_by_mean (by the mean of the tokens of each key), num_fitted (keys of the
+    fit; with few, the shares of layers with many channels are too low). Layers whose keys do not divide the grid are
+    skipped; class tokens do not count.
 
     Raises:
-        ConfigError: fewer than two batches, of which the first half is fitted to.
+        ConfigError: fewer than two batches; the first half is for the fit.
     """
     fixed = list(on_device(model, batches))
     if len(fixed) < 2:
-        raise ConfigError("reduction needs at least 2 batches: one to fit, one to judge by")
+        raise ConfigError("reduction needs at least 2 batches, one to fit and one to score; use smaller batches")
     layers: dict[str, _Layer] = {}
 
     def gather(call: Attention) -> None:
@@ -102,20 +103,21 @@ def reduction(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
 
 
 def draw_reduction(table: pa.Table) -> Figure:
-    """The two shares over the layers, with the ratio of each below."""
+    """Draw both shares over the layers, with the ratio of each below."""
     figure, (axes,) = new_figure(1, 1)
     places = table["layer"].to_numpy()
     for key, colour, what in (
         ("explained", BLUE, "from keys and values"),
         ("explained_by_mean", ORANGE, "from the mean of the tokens of each key"),
     ):
-        axes.plot(places, 100 * table[key].to_numpy(), color=colour, marker="o", markersize=4, label=what)
+        axes.plot(
+            places, 100 * table[key].to_numpy(), color=colour, marker="o", markersize=4, label=what, clip_on=False
+        )
     axes.axhline(100, color=GREY, linewidth=0.8, linestyle="--")
     labels = ["{layer}\n{t}x{h}x{w}".format(**row) for row in table.to_pylist()]
     axes.set_xticks(places, labels, fontsize=8)
-    axes.set_xlabel("attention layer, and tokens (t x h x w) that share one key")
-    axes.set_ylabel("percent of the tokens' variance")
-    axes.set_title("What a linear map reconstructs of the tokens that enter attention", fontsize=10)
-    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 104)
-    axes.legend(fontsize=9, framealpha=0.9)
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 100)
+    title = "Linear reconstruction of the tokens that enter attention"
+    x = "attention layer, and tokens (t x h x w) that share one key"
+    describe(axes, title, x=x, y="% of the tokens' variance", legend=True)
     return figure

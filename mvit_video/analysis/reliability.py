@@ -1,4 +1,4 @@
-"""Whether a net is right as often as it says."""
+"""Calibration of a net on single clips."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from mvit_video.analysis.adapter import evaluating
 from mvit_video.analysis.batches import Batch, on_device
-from mvit_video.analysis.drawing import BLUE, GREY, ORANGE, new_figure
+from mvit_video.analysis.drawing import describe
 from mvit_video.analysis.layers import with_summary
 from mvit_video.metrics.accuracy import is_scored
 from mvit_video.metrics.calibration import brier_score, calibration_error, negative_log_likelihood, reliability
+from mvit_video.pages.figures import BLUE, GREY, ORANGE, new_figure
 
 _SURE, _NUM_BINS = 0.9, 10
 _SCHEMA = pa.schema(
@@ -24,14 +25,14 @@ _SCHEMA = pa.schema(
 
 
 def calibration(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
-    """How often predictions of single clips are right, by how probable the net calls them.
+    """Return the accuracy of predictions of single clips, by their confidence.
 
     Columns: low, high, num_clips, confidence, accuracy (of a bin of confidence; null without clips). The summary has
-    nll, brier, ece (percent, ten bins of equal width), signed_ece (above 0 where the net says more than it holds), and
-    in percent: top1, sure (clips with a confidence above 0.9), top1_of_sure, unsure_of_wrong (wrong ones that are not).
+    nll, brier, ece (percent, ten bins of equal width), signed_ece (above 0 for an overconfident net), and in percent:
+    top1, sure (clips with a confidence above 0.9), top1_of_sure, unsure_of_wrong (mistakes below 0.9).
 
-    Source: arXiv:2202.06709, whose code counts a confidence of exactly 1 without adding it to its bin; here it is
-    added (tests/analysis/test_reliability.py).
+    Source: arXiv:2202.06709, whose code drops a confidence of exactly 1 from its bin; here it counts
+    (tests/analysis/test_reliability.py).
     """
     with evaluating(model), torch.no_grad():
         found = [(model(clip).float().softmax(dim=1).cpu(), target.cpu()) for clip, target in on_device(model, batches)]
@@ -54,24 +55,21 @@ def calibration(model: nn.Module, batches: Sequence[Batch]) -> pa.Table:
 
 
 def draw_calibration(table: pa.Table) -> Figure:
-    """Accuracy against confidence, and how the clips share among the bins."""
+    """Draw the reliability diagram, and the clips of each bin."""
     figure, (left, right) = new_figure(1, 2)
     low, high = table["low"].to_numpy(), table["high"].to_numpy()
     middle, width = (low + high) / 2, high - low
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("confidence", "accuracy", "num_clips")}
-    left.bar(middle, 100 * columns["accuracy"], 0.9 * width, color=BLUE, label="right predictions")
-    left.plot(columns["confidence"], 100 * columns["accuracy"], "o", color=ORANGE, label="at their mean confidence")
-    left.plot([0, 1], [0, 100], "--", color=GREY, linewidth=1, label="as often as said")
-    left.set_ylim(0, 102)
-    left.set_ylabel("right predictions in the bin, percent")
-    left.set_title("Below the dashed line: the net says more than it holds", fontsize=10)
-    left.legend(fontsize=9, framealpha=0.9)
+    left.bar(middle, 100 * columns["accuracy"], 0.9 * width, color=BLUE, label="accuracy of a bin")
+    left.plot(columns["confidence"], 100 * columns["accuracy"], "o", color=ORANGE, label="at its mean confidence")
+    left.plot([0, 1], [0, 100], "--", color=GREY, linewidth=1, label="calibrated")
     right.bar(middle, 100 * columns["num_clips"] / columns["num_clips"].sum(), 0.9 * width, color=BLUE)
-    right.set_ylabel("clips in the bin, percent")
-    right.set_title("How sure the net is", fontsize=10)
+    left.set_ylim(0, 100)
+    x = "confidence (probability of the predicted class)"
+    describe(left, "Below the dashed line: overconfident", x=x, y="accuracy, %", legend=True)
+    describe(right, "Distribution of the confidence", x=x, y="% of the clips")
     for axes in (left, right):
         axes.set_xlim(0, 1)
-        axes.set_xlabel("confidence: probability of the predicted class")
     return figure
 
 

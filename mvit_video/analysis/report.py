@@ -1,4 +1,4 @@
-"""Files of studies: a table and a figure each, and one page that joins them."""
+"""Files of studies: a table and a figure each, and one page of all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader
 from pyarrow import parquet
 
 from mvit_video.analysis.layers import summary_of
 from mvit_video.analysis.studies import STUDIES, Subject
 from mvit_video.jobs import atomic_write
+from mvit_video.metrics.names import CALIBRATION
+from mvit_video.pages.figures import write_png
+from mvit_video.pages.html import write_html
 from mvit_video.types import ConfigError
 
 _RECORD = b"record"
@@ -30,12 +32,12 @@ class Finished(NamedTuple):
 
 
 def study(name: str, subject: Subject, record: Record, folder: Path) -> bool:
-    """Makes a study and writes `<name>.parquet` and `<name>.png`, each whole; one that is there already is left alone.
+    """Run a study and write `<name>.parquet` and `<name>.png`, unless they exist.
 
     Args:
-        record: everything that the result depends on, as JSON has it.
+        record: everything that the result depends on, as JSON.
 
-    Returns: whether it was made now.
+    Returns: whether the study ran now.
 
     Raises:
         ConfigError: the folder has this study of another net, of other clips or with other settings.
@@ -52,14 +54,12 @@ def study(name: str, subject: Subject, record: Record, folder: Path) -> bool:
         with atomic_write(file) as unfinished:
             parquet.write_table(table, unfinished)
     if found is None or not figure_file.exists():
-        figure = STUDIES[name].draw(table)
-        with atomic_write(figure_file) as unfinished:
-            figure.savefig(unfinished, format="png")
+        write_png(STUDIES[name].draw(table), figure_file)
     return found is None
 
 
 def read_study(file: Path) -> Finished | None:
-    """A study from its table; None where there is none, or where it is no study's."""
+    """Return a study from its table; None where the file is missing or not a study."""
     try:
         table = parquet.read_table(file)
         return Finished(file.stem, table, json.loads(table.schema.metadata[_RECORD]))
@@ -68,38 +68,35 @@ def read_study(file: Path) -> Finished | None:
 
 
 def finished(folder: Path) -> Iterator[Finished]:
-    """The studies in a folder, in the order of the page."""
+    """Yield the studies in a folder, in the order of the page."""
     for name in STUDIES:
         if (found := read_study(folder / f"{name}.parquet")) is not None:
             yield found
 
 
 def write_page(folder: Path, title: str) -> Path:
-    """Writes `report.html` from all studies that the folder has; it needs no other file and no network."""
+    """Write `report.html` of all studies in a folder."""
     sections = []
     for name, table, record in finished(folder):
         image = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
         settings = {key: value for key, value in record.items() if key != "weights"}
         sections.append((name, STUDIES[name], image, table.num_rows, settings, _numbers(summary_of(table))))
-    environment = Environment(loader=PackageLoader("mvit_video.analysis", "."), autoescape=True)
-    page = environment.get_template("report.html.j2").render(title=title, sections=sections)
     path = folder / "report.html"
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+    write_html(path, "mvit_video.analysis", "report.html.j2", kind="Analysis of", title=title, sections=sections)
     return path
 
 
 def _numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     names = {
-        "loss": "loss of the net as it is",
-        "top1": "top1 of the net as it is, percent",
-        "nll": "negative log-likelihood",
-        "brier": "Brier score",
-        "ece": "expected calibration error, percent",
-        "signed_ece": "confidence less accuracy, percent",
-        "sure": "clips with a confidence above 0.9, percent",
-        "top1_of_sure": "of these right, percent",
-        "unsure_of_wrong": "wrong predictions with a lower confidence, percent",
+        "loss": "loss of the unchanged net",
+        "top1": "top-1 of the unchanged net, %",
+        "nll": CALIBRATION["nll"],
+        "brier": CALIBRATION["brier"],
+        "ece": f"{CALIBRATION['ece']}, %",
+        "signed_ece": "mean confidence minus accuracy, %",
+        "sure": "clips with a confidence above 0.9, %",
+        "top1_of_sure": "accuracy on these, %",
+        "unsure_of_wrong": "mistakes with a confidence up to 0.9, %",
         "nep": "share of negative eigenvalues",
         "ape": "mean of the positive eigenvalues",
     }
@@ -120,5 +117,5 @@ def _require_same(found: Finished, record: Record, file: Path) -> None:
         before, now = found.record.get(key), record.get(key)
         if before != now:
             raise ConfigError(
-                f"{file} was made with {key} {before!r}, now {now!r} is asked for: give another --out, or delete it"
+                f"{file} was made with {key} {before!r}, not {now!r}: give another folder, or delete the file"
             )

@@ -1,4 +1,4 @@
-"""Which layers represent clips alike: centred kernel alignment in mini-batches.
+"""Similarity of layers: centred kernel alignment (CKA) in mini-batches.
 
 Letters: B clips, S layers.
 """
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from mvit_video.analysis.adapter import iter_features
 from mvit_video.analysis.batches import Batch, on_device
-from mvit_video.analysis.drawing import new_figure
+from mvit_video.analysis.drawing import describe
+from mvit_video.pages.figures import new_figure
 from mvit_video.types import ConfigError
 
 _LEAST_CLIPS = 4  # the unbiased estimate divides by B - 3
 
 
 def unbiased_hsic(first: Float[Tensor, "*S B B"], second: Float[Tensor, "*S B B"]) -> Float[Tensor, "*S"]:
-    """Unbiased Hilbert-Schmidt independence criterion of Gram matrices.
+    """Return the unbiased Hilbert-Schmidt independence criterion of Gram matrices.
 
     Raises:
         ConfigError: fewer than four clips.
@@ -43,7 +44,7 @@ def unbiased_hsic(first: Float[Tensor, "*S B B"], second: Float[Tensor, "*S B B"
 
 
 class MiniBatchCka:
-    """Alignment of every layer with every other, from batches of clips that never meet.
+    """CKA of every pair of layers, from independent batches.
 
     Source: Nguyen et al. (arXiv:2010.15327) eq. 3: the criterion is averaged over batches before the ratio is taken.
     """
@@ -52,7 +53,7 @@ class MiniBatchCka:
         self._sums: Tensor | float = 0.0
 
     def add(self, features: Iterable[Float[Tensor, "B ..."]]) -> None:
-        """Adds a batch, each of whose layers is a tensor with a row per clip."""
+        """Add a batch: a tensor with a row per clip for each layer."""
         grams = []
         for one in features:
             rows = one.flatten(1).double()
@@ -61,14 +62,14 @@ class MiniBatchCka:
         self._sums = self._sums + unbiased_hsic(stacked[:, None], stacked[None])
 
     def result(self) -> Float[Tensor, "S S"]:
-        """The alignments; not a number where a layer is the same for all clips."""
+        """Return the alignments; NaN where a layer is the same for all clips."""
         assert isinstance(self._sums, Tensor)
         scale = self._sums.diagonal().clamp(min=0).sqrt()
         return self._sums / (scale[:, None] * scale[None])
 
 
 def cka(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
-    """Alignment of every pair of layers of a net; a last batch that is too small is left out.
+    """Return the CKA of every pair of layers of a net; a last batch that is too small is skipped.
 
     Columns: first and second (numbers of the layers, 0 is the stem), first_name, second_name, first_kind, cka.
 
@@ -93,7 +94,7 @@ def cka(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
 
 
 def draw_cka(table: pa.Table) -> Figure:
-    """All pairs as a map, stem at the lower left."""
+    """Draw all pairs as a map, the stem at the lower left."""
     names = [row["second_name"] for row in table.slice(0, max(table["second"].to_numpy()) + 1).to_pylist()]
     values = table["cka"].to_numpy().reshape(len(names), len(names))
     side = min(max(5.0, 0.32 * len(names) + 2.5), 14.0)
@@ -104,6 +105,6 @@ def draw_cka(table: pa.Table) -> Figure:
     shown = [names[i].removeprefix("blocks.") for i in ticks]
     axes.set_xticks(ticks, shown, rotation=90, fontsize=8)
     axes.set_yticks(ticks, shown, fontsize=8)
-    axes.set_title("Bright squares on the diagonal are layers that say the same", fontsize=10)
-    figure.colorbar(image, ax=axes, shrink=0.8).set_label("alignment: 1 is the same up to rotation, 0 unrelated")
+    describe(axes, "Bright squares on the diagonal: similar layers", x="layer", y="layer")
+    figure.colorbar(image, ax=axes, shrink=0.8).set_label("CKA (1: equal up to rotation and scale, 0: unrelated)")
     return figure

@@ -1,9 +1,8 @@
-"""Spectra of feature maps over space, over time and over both.
+"""Fourier spectra of feature maps over space, over time and over both.
 
-An amplitude is the mean, over clips and channels, of the logarithm of the modulus of the Fourier transform; what is
-told is its distance from the amplitude at frequency 0. Frequencies are in units of pi per cell: 1 is the Nyquist
-frequency. White noise does not give 0 but 0.5 ln 2: at frequencies whose transform is complex, amplitudes are that much
-above those where it is real.
+An amplitude is the mean, over clips and channels, of the log modulus of the Fourier transform, relative to frequency 0.
+Frequencies are in units of pi per cell: 1 is the Nyquist frequency. White noise gives 0.5 ln 2, not 0: amplitudes at
+frequencies with a complex transform are that much above those with a real one.
 
 Letters: B clips, C channels, T H W grid.
 """
@@ -26,19 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.drawing import (
-    BLUE,
-    depth_colours,
-    kind_legend,
-    layers_of,
-    new_figure,
-    plot_runs,
-    shade_kinds,
-    where,
-)
+from mvit_video.analysis.drawing import depth_colours, describe, kind_legend, layers_of, plot_runs, shade_kinds, where
 from mvit_video.analysis.layers import measure_layers
+from mvit_video.pages.figures import BLUE, new_figure
 
 _FLOOR = 1e-6  # as in the reference
+_DELTA = "log amplitude, relative to frequency 0"
 Plane = NDArray[np.float64]
 
 
@@ -57,28 +49,28 @@ class Spectrum(NamedTuple):
 
     @property
     def delta(self) -> Plane:
-        """Log amplitudes less that of frequency 0, which is the first."""
+        """Log amplitudes relative to frequency 0, which is the first."""
         return self.values - self.values[0]
 
 
 def frequencies(size: int) -> Plane:
-    """Frequencies of a real signal of so many samples, in units of pi; of an even number the last is Nyquist's, 1."""
+    """Return the frequencies of a real signal of `size` samples, in units of pi; the last of an even size is 1."""
     return 2 * np.arange(size // 2 + 1) / size
 
 
 def log_amplitude(maps: Float[Tensor, "B C T H W"], axes: tuple[int, ...]) -> Tensor:
-    """Mean over all other axes of the log modulus of the transform over `axes`; frequency 0 comes first."""
+    """Return the mean over all other axes of the log modulus of the transform over `axes`; frequency 0 comes first."""
     modulus = torch.fft.fftn(maps.double(), dim=axes).abs()
     rest = [axis for axis in range(maps.ndim) if axis not in axes]
     return (modulus + _FLOOR).log().mean(dim=rest)
 
 
 def map_spectra(maps: Float[Tensor, "B C T H W"]) -> dict[str, Spectrum]:
-    """Spectra of maps: `height`, `width`, `diagonal` and `radial` per frame, `time`, and `joint`.
+    """Return the spectra of maps: `height`, `width`, `diagonal` and `radial` per frame, `time`, and `joint`.
 
-    On the diagonal both spatial frequencies are equal, and both diagonals are averaged; where height and width differ,
-    the longer axis is interpolated. Radial values are means over rings as wide as a step of the shorter axis. `joint`
-    has a ring for each spatial and a row for each temporal frequency, row after row. Square maps have `reference` too.
+    `diagonal` is the mean of both diagonals, with the longer axis interpolated where height and width differ. `radial`
+    values are means over rings as wide as a step of the shorter axis. `joint` has a ring for each spatial and a row for
+    each temporal frequency, row after row. Square maps have `reference` too.
     """
     plane = log_amplitude(maps, (3, 4)).cpu().numpy()
     line = log_amplitude(maps, (2,)).cpu().numpy()
@@ -102,11 +94,11 @@ def map_spectra(maps: Float[Tensor, "B C T H W"]) -> dict[str, Spectrum]:
 
 
 def fourier(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
-    """Spectra of a net's maps after every residual sum.
+    """Return the spectra of maps after every residual sum.
 
     Columns: sample (0 is the stem), name, kind, C, T, H, W, direction, space and time (frequencies in units of pi),
-    log_amplitude, delta (of the log amplitude to that of frequency 0). The direction `reference` is the half diagonal
-    of the reference notebook with its axis, which calls the last bin below Nyquist 1.
+    log_amplitude, delta (log amplitude relative to frequency 0). The direction `reference` is the half diagonal of the
+    reference notebook with its axis, where the last bin below Nyquist is 1.
 
     Source: arXiv:2202.06709 figures 2a and 8; closed forms in tests/analysis/test_spectra.py.
     """
@@ -128,26 +120,27 @@ def fourier(model: nn.Module, batches: Iterable[Batch]) -> pa.Table:
 
 
 def draw_fourier(table: pa.Table) -> Figure:
-    """Curves of all layers over spatial and temporal frequency, their high ends over the layers, and two joint maps."""
+    """Draw curves of all layers over spatial and temporal frequency, their ends over the layers, and joint maps."""
     layers = layers_of(table)
     figure, axes = new_figure(3, 2)
     for row, (direction, axis, what) in enumerate([("diagonal", "space", "spatial"), ("time", "time", "temporal")]):
         curves = [where(table, sample=i, direction=direction) for i in range(len(layers.names))]
         for curve, colour in zip(curves, depth_colours(len(curves)), strict=True):
             axes[2 * row].plot(curve[axis], curve["delta"], color=colour, linewidth=1.2, marker=".", markersize=4)
-        axes[2 * row].set_title(f"Spectrum over {what} frequency, a curve per layer", fontsize=10)
-        axes[2 * row].set_xlabel(f"{what} frequency, in units of π per cell")
-        axes[2 * row].set_ylabel("log amplitude − that at 0")
+        title, x = (
+            f"Fourier spectrum over {what} frequency, a curve per layer",
+            f"{what} frequency, units of π per cell",
+        )
+        describe(axes[2 * row], title, x=x, y=_DELTA)
         _add_depth_bar(figure, axes[2 * row], len(curves))
-        ends = [float(curve["delta"][-1]) for curve in curves]
-        plot_runs(axes[2 * row + 1], layers.runs, ends, BLUE)
+        plot_runs(axes[2 * row + 1], layers.runs, [float(curve["delta"][-1]) for curve in curves], BLUE)
         shade_kinds(axes[2 * row + 1], layers.kinds)
-        axes[2 * row + 1].set_title(f"Highest {what} frequency; down: the layer smooths", fontsize=10)
-        axes[2 * row + 1].set_ylabel("log amplitude − that at 0")
+        title = f"Highest {what} frequency (falling: the layer smooths)"
+        describe(axes[2 * row + 1], title, x=axes[2 * row + 1].get_xlabel(), y=_DELTA)
     joints = [where(table, sample=i, direction="joint") for i in (0, len(layers.names) - 1)]
     ends = min(joint["delta"].min() for joint in joints), max(joint["delta"].max() for joint in joints)
     for place, joint, name in zip(axes[4:], joints, ("the stem", "the last layer"), strict=True):
-        _draw_joint(figure, place, joint, ends, f"Space and time together, {name}")
+        _draw_joint(figure, place, joint, ends, f"Spectrum over space and time, {name}")
     kind_legend(figure, layers.kinds)
     return figure
 
@@ -168,10 +161,8 @@ def _draw_joint(
     image = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis", vmin=ends[0], vmax=ends[1])
     axes.set_xticks(range(len(radii)), [f"{value:.2f}" for value in radii], rotation=0 if len(radii) < 10 else 90)
     axes.set_yticks(range(len(when)), [f"{value:.2f}" for value in when])
-    axes.set_xlabel("spatial frequency (any direction), units of π")
-    axes.set_ylabel("temporal frequency, units of π")
-    axes.set_title(title, fontsize=10)
-    figure.colorbar(image, ax=axes, pad=0.02).set_label("log amplitude − that at 0", fontsize=9)
+    describe(axes, title, x="spatial frequency (any direction), units of π", y="temporal frequency, units of π")
+    figure.colorbar(image, ax=axes, pad=0.02).set_label(_DELTA, fontsize=9)
 
 
 def _along_space(space: Plane, values: Plane) -> Spectrum:
@@ -179,7 +170,7 @@ def _along_space(space: Plane, values: Plane) -> Spectrum:
 
 
 def _diagonal(plane: Plane) -> Spectrum:
-    """Mean of the two diagonals, on which both frequencies are equal or opposite."""
+    """Return the mean of the two diagonals, where both frequencies are equal or opposite."""
     shorter = min(plane.shape)
     steps = np.arange(shorter // 2 + 1)
     values = [_at(plane, steps * plane.shape[0] / shorter, sign * steps * plane.shape[1] / shorter) for sign in (1, -1)]
@@ -187,7 +178,7 @@ def _diagonal(plane: Plane) -> Spectrum:
 
 
 def _at(plane: Plane, rows: Plane, columns: Plane) -> Plane:
-    """Values at places between the cells of a periodic plane, linear along both axes."""
+    """Return values between the cells of a periodic plane, linear along both axes."""
     low_row, low_column = np.floor(rows).astype(int), np.floor(columns).astype(int)
     total = np.zeros(len(rows))
     for row, row_share in ((low_row, 1 - (rows - low_row)), (low_row + 1, rows - low_row)):
@@ -197,7 +188,7 @@ def _at(plane: Plane, rows: Plane, columns: Plane) -> Plane:
 
 
 def _rings(plane: Plane) -> tuple[Plane, Plane]:
-    """Radii, and the mean over each ring; frequency 0 is alone in the first."""
+    """Return the radii and the mean over each ring; the first ring is frequency 0 alone."""
     rows, columns = (2 * np.abs(np.fft.fftfreq(size)) for size in plane.shape)
     radius = np.hypot(rows[:, None], columns[None])
     step = 2 / min((size for size in plane.shape if size > 1), default=2)

@@ -127,7 +127,7 @@ def test_branches_are_what_the_skips_go_around(tiny_v1: MViT, tiny_cnn: nn.Modul
 
 
 def test_a_net_without_blocks_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Sequential has no residual blocks"):
+    with pytest.raises(ConfigError, match="Sequential has no known residual blocks"):
         list(iter_features(nn.Sequential(nn.Conv3d(3, 4, 1)), torch.randn(1, 3, 2, 4, 4)))
 
 
@@ -149,7 +149,7 @@ def test_tokens_without_a_grid_are_refused() -> None:
         def forward(self, clip: torch.Tensor) -> torch.Tensor:
             return self.block(clip.flatten(2).mT)
 
-    with pytest.raises(ConfigError, match="block: the grid of its 32 tokens is not known"):
+    with pytest.raises(ConfigError, match="block: the grid of its 32 tokens is unknown"):
         list(iter_features(Net(), torch.randn(1, 3, 2, 4, 4)))
 
 

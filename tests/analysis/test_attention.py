@@ -7,10 +7,16 @@ from torch import nn
 
 import mvit_video as mv
 from mvit_video.analysis.attention import Attention, NoSuchAttention, key_grid, watching
-from mvit_video.analysis.attention_distance import distance, draw_distance
+from mvit_video.analysis.attention_reach import (
+    LocalitySettings,
+    distance,
+    draw_distance,
+    draw_locality,
+    locality,
+    window_mask,
+)
 from mvit_video.analysis.batches import score
 from mvit_video.analysis.layers import summary_of
-from mvit_video.analysis.local_attention import LocalitySettings, draw_locality, locality, window_mask
 from mvit_video.checkpoints import create_model
 from mvit_video.models import MViT
 from mvit_video.types import THW, ConfigError
@@ -59,7 +65,7 @@ def test_grids_of_keys_are_those_of_the_published_nets(name: str) -> None:
 
 
 def test_keys_that_are_no_grid_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"11 keys are no grid that can be pooled from \(2, 4, 4\)"):
+    with pytest.raises(ConfigError, match=r"11 keys cannot be pooled from a grid of \(2, 4, 4\)"):
         key_grid(THW(2, 4, 4), 12, 1)
 
 
@@ -115,7 +121,7 @@ def test_uniform_attention_looks_as_far_as_cells_are_apart(tiny_v1: MViT, make_b
 
 
 def test_a_net_without_attention_is_refused(tiny_cnn: nn.Module, make_batches: MakeBatches) -> None:
-    with pytest.raises(NoSuchAttention, match="TinyCnn: no attention is seen"):
+    with pytest.raises(NoSuchAttention, match="TinyCnn: no attention found"):
         distance(tiny_cnn, make_batches(2))
 
 
