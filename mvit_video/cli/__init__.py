@@ -1,6 +1,6 @@
 """The command line: `mvit-video VERB`, and `lightning VERB` for the verbs of Lightning.
 
-Help, version and the list of models answer without importing Lightning.
+A verb parses its words before it imports what does the work, so help and mistakes answer at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mvit_video.types import ConfigError, MVitVideoError, printable
 
 
 class Verb(NamedTuple):
-    """Module of `cli` whose `run` is the verb, imported only when the verb is used, and its purpose."""
+    """A verb: the module of `cli` whose `run` does it, imported when used, and its purpose."""
 
     module: str
     purpose: str
@@ -32,19 +32,19 @@ VERBS = {
     "fit": Verb("trainer", "train a model and validate it after every epoch"),
     "validate": Verb("trainer", "score a checkpoint on the validation videos"),
     "test": Verb("trainer", "score a checkpoint on the test videos over all their views"),
-    "predict": Verb("predict", "write features of windows of videos, as extract does, by a config"),
-    "robustness": Verb("robustness", "test a checkpoint with frames in other orders, and with corrupted clips"),
-    "report": Verb("report", "write a test as one page for a browser"),
+    "predict": Verb("predict", "extract features of videos, with the settings of a config"),
+    "robustness": Verb("robustness", "test a checkpoint with reordered frames and corrupted clips"),
+    "report": Verb("report", "write an HTML page about a test"),
     "compare": Verb("compare", "compare two tests of the same videos"),
-    "scan": Verb("scan", "check every video of a data set and write a manifest that training reads"),
-    "prepare": Verb("prepare", "re-encode videos small and with regular key frames, for quick reading"),
-    "pack": Verb("pack", "put videos into tar shards"),
-    "extract": Verb("extract", "write features of windows that slide over videos"),
-    "classify": Verb("classify", "say what a video shows, and when"),
+    "scan": Verb("scan", "check every video of a data set and write a manifest to train on"),
+    "prepare": Verb("prepare", "re-encode videos so that they decode quickly"),
+    "pack": Verb("pack", "pack videos into tar shards"),
+    "extract": Verb("extract", "extract features of sliding windows of videos"),
+    "classify": Verb("classify", "name the classes of a video, and when each occurs"),
     "probe": Verb("probe", "fit a linear probe on stored features"),
-    "knn": Verb("knn", "classify stored features by their nearest neighbours"),
-    "search": Verb("search", "find what is most like a video among stored features"),
-    "analyse": Verb("analyse", "study what the layers of a trained net do, and how its loss is curved"),
+    "knn": Verb("knn", "classify stored features by nearest neighbours"),
+    "search": Verb("search", "find the stored features most similar to a video"),
+    "analyse": Verb("analyse", "study the layers of a trained net and the curvature of its loss"),
     "runs": Verb("runs", "list the runs in a folder with their best metric and state"),
     "models": Verb("models", "list the models with parameters, FLOPs and published accuracy"),
     "convert": Verb("convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
@@ -59,30 +59,31 @@ verbs:
 {chr(10).join(f"  {name:<11} {verb.purpose}" for name, verb in VERBS.items())}
 
 options of every verb:
-  --help      what the verb takes
-  --debug     show where in the code an error arose
+  --help      arguments of the verb, with an example
+  --debug     show the traceback of an error
 
   --version   print the version
 
 exit codes:
-  0    all of it is done
-  1    the work failed, or a part of it: the message says which
-  2    the command line or the config is wrong, or names what is not there
-  130  stopped by Ctrl-C; 143: by a signal; 141: nobody reads the output any more
+  0    success
+  1    the work failed, or some of its videos did
+  2    the command line or the config is wrong, or a file does not exist
+  130  stopped by Ctrl-C; 143: by a termination signal; 141: by a closed pipe
 
 examples:
   mvit-video fit -c configs/demo.yaml
-  mvit-video fit -c configs/demo.yaml --ckpt_path last     continue where the last run stopped
-  mvit-video test -c configs/demo.yaml --ckpt_path best    the best checkpoint of the last run
-  mvit-video scan train.csv --out scans/train              then --data.train scans/train/manifest.parquet
-  mvit-video extract videos/ --model runs/mvit_b_k400/version_3 --out features
+  mvit-video fit -c configs/demo.yaml --ckpt_path last      resume the last run
+  mvit-video test -c configs/demo.yaml --ckpt_path best     its best checkpoint
+  mvit-video classify video.mp4 --model runs/demo/version_0
+  mvit-video extract videos/ --model runs/demo/version_0 --out features
+  mvit-video scan train.csv --out scans/train
   mvit-video convert k400.pyth mvit_b.safetensors --to mvit_video
-  lightning fit -c configs/demo.yaml                       the same program by another name
+  lightning fit -c configs/demo.yaml                        the same program
 """
 
 
 class Stopped(Exception):
-    """The user or the system ended a run that can go on later.
+    """End of a run by the user or the system; the run can be resumed.
 
     Attributes:
         exit_code: 130 for Ctrl-C, 143 for a termination signal.
@@ -94,12 +95,12 @@ class Stopped(Exception):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Run one verb.
 
     Args:
-        args: words after the program's name; None takes those of the process.
+        args: words after the program's name; None takes the process's own.
 
-    Returns: exit code, as `USAGE` says.
+    Returns: exit code, see `USAGE`.
     """
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
@@ -115,7 +116,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except Stopped as stop:
-        if str(stop):  # one of several processes speaks
+        if str(stop):  # of several processes one reports
             print(stop, file=sys.stderr)
         return stop.exit_code
     except (MemoryError, RuntimeError) as error:
@@ -139,24 +140,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning as one line that is safe to show, without where in the code it arose."""
+    """Return a warning as one line that is safe to print, without its place in the code."""
     return f"warning: {printable(' '.join(str(message).splitlines()))}\n"
 
 
 def _without_reader() -> int:
-    """The exit code where the output is no longer read, such as by `| head`; what is left of it goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter complains when it flushes at its end
+    """Discard the rest of the output, which nobody reads, as after `| head`, and return the exit code."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())  # or the interpreter complains when it flushes at exit
     return 141
 
 
 def _of_system(error: OSError) -> str:
-    """What the operating system refused, and what to do about it."""
+    """Return what the operating system refused, and a remedy."""
     remedies = {
         errno.ENOSPC: "; make room", errno.EDQUOT: "; make room", errno.EMFILE: "; raise the limit of `ulimit -n`",
         **dict.fromkeys(
             (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-            "; give a place that can be written to, or change its permissions",
+            "; give a writable place, or change its permissions",
         ),
     }  # fmt: skip
     where = "" if error.filename is None else f"{error.filename}: "
@@ -176,7 +177,7 @@ def _run(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "mvit-video --help lists the verbs"
         raise ConfigError(f"there is no verb {words[0]!r}; {hint}")
-    # Lightning's own verbs take their name along, and their configs are looked for before the slow import
+    # Lightning's verbs need their own name too; their configs are found before the slow import
     words_of_verb = with_found_configs(words) if words[0] in (*TRAINER_VERBS, "predict", "robustness") else words[1:]
     verb = VERBS[words[0]]
     return importlib.import_module(f"mvit_video.cli.{verb.module}").run(words_of_verb)

@@ -133,7 +133,7 @@ def _parser() -> VerbParser:
         "--batch-size", type=count, default=16, metavar="N", help="clips in a batch (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of videos, noise and directions (default: 0)")
-    add_class_names_option(parser, "those of the checkpoint")
+    add_class_names_option(parser, "the names in the checkpoint")
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
     return parser
 

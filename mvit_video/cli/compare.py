@@ -43,7 +43,7 @@ def _parser() -> VerbParser:
     )
     parser.add_argument("first", metavar="A", help="run folder of a test, or its predictions.parquet")
     parser.add_argument("second", metavar="B", help="the other test; differences are B minus A")
-    add_class_names_option(parser, "those that the tests recorded")
+    add_class_names_option(parser, "the names that the tests recorded")
     parser.add_argument("--rows", type=count, default=10, metavar="N", help="rows of each list (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
     return parser

@@ -73,8 +73,8 @@ def _parser() -> VerbParser:
         "or torchvision",
     )  # fmt: skip
     parser.add_argument(
-        "--model", metavar="NAME", help="name of the model, where the tensors do not show it; mvit-video models lists "
-        "them",
+        "--model", metavar="NAME", help="name of the model, where the tensors do not show it, see mvit-video "
+        "models",
     )  # fmt: skip
     parser.add_argument(
         "--num-frames", type=int, metavar="N", help="frames of a clip, where the tensors do not show them; positions "
@@ -87,9 +87,8 @@ def _parser() -> VerbParser:
         "--head-pool", choices=HEAD_POOLS, help="what the head classifies, where the file does not say it"
     )
     parser.add_argument(
-        "--use-ema", action=argparse.BooleanOptionalAction, help="take the weights averaged over training, or those "
-        "that are not, where the file holds both (default: those that the file names as its model; the report says "
-        "which)",
+        "--use-ema", action=argparse.BooleanOptionalAction, help="take the averaged (EMA) weights or the plain "
+        "ones, where the file holds both (default: the ones that the file names as its model; printed)",
     )  # fmt: skip
-    add_class_names_option(parser, "those that IN holds; only files of mvit_video keep them")
+    add_class_names_option(parser, "the names in IN; only files of mvit_video keep them")
     return parser

@@ -31,6 +31,6 @@ def _parser() -> VerbParser:
         example="mvit-video report runs/mvit_b_k400/version_3",
     )
     parser.add_argument("run", metavar="RUN", help="run folder of a test, or its predictions.parquet")
-    add_class_names_option(parser, "those that the test recorded")
+    add_class_names_option(parser, "the names that the test recorded")
     parser.add_argument("--out", metavar="FILE", help="page to write (default: report.html in the folder)")
     return parser
