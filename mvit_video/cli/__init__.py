@@ -47,7 +47,7 @@ VERBS = {
     "analyse": Verb("analyse", "study the layers of a trained net and the curvature of its loss"),
     "runs": Verb("runs", "list the runs in a folder with their best metric and state"),
     "models": Verb("models", "list the models with parameters, FLOPs and published accuracy"),
-    "convert": Verb("convert", "convert a checkpoint from or to SlowFast, pytorchvideo, torchvision"),
+    "convert": Verb("convert", "convert checkpoints of SlowFast, pytorchvideo and torchvision"),
 }
 RENAMED = {"study": "robustness"}
 USAGE = f"""\

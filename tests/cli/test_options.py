@@ -23,12 +23,6 @@ def test_an_unknown_option_is_one_line(verb: str, capsys: pytest.CaptureFixture[
     assert told.out == ""
 
 
-@pytest.mark.parametrize("verb", VERBS_WITHOUT_CONFIG)
-def test_help_ends_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == 0
-    assert f"example: mvit-video {verb} " in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
