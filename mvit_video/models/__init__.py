@@ -1,4 +1,4 @@
-"""Models by name: every builder function of a family is a model that YAML names as `mvit_video.models.<builder>`.
+"""Models by name: YAML names every builder function of a family as `mvit_video.models.<builder>`.
 
 Names are imported when first used: listing the models imports no torch.
 """
@@ -47,7 +47,7 @@ __all__ = [
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models, sorted, that match a shell pattern such as `mvit_b*`."""
+    """Return the sorted names of the models that match a shell pattern such as `mvit_b*`."""
     return sorted(name for name in variants() if fnmatchcase(name, pattern))
 
 

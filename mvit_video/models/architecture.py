@@ -1,4 +1,4 @@
-"""From an architecture stated by stage to the table of its blocks: pure and printable."""
+"""Architecture by stage, and the table of blocks made from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNIT = THW(1, 1, 1)
 
 @dataclass(frozen=True)
 class Patch:
-    """The cubes that the stem embeds.
+    """Cubes that the stem embeds.
 
     Attributes:
         kernel: size in frames and pixels.
@@ -32,24 +32,22 @@ class Patch:
 
 @dataclass(frozen=True)
 class Pooling:
-    """Pooling of attention, once for a whole model.
+    """Pooling of attention in all blocks of a model.
 
     Attributes:
         mode: convolution, maximum or average.
-        kernel: of every pool of queries, keys and values; None makes each one larger than its stride where the
-            stride is above 1.
-        stride_q: of the queries in the first block of every stage but the first.
+        kernel: of all pools of queries, keys and values; None for stride + 1 where the stride is above 1.
+        stride_q: of the queries in the first block of each stage after the first.
         stride_kv: of keys and values in the first block.
-        adaptive_kv_stride: divide `stride_kv` by each query stride met, so that the pooled grid keeps its size.
-        kv_at_stride_1: pool keys and values also where their stride is 1, if `kernel` is given; the first published
+        adaptive_kv_stride: divide `stride_kv` by each stride of queries before, so that the pooled grid keeps its size.
+        kv_at_stride_1: if `kernel` is given, pool keys and values where their stride is 1 too; the first published
             MViT-B 16x4 did not.
-        q_everywhere: pool the queries in every block, by a stride of 1 where the grid stays (MViTv2).
+        q_everywhere: pool the queries in every block, with stride 1 where the grid stays (MViTv2).
         residual: add the pooled queries to the output of attention (MViTv2).
-        kv_reduction: how keys and values become fewer: pooled one by one, head by head, after its projection
-            (`conv`, `max`, `avg`), or both reduced together before it, by PVT's convolution as large as its stride
-            (`sra`) or PVTv2's average over a plane of fixed size (`linear_sra`); None is `mode`.
-        norm_eps: added to the variance by the norms after the pools; 1e-6 in SlowFast and torchvision, 1e-5 in
-            pytorchvideo 0.1.5.
+        kv_reduction: reduction of keys and values: `conv`, `max` or `avg` pool each after its projection, head by head;
+            `sra` (PVT: a convolution as large as its stride) and `linear_sra` (PVTv2: an average over a plane of fixed
+            size) reduce both together before it; None is `mode`.
+        norm_eps: of the norms after the pools; 1e-6 in SlowFast and torchvision, 1e-5 in pytorchvideo 0.1.5.
     """
 
     mode: PoolMode = "conv"
@@ -68,12 +66,6 @@ class Pooling:
         """Kind of the reduction of keys and values."""
         return self.kv_reduction or self.mode
 
-    def kernel_kv(self, stride: THW) -> THW | None:
-        """Kernel of the reduction of keys and values by this stride; None where none has one."""
-        if self.reduction == "linear_sra" or (self.reduction == "sra" and stride == UNIT):
-            return None
-        return stride if self.reduction == "sra" else pool_kernel(stride, self.kernel, self.kv_at_stride_1)
-
     def __post_init__(self) -> None:
         check_reduction("pooling.kv_reduction", self.kv_reduction)
         if self.kernel and any(size % 2 == 0 for size in self.kernel):
@@ -87,18 +79,14 @@ class Pooling:
 
 
 def check_reduction(key: str, kind: str | None) -> None:
-    """Refuse a name that is no `KVReduction`.
-
-    Raises:
-        ConfigError: it is none.
-    """
+    """Refuse a name that is not a `KVReduction`."""
     if kind is not None and kind not in get_args(KVReduction):
         raise ConfigError(f"{key} must be one of {', '.join(get_args(KVReduction))}, got {kind!r}")
 
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """One block: widths, heads, and the pools of its attention, None where there is no pool."""
+    """Widths and heads of a block, and the pools of its attention; a kernel of None is no pool."""
 
     dim: int
     dim_attention: int
@@ -111,9 +99,9 @@ class BlockSpec:
 
 
 def pool_kernel(stride: THW, kernel: tuple[int, int, int] | None, at_stride_1: bool) -> THW | None:
-    """Kernel of a pool of this stride: the given one, or else `stride + 1` where `stride` is above 1.
+    """Return the kernel of a pool: the given one, else `stride + 1` where `stride` is above 1; None for no pool.
 
-    None where there is no pool: with kernel and stride both 1, and with a stride of 1 unless `at_stride_1`.
+    There is none with kernel and stride both 1, nor with stride 1 unless `at_stride_1`.
     """
     chosen = THW(*kernel) if kernel else THW(*(s + 1 if s > 1 else 1 for s in stride))
     if stride == UNIT and (chosen == UNIT or not at_stride_1):
@@ -121,20 +109,27 @@ def pool_kernel(stride: THW, kernel: tuple[int, int, int] | None, at_stride_1: b
     return chosen
 
 
+def reduction_kernel(
+    reduction: KVReduction, stride: THW, kernel: tuple[int, int, int] | None = None, at_stride_1: bool = False
+) -> THW | None:
+    """Return the kernel of a reduction of keys and values, see `Pooling` and `pool_kernel`; None for no kernel."""
+    if reduction == "linear_sra" or (reduction == "sra" and stride == UNIT):
+        return None
+    return stride if reduction == "sra" else pool_kernel(stride, kernel, at_stride_1)
+
+
 def block_table(
     depths: Sequence[int], embed_dim: int, num_heads: int, pooling: Pooling, *, expand_in_attention: bool = False
 ) -> tuple[BlockSpec, ...]:
-    """Blocks of an MViT in order.
+    """Return the blocks of an MViT in order.
 
-    Each stage after the first starts by pooling the queries, and has twice the heads and twice the channels of the one
-    before.
+    Each stage after the first begins by pooling the queries, and has twice the heads and channels of the previous one.
 
     Args:
         depths: blocks in each stage.
         embed_dim: channels of the first stage.
         num_heads: heads of the first stage.
-        expand_in_attention: widen in the attention of a stage's first block (MViTv2) rather than in the MLP of the last
-            block before it.
+        expand_in_attention: widen in the attention of a stage's first block (MViTv2) instead of the MLP before it.
 
     Source: MViT (arXiv:2104.11227) section 3.2 and table 3, MViTv2 (arXiv:2112.01526) section 4.2; equal to the
     published tables (tests/models/test_architecture.py).
@@ -145,7 +140,8 @@ def block_table(
         raise ConfigError(f"embed_dim must be a multiple of num_heads, got {embed_dim} and {num_heads}")
     starts = list(accumulate(depths, initial=0))
     num_blocks = starts.pop()
-    stride_kv = THW(*pooling.stride_kv) if pooling.stride_kv and pooling.reduction != "linear_sra" else None
+    reduction = pooling.reduction
+    stride_kv = THW(*pooling.stride_kv) if pooling.stride_kv and reduction != "linear_sra" else None
     table, stage = [], -1
     for index in range(num_blocks):
         stride_q = UNIT
@@ -167,7 +163,7 @@ def block_table(
                 stride_q=stride_q,
                 kernel_q=pool_kernel(stride_q, pooling.kernel, at_stride_1=pooling.q_everywhere),
                 stride_kv=stride_kv or UNIT,
-                kernel_kv=pooling.kernel_kv(stride_kv) if stride_kv else None,
+                kernel_kv=stride_kv and reduction_kernel(reduction, stride_kv, pooling.kernel, pooling.kv_at_stride_1),
             )
         )
     return tuple(table)

@@ -1,4 +1,4 @@
-"""Interface of a model family: its builder functions, its named models, and what it knows of weights of others."""
+"""Interface of a model family: builder functions, named models, and layouts of weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from mvit_video.models.recipes import Recipe
 Rules = tuple[tuple[str, str], ...]
 OWN_FORMAT = "mvit_video"
 
-# `{n}` stands for a block, `{s}.{j}` for a stage and a block of it, `{x}` for q, k or v, `{a}` for an axis, `{i}` for 1
-# or 2, `{c}` for 1 to 3, `{p}` for weight or bias, `{b}` for these and the statistics of a norm, `{e}` and `{l}` for
-# layers of a patch embedding and of a reduction.
+# `{n}` is a block, `{s}.{j}` a stage and a block in it, `{x}` q, k or v, `{a}` an axis, `{i}` 1 or 2, `{c}` 1 to 3,
+# `{p}` weight or bias, `{b}` these and the statistics of a norm, `{e}` and `{l}` layers of the stem and of a reduction.
 _PLACEHOLDERS = {
     "n": r"\d+", "s": r"\d+", "j": r"\d+", "x": "[qkv]", "a": "[hwt]", "i": "[12]", "p": "weight|bias",
     "e": "proj|norm", "l": "conv|norm", "c": "[123]",
@@ -31,18 +30,18 @@ _PLACEHOLDERS = {
 
 
 class UntracedError(Exception):
-    """Something that tensors do not show; its text ends a sentence."""
+    """Something that tensors do not show; its text is the end of a sentence."""
 
 
 class Settings(NamedTuple):
-    """Readers of the settings that a code base writes into its checkpoints, as text under `cfg`.
+    """Readers of the settings that another project writes into its checkpoints, as text under `cfg`.
 
-    Each raises `CheckpointError` for a text that is none of these settings.
+    Each raises `CheckpointError` for any other text.
 
     Attributes:
-        recipe: of the net that they build, from the text and the tensors by our names.
-        facts: what the weights were trained with.
-        unstated: a line for each thing that no tensor shows and that old settings do not state, by argument.
+        recipe: of the net, from the text and the tensors by our names.
+        facts: facts of the training.
+        unstated: by argument, a line for what neither tensors nor old settings show.
     """
 
     recipe: Callable[[str, Mapping[str, Tensor]], Recipe]
@@ -52,16 +51,16 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of the tensors of a family in a code base: two columns, read in both directions.
+    """Names of the tensors of a family in another project: two columns, read in both directions.
 
     Attributes:
-        format: the code base, such as `slowfast`.
-        rules: our names and theirs; placeholders such as `{n}` stand for a block.
-        stem: their name of a tensor that every net has, by which a prefix of all names is found.
-        aliases: further rules of some versions, which are read and never written.
+        format: the project, such as `slowfast`.
+        rules: our names and theirs, with placeholders such as `{n}` for a block.
+        stem: their name of a tensor of every net; it shows the prefix of all names.
+        aliases: more rules of some versions, for reading only.
         is_staged: they number blocks by stage; our column has `stage.{s}.{j}.` for `blocks.{n}.`.
-        joins_qkv: their q, k and v may be three layers that are one here.
-        settings: readers of what their files carry under `cfg`.
+        joins_qkv: their q, k and v may be three layers, here one.
+        settings: readers of `cfg` in their files.
     """
 
     format: str
@@ -82,7 +81,7 @@ class Layout:
 
 
 def own_layout(stem: str, *names: str) -> Layout:
-    """Return the layout of this project, by which state dicts without metadata are recognised."""
+    """Return the layout of this project, for state dicts without metadata."""
     return Layout(OWN_FORMAT, tuple((name, name) for name in names), stem)
 
 
@@ -102,11 +101,11 @@ def _renamed(key: str, rules: Rules) -> str | None:
 
 
 class Weights:
-    """Knowledge of a family about weights; the answers here are those of a family without weights of others.
+    """Weights of a family; the methods here are for a family without published weights.
 
     Attributes:
-        layouts: in which its tensors are read; an equal number of known names is in favour of the first.
-        export_formats: layouts in which its tensors are written for others.
+        layouts: layouts that are read; of two that know as many names the first is chosen.
+        export_formats: layouts that are written.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = ()
@@ -119,59 +118,59 @@ class Weights:
 
         Args:
             tensors: by our names.
-            format: layout that they were in.
-            num_frames: frames of a clip, for tensors that do not tell.
-            crop_size: height and width in pixels, also.
+            format: layout of the file.
+            num_frames: frames of a clip, if the tensors do not show it.
+            crop_size: height and width in pixels, if the tensors do not show it.
 
         Raises:
-            UntracedError: the tensors do not tell.
+            UntracedError: the tensors do not show the architecture.
         """
-        raise UntracedError("this family tells it by the metadata of its own files only")
+        raise UntracedError("only files of this project, with their metadata, show it")
 
     def untraced_arguments(self, net: Any, stated: Recipe | None, format: str) -> dict[str, Any]:
-        """Return arguments that leave no trace in tensors, as a file states them, to build a named net with.
+        """Return the arguments that a file states and tensors do not show, for building a named net.
 
         Args:
             net: the named net, on any device.
-            stated: what the file states; None where it states nothing.
+            stated: recipe in the file; None without one.
             format: layout of the file.
         """
         return {}
 
     def assumed(self, net: Any, format: str, origin: str) -> dict[str, str]:
-        """Return a line for each argument that leaves no trace, by argument, for a file that states nothing.
+        """Return, by argument, a line for each argument that neither tensors nor the file show.
 
         Args:
-            origin: where the net's own arguments are from, to end "... leaves no trace; taken".
+            origin: source of the net's arguments, as the end of "... leaves no trace; taken".
         """
         return {}
 
     def conflicts(self, net: Any, stated: Recipe) -> dict[str, str]:
-        """Return a line for each argument that leaves no trace and that the file states otherwise, by argument."""
+        """Return, by argument, a line for each argument that tensors do not show and that differs in the file."""
         return {}
 
     def export(self, net: Any, state: dict[str, Tensor], format: str) -> dict[str, Tensor]:
         """Return the state dict of a net in one of `export_formats`.
 
         Raises:
-            CheckpointError: the other code base has no such net.
+            CheckpointError: the other project has no such net.
         """
         raise NotImplementedError
 
     def export_notes(self, net: Any, format: str) -> list[str]:
-        """Return what the user has to tell the other code base, because no tensor shows it."""
+        """Return what the user has to set in the other project, because tensors do not show it."""
         return []
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of nets.
+    """Family of nets.
 
     Attributes:
         net: class of all its nets.
-        modules: every public function that one of them defines is a builder that YAML can name.
-        published: facts of its named models, by the name of the builder, whose docstring gets the result.
-        weights: knowledge about its tensors.
+        modules: modules of builders: YAML can name each of their public functions.
+        published: facts of the named models by builder, whose docstring gets the result.
+        weights: layouts of its weights.
     """
 
     net: type[VideoNet]

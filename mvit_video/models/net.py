@@ -1,13 +1,13 @@
-"""Common part of all nets: from clips to features, and from features to logits."""
+"""Base class of all nets, features at a layer, builders that remember their arguments, and multiply-adds."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mvit_video.models.recipes import Recipe
-from mvit_video.nn import ClassificationHead, CubeEmbedding, DotProductAttention
+from mvit_video.nn import ClassificationHead, CubeEmbedding, DotProductAttention, through_map
 from mvit_video.types import THW, ConfigError, Layer
 
 
@@ -25,12 +25,12 @@ class Features:
     """Features of a batch of clips, before the head.
 
     Attributes:
-        embedding: `(B, C)`, what the head classifies: the normalised class token, or a mean of the tokens.
-        tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised, the class token first where there is one.
+        embedding: `(B, C)`, input of the head: the normalised class token, or a mean of the tokens.
+        tokens: `(B, 1 + T*H*W, C)`, all final tokens, normalised; the class token, if there is one, comes first.
         thw: final grid `(T, H, W)`.
-        stages: map of each stage `(B, C_s, T_s, H_s, W_s)`, as the stage leaves it: normalised in PVTv2, which has a
-            norm at the end of each, not normalised elsewhere; empty unless asked for. What follows is computed from it,
-            so that gradients reach it; those of the last map are zero where the head reads the class token alone.
+        stages: output of each stage `(B, C_s, T_s, H_s, W_s)`, normalised in PVTv2 only; empty unless requested. Later
+            values are computed from it, so gradients reach it; they are zero for the last map where the head reads only
+            the class token.
     """
 
     embedding: Tensor
@@ -40,20 +40,20 @@ class Features:
 
 
 class VideoNet(nn.Module):
-    """A net from clips `(B, 3, T, H, W)` to logits `(B, num_classes)`, which it gives in training and evaluation alike.
+    """Net from clips `(B, 3, T, H, W)` to logits `(B, num_classes)`, in training and evaluation alike.
 
     Args:
-        num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
-        num_frames: frames of a clip, which position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, for the same reason.
+        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
+        num_frames: frames of a clip that position tables are built for; 1 for an image.
+        crop_size: height and width in pixels that position tables are built for.
         dropout: of the embedding before the classifier.
 
     Attributes:
         patch_embed: the stem.
         blocks: all blocks in order; each maps tokens and their grid to tokens and their grid.
-        activation_checkpointing: compute each block again in the backward pass rather than keep what it computed.
-        recipe: what built the net; None for a net that no builder function made.
-        load_report: `LoadReport` of the checkpoint that `create_model` filled the net with; None without one.
+        activation_checkpointing: compute each block again in the backward pass instead of keeping its activations.
+        recipe: builder and arguments; None for a net that no builder function made.
+        load_report: `LoadReport` of the checkpoint that `create_model` loaded; None without one.
     """
 
     num_classes: int
@@ -62,6 +62,7 @@ class VideoNet(nn.Module):
     head: nn.Module
     recipe: Recipe | None = None
     load_report: Any = None
+    _stage_ends: Collection[int] = ()
 
     def __init__(self, *, num_classes: int, num_frames: int, crop_size: int, dropout: float) -> None:
         super().__init__()
@@ -79,12 +80,13 @@ class VideoNet(nn.Module):
     @property
     def embed_dim(self) -> int:
         """Channels of the embedding."""
-        raise NotImplementedError
+        (channels,) = cast(nn.LayerNorm, self.norm).normalized_shape
+        return channels
 
     def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
-        """Embedding, final tokens and final grid of each clip, and with `stages` the map of each stage.
+        """Return embedding, final tokens and final grid of each clip, and with `stages` the map of each stage.
 
-        A net for images takes `(B, 3, H, W)` as well.
+        A net for images takes `(B, 3, H, W)` too.
         """
         raise NotImplementedError
 
@@ -92,22 +94,26 @@ class VideoNet(nn.Module):
         return self.head(self.forward_features(clip).embedding)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that no recipe decays, beside norms and biases."""
+        """Return the names of parameters without weight decay, other than norms and biases."""
         return {name for name, _ in self.named_parameters() if ".peg." in name}
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the net a new, untrained head for so many classes; with 0 of them it is a backbone."""
+        """Replace the head by an untrained one for this number of classes; 0 for no head."""
         self.head = self._new_head(num_classes)
         init_linear_layers(self.head)
         if self.recipe is not None:
             self.recipe = self.recipe.changed(num_classes=num_classes)
 
     def settled_arguments(self) -> dict[str, Any]:
-        """Return arguments of the builder that it takes as None or spread over several, as they came out."""
+        """Return the values of builder arguments that were None or that others changed."""
         return {}
 
     def check_clip(self, clip: Tensor) -> None:
-        """Refuse, with the shape found and the one expected, what the stem cannot tile."""
+        """Refuse a clip that the stem cannot take.
+
+        Raises:
+            ValueError: it has another shape than `(B, 3, T, H, W)`, or is smaller than one cube.
+        """
         channels = self.patch_embed.proj.in_channels
         if clip.ndim != 5 or clip.shape[1] != channels:
             raise ValueError(f"expected clips of shape (B, {channels}, T, H, W), got {tuple(clip.shape)}")
@@ -116,7 +122,7 @@ class VideoNet(nn.Module):
             raise ValueError(f"a clip of (T, H, W) {size} is smaller than one cube of {cube}")
 
     def _checked(self, clip: Tensor) -> Tensor:
-        """The clip with a time axis."""
+        """Return the clip with a time axis."""
         if self.num_frames == 1 and clip.ndim == 4:
             clip = clip[:, :, None]
         self.check_clip(clip)
@@ -127,16 +133,26 @@ class VideoNet(nn.Module):
             return checkpoint(block, x, thw, use_reentrant=False)
         return block(x, thw)
 
+    def _run_blocks(self, x: Tensor, thw: THW, stages: bool) -> tuple[Tensor, THW, list[Tensor]]:
+        """Return tokens and grid behind the last block, and with `stages` the map of each stage."""
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x, thw = self._run(block, x, thw)
+            if stages and index in self._stage_ends:
+                x, stage = through_map(x, thw)
+                maps.append(stage)
+        return x, thw, maps
+
     def _new_head(self, num_classes: int) -> nn.Module:
         self.num_classes = num_classes
         return ClassificationHead(self.embed_dim, num_classes, self._dropout) if num_classes else nn.Identity()
 
 
 def features_at(net: Any, clip: Tensor, layer: Layer) -> Tensor:
-    """Return what a net makes of clips `(B, 3, T, H, W)` at a layer.
+    """Return the output of a layer of a net for clips `(B, 3, T, H, W)`.
 
     Args:
-        layer: the embedding, the final tokens, the map of a stage, or the logits.
+        layer: `pooled` is the embedding.
 
     Raises:
         ConfigError: the net has no such layer.
@@ -161,7 +177,7 @@ _Net = TypeVar("_Net", bound=VideoNet)
 
 
 def builder(make: Callable[_P, _Net]) -> Callable[_P, _Net]:
-    """Have the nets that a function makes remember it and all its arguments as their `recipe`."""
+    """Make a builder function: its nets keep it and all its arguments as their `recipe`."""
     signature = inspect.signature(make)
 
     @functools.wraps(make)
@@ -180,7 +196,7 @@ def builder(make: Callable[_P, _Net]) -> Callable[_P, _Net]:
 
 
 def multiply_adds(net: VideoNet) -> float:
-    """Multiply-adds of one clip of the size that a net is built for, from shapes alone."""
+    """Return the multiply-adds of one clip of the net's size, from shapes alone."""
     from torch.utils.flop_counter import FlopCounterMode  # as slow to import as all models
 
     shapes = copy.deepcopy(net).to("meta", torch.float32).eval()
@@ -194,7 +210,7 @@ def multiply_adds(net: VideoNet) -> float:
 
 
 class _AttentionByDefinition(DotProductAttention):
-    """Relative positions only add to the scores, whatever way of computing them is quicker."""
+    """Attention whose relative positions are a bias of the scores, for the count of operations."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         dim, scores = v.shape[-1], q.new_empty(q.shape[2], k.shape[2])
@@ -202,7 +218,7 @@ class _AttentionByDefinition(DotProductAttention):
 
 
 def drop_path_rates(last: float, num_blocks: int) -> list[float]:
-    """Stochastic depth of each block: linear from 0 to that of the last."""
+    """Return the stochastic depth of each block: linear from 0 to that of the last."""
     return torch.linspace(0, last, num_blocks, device="cpu").tolist()
 
 
@@ -215,9 +231,9 @@ def init_linear_layers(net: nn.Module) -> None:
 
 
 def init_convolutions(net: nn.Module) -> None:
-    """Draw the weights of convolutions from a normal distribution by what leaves a channel; biases are zero.
+    """Draw the weights of convolutions Kaiming-normal (fan-out); biases are zero.
 
-    Source: the published code of PVTv2 and Twins; that of PVT and MViT leaves PyTorch's own.
+    Source: the published code of PVTv2 and Twins; PVT and MViT keep PyTorch's default.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv3d):

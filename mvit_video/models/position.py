@@ -1,4 +1,4 @@
-"""Position encodings by name: tables added to tokens, relative ones in attention, convolutions between blocks."""
+"""Position encodings by name: tables added to tokens, relative positions in attention, PEGs between blocks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PEGS = ("peg", "peg_first_five", "peg_stages")
 
 
 def kinds_of(position: Position) -> tuple[PositionKind, ...]:
-    """The kinds of position encoding that a net has together; empty for none.
+    """Return the kinds of position encoding of a net; empty for none.
 
     Args:
-        position: one kind, or several: at most one table, relative positions, and at most one way to place PEGs (after
-            the first block, after each of the first five, after the first of each stage).
+        position: one or more kinds: at most one table, relative positions, and one placement of PEGs (after the first
+            block, each of the first five, or the first of each stage).
 
     Raises:
         ConfigError: a name is unknown, or two exclude each other.
@@ -45,7 +45,7 @@ def kinds_of(position: Position) -> tuple[PositionKind, ...]:
 
 
 def joined(kinds: Sequence[PositionKind]) -> Position:
-    """Return kinds of position encoding as a builder takes them; the reverse of `kinds_of`."""
+    """Return kinds of position encoding as the argument of a builder; the reverse of `kinds_of`."""
     return tuple(kinds) if len(kinds) > 1 else kinds[0] if kinds else "none"
 
 
@@ -70,7 +70,7 @@ def position_in(tensors: Mapping[str, Tensor], starts: Sequence[int]) -> Positio
 
 
 def square(num_cells: int) -> int | None:
-    """Return the side of a square of so many cells; None when there is none."""
+    """Return the side of a square of this number of cells; None if it is no square."""
     side = math.isqrt(num_cells)
     return side if side * side == num_cells else None
 
@@ -78,7 +78,7 @@ def square(num_cells: int) -> int | None:
 def table(
     kinds: Collection[PositionKind], thw: THW, dim: int, *, class_token: bool, resize: Resize = "bicubic"
 ) -> SeparablePosition | JointPosition | None:
-    """The table that is added to the tokens of a grid, None where there is none."""
+    """Return the table that is added to the tokens of a grid; None for no table."""
     if "separable" in kinds:
         return SeparablePosition(thw, dim, class_token=class_token, resize=resize)
     if "joint" in kinds:
@@ -87,7 +87,7 @@ def table(
 
 
 def peg_blocks(kinds: Collection[PositionKind], stage_starts: Collection[int]) -> Collection[int]:
-    """Blocks that are followed by a PEG."""
+    """Return the blocks that a PEG follows."""
     if "peg" in kinds:
         return range(1)
     if "peg_first_five" in kinds:
@@ -96,5 +96,5 @@ def peg_blocks(kinds: Collection[PositionKind], stage_starts: Collection[int]) -
 
 
 def peg(dim: int, *, temporal: bool) -> PositionEncodingGenerator:
-    """A PEG over three cells in each direction; over one frame in nets of images."""
+    """Return a PEG over three cells along each axis; over one frame in nets for images."""
     return PositionEncodingGenerator(dim, THW(3 if temporal else 1, 3, 3))

@@ -12,13 +12,13 @@ Activation = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """Facts of a training that no tensor shows.
+    """Facts of a training that its tensors do not show.
 
     Attributes:
         mean: of each channel, for pixels between 0 and 1.
         std: of each channel, for pixels between 0 and 1.
         sampling_rate: source frames from one frame of a clip to the next.
-        activation: from logits to scores: softmax over all classes, or a sigmoid for each.
+        activation: of the logits: softmax over all classes, or a sigmoid for each.
     """
 
     mean: RGB = (0.45, 0.45, 0.45)
@@ -27,15 +27,15 @@ class TrainingFacts:
     activation: Activation = "softmax"
 
     def to_json(self) -> str:
-        """As text for the metadata of a file."""
+        """Return the facts as text for the metadata of a file."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> TrainingFacts:
-        """The reverse of `to_json`.
+        """Read the text of `to_json`.
 
         Raises:
-            ValueError: the text is not one of `to_json`, or a value is out of range.
+            ValueError: it is another text, or a value is out of range.
         """
         try:
             return cls.checked(**json.loads(text))
@@ -44,10 +44,10 @@ class TrainingFacts:
 
     @classmethod
     def checked(cls, mean: Any, std: Any, sampling_rate: Any, activation: Any) -> TrainingFacts:
-        """Facts that a file states.
+        """Check facts that a file states.
 
         Raises:
-            ValueError: a value is of another kind or out of range.
+            ValueError: a value has another type or is out of range.
         """
         if not isinstance(sampling_rate, int) or not 1 <= sampling_rate <= 10**6:
             raise ValueError(f"sampling_rate must be a whole number from 1 to 1000000, got {sampling_rate!r}")
@@ -66,12 +66,12 @@ def _rgb(name: str, values: Any, above: float) -> RGB:
 
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
-# An image is one frame; features of a video by a net of images are of a frame each second.
+# a net for images takes one frame of a video each second
 IMAGE_FACTS = TrainingFacts(IMAGENET_MEAN, IMAGENET_STD, sampling_rate=30)
 
 
 class ModelSize(NamedTuple):
-    """Input and cost of a model as its builder makes it.
+    """Input and cost of a model with the defaults of its builder.
 
     Attributes:
         multiply_adds: of one clip.
@@ -88,7 +88,7 @@ class Variant:
     """Published facts of a named model.
 
     Attributes:
-        size: as stated; a test builds every model and compares.
+        size: a test builds every model and compares.
         top1: in percent; None where no number is published.
         source: paper.
         data: data set, or why there is no number.

@@ -1,4 +1,4 @@
-"""Recipe of a net: the builder function and the arguments that made it, which a checkpoint stores as metadata."""
+"""Recipe of a net: builder function and arguments, which a checkpoint stores as metadata."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Recipe:
         return self.builder.__name__
 
     def build(self, **changes: Any) -> Any:
-        """Make the net with random weights, some arguments changed."""
+        """Build the net with random weights and some other arguments."""
         return self.builder(**(self.arguments | changes))
 
     def changed(self, **changes: Any) -> Recipe:
-        """The same with some arguments changed."""
+        """Return the recipe with some other arguments."""
         return replace(self, arguments=self.arguments | changes)
 
     def first_difference(self, shapes: Mapping[str, Sequence[int]]) -> str | None:
-        """Describe the first tensor of a state dict that this net would have otherwise; None where all agree."""
+        """Describe the first tensor of a state dict with another shape in this net; None if all shapes are equal."""
         with torch.device("meta"):
             own = {key: tuple(value.shape) for key, value in self.build().state_dict().items()}
         for key in sorted(own.keys() | shapes.keys()):
@@ -48,7 +48,7 @@ class Recipe:
         """Return the recipe as texts for a file.
 
         Raises:
-            CheckpointError: an argument has no form in JSON.
+            CheckpointError: JSON cannot hold an argument.
         """
         arguments = {
             key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -62,13 +62,13 @@ class Recipe:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], builders: Mapping[str, Callable[..., Any]]) -> Recipe:
-        """Read what `to_metadata` wrote.
+        """Read the texts of `to_metadata`.
 
         Args:
-            builders: all that there are, by name.
+            builders: all builder functions by name.
 
         Raises:
-            CheckpointError: the texts are no recipe, or name no builder.
+            CheckpointError: the texts are not a recipe, or name no builder.
         """
         try:
             if metadata["version"] != _VERSION:

@@ -253,7 +253,7 @@ for make in (
 """
 
 
-def test_unknown_names_are_told_with_those_that_are_known() -> None:
+def test_unknown_names_are_refused_with_the_known_names() -> None:
     """In a process of its own: the tests' type checks would refuse them first."""
     done = subprocess.run([sys.executable, "-c", UNKNOWN_NAMES], capture_output=True, text=True, timeout=600)
     assert done.stdout.splitlines() == [
@@ -267,7 +267,7 @@ def test_unknown_names_are_told_with_those_that_are_known() -> None:
 
 
 def test_convolutions_have_no_place_for_a_class_token() -> None:
-    with pytest.raises(mv.ConfigError, match="class_token: a net with convolutions in its MLPs"):
+    with pytest.raises(mv.ConfigError, match="class_token must be false in a net with convolutions"):
         PVT(
             (1,) * 4, Pyramid(), num_classes=2, num_frames=1, crop_size=32, patch=Patch((1, 4, 4), (1, 4, 4)),
             position="none", convolutional=True,

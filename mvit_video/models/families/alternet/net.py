@@ -23,27 +23,27 @@ _SMALLEST_CROP_OF_STRIDE_4 = 64  # below it the last maps would have a single ce
 
 
 class AlterNet(VideoNet):
-    """Convolution blocks, and blocks of attention within windows at the ends of stages, frame by frame.
+    """Pre-activation ResNet whose stages end in attention within windows; each frame alone.
 
     A stage of `depth` blocks with `n` pairs is `depth - 2n` convolution blocks and then `n` times a convolution and an
     attention block. The embedding of a clip is the mean over the cells of all its frames.
 
     Args:
         depths: blocks in each of four stages.
-        num_pairs: pairs that each stage ends with; all 0 make a pre-activation ResNet.
+        num_pairs: pairs at the end of each stage; all 0 for a pre-activation ResNet.
         block: kind of the convolution blocks.
-        num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
+        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
         num_frames: frames of a clip; 1 for an image.
-        crop_size: height and width of a clip in pixels, which `window_size` is fitted to.
-        stem_stride: 4 is a 7x7 convolution and a maximum, 1 a 3x3 convolution for small pictures; None is 1 where
-            `crop_size` is below 64, and else 4.
-        window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
+        crop_size: height and width in pixels, which set `window_size`.
+        stem_stride: 4 for a 7x7 convolution and a maximum, 1 for a 3x3 convolution (small images); None is 1 for a
+            `crop_size` below 64, else 4.
+        window_size: side of the windows in cells; None for the largest up to 8 that tiles every stage with attention.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Raises:
         ConfigError: no window tiles the stages.
-        ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or maps that windows do not tile.
+        ValueError: windows do not tile the maps of a clip.
 
     Source: equal to the published code given the same weights (tests/models/test_published_logits.py).
     """
@@ -111,7 +111,7 @@ class AlterNet(VideoNet):
                 x = block(x)
             if stages and index in self._stage_ends:
                 maps.append(x.unflatten(0, (-1, num_frames)).transpose(1, 2))
-                x = maps[-1].transpose(1, 2).flatten(0, 1)  # so that gradients of what follows reach the map
+                x = maps[-1].transpose(1, 2).flatten(0, 1)  # so that later gradients reach the map
         x = self.norm(x).relu()
         thw = THW(num_frames, *x.shape[2:])
         tokens = x.unflatten(0, (-1, num_frames)).permute(0, 1, 3, 4, 2).flatten(1, 3)
@@ -119,7 +119,7 @@ class AlterNet(VideoNet):
 
 
 def alternation(depth: int, num_pairs: int) -> list[bool]:
-    """Which blocks of a stage are attention: the last of each pair, and pairs come last."""
+    """Say which blocks of a stage are attention: the last of each pair; pairs end the stage."""
     return [False] * (depth - 2 * num_pairs) + [False, True] * num_pairs
 
 
@@ -145,7 +145,7 @@ def _stem(stride: int) -> nn.Sequential:
 
 
 def _fitted_window(crop_size: int, stem_stride: int, num_pairs: Sequence[int]) -> int:
-    """The largest window that tiles the map of every stage with attention."""
+    """Return the largest window that tiles the map of every stage with attention."""
     sides, side = [], crop_size
     for _ in range(stem_stride // 2):
         side = -(-side // 2)

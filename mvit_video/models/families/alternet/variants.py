@@ -1,4 +1,4 @@
-"""The variants of AlterNet (arXiv:2202.06709): builder functions with numbers as defaults, and their sizes."""
+"""Builders of AlterNet (arXiv:2202.06709)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def alternet(
     drop_path_rate: float = 0.1,
     dropout: float = 0.0,
 ) -> AlterNet:
-    """Any AlterNet; as it stands, AlterNet-50 for images. The named builders below differ only in numbers.
+    """Any AlterNet; by default AlterNet-50 for images.
 
     Args:
         depths: blocks in each stage.
-        num_pairs: pairs of convolution and attention that each stage ends with; (0, 0, 0, 0) is a ResNet, and
-            (0, 1, 1, 2) has the four attention blocks that the paper speaks of.
+        num_pairs: pairs of convolution and attention at the end of each stage; (0, 0, 0, 0) is a ResNet, and
+            (0, 1, 1, 2) has the four attention blocks of the paper's text.
         block: kind of the convolution blocks.
-        stem_stride: 4, or 1 for small pictures; None is 1 where `crop_size` is below 64, and else 4.
-        window_size: side of the windows in cells; None is the largest up to 8 that tiles every stage with attention.
+        stem_stride: 4, or 1 for small images; None is 1 for a `crop_size` below 64, else 4.
+        window_size: side of the windows in cells; None for the largest up to 8 that tiles every stage with attention.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 

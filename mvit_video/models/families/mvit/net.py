@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.models.architecture import BlockSpec, Patch, Pooling
+from mvit_video.models.architecture import BlockSpec, Patch, Pooling, pool_kernel
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_linear_layers
 from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
 from mvit_video.nn import (
@@ -17,9 +17,9 @@ from mvit_video.nn import (
     MultiscaleBlock,
     RelativePosition,
     TokenPool,
+    begin_stage,
     make_attention,
     split_class_token,
-    through_map,
 )
 from mvit_video.types import THW, ConfigError
 
@@ -27,24 +27,23 @@ HeadPool = Literal["cls", "mean_of_patches", "gap"]
 
 
 class MViT(VideoNet):
-    """Multiscale Vision Transformer: attention over a grid that coarsens from stage to stage while channels grow.
+    """Multiscale Vision Transformer: from stage to stage the grid coarsens and channels grow.
 
     Args:
         blocks: table of blocks, as `block_table` makes it.
-        num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
-        num_frames: frames of a clip, which the position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, for the same reason.
-        position: one kind of position encoding or several, see `kinds_of`.
-        class_token: have a token of its own for the class.
-        head_pool: embedding that the head classifies: `cls` is the normalised class token, `gap` the mean of the
-            normalised patch tokens, `mean_of_patches` the norm of the mean of the patch tokens (SlowFast's
-            `USE_MEAN_POOLING`); None is `cls` where there is a class token, else `gap`.
+        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
+        num_frames: frames of a clip that position tables are built for; 1 for an image.
+        crop_size: height and width in pixels that position tables are built for.
+        position: one or more kinds of position encoding, see `kinds_of`.
+        class_token: add a class token.
+        head_pool: input of the head: the normalised class token (`cls`), the mean of the normalised patch tokens
+            (`gap`), or the norm of the mean of the patch tokens (`mean_of_patches`, SlowFast's USE_MEAN_POOLING); None
+            is `cls` with a class token, else `gap`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
     Raises:
-        ConfigError: `head_pool` is none of these, or needs a class token that the net does not have.
-        ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or less than one cube.
+        ConfigError: `head_pool` is unknown, or needs a class token that the net does not have.
 
     Source: MViT (arXiv:2104.11227), MViTv2 (arXiv:2112.01526); equal to torchvision and pytorchvideo given the same
     weights (tests/models/test_parity.py).
@@ -90,10 +89,6 @@ class MViT(VideoNet):
             nn.init.trunc_normal_(self.class_token, std=0.02)
         init_linear_layers(self)
 
-    @property
-    def embed_dim(self) -> int:
-        return self.norm.normalized_shape[0]
-
     def settled_arguments(self) -> dict[str, Any]:
         return {
             "pooling": self.pooling,
@@ -103,22 +98,13 @@ class MViT(VideoNet):
         }
 
     def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
-        x, thw = self.patch_embed(self._checked(clip))
-        if self.class_token is not None:
-            x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
-        if self.position is not None:
-            x = x + self.position(thw)
-        maps = []
-        for index, block in enumerate(self.blocks):
-            x, thw = self._run(block, x, thw)
-            if stages and index in self._stage_ends:
-                x, stage = through_map(x, thw)
-                maps.append(stage)
+        x, thw = begin_stage(self._checked(clip), self.patch_embed, self.class_token, self.position)
+        x, thw, maps = self._run_blocks(x, thw, stages)
         tokens = self.norm(x)
         return Features(embedding=self._embedding(x, tokens, thw), tokens=tokens, thw=thw, stages=tuple(maps))
 
     def _embedding(self, x: Tensor, tokens: Tensor, thw: THW) -> Tensor:
-        """Return what the head classifies, from the final tokens before and after the norm."""
+        """Return the input of the head, from the final tokens before and after the norm."""
         if self.head_pool == "cls":
             return tokens[:, 0]
         if self.head_pool == "gap":
@@ -137,7 +123,7 @@ def _checked_head_pool(head_pool: HeadPool | None, class_token: bool) -> HeadPoo
 
 
 def _coarsen(thw: THW, stride: THW) -> THW:
-    """Grid that the reference sizes its tables by: rounded down, although padded pooling rounds up."""
+    """Return the grid by which the reference sizes its tables: rounded down, although padded pooling rounds up."""
     return THW(*(n // s for n, s in zip(thw, stride, strict=True)))
 
 
@@ -169,8 +155,7 @@ def _block(
         norm_eps=pooling.norm_eps,
     )
     skip = None
-    if spec.stride_q.volume > 1:
-        kernel = THW(*(s + 1 if s > 1 else 1 for s in spec.stride_q))
+    if kernel := pool_kernel(spec.stride_q, None, at_stride_1=False):
         skip = TokenPool("max", head_dim, spec.num_heads, kernel, spec.stride_q)
     return MultiscaleBlock(
         attend, spec.dim, spec.dim_attention, spec.dim_out, pool_skip=skip, drop_path_rate=drop_path_rate

@@ -29,16 +29,16 @@ def mvit(
     drop_path_rate: float = 0.2,
     dropout: float = 0.5,
 ) -> MViT:
-    """Any MViT; as it stands, MViT-B for 16 frames. The named builders below differ only in numbers.
+    """Any MViT; by default MViT-B for 16 frames.
 
     Args:
         depths: blocks in each stage.
-        embed_dim: channels of the first stage, doubled by each further one.
-        num_heads: heads of the first stage, doubled by each further one.
-        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
-        position: one kind of position encoding or several, see `kinds_of`.
-        class_token: have a token of its own for the class.
-        head_pool: embedding that the head classifies, see `MViT`.
+        embed_dim: channels of the first stage; each later stage doubles them.
+        num_heads: heads of the first stage; each later stage doubles them.
+        kv_reduction: replaces `pooling.kv_reduction`; None keeps it.
+        position: one or more kinds of position encoding, see `kinds_of`.
+        class_token: add a class token.
+        head_pool: input of the head, see `MViT`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 

@@ -1,7 +1,4 @@
-"""CPVT: Conditional Positional Encodings for Vision Transformers (arXiv:2102.10882), the variants.
-
-Plain vision transformers, which are an MViT of one stage that pools nothing, with PEGs in place of a table.
-"""
+"""Builders of CPVT (arXiv:2102.10882): an MViT of one stage without pooling, with PEGs instead of a table."""
 
 from __future__ import annotations
 
@@ -27,10 +24,10 @@ def cpvt(
     dropout: float = 0.0,
     **overrides: Any,
 ) -> MViT:
-    """Any CPVT; as it stands, CPVT-Ti for images. The named builders below differ only in numbers.
+    """Any CPVT; by default CPVT-Ti for images.
 
     Args:
-        position: one kind of position encoding or several, see `kinds_of`.
+        position: one or more kinds of position encoding, see `kinds_of`.
         **overrides: other arguments of `mvit`.
 
     Source: CPVT (arXiv:2102.10882) table 2; parameters in tests/models/test_pvt_tables.py.

@@ -1,4 +1,4 @@
-"""MViTv2: Improved Multiscale Vision Transformers (arXiv:2112.01526), the variants."""
+"""Builders of MViTv2 (arXiv:2112.01526)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def mvitv2(
     drop_path_rate: float = 0.2,
     dropout: float = 0.5,
 ) -> MViT:
-    """Any MViTv2; as it stands, MViTv2-S for 16 frames. The named builders below differ only in numbers.
+    """Any MViTv2; by default MViTv2-S for 16 frames.
 
     Args:
         depths: blocks in each stage.
-        embed_dim: channels of the first stage, doubled by each further one.
-        num_heads: heads of the first stage, doubled by each further one.
-        kv_reduction: in place of `pooling.kv_reduction`; None leaves it.
-        position: one kind of position encoding or several, see `kinds_of`.
-        expand_in_attention: widen in the attention of a stage's first block rather than in the MLP before it.
-        class_token: have a token of its own for the class.
-        head_pool: embedding that the head classifies, see `MViT`.
+        embed_dim: channels of the first stage; each later stage doubles them.
+        num_heads: heads of the first stage; each later stage doubles them.
+        kv_reduction: replaces `pooling.kv_reduction`; None keeps it.
+        position: one or more kinds of position encoding, see `kinds_of`.
+        expand_in_attention: widen in the attention of a stage's first block instead of the MLP before it.
+        class_token: add a class token.
+        head_pool: input of the head, see `MViT`.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 

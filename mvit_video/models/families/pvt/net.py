@@ -1,4 +1,4 @@
-"""The pyramids PVT (arXiv:2102.12122), PVTv2 (arXiv:2106.13797) and Twins-PCPVT (arXiv:2104.13840): one net."""
+"""Net of PVT (arXiv:2102.12122), PVTv2 (arXiv:2106.13797) and Twins-PCPVT (arXiv:2104.13840)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvit_video.models.architecture import UNIT, KVReduction, Patch, check_reduction, pool_kernel
+from mvit_video.models.architecture import KVReduction, Patch, check_reduction, reduction_kernel
 from mvit_video.models.net import Features, VideoNet, drop_path_rates, init_convolutions, init_linear_layers
 from mvit_video.models.position import Position, joined, kinds_of, peg, peg_blocks, table
 from mvit_video.nn import (
@@ -35,16 +35,16 @@ Stride = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The stages of a pyramid: a number of each kind for every stage.
+    """Stages of a pyramid, with one value per stage.
 
     Attributes:
         dims: channels.
         num_heads: heads of attention.
         strides_kv: cells that become one key and value; PVT's R is `(1, R, R)`.
         mlp_ratios: hidden channels of the MLP over those of the stage.
-        kv_reduction: how keys and values become fewer, see `Pooling`; pools have kernels of stride + 1.
-        uneven: what is done with a grid that patches or `sra` do not tile: `pad` with zeros, or `floor`, which leaves
-            the rest out as the published code does.
+        kv_reduction: reduction of keys and values, see `Pooling`; pools have kernels of stride + 1.
+        uneven: where patches or `sra` do not tile the grid: `pad` adds zeros, `floor` ignores the rest, as in the
+            published code.
     """
 
     dims: tuple[int, ...] = (64, 128, 320, 512)
@@ -69,12 +69,6 @@ class Pyramid:
             if min(dim, heads) < 1 or dim % heads:
                 raise ConfigError(f"pyramid.dims must be multiples of pyramid.num_heads, got {dim} and {heads}")
 
-    def kernel_kv(self, stride: THW) -> THW | None:
-        """Kernel of the reduction of keys and values by this stride; None where none has one."""
-        if self.kv_reduction == "linear_sra" or stride == UNIT:
-            return None
-        return stride if self.kv_reduction == "sra" else pool_kernel(stride, None, at_stride_1=False)
-
 
 class PVT(VideoNet):
     """Pyramid Vision Transformer: attention over the tokens of all frames, with far fewer keys than queries.
@@ -84,18 +78,15 @@ class PVT(VideoNet):
     Args:
         depths: blocks in each stage.
         pyramid: what else differs from stage to stage.
-        num_classes: logits of the head; 0 leaves the head out, and the net returns embeddings.
-        num_frames: frames of a clip, which the position tables are built for; 1 for an image.
-        crop_size: height and width of a clip in pixels, for the same reason.
+        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
+        num_frames: frames of a clip that position tables are built for; 1 for an image.
+        crop_size: height and width in pixels that position tables are built for.
         patch: cubes of the stem.
-        position: one kind of position encoding or several, see `kinds_of`; each stage has a table of its own.
-        class_token: classify by a token of its own, which joins in the last stage, rather than by the mean of all.
-        convolutional: PVTv2: patches overlap, there is a convolution in every MLP and a norm after each stage.
+        position: one or more kinds of position encoding, see `kinds_of`; each stage has its own table.
+        class_token: classify by a token that joins in the last stage instead of the mean of all tokens.
+        convolutional: PVTv2: overlapping patches, a convolution in every MLP, and a norm after each stage.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
-
-    Raises:
-        ValueError: the forward pass is given something other than `(B, 3, T, H, W)`, or less than one cube.
 
     Source: agrees with timm's PVTv2 and Twins-PCPVT given the same weights (tests/models/test_pvt_parity.py).
     """
@@ -119,7 +110,7 @@ class PVT(VideoNet):
         if len(depths) != len(pyramid.dims) or min(depths) < 1:
             raise ConfigError(f"depths must give each of {len(pyramid.dims)} stages a block, got {tuple(depths)}")
         if convolutional and class_token:
-            raise ConfigError("class_token: a net with convolutions in its MLPs has no place for one on the grid")
+            raise ConfigError("class_token must be false in a net with convolutions in its MLPs")
         self.depths, self.pyramid, self.patch = tuple(depths), pyramid, patch
         self.position_kinds, self.convolutional = kinds_of(position), convolutional
         self.class_token: nn.Parameter | None = None
@@ -132,12 +123,9 @@ class PVT(VideoNet):
         for stage, dim in enumerate(pyramid.dims):
             patch_embed = self._patch_embed(stage)
             thw = patch_embed.thw(thw)
-            is_last = stage == len(pyramid.dims) - 1
-            token = (
-                nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
-                if class_token and is_last
-                else None
-            )
+            token = None
+            if class_token and stage == len(pyramid.dims) - 1:
+                token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
             tables = table(self.position_kinds, thw, dim, class_token=token is not None, resize="bilinear")
             if stage == 0:
                 self.patch_embed, self.class_token, self.position = patch_embed, token, tables
@@ -153,10 +141,6 @@ class PVT(VideoNet):
         init_linear_layers(self)
         if convolutional or with_peg:
             init_convolutions(self)
-
-    @property
-    def embed_dim(self) -> int:
-        return self.norm.normalized_shape[0]
 
     def settled_arguments(self) -> dict[str, Any]:
         return {"pyramid": self.pyramid, "kv_reduction": None, "position": joined(self.position_kinds)}
@@ -182,7 +166,7 @@ class PVT(VideoNet):
             dim,
             num_heads,
             stride_kv=stride,
-            kernel_kv=pyramid.kernel_kv(stride),
+            kernel_kv=reduction_kernel(pyramid.kv_reduction, stride),
             rel_pos=rel_pos,
             uneven=pyramid.uneven,
         )
@@ -197,18 +181,13 @@ class PVT(VideoNet):
         return PyramidBlock(attend, dim, mlp, stage_norm=stage_norm, drop_path_rate=drop_path_rate)
 
     def no_weight_decay(self) -> set[str]:
-        """PEGs, and the class token, which the published recipe exempts; its position tables decay."""
+        """Return PEGs and the class token, as in the published recipe; position tables decay."""
         tokens = {name for name, _ in self.named_parameters() if name.rpartition("entry.")[2] == "class_token"}
         return super().no_weight_decay() | tokens
 
     def forward_features(self, clip: Float[Tensor, "batch 3 *size"], *, stages: bool = False) -> Features:
         x, thw = begin_stage(self._checked(clip), self.patch_embed, self.class_token, self.position)
-        maps = []
-        for index, block in enumerate(self.blocks):
-            x, thw = self._run(block, x, thw)
-            if stages and index in self._stage_ends:
-                x, stage = through_map(x, thw)
-                maps.append(stage)
+        x, thw, maps = self._run_blocks(x, thw, stages)
         x = self.norm(x)
         if stages and self.convolutional:
             x, maps[-1] = through_map(x, thw)

@@ -1,4 +1,4 @@
-"""PVT, PVTv2 and Twins-PCPVT, the variants: for images as they stand, for clips with `num_frames` above 1."""
+"""Builders of PVT, PVTv2 and Twins-PCPVT: for images by default, for clips with `num_frames` above 1."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def pvt(
     drop_path_rate: float = 0.1,
     dropout: float = 0.0,
 ) -> PVT:
-    """Any PVT; as it stands, PVT-Small for images. The named builders below differ only in numbers.
+    """Any PVT; by default PVT-Small for images.
 
     Args:
         depths: blocks in each stage.
-        kv_reduction: in place of `pyramid.kv_reduction`; None leaves it.
-        position: one kind of position encoding or several, see `kinds_of`; None is a joint table for images, as
-            published, and separable ones for clips.
-        class_token: classify by a token of its own, which joins in the last stage, rather than by the mean of all.
+        kv_reduction: replaces `pyramid.kv_reduction`; None keeps it.
+        position: one or more kinds of position encoding, see `kinds_of`; None for a joint table (images, as published)
+            or separable tables (clips).
+        class_token: classify by a token that joins in the last stage instead of the mean of all tokens.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
@@ -81,7 +81,7 @@ def pvt_large(*, depths: tuple[int, ...] = (3, 8, 27, 3), drop_path_rate: float 
 
 
 def pvt_huge(*, depths: tuple[int, ...] = (3, 10, 60, 3), pyramid: Pyramid = _WIDE, **overrides: Any) -> PVT:
-    """The `pvt_huge_v2` of the published code, which gives no accuracy."""
+    """PVT-Huge, `pvt_huge_v2` in the published code, which gives no accuracy."""
     return pvt(depths=depths, pyramid=pyramid, **overrides)
 
 
@@ -116,14 +116,14 @@ def pvt_v2(
     drop_path_rate: float = 0.1,
     dropout: float = 0.0,
 ) -> PVT:
-    """Any PVTv2; as it stands, B2 for images. The named builders below differ only in numbers.
+    """Any PVTv2; by default B2 for images.
 
-    Positions come from the zeros around the convolutions of its MLPs, in time too where there are several frames.
+    The zero padding of the convolutions in its MLPs encodes positions, in time too for more than one frame.
 
     Args:
         depths: blocks in each stage.
-        kv_reduction: in place of `pyramid.kv_reduction`; None leaves it.
-        position: one kind of position encoding or several, see `kinds_of`, beside the convolutions.
+        kv_reduction: replaces `pyramid.kv_reduction`; None keeps it.
+        position: one or more kinds of position encoding, see `kinds_of`, besides the convolutions.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
