@@ -124,8 +124,8 @@ def settings_page() -> str:
     lines = [
         "# Config keys",
         "",
-        "Every key of a config file, with its default. A key is also an option: `--data.clip.num_frames 32`. A key that "
-        "does not exist is refused with the nearest name. `mvit-video fit -c configs/demo.yaml --print_config` prints "
+        "Every key of a config file, with its default. A key is also an option: `--data.clip.num_frames 32`. A key "
+        "that does not exist is refused with the nearest name. `mvit-video fit -c configs/demo.yaml --print_config` prints "
         "the values of a run.",
     ]
     for group, title in _GROUPS.items():
