@@ -2,7 +2,7 @@
 
 The clips pan over the two photographs that come with scikit-learn.
 
-    python benchmarks/draw_augmentations.py docs/augmentations.jpg
+    python benchmarks/draw_augmentations.py docs/images/augmentations.jpg
 """
 
 from __future__ import annotations
@@ -78,5 +78,5 @@ def draw(path: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", help="file to write, such as docs/augmentations.jpg")
+    parser.add_argument("image", help="file to write, such as docs/images/augmentations.jpg")
     draw(parser.parse_args().image)

@@ -3,7 +3,7 @@
 A discrete simulation of `mvit-video extract --engine ray`: workers decode and transform videos on their cores beside
 the model and hand the features to one process, the caller, which writes them and notes them in the ledger. Machines are
 lost at random with the videos that they work on, and come back later; some videos are broken or hang. To be quick, it
-counts videos in stretches. Rates that were not measured say so. It prints the tables of docs/scale.md.
+counts videos in stretches. Rates that were not measured say so. It prints the tables of docs/guides/many-machines.md.
 
     python benchmarks/simulate_extraction.py
     python benchmarks/simulate_extraction.py --videos 250000 --machines 4 --cores 96 --gpus 8 --windows-per-second 300
@@ -46,7 +46,7 @@ RATES = {
     "start": Rate("worker: import, build MViT-B", 11, "core-s", True, "see above"),
     "window_bytes": Rate("features of a window, float16", 1540, "bytes", True, "bench_cluster.py"),
     "video_bytes": Rate("ledger and manifest of a video", 58, "bytes", True, "bench_cluster.py"),
-    "broken": Rate("videos that cannot be decoded", 0.01, "of all", False, "`mvit-video scan` of a sample tells"),
+    "broken": Rate("videos that cannot be decoded", 0.01, "of all", False, "`mvit-video scan` of a sample says"),
     "hanging": Rate("videos that hang, each for 3 x 120 s", 1e-5, "of all", False, "none of those tried here did"),
     "replace": Rate("until a lost machine is replaced", 300, "s", False, "the provider's matter"),
 }  # fmt: skip
@@ -311,14 +311,14 @@ def speeds_table(plan: Plan, speeds: Sequence[float]) -> TABLE:
 
 
 def markdown(table: TABLE) -> str:
-    """A table as docs/scale.md has it."""
+    """A table as docs/guides/many-machines.md has it."""
     head, rows = table
     rule = ["---", *["--:"] * (len(head) - 1)] if rows[0][-1][:1].isdigit() else ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
 def tables() -> Iterator[str]:
-    """The tables of docs/scale.md in their order."""
+    """The tables of docs/guides/many-machines.md in their order."""
     yield markdown(rates_table())
     yield markdown(plans_table(PLANS))
     yield markdown(losses_table(LENT, (1, 6, 24)))

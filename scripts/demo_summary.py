@@ -1,4 +1,4 @@
-"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, a picture of some videos, a page.
+"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, an image of some videos, a page.
 
 python scripts/demo_summary.py runs/demo
 """
@@ -20,20 +20,20 @@ from mvit_video.types import MVitVideoError
 
 MEANING = {
     "forward": "what the model has learned",
-    "shuffled": "chance is 25: only the order of frames tells the classes",
+    "shuffled": "chance is 25: the classes differ only in the order of frames",
     "reversed": "every video then shows another class",
 }
 
 
 def newest_predictions(root: Path) -> dict[str, Predictions]:
-    """The newest predictions of each frame order among the runs of a config."""
+    """Return the newest predictions of each frame order among the runs of a config."""
     files = [run / PREDICTIONS for run in versions(root) if (run / PREDICTIONS).is_file()]
     found = [load_predictions(file) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)]
     return {test.metadata["frame_order"]: test for test in found}
 
 
 def top1(test: Predictions) -> float:
-    """Percent of the videos whose prediction is their label."""
+    """Return the percentage of the videos whose prediction is their label."""
     return 100 * float((test.label == test.prediction).mean())
 
 
@@ -50,13 +50,13 @@ def main() -> None:
         table.add_row(order, f"{top1(predictions[order]):.2f}", meaning)
     console = Console()
     console.print(table)
-    picture, page = (predictions["forward"].file.with_name(name) for name in ("gallery.png", "report.html"))
+    image, page = (predictions["forward"].file.with_name(name) for name in ("gallery.png", "report.html"))
     try:
-        write_gallery(predictions["forward"].file, picture)
+        write_gallery(predictions["forward"].file, image)
         write_report(page.parent, page, console)
     except MVitVideoError as error:
         sys.exit(f"error: {error}")
-    print(f"Results: {page.parent}\nPicture: {picture}\nPage: {page}")
+    print(f"Results: {page.parent}\nImage: {image}\nPage: {page}")
 
 
 if __name__ == "__main__":

@@ -144,11 +144,11 @@ def test_takes_a_step_at_toy_size(
         source = str(videos / "pictures")
         net["num_frames"] = data["clip.num_frames"] = 1
         net["num_classes"] = 2
-    if config.stem == "finetune":
+    if config.stem in ("finetune", "small"):
         data["root"], net["num_classes"] = str(videos / "classes"), 0
     else:
         data |= {"train": source, "val": source, "root": "null"}
-    if config.stem == "demo":
+    if config.stem in ("demo", "small"):
         net["patch.kernel"] = net["patch.stride"] = "[1,8,8]"
     elif "cpvt" in config.stem and "twins" not in config.stem:
         net["num_heads"] = 2

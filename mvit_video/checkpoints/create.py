@@ -71,7 +71,7 @@ def build_model(
     if habit := arguments.keys() & _OF_OTHER_PACKAGES:
         raise ConfigError(
             f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
-            "file that you downloaded (docs/checkpoints.md)"
+            "file that you downloaded (docs/guides/fine-tune.md)"
         )
     stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
     chosen = set(arguments)

@@ -102,7 +102,7 @@ def load_checkpoint(
     new_head: bool = False,
     use_ema: bool | None = None,
 ) -> LoadReport:
-    """Fill a model with the weights of a checkpoint of any layout known here: see docs/checkpoints.md.
+    """Fill a model with the weights of a checkpoint of any layout known here: see docs/reference/checkpoints.md.
 
     Positions of another size are resized, and kernels of images are inflated for clips; the report lists each. A
     refused load leaves the model as it was.

@@ -92,8 +92,8 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     """Write weights to a file that another code base loads strictly into its net of the same numbers.
 
     A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
-    torchvision is the state dict. What the other code base does not have is refused, see docs/checkpoints.md. The log
-    warns of what no tensor shows and the other code base has otherwise.
+    torchvision is the state dict. What the other code base does not have is refused, see
+    docs/reference/checkpoints.md. The log warns of what no tensor shows and the other code base has otherwise.
 
     Raises:
         ConfigError: there is no such format.

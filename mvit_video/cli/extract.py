@@ -136,8 +136,8 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         "their own size (default: what the crops need)",
     )  # fmt: skip
     parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster; see docs/scale.md "
-        "(default: %(default)s)",
+        "--engine", choices=("local", "ray"), default="local", 
+        help="this machine, or a Ray cluster, see docs/guides/many-machines.md (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--address", metavar="HOST:PORT", help="head of a Ray cluster that runs already (default: one that is started "

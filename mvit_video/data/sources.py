@@ -125,9 +125,9 @@ def how_to_get(source: str | os.PathLike[str] = "", root: str | None = None) -> 
     command = ["python", "-m", "mvit_video.data.digits"]
     if demo := re.match(r"(?P<root>(.*/)?data/demo)/(?P<labels>[^/]+)/", path.as_posix()):
         command += ["--root", demo["root"], "--labels", demo["labels"]]
-        return f"`{shlex.join(command)}` writes it (docs/data.md shows how to lay out other videos)"
+        return f"`{shlex.join(command)}` writes it (docs/guides/videos.md shows how to lay out other videos)"
     return (
-        "docs/data.md shows how to lay out videos; configs/demo.yaml needs none of yours, "
+        "docs/guides/videos.md shows how to lay out videos; configs/demo.yaml needs none of yours, "
         f"`{shlex.join(command)}` writes those that it uses"
     )
 

@@ -50,7 +50,9 @@ class Drawing:
                 f'fill="{colour}">{escape(line)}</text>'
             )
 
-    def box(self, x: float, y: float, width: float, height: float, *, accent: bool = False, hollow: bool = False) -> None:
+    def box(
+        self, x: float, y: float, width: float, height: float, *, accent: bool = False, hollow: bool = False
+    ) -> None:
         """Draw a rectangle with round corners."""
         fill = "none" if hollow else self.colours.accent_fill if accent else self.colours.fill
         line = self.colours.accent if accent else self.colours.soft
@@ -73,7 +75,7 @@ class Drawing:
 
 
 def overview(colours: Colours) -> Drawing:
-    """The way from a video to scores and features, and the stages of MViT-B 16x4."""
+    """Draw the way from a video to scores and features, and the stages of MViT-B 16x4."""
     drawing = Drawing(960, 400, "From a video to class scores and features; stages of MViT-B 16x4", colours)
     steps = [
         ("video", "MP4, AVI, WebM, ..."), ("reader", "exact frames"), ("clips", "16 frames, 4 apart"),
@@ -90,10 +92,13 @@ def overview(colours: Colours) -> Drawing:
     drawing.box(780, 90, 150, 36)
     drawing.text(855, 113, "features on disk", size=14)
 
-    drawing.text(20, 152, "Inside MViT-B 16x4: fewer tokens, more channels from stage to stage", anchor="start", size=16)
+    drawing.text(
+        20, 152, "Inside MViT-B 16x4: fewer tokens, more channels from stage to stage", anchor="start", size=16
+    )
     drawing.box(20, 205, 130, 130)
     drawing.text(85, 262, "16 x 224 x 224", "pixels, RGB")
     drawing.text(85, 362, "clip", soft=True)
+    right = 150
     for index, (blocks, dim, side) in enumerate(_stages()):
         x, size = 220 + 185 * index, 34 + 24 * (4 - index)
         y = 270 - size / 2
@@ -101,8 +106,15 @@ def overview(colours: Colours) -> Drawing:
             drawing.box(x + 7 * layer, y - 7 * layer, size, size, accent=True)
         drawing.text(x + size / 2, 270 + 5, f"8x{side}x{side}", size=13)
         drawing.text(x + 65, 362, f"{blocks} block{'s' * (blocks > 1)}, {dim} channels", soft=True, size=13)
-        drawing.line((x - 56 + 24 * 0, 270), (x - 8, 270))
-    drawing.text(480, 390, "8 x 56 x 56 tokens after the cube embedding; each later stage halves height and width", soft=True, size=13)
+        drawing.line((right + 12, 270), (x - 8, 270))
+        right = x + size + 14
+    drawing.text(
+        480,
+        390,
+        "8 x 56 x 56 tokens after the cube embedding; each later stage halves height and width",
+        soft=True,
+        size=13,
+    )
     return drawing
 
 
@@ -116,7 +128,7 @@ def _stages() -> Iterator[tuple[int, int, int]]:
 
 
 def views(colours: Colours) -> Drawing:
-    """Five clips of a video, each with three crops."""
+    """Draw five clips of a video, each with three crops."""
     drawing = Drawing(900, 330, "Five clips spread over a video, and the three crops of a frame", colours)
     drawing.text(20, 30, "5 clips: where in time", anchor="start", size=16)
     drawing.box(20, 50, 860, 34)
@@ -133,12 +145,18 @@ def views(colours: Colours) -> Drawing:
         drawing.box(x, 200, 160, 90)
         drawing.box(x + 35 * index, 200, 90, 90, accent=True)
         drawing.text(x + 35 * index + 45, 250, name)
-    drawing.text(20, 318, "5 clips x 3 crops = 15 views; the score of the video is the mean over its views", anchor="start", soft=True)
+    drawing.text(
+        20,
+        318,
+        "5 clips x 3 crops = 15 views; the score of the video is the mean over its views",
+        anchor="start",
+        soft=True,
+    )
     return drawing
 
 
 def clip_span_drawing(colours: Colours) -> Drawing:
-    """Source frames of a clip of four frames, three apart."""
+    """Draw the source frames of a clip of four frames, three apart."""
     num_frames, rate = 4, 3
     span = clip_span(num_frames, rate)
     drawing = Drawing(760, 170, f"A clip of {num_frames} frames, {rate} apart, spans {span} source frames", colours)
@@ -155,7 +173,7 @@ def clip_span_drawing(colours: Colours) -> Drawing:
 
 
 def pooling_attention(colours: Colours) -> Drawing:
-    """Queries, keys and values, each pooled before attention, and the shortcut that is pooled too."""
+    """Draw queries, keys and values, each pooled before attention, and the shortcut that is pooled too."""
     drawing = Drawing(900, 360, "Pooling attention: queries, keys and values are pooled before attention", colours)
     drawing.box(20, 130, 110, 60)
     drawing.text(75, 156, "tokens", "8x56x56", size=14)
@@ -167,7 +185,9 @@ def pooling_attention(colours: Colours) -> Drawing:
         drawing.line((280, y + 30), (326, y + 30))
         drawing.box(330, y, 130, 60, accent=True)
         drawing.text(395, y + 26, f"pool {name}", f"to {size}", size=14)
-        drawing.line((460, y + 30), (500, y + 30), (500, 160), (536, 160)) if index != 1 else drawing.line((460, 160), (536, 160))
+        drawing.line((460, y + 30), (500, y + 30), (500, 160), (536, 160)) if index != 1 else drawing.line(
+            (460, 160), (536, 160)
+        )
     drawing.box(540, 125, 120, 70)
     drawing.text(600, 155, "softmax(qkᵀ)v", "8x28x28", size=14)
     drawing.line((660, 160), (726, 160))
@@ -184,10 +204,10 @@ def pooling_attention(colours: Colours) -> Drawing:
 
 
 def exact(colours: Colours) -> Drawing:
-    """Frames as they are stored and as they are shown."""
+    """Draw frames as they are stored and as they are shown."""
     drawing = Drawing(860, 230, "Frames are stored in another order than they are shown in", colours)
-    shown = "I0 B1 B2 P3 B4 B5 P6".split()
-    stored = "I0 P3 B1 B2 P6 B4 B5".split()
+    shown = ["I0", "B1", "B2", "P3", "B4", "B5", "P6"]
+    stored = ["I0", "P3", "B1", "B2", "P6", "B4", "B5"]
     for row, (title, names) in enumerate((("stored in the file", stored), ("shown", shown))):
         y = 30 + 100 * row
         drawing.text(20, y + 35, title, anchor="start", soft=True)
@@ -195,7 +215,14 @@ def exact(colours: Colours) -> Drawing:
             drawing.box(190 + 90 * index, y, 60, 56, accent=name == "B4")
             drawing.text(220 + 90 * index, y + 34, name)
     drawing.line((220 + 90 * stored.index("B4"), 88), (220 + 90 * shown.index("B4"), 127))
-    drawing.text(190, 215, "reader[4] is frame B4, the fifth that is shown, not the fifth that is stored (P6)", anchor="start", soft=True, size=14)
+    drawing.text(
+        190,
+        215,
+        "reader[4] is frame B4, the fifth that is shown, not the fifth that is stored (P6)",
+        anchor="start",
+        soft=True,
+        size=14,
+    )
     return drawing
 
 

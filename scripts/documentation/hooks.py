@@ -36,7 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links to files beside docs/ at their pages, so that they work on the site and in the repository."""
+    """Change links to files beside docs/ at their pages, so that they work on the site and in the repository."""
     markdown = re.sub(r"\]\(\.\./((?:\.\./)*)benchmarks/README\.md", r"](\1benchmarks/index.md", markdown)
     markdown = re.sub(r"\]\(\.\./((?:\.\./)*benchmarks/\w+\.md)", r"](\1", markdown)
     for name in ("CHANGELOG", "CONTRIBUTING"):

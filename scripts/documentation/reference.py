@@ -125,8 +125,8 @@ def settings_page() -> str:
         "# Config keys",
         "",
         "Every key of a config file, with its default. A key is also an option: `--data.clip.num_frames 32`. A key "
-        "that does not exist is refused with the nearest name. `mvit-video fit -c configs/demo.yaml --print_config` prints "
-        "the values of a run.",
+        "that does not exist is refused with the nearest name. To print all values of a run: "
+        "`mvit-video fit -c configs/demo.yaml --print_config`.",
     ]
     for group, title in _GROUPS.items():
         lines += ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|", *rows[group]]

@@ -93,7 +93,11 @@ def test_nothing_is_offered_for_training_where_no_video_can_be_used(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["scan", "nowhere.csv", "--out", "out"], 2, "nowhere.csv: there is no such file or folder; docs/data.md"),
+        (
+            ["scan", "nowhere.csv", "--out", "out"],
+            2,
+            "nowhere.csv: there is no such file or folder; docs/guides/videos.md",
+        ),
         (["scan", "videos"], 2, "--out"),
         (["scan", "videos", "--out", "out", "--workers", "0"], 2, "--workers: must be a whole number above 0, got '0'"),
         (

@@ -27,9 +27,9 @@ def test_an_unknown_option_is_one_line(verb: str, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         (["scan", "clips.cvs", "--out", "out"], "DATA clips.cvs: there is no such file or folder; did you mean clips"),
-        (["prepare", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/data.md shows how"),
-        (["pack", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/data.md shows how"),
-        (["analyse", "m", "--data", "none", "--out", "out"], "--data none: there is no such file or folder; docs/data"),
+        (["prepare", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/guides/videos.md"),
+        (["pack", "none", "--out", "out"], "DATA none: there is no such file or folder; docs/guides/videos.md"),
+        (["analyse", "m", "--data", "none", "--out", "out"], "--data none: there is no such file or folder; docs"),
         (["classify", "none.mp4", "--model", "m"], "VIDEO none.mp4: there is no such file or folder\n"),
         (["convert", "none.pyth", "b", "--to", "mvit_video"], "IN none.pyth: there is no such file or folder\n"),
         *(

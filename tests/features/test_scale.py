@@ -1,4 +1,4 @@
-"""The estimate for very many videos: what docs/scale.md prints is what the simulation says."""
+"""The estimate for very many videos: what docs/guides/many-machines.md prints is what the simulation says."""
 
 import importlib.util
 import sys

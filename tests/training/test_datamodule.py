@@ -68,14 +68,14 @@ def test_missing_data_is_one_line_that_helps(listed: Listed, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)  # the demo's data may lie in the folder that the tests are run in
     data = VideoDataModule(**SMALL)
     with pytest.raises(
-        ConfigError, match=r"data\.train is not set.*docs/data\.md.*configs/demo\.yaml needs none.*digits`"
+        ConfigError, match=r"data\.train is not set.*docs/guides/videos\.md.*configs/demo\.yaml needs none.*digits`"
     ) as caught:
         data.setup("fit")
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"data\.test is not set"):
         data.setup("test")
     data = VideoDataModule(train="nowhere/k400.csv", **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.train: there is no nowhere/k400\.csv; docs/data\.md.*demo\.yaml"):
+    with pytest.raises(ConfigError, match=r"there is no nowhere/k400\.csv; docs/guides/videos\.md.*demo\.yaml"):
         data.setup("fit")
     for root in ("data/demo", "/my videos/data/demo"):
         data = VideoDataModule(train=f"{root}/pairs/train.csv", **SMALL)

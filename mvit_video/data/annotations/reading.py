@@ -38,7 +38,8 @@ def load_annotations(
 
     A list of `path label` lines; CSV, JSON lines or Parquet with the columns `path`, `label` (or `labels`), and perhaps
     `start` and `end` in seconds; a folder that holds one folder of videos per class; the published files of Kinetics,
-    Something-Something V2, UCF101, HMDB51 and Charades; the manifest of a scan; tar shards. docs/data.md shows each.
+    Something-Something V2, UCF101, HMDB51 and Charades; the manifest of a scan; tar shards.
+    docs/reference/annotations.md shows each.
 
     Labels are class numbers or class names. Names are numbered by `class_names`, else by a file `classes.txt` or
     `classes.json` beside the annotations, else as they say themselves, else in sorted order.

@@ -134,5 +134,5 @@ def test_a_video_whose_name_is_no_text_is_named(touch: Touch) -> None:
 
 
 def test_the_documented_suffixes_are_those_of_the_reader() -> None:
-    text = " ".join((ROOT / "docs/data.md").read_text().split())
+    text = " ".join((ROOT / "docs/reference/annotations.md").read_text().split())
     assert " ".join(sorted(VIDEO_SUFFIXES)) in text
