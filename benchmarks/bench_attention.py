@@ -1,4 +1,4 @@
-"""Relative positions as further channels of fused attention against the same term as a mask, in turn, on one thread.
+"""Relative positions as extra channels of fused attention against the same term as a mask; one thread, alternating.
 
 The shapes are blocks of MViTv2-S 16x4. Prints CPU milliseconds, median of several, and the ratio to the channels.
 
@@ -32,12 +32,12 @@ HEAD_DIM = 96
 
 
 def as_channels(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """What `PoolingAttention` does in a net that is tuned for a CPU."""
+    """Attend as `PoolingAttention` does in a net tuned for a CPU."""
     return ChunkedAttention()(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
 
 
 def as_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The definition: a matrix of position scores that attention adds."""
+    """Attend by the definition: add a matrix of position scores."""
     q, by_query = q.tensor_split([HEAD_DIM], dim=-1)
     k, by_key = k.tensor_split([HEAD_DIM], dim=-1)
     mask = by_query.transpose(1, 2) @ (by_key[:, :, 0] * HEAD_DIM**-0.5).mT
@@ -45,13 +45,13 @@ def as_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> float:
-    """Median CPU time, after a round that does not count."""
+    """Return the median CPU time, after a warm-up round."""
     work()
     return 1e3 * median_cpu_seconds(work, rounds)
 
 
 def measure(shape: tuple[int, int, THW, THW], dtype: torch.dtype, training: bool, rounds: int) -> tuple[float, ...]:
-    """Milliseconds of either way, and the largest difference of their results."""
+    """Return the milliseconds of both ways, and the largest difference of their results."""
     _, heads, thw_q, thw_k = shape
     sizes = (thw_q.volume, thw_k.volume, thw_k.volume)
     q, k, v = (torch.randn(1, 1 + size, heads, HEAD_DIM, dtype=dtype).requires_grad_() for size in sizes)

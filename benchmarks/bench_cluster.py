@@ -1,4 +1,4 @@
-"""What an extraction costs beside reading and the model: rates that benchmarks/simulate_extraction.py rests on.
+"""Cost of an extraction beyond decoding and the model: the rates that benchmarks/simulate_extraction.py uses.
 
 CPU time of one process, which other programs on the machine lengthen little. With Ray the caller's part only is
 measured: workers of one local cluster answer at once, with features of the size of a video's.
@@ -34,7 +34,7 @@ RECORD = {"precision": "fp16", "feature_shape": [CHANNELS], "layer": "pooled", "
 
 
 def features_of(number: int) -> VideoFeatures:
-    """What a video of ten seconds gives; random, since features hardly compress."""
+    """Return features of a video of ten seconds; random, because features hardly compress."""
     feature = np.random.default_rng(number).normal(size=(NUM_WINDOWS, 1, CHANNELS)).astype(np.float16)
     start = np.arange(NUM_WINDOWS) * 32 / 30
     frames = np.arange(NUM_WINDOWS) * 32
@@ -44,13 +44,13 @@ def features_of(number: int) -> VideoFeatures:
 
 
 def path_of(number: int) -> str:
-    """A path as those of Kinetics, whose videos have eleven letters."""
+    """Return a path like those of Kinetics, with an id of eleven letters."""
     code = hashlib.sha256(str(number).encode()).hexdigest()[:11]
     return f"k400/train/playing_something/{code}_000010_000020.mp4"
 
 
 def bench_writing(folder: Path, num_videos: int) -> None:
-    """Prints what features and ledger of a video cost, in time and in bytes, and what a later start reads."""
+    """Print the time and bytes of a video's features and ledger, and what a resumed run reads."""
     writer, manifest = writer_for("parquet", folder / FEATURES, RECORD), Manifest(folder, RECORD["key"])
     paths = pa.array([path_of(number) for number in range(num_videos)])
     inputs = join_tables([VideoTable(paths, np.zeros(num_videos, np.int64), None, folder, archive=Nowhere())])
@@ -79,7 +79,7 @@ def bench_writing(folder: Path, num_videos: int) -> None:
 
 
 class Nowhere:
-    """An archive, so that no file is looked for; on a disk or a network that comes on top."""
+    """Videos in an archive, so that no file is looked up; a disk or a network adds to it."""
 
     def read(self, row: int) -> bytes:
         raise NotImplementedError
@@ -92,7 +92,7 @@ class Nowhere:
 
 
 def bench_ray(num_videos: int) -> None:
-    """Prints what the caller does for a video that workers take and give back."""
+    """Print the time of the caller for each video that workers take and return."""
     import ray  # pyright: ignore[reportMissingImports]
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,8 +1,8 @@
-"""Our readers against those of other projects: one thread, CPU time, peers in turn in one process a row, medians.
+"""Our readers against the readers of other projects: one thread, CPU time, a process for each row, medians.
 
 The videos (340x256 and 1280x720, H.264 and HEVC as the encoders do by default, a key frame every 250 and every 12) are
-made once in FOLDER from the real clips of ../shared/videos, or from a moving texture where those are missing. Before a
-peer is timed its frames are compared with those of a sequential decode; one that delivers others is marked with *.
+made once in FOLDER from the real clips of ../shared/videos, or from a moving texture without them. Before a peer is
+timed, its frames are compared with a sequential decode; a peer that delivers other frames is marked with *.
 
     python benchmarks/bench_decode.py                      # random clip 16x4 and 5x1 views, short side 256
     python benchmarks/bench_decode.py --memory 5000        # memory over so many opens and reads of each backend
@@ -47,7 +47,7 @@ SPAN = (CLIP_FRAMES - 1) * RATE + 1
 
 
 def source_frames(size: tuple[int, int]) -> Iterator[av.VideoFrame]:
-    """Ten seconds of the real clips, one after the other, or of a texture that moves, in a size."""
+    """Yield ten seconds of the real clips, or of a moving texture, in a size."""
     height, width = size
     names = ("mma_test.mp4", "arm_wrestling.mp4") if height == 256 else ("arm_wrestling.mp4", "mma_test.mp4")
     if not REAL_CLIPS.is_dir():
@@ -67,7 +67,7 @@ def source_frames(size: tuple[int, int]) -> Iterator[av.VideoFrame]:
 
 
 def make_videos(folder: Path) -> dict[str, tuple[str, tuple[int, int]]]:
-    """Path and size of each video by its name in the tables."""
+    """Make the videos and return the path and size of each, by its name in the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     videos = {}
     for (size_name, size), codec, group in product(SIZES.items(), CODECS, (250, 12)):
@@ -92,7 +92,7 @@ def write(path: Path, codec: str, group: int, size: tuple[int, int]) -> None:
 
 
 def delivered_size(size: tuple[int, int]) -> Size:
-    """What short side 256 makes of a size, None where that is no change."""
+    """Return a size after resizing to short side 256; None for no change."""
     height, width = size
     if min(size) <= SHORT_SIDE:
         return None
@@ -101,12 +101,12 @@ def delivered_size(size: tuple[int, int]) -> Size:
 
 
 def random_clip(rng: np.random.Generator) -> Clips:
-    """One clip 16x4 anywhere."""
+    """Return one clip 16x4 at a random position."""
     return (rng.integers(0, NUM_FRAMES - SPAN + 1) + RATE * np.arange(CLIP_FRAMES))[None]
 
 
 def five_views(_: np.random.Generator) -> Clips:
-    """Five clips 16x4 from the first to the last frame."""
+    """Return five clips 16x4 from the first to the last frame."""
     starts = np.linspace(0, NUM_FRAMES - SPAN, NUM_VIEWS).round().astype(np.int64)
     return starts[:, None] + RATE * np.arange(CLIP_FRAMES)
 
@@ -115,14 +115,14 @@ TASKS = {"random clip 16x4": random_clip, "5x1 views of 16x4": five_views}
 
 
 def as_images(clip: Tensor) -> NDArray[np.int16]:
-    """`(T, H, W, 3)` of a clip in either layout."""
+    """Return a clip of either layout as `(T, H, W, 3)`."""
     return (clip if clip.shape[-1] == 3 else clip.permute(1, 2, 3, 0)).numpy().astype(np.int16)
 
 
 def is_exact(peer: Peer, path: str, trials: int) -> bool:
-    """Whether every frame of some clips, in full size, is the one of that index in a sequential decode.
+    """Return whether frames at full size equal a sequential decode, index by index.
 
-    Libraries differ by rounding in the conversion of colours, hence a mean difference under one grey level.
+    Libraries round colour conversion differently, so a mean difference below one grey level counts as equal.
     """
     rng = np.random.default_rng(1)
     asked = [random_clip(rng) for _ in range(trials)] + [five_views(rng)]
@@ -139,20 +139,20 @@ def is_exact(peer: Peer, path: str, trials: int) -> bool:
                 for frame, i in zip(as_images(clip), indices.tolist(), strict=True):
                     if np.abs(frame - sequential[i]).mean() >= 1:
                         return False
-    except Exception as error:  # a peer may fail in any way of its own
+    except Exception as error:  # a peer may raise anything
         Console(stderr=True).print(f"{peer.name} on {Path(path).name}: {error}", highlight=False)
         return False
     return True
 
 
 def exact_peers(path: str, index: Path) -> set[str]:
-    """Names of the peers that deliver the frames asked for."""
+    """Return the names of the peers that deliver the frames asked for."""
     torch.set_num_threads(1)
     return {peer.name for peer in peers(IndexCache(index)) if is_exact(peer, path, 3)}
 
 
 def cpu_milliseconds(path: str, index: Path, size: Size, task: str, rounds: int) -> dict[str, float]:
-    """Median of each peer; all of them read the same clips in a round, each round another one goes first."""
+    """Return the median of each peer; in a round all read the same clips, and the first one rotates."""
     torch.set_num_threads(1)
     candidates, rng = peers(IndexCache(index)), np.random.default_rng(0)
     times: dict[str, list[float]] = {peer.name: [] for peer in candidates}
@@ -164,7 +164,7 @@ def cpu_milliseconds(path: str, index: Path, size: Size, task: str, rounds: int)
 
 
 def in_fresh_process(work: Callable[..., T], *arguments: object) -> T:
-    """What the memory allocator has seen before decides what large buffers cost, so every row starts anew."""
+    """Run in a new process: the cost of large buffers depends on what the allocator has seen before."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
@@ -177,7 +177,7 @@ def ratios_to(mine: str, medians: Mapping[str, float], exact_peers: Collection[s
 
 
 def time_tables(folder: Path, rounds: int, only: str) -> Iterator[Table]:
-    """For each task the milliseconds of every peer, then what the ratios come to."""
+    """Yield for each task a table of milliseconds and a table of ratios."""
     index = folder / "index"
     candidates = peers(IndexCache(index))
     others = {peer.name for peer in candidates if not peer.is_ours}
@@ -205,11 +205,9 @@ def time_tables(folder: Path, rounds: int, only: str) -> Iterator[Table]:
 
 
 def memory_table(folder: Path, opens: int) -> Table:
-    """Resident memory while each backend opens and reads all videos in turn."""
+    """Return the resident memory while each backend opens and reads the videos."""
     videos = list(make_videos(folder).values())
-    table = Table(
-        "backend", title=f"Resident MB after so many opens with a clip of 16 read, {len(videos)} videos in turn"
-    )
+    table = Table("backend", title=f"Resident MB after so many opens and clips of 16, {len(videos)} videos")
     steps = [max(1, opens * i // 10) for i in (1, 2, 4, 6, 8, 10)]
     for step in steps:
         table.add_column(str(step), justify="right")
@@ -246,7 +244,7 @@ class Clips16x4(Dataset[Tensor]):
 
 
 def loader_speed(data: Clips16x4, workers: int) -> tuple[float, float]:
-    """Clips a second by the clock, from the ninth on, so that starting does not count; CPU ms of the workers a clip."""
+    """Return clips per second by the clock, after eight for the start, and CPU ms of the workers per clip."""
     before = os.times()
     loader = iter(DataLoader(data, batch_size=1, num_workers=workers, prefetch_factor=4))
     for _ in range(8):
@@ -254,14 +252,14 @@ def loader_speed(data: Clips16x4, workers: int) -> tuple[float, float]:
     start = time.perf_counter()
     rest = sum(1 for _ in loader)
     seconds = time.perf_counter() - start
-    del loader  # ends the workers, whose time is known only then
+    del loader  # ends the workers, which reports their CPU time
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return rest / seconds, 1e3 * used / len(data)
 
 
 def workers_table(folder: Path, rounds: int) -> Table:
-    """One and two workers in turn; other programs disturb what the clock says, but hardly the CPU time."""
+    """Return the speed of one and of two workers; other programs disturb the clock, but hardly the CPU time."""
     paths = [path for name, (path, _) in make_videos(folder).items() if name.startswith("340x256")]
     load = os.getloadavg()[0]
     table = Table(

@@ -2,7 +2,7 @@
 
 The other way is SlowFast's: each view opens the file, seeks, and decodes its span (`decode_peers.slowfast`). The videos
 (340x256, H.264, a key frame every 250 and every 12) are made once in FOLDER from the real clips of ../shared/videos, or
-from a moving texture where those are missing. Opens are those that the system sees, on Linux.
+from a moving texture without them. Opens are counted by the system (inotify, Linux only).
 
     python benchmarks/bench_eval.py
 """
@@ -55,7 +55,7 @@ _ACCESS, _CLOSE, _OPEN = 0x01, 0x18, 0x20  # of inotify(7)
 
 @dataclass
 class Counts:
-    """What a test of some videos took."""
+    """Cost of a test of some videos."""
 
     opens: int = 0
     frames: int = 0
@@ -63,7 +63,7 @@ class Counts:
 
 
 class Small(LightningModule):
-    """A net that costs little beside the decoding: two blocks on cubes of 2x32x32."""
+    """Net that costs little beside decoding: two blocks on cubes of 2x32x32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,11 +79,11 @@ class Small(LightningModule):
 
 @contextmanager
 def counted_opens(paths: list[str], counts: Counts) -> Iterator[None]:
-    """Counts how often the system opens the files."""
+    """Count how often the system opens the files."""
     libc = ctypes.CDLL(None, use_errno=True)
     queue = libc.inotify_init1(os.O_NONBLOCK)
     for path in paths:
-        # two opens in a row would be told as one: reading lies between them
+        # without reading in between, two opens would be reported as one
         if libc.inotify_add_watch(queue, path.encode(), _OPEN | _ACCESS | _CLOSE) < 0:
             raise OSError(ctypes.get_errno(), "inotify_add_watch", path)
     try:
@@ -97,7 +97,7 @@ def counted_opens(paths: list[str], counts: Counts) -> Iterator[None]:
 
 @contextmanager
 def counted_frames(counts: Counts) -> Iterator[None]:
-    """Counts the frames that PyAV's decoders give, in our reader and in containers that `decode_peers` opens."""
+    """Count the frames that PyAV decodes, in our reader and in containers that `decode_peers` opens."""
     ours, theirs = OpenStream.decode, av.open
 
     def decode(self: OpenStream, *args: Any) -> Any:
@@ -128,7 +128,7 @@ def counted_frames(counts: Counts) -> Iterator[None]:
 
 
 def frames_by_decord(path: str) -> int:
-    """What decord decodes for a sorted batch: from the key frame before, on to the last frame wanted of each group."""
+    """Return the number of frames that decord decodes: in each group from its key frame to the last one wanted."""
     wanted = np.unique(uniform_clips(NUM_FRAMES, 30.0, CLIP, VIEWS.num_clips))
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -141,7 +141,7 @@ def frames_by_decord(path: str) -> int:
 
 
 def test_ours(folder: Path, backend: Backend) -> Callable[[], None]:
-    """The multi-view test as `mvit-video test` runs it, in one process."""
+    """Run the multi-view test as `mvit-video test` does, in one process."""
 
     def run() -> None:
         data = VideoDataModule(
@@ -160,7 +160,7 @@ def test_ours(folder: Path, backend: Backend) -> Callable[[], None]:
 
 
 def test_each_view(paths: list[str]) -> Callable[[], None]:
-    """One open for each view, then the same crops, the same net and the mean of its answers."""
+    """Open the video for each view, then take the same crops, the same net and the mean of its scores."""
 
     def run() -> None:
         net = Small().net.eval()
@@ -180,7 +180,7 @@ def test_each_view(paths: list[str]) -> Callable[[], None]:
 
 
 def measure(run: Callable[[], None], paths: list[str], rounds: int) -> Counts:
-    """Opens and frames of one run, and the median CPU time of some more."""
+    """Return opens and frames of one run, and the median CPU time of some more."""
     found = Counts()
     with counted_opens(paths, found), counted_frames(found):
         run()
@@ -189,7 +189,7 @@ def measure(run: Callable[[], None], paths: list[str], rounds: int) -> Counts:
 
 
 def table_of(name: str, path: str, num_videos: int, rounds: int) -> Table:
-    """A folder of copies of one video, tested in every way."""
+    """Test a folder of copies of one video in every way."""
     table = Table(title=f"5x1 test of {num_videos} videos, {name}, medians of {rounds}", title_justify="left")
     for column in ("way", "opens a video", "frames decoded a video", f"fewer frames, asked {ASKED}x", "videos / CPU s"):
         table.add_column(column, justify="left" if column == "way" else "right")
@@ -202,7 +202,7 @@ def table_of(name: str, path: str, num_videos: int, rounds: int) -> Table:
         backends: tuple[Backend, ...] = ("decord", "pyav")
         for backend in backends:
             found = measure(test_ours(folder, backend), paths, rounds)
-            if backend == "decord":  # which does not tell; what PyAV decoded beside it was counted
+            if backend == "decord":  # it does not report frames; PyAV's frames are counted already
                 found.frames += num_videos * frames_by_decord(path)
             ways.append((f"ours, {backend}", found))
     for way, found in ways:

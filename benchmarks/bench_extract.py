@@ -1,4 +1,4 @@
-"""Where the time of dense extraction goes, against decoding every window anew: CPU seconds by stage, one thread.
+"""Time of dense extraction against decoding every window separately: CPU seconds by stage, one thread.
 
 Both ways use the same model, the same frames and the same writer, one video after the other in one process.
 
@@ -30,7 +30,7 @@ STAGES = ("decode", "transform", "model", "write")
 
 
 class Clock:
-    """CPU seconds of stages; what runs inside a stage is not counted to the one around it."""
+    """CPU seconds of stages; a stage does not count the stages inside it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -80,13 +80,13 @@ class TimedReader:
 
 
 def one_pass(extractor: Extractor, video: Video, clock: Clock) -> VideoFeatures:
-    """The way of `mvit-video extract`."""
+    """Extract as `mvit-video extract` does."""
     with clock.stage("transform"):
         return extractor.extract(video)
 
 
 def window_by_window(extractor: Extractor, video: Video, clock: Clock) -> VideoFeatures:
-    """Opens the video for every window and decodes what it needs."""
+    """Open the video for every window and decode what it needs."""
     rule = extractor.rule
     with TimedReader(Clock(), video.source, rule.backend) as reader:
         windows = windows_of(rule.windows, reader.timestamps, reader.fps, reader.duration_seconds)
@@ -145,7 +145,7 @@ def main() -> None:
 def measure(
     extractor: Extractor, extract: Callable[..., VideoFeatures], video: Video, clock: Clock, *, without_model: bool
 ) -> VideoFeatures:
-    """Features of a video, written to a folder for the while; the stages are timed."""
+    """Time the stages of extracting a video into a temporary folder."""
     features_of, clips, own_open = extractor.features_of, extractor.clips, decoding.open_video
     shape = (extractor.settings.num_crops, *extractor.feature_shape)
 
@@ -167,12 +167,12 @@ def measure(
 
 
 def videos_at(path: Path) -> list[Path]:
-    """The file, or the videos in the folder."""
+    """Return the file, or the videos in the folder."""
     return sorted(file for file in path.iterdir() if file.suffix in VIDEO_SUFFIXES) if path.is_dir() else [path]
 
 
 def in_columns(clock: Clock) -> str:
-    """Seconds of each stage, and the share of the model."""
+    """Return the seconds of each stage, and the share of the model."""
     share = clock.seconds["model"] / sum(clock.seconds.values())
     return " | ".join([*(f"{clock.seconds[stage]:.2f}" for stage in STAGES), f"{share:.1%}"])
 

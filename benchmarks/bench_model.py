@@ -1,4 +1,4 @@
-"""MViT-B 16x4 and MViTv2-S 16x4 against torchvision's and pytorchvideo's, in turn, in one process, on one CPU thread.
+"""MViT-B 16x4 and MViTv2-S 16x4 against torchvision's and pytorchvideo's: one process, one CPU thread, alternating.
 
 Prints for each precision and pass the median CPU seconds of each net, the ratio to ours, and the share of the
 machine's own matrix-multiply rate that each reaches. All nets hold the same weights; the largest difference of their
@@ -38,7 +38,7 @@ PEERS = {"mvit_b_16x4": ("mvit_video", "torchvision", "pytorchvideo"), "mvitv2_s
 
 
 def build(model: str, code_base: str) -> nn.Module:
-    """A model as a code base builds it, without dropout and stochastic depth, so that training passes do equal work."""
+    """Build a model of a code base, without dropout and stochastic depth, so that training passes do equal work."""
     if code_base == "mvit_video":
         return mv.create_model(model, drop_path_rate=0.0, dropout=0.0)
     if code_base == "torchvision":
@@ -52,7 +52,7 @@ def build(model: str, code_base: str) -> nn.Module:
 
 
 def build_all(model: str) -> dict[str, nn.Module]:
-    """Ours first, then the peers with its weights."""
+    """Build ours, then the peers with its weights."""
     nets = {name: build(model, name) for name in PEERS[model]}
     state = nets["mvit_video"].state_dict()
     for name, rename in (("torchvision", to_torchvision), ("pytorchvideo", to_pytorchvideo)):
@@ -62,13 +62,13 @@ def build_all(model: str) -> dict[str, nn.Module]:
 
 
 def forward(net: nn.Module, clip: Tensor) -> Tensor:
-    """Logits, without a graph."""
+    """Return the logits, without a graph."""
     with torch.no_grad():
         return net(clip)
 
 
 def forward_backward(net: nn.Module, clip: Tensor) -> Tensor:
-    """Logits, after the gradients of a loss on them."""
+    """Return the logits after backward of a loss on them."""
     net.zero_grad(set_to_none=True)
     logits = net(clip)
     nn.functional.cross_entropy(logits, torch.zeros(len(clip), dtype=torch.long)).backward()
@@ -81,7 +81,7 @@ PASSES: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], int]] = {
 }
 
 
-# operators by what they do; the rest goes under "other"
+# operators by kind; the rest is "other"
 OPERATORS = {
     "linear layers": ("aten::addmm", "mkldnn::_linear_pointwise"),
     "attention: products, softmax": (
@@ -99,7 +99,7 @@ OPERATORS = {
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Giga multiply-adds per second of a large matrix product: what no net can pass."""
+    """Return giga multiply-adds per second of a large matrix product, the upper bound of any net."""
     a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
     return 2048**3 / 1e9 / min(cpu_seconds(lambda: a @ b) for _ in range(8))
 
@@ -107,7 +107,7 @@ def matmul_rate(dtype: torch.dtype) -> float:
 def measure(
     model: str, work: Callable[[nn.Module, Tensor], Tensor], dtype: torch.dtype, rounds: int
 ) -> list[tuple[str, float, float, float]]:
-    """One row a net: name, median seconds, ratio to ours, largest difference of the logits from ours."""
+    """Return a row for each net: name, median seconds, ratio to ours, largest difference of the logits from ours."""
     nets, clip = build_all(model), torch.randn(1, 3, 16, 224, 224)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         logits = {name: work(net.train(work is forward_backward), clip).detach().float() for name, net in nets.items()}
@@ -124,7 +124,7 @@ def measure(
 
 
 def peak_memory(model: str, code_base: str) -> float:
-    """GiB that a training step on two clips adds to the process that runs it, which is this one."""
+    """Return the GiB that a training step on two clips adds to this process."""
     net, clip = build(model, code_base).train(), torch.randn(2, 3, 16, 224, 224)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = resident_peak()
@@ -133,13 +133,13 @@ def peak_memory(model: str, code_base: str) -> float:
 
 
 def resident_peak() -> float:
-    """Most GiB that this process has held in memory."""
+    """Return the peak resident memory of this process in GiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def memory_rows(model: str) -> list[tuple[str, float, float]]:
-    """One row a net: name, GiB, ratio to ours."""
+    """Return a row for each net: name, GiB, ratio to ours."""
     found = {}
     for name in PEERS[model]:
         command = [sys.executable, __file__, "--models", model, "--peak-memory-of", name]
@@ -148,9 +148,9 @@ def memory_rows(model: str) -> list[tuple[str, float, float]]:
 
 
 def operator_milliseconds(nets: dict[str, nn.Module], clip: Tensor, rounds: int) -> dict[str, dict[str, float]]:
-    """CPU time of a forward pass of each net by kind of operator.
+    """Return the CPU time of a forward pass of each net by kind of operator.
 
-    The profiler tells wall time, which is shared out again as the CPU time of the passes.
+    The profiler reports wall time, which is scaled to the CPU time of the passes.
     """
     wall = {name: dict.fromkeys([*OPERATORS, "other"], 0.0) for name in nets}
     cpu = dict.fromkeys(nets, 0.0)
@@ -168,7 +168,7 @@ def operator_milliseconds(nets: dict[str, nn.Module], clip: Tensor, rounds: int)
 
 
 def giga_multiply_adds(model: str) -> dict[str, float]:
-    """Of linear layers, attention and convolutions, as torchvision computes them, which is by the definition."""
+    """Return those of linear layers, attention and convolutions in torchvision, which follows the definition."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         forward(build(model, "torchvision").eval(), torch.empty(1, 3, 16, 224, 224))
     by_name = {str(operator): flops / 2e9 for operator, flops in counter.get_flop_counts()["Global"].items()}
@@ -177,7 +177,7 @@ def giga_multiply_adds(model: str) -> dict[str, float]:
 
 
 def profile_table(model: str, precision: str, rounds: int) -> Table:
-    """What each kind of operator takes in a forward pass, and what it would at the rate of a matrix product."""
+    """Return the time of each kind of operator in a forward pass, and its time at the rate of a matrix product."""
     table = Table(title=f"{model}, {precision}, forward, CPU ms of each kind of operator", title_justify="left")
     names, dtype, clip = ("mvit_video", "torchvision"), getattr(torch, precision), torch.randn(1, 3, 16, 224, 224)
     for column in ("operators", *names, "at matmul rate"):
@@ -198,7 +198,7 @@ def profile_table(model: str, precision: str, rounds: int) -> Table:
 
 
 def time_table(models: list[str], precisions: list[str], passes: list[str], rounds: int) -> Table:
-    """Every model in every precision and pass."""
+    """Time every model in every precision and pass."""
     table = Table(title=f"One clip, one thread, torch {torch.__version__}, median of {rounds}", title_justify="left")
     for column in ("model", "precision", "pass", "net", "CPU s", "x ours", "% of matmul rate", "max |logit - ours|"):
         table.add_column(column, justify="left" if column in ("model", "precision", "pass", "net") else "right")
@@ -217,7 +217,7 @@ def time_table(models: list[str], precisions: list[str], passes: list[str], roun
 
 
 def memory_table(models: list[str]) -> Table:
-    """Every model in float32."""
+    """Measure the memory of every model in float32."""
     table = Table("model", "net", title="Peak memory of a training step, 2 clips, float32", title_justify="left")
     table.add_column("GiB", justify="right")
     table.add_column("x ours", justify="right")

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def compare(before: Path, after: Path, backend: Backend) -> list[float]:
-    """Clips per second of both videos, read in turn: medians."""
+    """Return clips per second of both videos, medians; the two alternate."""
     with open_video(before) as reader:
         last = reader.num_frames - 1
     starts = np.random.default_rng(0).integers(0, max(1, last - clip_span(NUM_FRAMES, SAMPLING_RATE)), NUM_CLIPS)
@@ -48,7 +48,7 @@ def compare(before: Path, after: Path, backend: Backend) -> list[float]:
 
 
 def read(path: Path, backend: Backend, indices: np.ndarray) -> None:
-    """One clip, its short side 256."""
+    """Read one clip, its short side 256."""
     with open_video(path, backend, short_side=256) as reader:
         reader.get_frames(indices)
 

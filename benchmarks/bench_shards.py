@@ -1,4 +1,4 @@
-"""Videos read at random from shards against the same videos in files, in turn, in one process; and what tables cost.
+"""Random reads from shards against the same videos in files, alternating in one process; cost of the tables.
 
 Prints process time, median of several rounds, with the files in the page cache: what the code costs, not the disk. The
 memory is that of a fresh process which loads the index of so many videos.
@@ -32,7 +32,7 @@ VIDEO_BYTES = (200_000, 400_000)  # a ten-second video of Kinetics with a short 
 
 
 def read(table: VideoTable, order: list[int]) -> None:
-    """The bytes of each video, wherever they lie."""
+    """Read the bytes of each video, in files or shards."""
     for row in order:
         source = table.source(row)
         _ = source.read_bytes() if isinstance(source, Path) else source

@@ -1,8 +1,8 @@
-"""CPU time from a command line to its answer: help of every verb, and verbs that need neither model nor video.
+"""CPU time from a command line to its answer: help of every verb, `models`, and `classify` where a model is given.
 
-Each command runs in a process of its own, in turn with `python -c "import torch"`; CPU seconds (user and system) of the
-child, median. Then the five packages that take longest to import, from `-X importtime`: milliseconds by the clock,
-without what they import of other packages.
+Each command runs in a new process, alternating with `python -c "import torch"`; CPU seconds (user and system), median.
+Then the five packages that take longest to import, from `-X importtime`: milliseconds by the clock, without what they
+import of other packages.
 
     python benchmarks/bench_start.py
     python benchmarks/bench_start.py --model runs/demo/version_0 --video v.mp4      # classify too

@@ -41,13 +41,13 @@ class Peer:
 
 
 def sorted_union(clips: Clips) -> tuple[list[int], NDArray[np.int64]]:
-    """Each wanted frame once, and where the clips' frames stand among them."""
+    """Return each wanted frame once, and the positions of the clips' frames among them."""
     wanted, position = np.unique(clips, return_inverse=True)
     return wanted.tolist(), position.reshape(clips.shape)
 
 
 def ours(backend: Backend, cache: IndexCache | None) -> Read:
-    """One open and one pass over the union of the clips, resized while decoding."""
+    """Read the union of the clips in one open and one pass, resized while decoding."""
 
     def read(path: str, clips: Clips, size: Size) -> list[Tensor]:
         wanted, position = sorted_union(clips)
@@ -60,14 +60,14 @@ def ours(backend: Backend, cache: IndexCache | None) -> Read:
 
 
 def resized(frames: Tensor, size: Size) -> Tensor:
-    """`(3, T, H, W)` float as the training code of SlowFast and pytorchvideo resizes it: bilinear, no antialiasing."""
+    """Resize `(3, T, H, W)` floats as SlowFast and pytorchvideo do in training: bilinear, no antialiasing."""
     if size is None or size == frames.shape[-2:]:
         return frames
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
 
 
 def pytorchvideo(path: str, clips: Clips, size: Size) -> list[Tensor]:
-    """`EncodedVideo` opened for each clip, as `LabeledVideoDataset` does, then its two transforms.
+    """Open `EncodedVideo` for each clip, as `LabeledVideoDataset` does, then apply its two transforms.
 
     The transforms are written out: `pytorchvideo.transforms` cannot be imported beside a current torchvision.
     """
@@ -88,7 +88,7 @@ def pytorchvideo(path: str, clips: Clips, size: Size) -> list[Tensor]:
 def slowfast(path: str, clips: Clips, size: Size) -> list[Tensor]:
     """Seek with a margin of 1024 ticks, decode the span and one frame more, all of it to RGB, pick, resize; each view.
 
-    The span is SlowFast's, frames x rate; the frames picked from it are those that everyone is asked for.
+    The span is SlowFast's, frames x rate; the frames picked from it are the same as for every peer.
     """
     found = []
     for clip in clips:
@@ -112,7 +112,7 @@ def slowfast(path: str, clips: Clips, size: Size) -> list[Tensor]:
 
 
 def decord_alone(path: str, clips: Clips, size: Size) -> list[Tensor]:
-    """One reader with its resize built in, one sorted batch."""
+    """Read one sorted batch with the built-in resize of one reader."""
     import decord
 
     wanted, position = sorted_union(clips)
@@ -123,7 +123,7 @@ def decord_alone(path: str, clips: Clips, size: Size) -> list[Tensor]:
 
 
 def torchcodec_alone(seek_mode: str) -> Read:
-    """One decoder with its resize built in, one sorted batch."""
+    """Return a reader of one sorted batch with the built-in resize of one decoder."""
 
     def read(path: str, clips: Clips, size: Size) -> list[Tensor]:
         from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportMissingImports]
@@ -141,7 +141,7 @@ def torchcodec_alone(seek_mode: str) -> Read:
 
 
 def peers(cache: IndexCache) -> list[Peer]:
-    """Ours first; torchcodec's only where it can be imported."""
+    """Return the readers, ours first; torchcodec only where it can be imported."""
     found = [
         Peer("ours, decord", ours("decord", None), is_ours=True),
         Peer("ours, decord, cache", ours("decord", cache), is_ours=True),

@@ -1,4 +1,4 @@
-"""Draws what each augmentation of training clips does, frame by frame, into one image.
+"""Drawing of each augmentation of training clips, frame by frame, in one image.
 
 The clips pan over the two photographs that come with scikit-learn.
 
@@ -23,7 +23,7 @@ NUM_FRAMES, SIDE, GAP, TITLE = 6, 150, 4, 26
 
 
 def pan(photograph: np.ndarray) -> Tensor:
-    """A clip `(T, H, W, 3)` of bytes that moves over a photograph from left to right."""
+    """Return a clip `(T, H, W, 3)` of bytes that pans over a photograph from left to right."""
     height, width = photograph.shape[:2]
     resized = Image.fromarray(photograph).resize((width * SIDE // height, SIDE))
     pixels = np.asarray(resized)
@@ -32,17 +32,17 @@ def pan(photograph: np.ndarray) -> Tensor:
 
 
 def to_float(clip: Tensor) -> Tensor:
-    """`(T, H, W, 3)` bytes to `(3, T, H, W)` around 0."""
+    """Convert `(T, H, W, 3)` bytes to `(3, T, H, W)` floats around 0."""
     return clip.permute(3, 0, 1, 2).float() / 255 - 0.45
 
 
 def to_bytes(clip: Tensor) -> Tensor:
-    """The way back."""
+    """Convert back, see `to_float`."""
     return ((clip + 0.45) * 255).clamp(0, 255).byte().permute(1, 2, 3, 0)
 
 
 def rows() -> list[tuple[str, Tensor]]:
-    """A title and a clip of bytes for each row of the image."""
+    """Yield a title and a clip of bytes for each row of the image."""
     clips = [pan(photograph) for photograph in load_sample_images().images]
     batch, target = torch.stack([to_float(clip) for clip in clips]), torch.eye(2)
     erased = Erasing(probability=1.0).apply_(to_float(clips[1]), np.random.default_rng(4))
@@ -63,7 +63,7 @@ def rows() -> list[tuple[str, Tensor]]:
 
 
 def draw(path: str) -> None:
-    """Writes the image."""
+    """Write the image."""
     titled = rows()
     width = NUM_FRAMES * (SIDE + GAP) + GAP
     canvas = Image.new("RGB", (width, len(titled) * (SIDE + TITLE + GAP) + GAP), "white")

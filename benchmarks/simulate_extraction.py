@@ -1,4 +1,4 @@
-"""What extracting features of very many videos takes: hours, machines, storage, and what failures add.
+"""Estimate of extracting features of very many videos: hours, machines, storage, and the cost of failures.
 
 A discrete simulation of `mvit-video extract --engine ray`: workers decode and transform videos on their cores beside
 the model and hand the features to one process, the caller, which writes them and notes them in the ledger. Machines are
@@ -23,7 +23,7 @@ HOUR = 3600.0
 
 
 class Rate(NamedTuple):
-    """A number that the estimate rests on; `source` says where it was measured, or why it is assumed."""
+    """A number that the estimate depends on; `source` says where it was measured, or why it is assumed."""
 
     text: str
     value: float
@@ -114,7 +114,7 @@ class Plan:
 
 @dataclass
 class Result:
-    """What became of a plan.
+    """Result of a plan.
 
     Attributes:
         num_repeated: videos that were begun, lost with their machine and done again.
@@ -130,7 +130,7 @@ class Result:
 
 
 class _Stretch(NamedTuple):
-    """Videos that a worker does one after the other."""
+    """Videos that a worker processes in sequence."""
 
     number: int
     size: int
@@ -139,7 +139,7 @@ class _Stretch(NamedTuple):
 
 
 class Simulation:
-    """A plan that is played through, event by event."""
+    """Simulation of a plan, event by event."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -152,12 +152,12 @@ class Simulation:
         start = RATES["start"].value + plan.num_done * RATES["resume"].value
         self._ready = [start] * (plan.num_machines * plan.num_workers)
         self._caller_free = self._caller_work = 0.0
-        # one of the workers of a GPU hangs while the others go on
+        # one worker of a GPU hangs while the others continue
         self._hanging_seconds = HANGING_SECONDS * plan.num_workers / plan.cores_used
         self._result = Result()
 
     def run(self) -> Result:
-        """Plays until nothing is left to do."""
+        """Simulate until nothing is left to do."""
         for machine in range(self.plan.num_machines):
             self._plan_loss(machine, 0.0)
         for worker in range(len(self._ready)):
@@ -173,8 +173,8 @@ class Simulation:
         return self._result
 
     def _give(self, worker: int, now: float) -> None:
-        """Lets a worker begin a stretch."""
-        # shorter towards the end, where the last of them would seem to keep all waiting
+        """Start a worker on a stretch."""
+        # shorter towards the end, where everything waits for the last one
         size = min(STRETCH, math.ceil(self._left / (2 * len(self._ready))))
         if not size:
             self._idle.add(worker)
@@ -187,13 +187,13 @@ class Simulation:
         heapq.heappush(self._events, (stretch.begin + stretch.seconds, stretch.number, worker))
 
     def _take(self, worker: int, now: float) -> None:
-        """A worker has done a stretch and goes on, unless the caller is behind."""
+        """Hand over a finished stretch; the worker continues unless the caller is behind."""
         stretch = self._held.pop(worker)
         self._write(stretch.size, now)
         self._give(worker, max(now, self._caller_free - stretch.seconds))
 
     def _write(self, size: int, now: float) -> None:
-        """The caller takes and writes what has been done."""
+        """Let the caller take and write a finished stretch."""
         work = size * (RATES["give"].value + RATES["write"].value)
         self._caller_free = max(self._caller_free, now) + work
         self._caller_work += work
@@ -202,7 +202,7 @@ class Simulation:
         self._result.num_done += size - failed
 
     def _lose(self, machine: int, now: float) -> None:
-        """A machine ends; what it had not done goes to whoever is free."""
+        """Lose a machine; its unfinished videos go to free workers."""
         self._result.num_losses += 1
         back = now + RATES["replace"].value + RATES["start"].value
         for worker in range(machine * self.plan.num_workers, (machine + 1) * self.plan.num_workers):
@@ -228,7 +228,7 @@ class Simulation:
         return varied + self._count(size, RATES["hanging"].value) * self._hanging_seconds
 
     def _count(self, size: int, share: float) -> int:
-        """How many of so many videos are of a sort that makes up a share of all."""
+        """Draw how many of so many videos are of a kind with this share."""
         count, at, scale = 0, 0, 1 / math.log(1 - share)
         while (at := at + 1 + int(math.log(1 - self._chance.random()) * scale)) <= size:
             count += 1
@@ -250,7 +250,7 @@ TABLE = tuple[Sequence[str], list[Sequence[str]]]
 
 
 def rates_table() -> TABLE:
-    """The rates, measured and assumed in columns of their own."""
+    """Return the rates, measured and assumed ones in separate columns."""
     rows = []
     for rate in RATES.values():
         text = f"{rate.value:,.6g} {rate.unit}"
@@ -259,7 +259,7 @@ def rates_table() -> TABLE:
 
 
 def plans_table(plans: Sequence[Plan]) -> TABLE:
-    """Time and cost of each plan."""
+    """Return the time and cost of each plan."""
     head = ("plan", "machines", "windows a video", "ideal h", "simulated h", "core-h", "GPU-h", "machines lost",
             "done again", "failed", "caller busy", "stored GB")  # fmt: skip
     rows = []
@@ -277,7 +277,7 @@ def plans_table(plans: Sequence[Plan]) -> TABLE:
 
 
 def losses_table(plan: Plan, hours: Sequence[float]) -> TABLE:
-    """What losses of machines add to a plan."""
+    """Return the cost of lost machines."""
     calm = Simulation(replace(plan, hours_between_losses=1e9)).run()
     rows = []
     for between in hours:
@@ -288,7 +288,7 @@ def losses_table(plan: Plan, hours: Sequence[float]) -> TABLE:
 
 
 def resume_table(plan: Plan, shares: Sequence[float]) -> TABLE:
-    """What a stop of the caller costs when so much was done, and what is left then."""
+    """Return the cost of stopping the caller after a share of the work, and the rest of the work."""
     rows = []
     for share in shares:
         done = int(plan.num_videos * share)
@@ -299,7 +299,7 @@ def resume_table(plan: Plan, shares: Sequence[float]) -> TABLE:
 
 
 def speeds_table(plan: Plan, speeds: Sequence[float]) -> TABLE:
-    """What hangs on the rate of a GPU: hours, and cores that keep it busy."""
+    """Return what depends on the rate of a GPU: hours, and cores that keep it busy."""
     head = ("windows/s of a GPU", "bounded by", "simulated h", "cores a GPU that decoding needs")
     rows = []
     for speed in speeds:
@@ -311,14 +311,14 @@ def speeds_table(plan: Plan, speeds: Sequence[float]) -> TABLE:
 
 
 def markdown(table: TABLE) -> str:
-    """A table as docs/guides/many-machines.md has it."""
+    """Format a table as in docs/guides/many-machines.md."""
     head, rows = table
     rule = ["---", *["--:"] * (len(head) - 1)] if rows[0][-1][:1].isdigit() else ["---"] * len(head)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
 def tables() -> Iterator[str]:
-    """The tables of docs/guides/many-machines.md in their order."""
+    """Return the tables of docs/guides/many-machines.md in order."""
     yield markdown(rates_table())
     yield markdown(plans_table(PLANS))
     yield markdown(losses_table(LENT, (1, 6, 24)))
