@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,15 +15,18 @@ from rich.table import Table
 from mvit_video.cli.options import console_for_reports
 from mvit_video.cli.trainer import VideoCLI, run_cli
 from mvit_video.evaluation import MultiViewEvaluation
-from mvit_video.evaluation.robustness.figure import write_robustness_figure
+from mvit_video.evaluation.robustness.figure import write_robustness
 from mvit_video.evaluation.robustness.running import (
+    SEVERITIES,
+    STUDIES,
+    RobustnessSetting,
     find_robustness_run,
     robustness_key,
     run_settings,
+    settings_of,
     write_robustness_record,
 )
-from mvit_video.evaluation.robustness.settings import SEVERITIES, STUDIES, RobustnessSetting, settings_of
-from mvit_video.evaluation.robustness.table import robustness_table, write_robustness_table
+from mvit_video.evaluation.robustness.table import robustness_table
 from mvit_video.training import Task
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import ConfigError
@@ -80,30 +84,31 @@ class RobustnessCLI(VideoCLI):
         super().before_instantiate_classes()
 
     def robustness(self, **kwargs: Any) -> None:
-        """Tests, and writes what came out."""
+        """Test the settings, and write the table and the figure."""
         self.guard(self._test_settings, kwargs)
 
     def _test_settings(self, **kwargs: Any) -> None:
         if self.trainer.is_global_zero:
-            write_robustness_record(self.run_folder, self._key())
+            write_robustness_record(self.run_folder, self._key)
         gigaflops = cast(RobustnessTrainer, self.trainer).robustness(settings=self._tested, **kwargs)
         if not self.trainer.is_global_zero:
             return
         table = robustness_table(self.run_folder, self.settings.studies, self._tested, gigaflops)
-        files = [self.run_folder / "robustness.parquet", self.run_folder / "robustness.png"]
-        write_robustness_table(files[0], table)
-        write_robustness_figure(files[1], table)
-        _print(table.to_pylist())
+        files = write_robustness(self.run_folder, table)
+        num_classes = int(table.schema.metadata[b"num_classes"])
+        _print([row for row in table.to_pylist() if row["metric"] != "top5" or num_classes > 5])
         for file in files:
             print(f"written: {file}")
 
+    @cached_property
     def _key(self) -> str:
+        """Digest of the weights and the test; reading a checkpoint takes seconds."""
         checkpoint = self.settings.ckpt_path
         return robustness_key(self.settings.as_dict(), None if checkpoint is None else Path(checkpoint))
 
     def find_folder(self, root: Path, *, make: bool) -> Path:
         """Return the folder of an earlier run of the same weights, videos and views, or a new one."""
-        return find_robustness_run(root, self._key()) or super().find_folder(root, make=make)
+        return find_robustness_run(root, self._key) or super().find_folder(root, make=make)
 
     def has_begun(self) -> bool:
         """Return whether a setting has been tested."""

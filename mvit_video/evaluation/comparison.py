@@ -1,4 +1,4 @@
-"""Two tests of the same videos, side by side."""
+"""Comparison of two tests of the same videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mvit_video.types import ConfigError
 
 
 class ClassChange(NamedTuple):
-    """A class and the accuracy of both runs, in percent."""
+    """A class and its accuracy in both runs, in percent."""
 
     number: int
     name: str | None
@@ -39,16 +39,16 @@ class Missed(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference of two runs on the videos that both scored and whose label is known.
+    """Difference of two runs on the videos with a label that both scored.
 
     Attributes:
-        num_left_out: videos without a score in one of them, or without a label.
-        settings: those that differ, with both values.
+        num_left_out: videos without a label, or without a score in one run.
+        settings: differing settings, with both values.
         top1: of each run, in percent.
-        difference: top1 of the second minus that of the first.
-        interval: interval of the difference over pairs of videos.
+        difference: top1 of the second run minus top1 of the first.
+        interval: of the difference, over pairs of videos.
         p_value: McNemar's exact test, two-sided.
-        classes: those whose accuracy differs, the largest losses first.
+        classes: classes of differing accuracy, the largest losses first.
     """
 
     num_videos: int
@@ -79,7 +79,7 @@ def compare_predictions(first: Predictions, second: Predictions) -> Comparison:
     """Compare two tests of the same videos.
 
     Raises:
-        ConfigError: they are over different videos or classes, or have no video in common that both scored.
+        ConfigError: the runs have different videos or classes, or no video that both scored.
     """
     for one in (first, second):
         if one.is_multilabel:
@@ -114,7 +114,7 @@ def compare_predictions(first: Predictions, second: Predictions) -> Comparison:
 
 
 def _pair(first: Predictions, second: Predictions) -> NDArray[np.int64]:
-    """Return the row of the second run for each of the first; a video that is listed twice is paired in order."""
+    """Return the row of the second run for each row of the first; repeated videos are paired in order."""
     rows: dict[Key, deque[int]] = defaultdict(deque)
     for i, key in enumerate(second.keys):
         rows[key].append(i)

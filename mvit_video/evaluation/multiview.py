@@ -1,4 +1,4 @@
-"""The callback that joins the views of each video at test: what it prints, logs and writes."""
+"""Callback of a multi-view test."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ File = Literal["metrics", "predictions", "confusion"]
 class MultiViewEvaluation(Callback):
     """Multi-view test: a printed table, logged metrics and files.
 
-    The videos and the rule of their views are those of the loader that the trainer tests, a `VideoDataset` with
-    `UniformViews`. The task's `test_step` returns the views' `probabilities`, and `logits` for the ensemble of those.
+    The test loader has a `VideoDataset` with `UniformViews`. The `test_step` of the task returns `probabilities`, and
+    `logits` for "logit_mean".
 
     Args:
-        folder: where files go; None is the trainer's `default_root_dir`, or nowhere with `fast_dev_run`.
+        folder: of the files; None is the trainer's `default_root_dir`, and no files with `fast_dev_run`.
         ensemble: "sum" (mean probability), "logit_mean" or "max" over the views of a video; None is "sum" for videos
             with one label and "max" for those with several.
         with_views: write the scores of each view too, 2 bytes x videos x views x classes.
-        temperature_from: run folder or `predictions.parquet` of a test on other videos, to which a temperature is
-            fitted; the calibration that it gives is reported beside the other numbers.
+        temperature_from: run folder or `predictions.parquet` of a test on other videos, for fitting a temperature; the
+            calibration at this temperature is reported too.
         write: "metrics" is `metrics.json`; "predictions" is `predictions.parquet`, and `failures.csv` when a video has
             no score; "confusion" is `confusion.parquet`, written where videos have one label each.
         verbose: print the table and the names of the files.
 
     Attributes:
-        evaluates_views: tells the task that its own scores are not needed.
+        evaluates_views: signals to the task that its own scores are not needed.
     """
 
     evaluates_views = True
@@ -75,8 +75,8 @@ class MultiViewEvaluation(Callback):
         """Forget an earlier test, take the videos of this one, and fit the temperature.
 
         Raises:
-            ConfigError: the loader is not one of multi-view videos, the trainer has another callback of this class,
-                there is nothing to write, or nothing to fit a temperature to.
+            ConfigError: the loader has no multi-view videos, the trainer has a second callback of this class, or there
+                is nothing to write, or nothing to fit a temperature to.
         """
         if sum(isinstance(one, MultiViewEvaluation) for one in cast(Any, trainer).callbacks) > 1:
             raise ConfigError("trainer.callbacks has more than one MultiViewEvaluation, which log the same: keep one")
@@ -100,10 +100,10 @@ class MultiViewEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the views of the batch, how they were read, and what could not be.
+        """Keep the scores, decodings and failures of a batch.
 
         Raises:
-            ConfigError: the ensemble is of logits, and the task returns none.
+            ConfigError: the ensemble needs logits, and the task returns none.
         """
         name = "logits" if self.ensemble == "logit_mean" else "probabilities"
         if name not in outputs:
@@ -113,10 +113,10 @@ class MultiViewEvaluation(Callback):
         self._decodings.update({one.video: Decoding.of(one) for one in batch.decodes})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print, write and log, over all processes.
+        """Print, write and log the result of all processes.
 
         Raises:
-            RuntimeError: a video lacks views although nothing failed, or has one twice.
+            RuntimeError: a video misses views although nothing failed, or has one twice.
         """
         evaluation = self._gather(trainer)
         folder = self.folder or (None if trainer.fast_dev_run else Path(trainer.default_root_dir))  # pyright: ignore[reportAttributeAccessIssue]
@@ -130,7 +130,7 @@ class MultiViewEvaluation(Callback):
         pl_module.log_dict(from_first(on_first(report)) or {}, sync_dist=True)
 
     def _gather(self, trainer: Trainer) -> Evaluation | None:
-        """The videos of all processes, on the first."""
+        """Return the videos of all processes on the first, None on the others."""
         table = self._table
         shares = all_gather_objects((self._failures, self._decodings))
         failures = {row: reason for share, _ in shares for row, reason in share.items()}
@@ -145,7 +145,7 @@ class MultiViewEvaluation(Callback):
         return Evaluation.of_views(table, setting, views, failures, decodings, left_out)
 
     def _report(self, evaluation: Evaluation, folder: Path | None) -> None:
-        """Write the files, print the table, and below it the names of the files, which would break its lines."""
+        """Write the files, then print the table and the names of the files."""
         found = evaluation.record(self._temperature) if self.verbose or "metrics" in self.write else {}
         files = [] if folder is None else self._write(evaluation, found, folder)
         if self.verbose:
@@ -171,7 +171,7 @@ class MultiViewEvaluation(Callback):
 
 
 def _tested(trainer: Trainer) -> tuple[VideoTable, UniformViews]:
-    """The videos that a trainer tests, and the rule of their views."""
+    """Return the videos that a trainer tests, and the rule of their views."""
     dataset = getattr(trainer.test_dataloaders, "dataset", None)
     if isinstance(dataset, VideoDataset) and isinstance(dataset.views, UniformViews):
         return dataset.table, dataset.views
@@ -179,10 +179,10 @@ def _tested(trainer: Trainer) -> tuple[VideoTable, UniformViews]:
 
 
 def temperature_for(table: VideoTable, num_classes: int, source: str) -> Temperature:
-    """A temperature for the videos of a table, fitted to the predictions of an earlier test.
+    """Return a temperature fitted to the predictions of a test on other videos.
 
     Raises:
-        ConfigError: they are not of other videos with the same classes, or give nothing to fit to.
+        ConfigError: the predictions are of the same videos or other classes, or have no scored video with a label.
     """
     held_out = load_predictions(source)
     if table.is_multilabel or held_out.is_multilabel:

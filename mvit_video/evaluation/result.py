@@ -1,4 +1,4 @@
-"""The result of a test: its videos and the numbers that follow from them.
+"""Result of a test: its videos and their metrics.
 
 Letters: V videos, K views of a video, C classes.
 """
@@ -29,12 +29,12 @@ from mvit_video.metrics.views import Ensemble, accuracy_by_views, describe_views
 
 
 class Decoding(NamedTuple):
-    """How a video was read.
+    """Decoding of a video.
 
     Attributes:
         backend: library that decoded.
-        damaged: whether it concealed errors; None where it does not tell.
-        too_short: whether the video has less than one clip, so that frames were repeated.
+        damaged: whether it concealed errors; None where unknown.
+        too_short: whether the video is shorter than a clip, so that frames were repeated.
     """
 
     backend: str
@@ -49,11 +49,11 @@ class Decoding(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """How the videos were looked at.
+    """Setting of a test.
 
     Attributes:
-        rule: that makes the views of a video.
-        ensemble: how the views of a video become one.
+        rule: rule of the views of a video.
+        ensemble: how the scores of views become one.
     """
 
     rule: UniformViews
@@ -82,7 +82,7 @@ class Setting:
 
 
 class Temperature(NamedTuple):
-    """A temperature and the predictions that it was fitted on."""
+    """A temperature and the predictions of its fit."""
 
     value: float
     fitted_on: str
@@ -91,13 +91,13 @@ class Temperature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The videos of a test and their metrics, each computed once, when it is first asked for.
+    """The videos of a test and their metrics, each computed once on first use.
 
     Attributes:
         views: the scored videos; the others are in `failures` or `left_out`.
         failures: why there is no score, by row of the table.
-        left_out: rows that a limit of the trainer left out.
-        decodings: how videos were read, by row.
+        left_out: rows excluded by a limit of the trainer.
+        decodings: by row.
     """
 
     table: VideoTable
@@ -144,7 +144,7 @@ class Evaluation:
 
     @cached_property
     def prediction(self) -> Tensor:
-        """`(V,)` most probable class, the first of several that are equal."""
+        """`(V,)` most probable class; of equal ones the first."""
         return self.probabilities.argmax(dim=1)
 
     @cached_property
@@ -188,7 +188,7 @@ class Evaluation:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """The headline numbers; NaN without a known video."""
+        """Headline numbers; NaN without a known video."""
         if self.table.is_multilabel:
             return {"mAP": float(accuracy.mean_known(self.class_values))}
         return {
@@ -214,7 +214,7 @@ class Evaluation:
         }
 
     def record(self, temperature: Temperature | None = None) -> dict[str, Any]:
-        """Return the content of `metrics.json`; a number that nothing gives is None."""
+        """Return the content of `metrics.json`; undefined numbers are None."""
         known, is_multilabel = self.known, self.table.is_multilabel
         found: dict[str, Any] = {
             "setting": self.setting.record(), "videos": self.counts(), "metrics": self.metrics,
@@ -243,7 +243,7 @@ class Evaluation:
         return about | {f"top{k}": share_interval(number, len(self.ranks))._asdict() for k, number in hits.items()}
 
     def _if_failed_are_wrong(self) -> dict[str, float] | None:
-        """Accuracy with every failed video of a known label counted as wrong; None when none failed."""
+        """Return the accuracy with every failed video of a known label counted as wrong; None when none failed."""
         failed = np.fromiter(self.failures, np.int64, len(self.failures))
         num_failed = int((self.table.labels[failed] >= 0).sum())
         if not num_failed:
@@ -272,7 +272,7 @@ def _calibration(probabilities: Tensor, label: Tensor, bins: list[Bin]) -> dict[
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN."""
+    """Replace NaN, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _without_nan(one) for key, one in value.items()}
     if isinstance(value, list):

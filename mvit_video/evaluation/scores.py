@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mvit_video.jobs.distributed import all_gather_objects, gather_objects, on_first
 
-_BLOCK_BYTES = 64 * 2**20  # what travels at a time, and on some backends through the memory of the device
+_BLOCK_BYTES = 64 * 2**20  # sent at a time; some backends need as much memory of the device
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class VideoViews:
         video: `(V,)` row of the annotation table.
         scores: `(V, K, C)` float32.
         seconds: `(V, K, 2)` start and end of each view's clip, if the batches have them.
-        num_repeated: views that several processes scored, such as with a sampler that pads; each counts once.
+        num_repeated: views that several processes scored, as with a sampler that pads; each counts once.
     """
 
     video: Tensor
@@ -37,7 +37,7 @@ class VideoViews:
 
     def select(self, mask: Tensor) -> VideoViews:
         """Return the videos where `mask` is true."""
-        if mask.all():  # no copy of what may be a gigabyte
+        if mask.all():  # a copy may take a gigabyte
             return self
         seconds = None if self.seconds is None else self.seconds[mask.numpy()]
         return VideoViews(self.video[mask], self.scores[mask], seconds, self.num_repeated)
@@ -54,10 +54,10 @@ class _Share:
 
 @dataclass
 class ViewScores:
-    """Scores of the views that this process sees, in main memory.
+    """Scores of the views of this process, in main memory.
 
-    They take 4 bytes x videos x views x classes over all processes together, and the same again on the first one when
-    they are gathered: 160 MB for Kinetics-400 with 5 clips x 1 crop, 1 GB with 10 clips x 3 crops.
+    They take 4 bytes x videos x views x classes over all processes, and as much again on the first one when gathered:
+    160 MB for Kinetics-400 with 5 clips x 1 crop, 1 GB with 10 clips x 3 crops.
     """
 
     num_views: int
@@ -74,10 +74,10 @@ class ViewScores:
         self._shares.append(_Share(video.cpu().numpy(), view.cpu().numpy(), times))
 
     def gather(self, expected: NDArray[np.int64], name: Callable[[int], str]) -> VideoViews | None:
-        """Return the videos of all processes on the first, None on the others, and forget them.
+        """Return the videos of all processes on the first, None on the others, and clear the scores.
 
         Args:
-            expected: rows that must have all their views, as every row must that has one.
+            expected: rows that must have all their views, like every row that has one.
             name: of the video in a row, for messages.
 
         Raises:
@@ -162,15 +162,15 @@ class _Places:
         short = (counts < num_views).nonzero()[0]
         if short.size:
             raise RuntimeError(
-                f"{len(short)} of {len(videos)} videos lack views, first {name(int(videos[short[0]]))}: "
+                f"{len(short)} of {len(videos)} videos miss views, first {name(int(videos[short[0]]))}: "
                 f"{counts[short[0]]} of {num_views}"
             )
         return _Places(videos, num_views, cells, keeps)
 
     def fill(self, shares: list[_Share]) -> NDArray[np.float64] | None:
         """Return the times of each view, `(V, K, 2)`."""
-        told = [share for share in shares if len(share.video)]
-        if not told or any(share.seconds is None for share in told):
+        filled = [share for share in shares if len(share.video)]
+        if not filled or any(share.seconds is None for share in filled):
             return None
         seconds = np.empty((len(self.videos) * self.num_views, 2))
         for share, cell, keep in zip(shares, self.cell, self.keep, strict=True):

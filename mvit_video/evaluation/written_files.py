@@ -1,4 +1,4 @@
-"""The files a test leaves: `metrics.json`, `predictions.parquet`, `confusion.parquet`, and perhaps `failures.csv`."""
+"""Files of a test: `predictions.parquet`, `confusion.parquet` and `failures.csv`."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def _status(evaluation: Evaluation, row: int) -> str:
 
 
 def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -> None:
-    """Writes `path,reason` of each video that has no score, in the order of the table."""
+    """Write `path,reason` of each video without a score, in the order of the table."""
     with atomic_write(path) as unfinished:
         write_rows(unfinished, [("path", "reason"), *((table.path(row), failures[row]) for row in sorted(failures))])
 
 
 def write_confusion(path: Path, evaluation: Evaluation) -> None:
-    """Writes `label`, `prediction` and `num_videos` of each pair of classes that occurs, names in the metadata."""
+    """Write `label`, `prediction` and `num_videos` of each pair of classes, with the class names as metadata."""
     cells = evaluation.confusion
     label, prediction = cells.nonzero(as_tuple=True)
     columns = {"label": label.numpy(), "prediction": prediction.numpy(), "num_videos": cells[label, prediction].numpy()}

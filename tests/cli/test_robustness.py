@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pyarrow import parquet
 
 from mvit_video.cli import main
+from mvit_video.evaluation.robustness.running import robustness_key
 from mvit_video.evaluation.written_files import write_predictions
 from tests.fixtures.training import Run
 
@@ -81,7 +83,10 @@ def test_a_stopped_run_resumes(
         (["--studies", "order"], "--studies takes one or more of views, frame_order, corruptions, each once"),
         (["--severities", "6"], "--severities takes one or more of 1, 2, 3, 4, 5, each once, got [6]"),
         (["--trainer.fast_dev_run=true"], "trainer.fast_dev_run writes nothing: try --trainer.limit_test"),
-        (["--data.views.frame_order=reversed"], "data.views.frame_order=reversed: robustness sets it for each setting"),
+        (
+            ["--data.views.frame_order=reversed"],
+            "data.views.frame_order=reversed: a robustness run changes it for each",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:without --ckpt_path the weights are those that model.net begins with")
@@ -94,7 +99,10 @@ def test_user_mistake_is_one_line(run: Run, words: list[str], message: str, caps
 
 def test_a_mistake_leaves_what_was_tested_before(run: Run, checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("robustness", "--ckpt_path", checkpoint, "--studies", "views")
+    keys = Mock(side_effect=robustness_key)
+    monkeypatch.setattr("mvit_video.cli.robustness.robustness_key", keys)
     assert run(*words) == 0
+    assert keys.call_count == 1  # it reads the checkpoint
     before = sorted(FOLDER.rglob("*"))
     monkeypatch.setattr("mvit_video.cli.robustness.robustness_table", _refuse)
     assert run(*words) == 2

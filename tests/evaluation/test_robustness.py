@@ -14,11 +14,17 @@ from torch import Tensor, nn
 
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.evaluation import MultiViewEvaluation
-from mvit_video.evaluation.robustness.figure import draw_robustness, write_robustness_figure
-from mvit_video.evaluation.robustness.running import find_robustness_run, robustness_key, run_settings
+from mvit_video.evaluation.robustness.figure import draw_robustness, write_robustness
+from mvit_video.evaluation.robustness.running import (
+    PLAIN,
+    RobustnessSetting,
+    find_robustness_run,
+    robustness_key,
+    run_settings,
+    settings_of,
+)
 from mvit_video.evaluation.robustness.running import write_robustness_record as write_record
-from mvit_video.evaluation.robustness.settings import PLAIN, RobustnessSetting, settings_of
-from mvit_video.evaluation.robustness.table import SCHEMA, robustness_table, write_robustness_table
+from mvit_video.evaluation.robustness.table import SCHEMA, robustness_table
 from mvit_video.metrics.intervals import share_interval
 from mvit_video.metrics.views import accuracy_by_views
 from mvit_video.models.net import VideoNet, multiply_adds
@@ -161,8 +167,11 @@ def test_the_settings_of_the_callback_are_those_of_every_test(score: Score, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_order": "reversed"}, "data.views.frame_order=reversed: robustness sets it for each setting"),
-        ({"corruption": Corruption("blur", 2)}, "data.views.corruption=blur 2: robustness sets it for each setting"),
+        ({"frame_order": "reversed"}, "data.views.frame_order=reversed: a robustness run changes it for each setting"),
+        (
+            {"corruption": Corruption("blur", 2)},
+            "data.views.corruption=blur 2: a robustness run changes it for each setting",
+        ),
     ],
 )
 def test_what_the_verb_sets_is_not_set_beside(score: Score, changes: dict[str, Any], message: str) -> None:
@@ -188,7 +197,7 @@ def test_all_settings_count_the_same_videos(score: Score, tmp_path: Path) -> Non
     assert top1["frame_order", "reversed", None]["low"] == 0
     marks = [json.loads(setting.mark(tmp_path / "run").read_text())["seconds"] for setting in SETTINGS]
     assert [row["seconds"] for row in top1.values()] == [None] * 4 + [marks[0], marks[1], marks[0], marks[2]]
-    write_robustness_table(tmp_path / "robustness.parquet", table)
+    write_robustness(tmp_path, table)
     assert parquet.read_table(tmp_path / "robustness.parquet").equals(table, check_metadata=True)
 
 
@@ -213,9 +222,7 @@ def test_views_are_those_of_accuracy_by_views(score: Score, oracle: MakeOracle, 
 def test_other_videos_are_refused(score: Score, tmp_path: Path, digits: Path) -> None:
     score(SETTINGS[:1])
     score(SETTINGS[:2], test=str(digits / "train.csv"))
-    with pytest.raises(
-        MVitVideoError, match=r"frames_reversed/predictions\.parquet: other videos than in .*begin anew"
-    ):
+    with pytest.raises(MVitVideoError, match=r"frames_reversed/predictions\.parquet: other videos than in .*run again"):
         robustness_table(tmp_path / "run", ["frame_order"], SETTINGS[:2], 1.0)
 
 
@@ -291,7 +298,7 @@ def test_the_figure_says_what_its_axes_are(rows: pa.Table, tmp_path: Path) -> No
     chance = [axes.get_lines()[-1].get_ydata() for axes in (orders, corruptions)]
     assert chance == [[20, 20]] * 2
     assert "chance" not in [line.get_label() for line in views.get_lines()]  # far below
-    write_robustness_figure(tmp_path / "robustness.png", rows)
+    write_robustness(tmp_path, rows)
     assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -72,12 +72,12 @@ def test_times_stand_with_their_views() -> None:
 def test_a_missing_view_is_named() -> None:
     columns = tuple(column[1:] for column in make_views(0, 4))
     lost = int(make_views(0, 4)[1][0])
-    with pytest.raises(RuntimeError, match=rf"1 of 4 videos lack views, first {lost}\.mp4: 2 of 3"):
+    with pytest.raises(RuntimeError, match=rf"1 of 4 videos miss views, first {lost}\.mp4: 2 of 3"):
         gather(columns)
 
 
 def test_a_missing_video_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"2 of 4 videos lack views, first 1\.mp4: 0 of 3"):
+    with pytest.raises(RuntimeError, match=r"2 of 4 videos miss views, first 1\.mp4: 0 of 3"):
         gather(make_views(0, 2), expected=(0, 1, 3))
 
 
@@ -132,4 +132,4 @@ def test_two_processes_equal_one(tmp_path: Path, layout: str, repeated: int) -> 
 
 def test_every_process_stops_at_a_missing_video(tmp_path: Path) -> None:
     texts = gather_by_two(tmp_path, make_views(3, 9), "incomplete")
-    assert texts == ["1 of 9 videos lack views, first 6.mp4: 0 of 3"] * 2
+    assert texts == ["1 of 9 videos miss views, first 6.mp4: 0 of 3"] * 2

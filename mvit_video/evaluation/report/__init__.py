@@ -1,4 +1,4 @@
-"""The page of a test: what it found out, for people to look at."""
+"""The page of a test."""
 
 from mvit_video.evaluation.report.page import write_report
 

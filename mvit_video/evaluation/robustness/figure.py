@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyarrow import parquet
 
+from mvit_video.jobs import atomic_write
 from mvit_video.pages.figures import BLUE, GREY, INK, MARKERS, ORANGE, SERIES, label_text, new_figure, write_png
 
 if TYPE_CHECKING:
@@ -51,9 +53,13 @@ def draw_studies(rows: Sequence[Row], gigaflops: float | None, num_classes: int)
     return figure
 
 
-def write_robustness_figure(path: Path, table: pa.Table) -> None:
-    """Write the figure as PNG."""
-    write_png(draw_robustness(table), path)
+def write_robustness(folder: Path, table: pa.Table) -> list[Path]:
+    """Write `robustness.parquet` and its figure `robustness.png`; return both."""
+    files = [folder / "robustness.parquet", folder / "robustness.png"]
+    with atomic_write(files[0]) as unfinished:
+        parquet.write_table(table, unfinished)
+    write_png(draw_robustness(table), files[1])
+    return files
 
 
 def clip_counts(row: Row) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What came out of the settings, over the videos that all of them could score."""
+"""Table of a robustness run, over the videos that have a score in every setting."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pyarrow import parquet
 from torch import Tensor
 
-from mvit_video.evaluation.robustness.running import seconds_of
-from mvit_video.evaluation.robustness.settings import PLAIN, RobustnessSetting, Study
-from mvit_video.jobs import atomic_write
+from mvit_video.evaluation.robustness.running import PLAIN, RobustnessSetting, Study, seconds_of
 from mvit_video.metrics.accuracy import class_precision, label_ranks, mean_known
 from mvit_video.metrics.intervals import share_interval
 from mvit_video.metrics.views import Ensemble, chosen_views, describe_views, fewer_views, join_views
@@ -32,7 +29,7 @@ SCHEMA = pa.schema(
 
 
 class _Case(NamedTuple):
-    """A row-to-be of every metric."""
+    """A setting and its probabilities, `(V, C)`."""
 
     study: Study
     setting: str
@@ -44,22 +41,22 @@ class _Case(NamedTuple):
 def robustness_table(
     folder: Path, studies: Sequence[Study], settings: Sequence[RobustnessSetting], gigaflops: float
 ) -> pa.Table:
-    """A row of every metric of every setting.
+    """Return a row of every metric of every setting.
 
     Columns: `study`; `setting`, such as "reversed", "blur" or "3 clips x 1 crop"; `severity` of a corruption, else
-    null; `metric`, "top1" and "top5", or "mAP" of videos with several labels; `value` in percent; `low` and `high` of
-    its 95% interval, null for mAP; `num_videos`, the same in every row; `seconds` that the test took, null where
-    scores of another were used. The metadata has `gigaflops_per_view`, giga multiply-adds, and
+    null; `metric`: "top1" and "top5", or "mAP" of videos with several labels; `value` in percent; `low` and `high` of
+    its 95% interval, null for mAP; `num_videos`, the same in every row; `seconds` of the test, null where scores of
+    another test were used. The metadata has `gigaflops_per_view`, giga multiply-adds, and
     `num_classes`.
 
     Raises:
-        MVitVideoError: the settings were tested on other videos, or no video could be scored in all of them.
+        MVitVideoError: the settings were tested on different videos, or no video has a score in all of them.
     """
     first = load_predictions(PLAIN.folder(folder))
     tests = {setting: first if setting.is_plain else load_predictions(setting.folder(folder)) for setting in settings}
     for test in tests.values():
         if test.keys != first.keys or not np.array_equal(test.label, first.label):
-            raise MVitVideoError(f"{test.file}: other videos than in {first.file}; remove {folder} and begin anew")
+            raise MVitVideoError(f"{test.file}: other videos than in {first.file}; remove {folder} and run again")
     common = np.logical_and.reduce([test.scored for test in tests.values()])
     if not first.is_multilabel:
         common &= first.label >= 0
@@ -78,12 +75,6 @@ def robustness_table(
     return pa.Table.from_pylist(rows, SCHEMA.with_metadata(about))
 
 
-def write_robustness_table(path: Path, table: pa.Table) -> None:
-    """Writes Parquet in one move."""
-    with atomic_write(path) as unfinished:
-        parquet.write_table(table, unfinished)
-
-
 def _cases(
     folder: Path, studies: Sequence[Study], tests: dict[RobustnessSetting, Predictions], common: NDArray[np.bool_]
 ) -> Iterator[_Case]:
@@ -100,9 +91,9 @@ def _cases(
 
 
 def _view_cases(plain: Predictions, common: NDArray[np.bool_]) -> Iterator[_Case]:
-    told = plain.metadata
-    views = ViewSpec(int(told["num_clips"]), int(told["num_crops"]))
-    ensemble: Any = told["ensemble"]
+    setting = plain.metadata
+    views = ViewSpec(int(setting["num_clips"]), int(setting["num_crops"]))
+    ensemble: Any = setting["ensemble"]
     for fewer in fewer_views(views):
         chosen = chosen_views(views, fewer.num_clips, fewer.num_crops).tolist()
         blocks = _view_blocks(plain, common, chosen, ensemble)
@@ -112,7 +103,7 @@ def _view_cases(plain: Predictions, common: NDArray[np.bool_]) -> Iterator[_Case
 def _view_blocks(
     plain: Predictions, common: NDArray[np.bool_], chosen: list[int], ensemble: Ensemble
 ) -> Iterator[Tensor]:
-    """Probabilities from some of the views, video by video of those that count; never all views of all at once."""
+    """Yield probabilities from some of the views, a block of videos at a time: all views at once may not fit."""
     for scores in plain.view_scores(common):
         yield join_views(torch.from_numpy(scores), ensemble, multi_label=plain.is_multilabel, views=chosen)
 
