@@ -1,5 +1,6 @@
-"""What holds for every test; fixtures are in `tests/fixtures`, so that a test may stand in any folder."""
+"""Settings and checks of every test; other fixtures are in `tests/fixtures`, for tests in any folder."""
 
+import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# the same examples in every run, however slow the machine
+# the same examples in every run, on a slow machine too
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs under test inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; programs under test would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
@@ -21,7 +22,7 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests, so that at the end no process works alone on one of them."""
+    """Run the files with slow tests first: a long file at the end would keep one process busy and the others idle."""
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -num_slow[item.path])
 
@@ -33,8 +34,16 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _handlers_of_signals() -> Iterator[None]:
-    """Put back the handlers: those of a run that failed make a process that a later test forks deaf to SIGTERM."""
+    """Restore the handlers: those of a failed run would make the processes of a later test ignore SIGTERM."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail where a test leaves a process: a user's program would keep it too, with its memory and its files."""
+    before = set(multiprocessing.active_children())
+    yield
+    assert set(multiprocessing.active_children()) <= before

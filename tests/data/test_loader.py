@@ -131,7 +131,6 @@ def test_a_loader_raises_one_line_also_from_workers(table: VideoTable, num_worke
     with pytest.raises(VideoDecodeError, match=r"3\.mp4: cannot be decoded") as caught:
         list(VideoLoader(dataset, batch_size=2, num_workers=num_workers))
     assert "\n" not in str(caught.value)
-    assert multiprocessing.active_children() == []
     batches = list(VideoLoader(dataset, on_error="skip", batch_size=2, num_workers=num_workers))
     assert [failure.video for batch in batches for failure in batch.failures] == [3]
     assert [decode.video for batch in batches for decode in batch.decodes] == [0, 1, 2, 4]

@@ -177,7 +177,7 @@ def test_hundreds_of_openings_leave_nothing_behind(backend: Backend, barcode_vid
             reader.close()
         del reader
     assert resident() - before < 10 * 2**20
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert str(barcode_video) not in open_files()
 
 
