@@ -9,5 +9,4 @@ export OMP_NUM_THREADS=1
 .venv/bin/ruff check --quiet .
 .venv/bin/pyright --warnings
 .venv/bin/lint-imports
-# a file of tests stays in one process, which makes its videos once
-.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+.venv/bin/python -m pytest "$@"

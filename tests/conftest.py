@@ -1,12 +1,13 @@
 """Settings and checks of every test; other fixtures are in `tests/fixtures`, for tests in any folder."""
 
 import multiprocessing
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 # the same examples in every run, on a slow machine too
@@ -21,6 +22,15 @@ pytest_plugins = [
 ]
 
 
+MOST_PROCESSES = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Test folders in several processes, but files in this one: starting others takes longer than most files."""
+    folders = [arg for arg in config.args if Path(config.invocation_params.dir, arg).is_dir()]
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if folders and config.option.capture != "no" else 0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files with slow tests first: a long file at the end would keep one process busy and the others idle."""
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
@@ -29,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    import torch  # slow, and needed only in processes that run tests
+
     torch.set_num_threads(1)
 
 
