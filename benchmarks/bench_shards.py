@@ -24,7 +24,7 @@ from measuring import cpu_seconds, resident_megabytes, timed
 from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.data import VideoTable, load_annotations
 from mvit_video.data.shards import TarArchive
-from mvit_video.data.shards.packed_index import write_index
+from mvit_video.data.shards.archive import write_index
 from mvit_video.jobs.stores import Shard
 
 SHARD_BYTES = 200_000_000

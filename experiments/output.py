@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mvit_video.jobs import WorkFailure, atomic_write, run_in_processes
-from mvit_video.jobs.progress import progress_bar
+from mvit_video.jobs.driver import progress_bar
 from mvit_video.types import MVitVideoError
 
 _SILENCE_SECONDS = 1800

@@ -43,14 +43,17 @@ class ClipSpec:
         sampling_rate: source frames from one clip frame to the next, in a video of `target_fps`.
         target_fps: nominal frames per second that `sampling_rate` refers to; a video at another rate is
             sampled so that a clip covers the same seconds.
-        sampling: "rate" takes frames `sampling_rate` apart; "segments" one from each of `num_frames` equal parts of the
-            video, a random one in training and the middle one otherwise.
+        sampling: "rate" takes frames `sampling_rate` apart; "segments" takes one frame from each of `num_frames` equal
+            parts of the video, a random one in training and the middle one otherwise. A class with its arguments, as in
+            `{class_path: pytorchvideo.data.clip_sampling.RandomMultiClipSampler, init_args: {num_clips: 2}}`, places
+            the clips of training; its `clip_duration` is that of a clip unless given. Validation and test then use
+            "rate".
     """
 
     num_frames: int = 16
     sampling_rate: int = 4
     target_fps: float = 30.0
-    sampling: Sampling = "rate"
+    sampling: Sampling | dict[str, Any] = "rate"
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -59,7 +62,12 @@ class ClipSpec:
             raise ConfigError(f"clip.sampling_rate must be at least 1, got {self.sampling_rate}")
         if not 0 < self.target_fps < inf:
             raise ConfigError(f"clip.target_fps must be above 0 and finite, got {self.target_fps}")
-        _require_one_of(get_args(Sampling), "clip.sampling", self.sampling)
+        if not isinstance(self.sampling, dict):
+            _require_one_of(get_args(Sampling), "clip.sampling", self.sampling, "or {class_path: ..., init_args: ...}")
+        elif not isinstance(self.sampling.get("class_path"), str) or self.sampling.keys() - {"class_path", "init_args"}:
+            raise ConfigError(
+                f"clip.sampling must have the keys class_path and perhaps init_args, got {sorted(self.sampling)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -126,9 +134,9 @@ class ViewSpec:
         return self.num_clips * self.num_crops
 
 
-def _require_one_of(known: tuple[str, ...], key: str, value: str) -> None:
+def _require_one_of(known: tuple[str, ...], key: str, value: str, other: str = "") -> None:
     if value not in known:
-        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {value!r}")
+        raise ConfigError(f"{key} must be one of {' '.join([', '.join(known), other]).strip()}, got {value!r}")
 
 
 def _one_line(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvit_video.jobs.json_files import read_json_object
+from mvit_video.jobs.files import read_json_object
 from mvit_video.types import CheckpointError
 
 SAVED = "model.safetensors"  # weights in a folder of `TrainedModel.save`, named as Hugging Face does

@@ -17,8 +17,7 @@ from rich.table import Table
 from mvit_video.cli.options import console_for_reports
 from mvit_video.cli.wording import in_flags
 from mvit_video.features.store import FeatureTable, load_features, require_alike
-from mvit_video.jobs.files import require_writable
-from mvit_video.jobs.json_files import write_json_object
+from mvit_video.jobs.files import require_writable, write_json_object
 from mvit_video.metrics import accuracy
 from mvit_video.metrics.intervals import LEVEL, METHOD, mean_class_interval, share_interval
 from mvit_video.runs.predictions import PREDICTIONS, list_column, save_predictions

@@ -1,4 +1,4 @@
-"""One video encoded again: every frame kept at its time, upright, small, with regular key frames."""
+"""Re-encoding of one video: all frames and times kept, upright, small, with regular key frames."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mvit_video.data.readers.container import x264_options
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.stream import OpenStream
+from mvit_video.data.readers.stream import OpenStream, x264_options
 from mvit_video.jobs import atomic_write
 from mvit_video.types import ConfigError, VideoDecodeError
 
@@ -28,10 +27,10 @@ _FRAMES_PER_SIGN = 16
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How videos are encoded.
+    """Settings of the encoder.
 
     Attributes:
-        short_side: pixels of the shorter edge; a smaller video keeps its size, rounded down to even numbers.
+        short_side: pixels of the short side; a smaller video keeps its size, rounded down to even numbers.
         gop: frames from one key frame to the next.
         crf: x264's constant rate factor, 0 (lossless) to 51.
     """
@@ -53,18 +52,18 @@ class EncodeSettings:
 
 
 class Encoded(NamedTuple):
-    """Frames of the new video, and whether the decoder concealed errors in the old one."""
+    """Frames of the new video, and whether the decoder concealed errors in the source."""
 
     num_frames: int
     is_damaged: bool
 
 
 class _StampsUnusable(Exception):
-    """Time stamps are missing or do not rise."""
+    """Time stamps are missing or do not increase."""
 
 
 def encode_video(source: str, target: Path, settings: EncodeSettings, heartbeat: Callable[[], None]) -> Encoded:
-    """Encode the video of a file as H.264 in MP4; sound is left behind.
+    """Encode the video of a file as H.264 in MP4, without sound.
 
     Raises:
         VideoDecodeError: a frame cannot be decoded.
@@ -95,8 +94,8 @@ def _encode(
     """Encode once.
 
     Args:
-        conceal: let the codec paper over damage.
-        is_counted: whether frames follow each other evenly instead of at their time stamps.
+        conceal: let the codec conceal damage.
+        is_counted: space frames evenly rather than by their time stamps.
     """
     num_packets = 0
     with (
@@ -129,7 +128,7 @@ def _encode(
 def _add_encoder(
     output: OutputContainer, source: OpenStream, reshaper: _Reshaper, settings: EncodeSettings, *, is_counted: bool
 ) -> tuple[VideoStream, Fraction]:
-    """The stream to write, and the seconds per unit of its time stamps."""
+    """Return the stream to write, and the seconds per unit of its time stamps."""
     rate = source.likely_rate
     time_base = 1 / rate if is_counted else source.time_base or 1 / rate
     options = x264_options("fast", settings.crf, keyint=settings.gop, min_keyint=settings.gop, scenecut=0, open_gop=0)
@@ -139,26 +138,26 @@ def _add_encoder(
     context.pix_fmt = "yuv420p"
     context.time_base = encoder.time_base = time_base
     context.color_range = ColorRange.MPEG
-    # untouched by what happens here, but a decoder needs them to get the colours right
+    # unchanged, but decoders need them for the right colours
     for name in ("colorspace", "color_primaries", "color_trc"):
         setattr(context, name, getattr(source.codec, name))
     return encoder, time_base
 
 
 def _mux(output: OutputContainer, encoder: VideoStream, frame: VideoFrame | None) -> int:
-    """Encode a frame, or with None what is still waiting; number of packets."""
+    """Encode a frame, or flush with None; return the number of packets."""
     packets = encoder.encode(frame)
     output.mux(packets)
     return len(packets)
 
 
 class _Reshaper:
-    """Makes frames upright, small and of even size."""
+    """Conversion of frames: upright, small and of even size."""
 
     def __init__(self, first: VideoFrame, short_side: int) -> None:
         self._turns = round(first.rotation / 90) % 4
         scale = min(1.0, short_side / min(first.width, first.height))
-        # the shorter edge comes out exactly, whatever the floats say
+        # rounded so that the short side is exact
         self._width, self._height = (
             max(2, int(round(edge * scale, 6)) // 2 * 2) for edge in (first.width, first.height)
         )
@@ -166,7 +165,7 @@ class _Reshaper:
         self._reformatter = VideoReformatter()
 
     def draw(self, frame: VideoFrame, pts: int, time_base: Fraction) -> VideoFrame:
-        """The frame as it is to be encoded."""
+        """Return the frame to encode."""
         is_full_range = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         small = self._reformatter.reformat(
             frame, self._width, self._height, "yuv420p", interpolation=Interpolation.BICUBIC, threads=1,
@@ -176,12 +175,12 @@ class _Reshaper:
             planes = cast(NDArray[np.uint8], small.to_ndarray())
             small = VideoFrame.from_ndarray(_turn(planes, self._height, self._turns), format="yuv420p")
         small.pts, small.time_base = pts, time_base
-        small.pict_type = PictureType.NONE  # the source's key frames are not to be kept
+        small.pict_type = PictureType.NONE  # do not keep the key frames of the source
         return small
 
 
 def _turn(planes: NDArray[np.uint8], height: int, turns: int) -> NDArray[np.uint8]:
-    """Turn a frame of stacked planes, luma above the two chroma planes of half its size, counter-clockwise."""
+    """Rotate a frame of stacked planes, luma above two chroma planes of half size, counter-clockwise."""
     width = planes.shape[1]
     chroma = planes[height:].reshape(2, height // 2, width // 2)
     turned = [np.rot90(plane, turns) for plane in (planes[:height], *chroma)]

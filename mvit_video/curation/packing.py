@@ -1,4 +1,4 @@
-"""From a table of videos to shards."""
+"""Packing of the videos of a table into shards."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from mvit_video.curation.tar_writing import OutputFolder, ShardWriter, SourceFailed, open_source
 from mvit_video.data import VideoTable
-from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.packed_index import INDEX_NAME, write_index
+from mvit_video.data.shards.archive import INDEX_NAME, TarArchive, write_index
 from mvit_video.data.shards.samples import read_samples
 from mvit_video.data.sources import require_videos
 from mvit_video.data.table.files import VIDEO_SUFFIXES
@@ -36,12 +35,12 @@ _SHARD_NAME = re.compile(r"shard-(\d{6,})\.tar")
 
 @dataclass(frozen=True)
 class PackSettings:
-    """How videos are spread over shards.
+    """Distribution of videos over shards.
 
     Attributes:
-        shard_bytes: size that no shard exceeds, but one that holds a single video.
-        max_videos: videos in a shard; None is any number.
-        seed: of the order of the videos in the shards; None keeps that of the annotations.
+        shard_bytes: largest size of a shard with several videos.
+        max_videos: most videos in a shard; None is any number.
+        seed: seed of the order of videos; None keeps the order of the annotations.
     """
 
     shard_bytes: int = 10**9
@@ -56,7 +55,7 @@ class PackSettings:
 
 
 class PackFailure(NamedTuple):
-    """A video that is not in the shards; `kind` is missing, empty or unreadable."""
+    """Video that is not in the shards; `kind` is missing, empty or unreadable."""
 
     path: str
     kind: str
@@ -64,15 +63,15 @@ class PackFailure(NamedTuple):
 
 
 class PackReport(NamedTuple):
-    """What lies in the output folder now.
+    """Content of the output folder.
 
     Attributes:
-        num_videos: files packed; rows of the table that are parts of one video count once.
-        num_earlier: those of them that an earlier run had packed.
-        num_shards: tar files.
-        num_bytes: of all tar files.
-        failures: videos that are not in them.
-        damaged: names of shards that could not be read; they are in the folder `damaged`, their videos packed again.
+        num_videos: packed files; segments of one video count once.
+        num_earlier: files packed by an earlier run.
+        num_shards: number of tar files.
+        num_bytes: bytes of all tar files.
+        failures: videos that are not in the shards.
+        damaged: names of damaged shards, which were moved to the folder `damaged` and packed again.
     """
 
     num_videos: int
@@ -91,17 +90,16 @@ def pack_videos(
 ) -> PackReport:
     """Write the videos of a table as shards in the layout of WebDataset, with an index.
 
-    `index.parquet` keeps the order of the table whatever the order in the shards, so that training from the shards
-    repeats training from the files. A stopped run resumes behind its last complete shard when it is called
-    again, and tries again what failed.
+    `index.parquet` keeps the order of the table, so that training from the shards repeats training from the files.
+    Calling it again resumes after the last complete shard and retries failures.
 
     Args:
         out: folder or URL.
-        on_progress: called with the number of videos done and of all.
+        on_progress: called with the numbers of finished and of all videos.
 
     Raises:
-        ConfigError: the table is one of images, or `out` holds shards of other videos or settings, or something else.
-        MVitVideoError: `out` cannot be written to.
+        ConfigError: the table has images, or `out` has shards of other videos or settings, or other files.
+        MVitVideoError: `out` cannot be written.
     """
     require_videos(table, "pack")
     out = local_path(out)
@@ -119,19 +117,19 @@ def pack_videos(
             return PackReport(
                 packing.num_packed, num_earlier, len(packing.shards), num_bytes, failures, packing.damaged
             )
-    except OSError as error:  # those of the videos are failures
+    except OSError as error:  # errors of videos are failures
         raise MVitVideoError(
-            f"{out}: cannot be written to ({error.strerror or error}); the same command resumes from there"
+            f"{out}: cannot be written ({error.strerror or error}); run the same command again to resume"
         ) from error
 
 
 class _Packing:
-    """Where the videos of a table have gone so far; rows that are parts of one video go together.
+    """State of packing a table; segments of one video stay together.
 
     Attributes:
-        num_videos: all of them.
-        shards: those that are whole.
-        damaged: names of shards that were moved away.
+        num_videos: number of all videos.
+        shards: complete shards.
+        damaged: names of damaged shards.
     """
 
     def __init__(self, table: VideoTable, folder: OutputFolder, settings: PackSettings) -> None:
@@ -157,7 +155,7 @@ class _Packing:
         return int((self._shard_of[self._rows[self._starts]] >= 0).sum())
 
     def resume(self) -> None:
-        """Take up the shards of an earlier run, or note the settings of this one."""
+        """Read the shards of an earlier run, or write the settings of this one."""
         url, found = self._folder.url, self._folder.names()
         facts = {**asdict(self._settings), "annotations": _fingerprint(self._table)}
         earlier = read_file(posixpath.join(url, SETTINGS_NAME))
@@ -169,12 +167,11 @@ class _Packing:
         try:
             known = dict(json.loads(earlier))
         except (ValueError, TypeError, RecursionError):
-            reason = f"its {SETTINGS_NAME} cannot be read; give a new folder, or remove that one"
-            raise ConfigError(f"{url}: {reason}") from None
+            raise ConfigError(f"{url}: its {SETTINGS_NAME} cannot be read; give a new folder, or remove it") from None
         for key, value in facts.items():
             if known.get(key) != value:
                 raise ConfigError(
-                    f"{url} was packed with {key}={known.get(key)}, now it is {value}; give a new folder, or remove it"
+                    f"{url} was packed with {key}={known.get(key)}, not {value}; give a new folder, or remove it"
                 )
         for name in found:
             shard = posixpath.join(url, name)
@@ -184,7 +181,7 @@ class _Packing:
                 self._take_up(find_shard(shard))
 
     def run(self) -> Iterator[PackFailure | None]:
-        """Pack what is left; yield once for each video, with what went wrong."""
+        """Pack the remaining videos; yield the failure or None for each."""
         order = np.arange(self.num_videos)
         if self._settings.seed is not None:
             order = np.random.default_rng(self._settings.seed).permutation(self.num_videos)
@@ -230,9 +227,9 @@ class _Packing:
         self.shards.append(shard)
 
     def _refuse_changed(self, row: int, offset: int, size: int, shard: Shard) -> None:
-        """Refuse to resume behind a shard whose video has changed since."""
+        """Refuse to resume if a packed video has changed."""
         source = self._table.locate(row)
-        if self._table.archive is not None or not source.exists():  # packed, and no longer needed
+        if self._table.archive is not None or not source.exists():  # not needed after packing
             return
         status = source.stat()
         is_newer = not is_url(shard.url) and status.st_mtime_ns > int(shard.stamp)
@@ -242,7 +239,7 @@ class _Packing:
             )
 
     def _add(self, row: int) -> None:
-        """Add the video of which this is the first row."""
+        """Add the video of its first row."""
         texts = self._texts(row)
         video, size = open_source(self._table.source(row))
         with video:
@@ -255,7 +252,7 @@ class _Packing:
                 self._writer = ShardWriter(self._folder.draft(f"shard-{self._next_number:06d}.tar"))
                 self._next_number += 1
             suffix = posixpath.splitext(self._table.path(row))[1].lower()
-            # readers of shards know a video by its suffix, decoders do not look at it
+            # readers of shards recognise videos by suffix, decoders ignore it
             extension = suffix[1:] if suffix in VIDEO_SUFFIXES else "mp4"
             offset = self._writer.add(f"{row:09d}", texts, extension, video, size)
         self._note(row, offset, size)
@@ -270,7 +267,7 @@ class _Packing:
             self.shards.append(find_shard(self._folder.place(path.name)))
 
     def _rows_of(self, row: int) -> NDArray[np.int64]:
-        """All rows of the video that a row is a part of."""
+        """Return all rows of the video of a row."""
         video = self._video_of[row]
         end = self._starts[video + 1] if video + 1 < self.num_videos else len(self._rows)
         return self._rows[self._starts[video] : end]
@@ -280,7 +277,7 @@ class _Packing:
         self._shard_of[rows], self._offsets[rows], self._sizes[rows] = len(self.shards), offset, size
 
     def _texts(self, row: int) -> dict[str, bytes]:
-        """What other programs read of a video, by extension."""
+        """Return the labels of a video for other programs, by extension."""
         parts = [_facts(self._table, part) for part in self._rows_of(row).tolist()]
         facts = {"path": self._table.path(row), **(parts[0] if len(parts) == 1 else {"segments": parts})}
         texts = {"json": json.dumps(facts, ensure_ascii=False).encode()}
@@ -294,7 +291,7 @@ class _Packing:
 
 
 def _number_videos(table: VideoTable) -> NDArray[np.int64]:
-    """A number for each row, the same in rows that are parts of one video, in the order of their first rows."""
+    """Number the video of each row, in the order of first rows."""
     if table.archive is None:
         codes = table.paths.dictionary_encode().indices.to_numpy()
     elif isinstance(table.archive, TarArchive):
@@ -307,7 +304,7 @@ def _number_videos(table: VideoTable) -> NDArray[np.int64]:
 
 
 def _facts(table: VideoTable, row: int) -> dict[str, Any]:
-    """Label and place in its video of a row."""
+    """Return label and span of a row for JSON."""
     label, span, names = table.label_of(row), table.span(row), table.class_names
     facts: dict[str, Any] = {}
     if isinstance(label, list):
@@ -326,7 +323,7 @@ def _facts(table: VideoTable, row: int) -> dict[str, Any]:
 
 
 def _fingerprint(table: VideoTable) -> str:
-    """Return a digest of videos, labels and order; the folder of the videos may change."""
+    """Return a digest of paths, labels and order, without the root."""
     digest = hashlib.sha256(json.dumps([len(table), table.class_names]).encode())
     for path in table.paths:
         digest.update(path.as_buffer())
@@ -343,4 +340,4 @@ def _fingerprint(table: VideoTable) -> str:
 
 
 def _not_ours(url: str) -> ConfigError:
-    return ConfigError(f"{url} was not written by pack; give a new or an empty folder for the shards")
+    return ConfigError(f"{url} was not written by pack; give a new or empty folder for the shards")

@@ -1,4 +1,4 @@
-"""Encode a data set again for quick reading; the sources stay as they are."""
+"""Re-encoding of a data set for quick reading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from av.error import FFmpegError
 from pyarrow import parquet
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
-from mvit_video.curation.scanning.checks import TRIED_AGAIN, Check, inspect, schema_of, undecodable
+from mvit_video.curation.scanning.checks import CONCEALED, TRIED_AGAIN, Check, inspect, schema_of, undecodable
 from mvit_video.curation.scanning.manifest import write_failures
 from mvit_video.data import VideoTable
 from mvit_video.data.sources import require_videos
@@ -30,15 +30,15 @@ LEDGER = "prepared"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of one video.
+    """Result for one video.
 
     Attributes:
-        path: where the source lies.
+        path: path of the source.
         size: bytes of the source.
-        mtime_ns: time of the source's last change.
-        target: where the new video lies, relative to the output folder.
+        mtime_ns: modification time of the source.
+        target: path of the new video, relative to the output folder.
         is_usable: whether there is a new video.
-        kind: what is wrong with the source, as `scan` calls it; None when nothing is.
+        kind: problem of the source, as in `scan`; None if there is none.
         target_size: bytes of the new video.
     """
 
@@ -64,13 +64,13 @@ class _Task(NamedTuple):
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Encodes videos in a worker process."""
+    """Encoder of videos in a worker process."""
 
     out: Path
     settings: EncodeSettings
 
     def __call__(self, task: _Task, heartbeat: Heartbeat) -> Prepared | MVitVideoError:
-        """Encode one video; an error is one that would befall every other video as well."""
+        """Encode one video; return an error if it concerns every video."""
         check, header = inspect(task.source)
         if header is None:
             return _outcome(task, self.settings, check)
@@ -79,16 +79,17 @@ class _Encoder:
             encoded = encode_video(task.source, target, self.settings, heartbeat)
             if header.missing_bytes and header.num_frames > encoded.num_frames:
                 target.unlink()
-                reason = f"{encoded.num_frames} of {header.num_frames} frames are there"
+                reason = f"only {encoded.num_frames} of {header.num_frames} frames exist"
                 return _outcome(task, self.settings, undecodable(check, header, reason))
             if encoded.is_damaged:
-                check = check.flawed("damaged", "frames decode, with errors that the decoder conceals")
+                check = check.flawed("damaged", CONCEALED)
             done = _outcome(task, self.settings, check)
             target_size = target.stat().st_size
         except VideoDecodeError as error:
             return _outcome(task, self.settings, undecodable(check, header, error.reason))
         except OSError as error:
-            return MVitVideoError(f"{target}: cannot be written ({error.strerror or error}); the same command resumes")
+            reason = f"cannot be written ({error.strerror or error}); run the same command again to resume"
+            return MVitVideoError(f"{target}: {reason}")
         except FFmpegError as error:
             return _outcome(
                 task, self.settings, check.failed("other", f"cannot be encoded ({error.strerror or error})")
@@ -98,13 +99,7 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The new data set.
-
-    Attributes:
-        videos: one per video of the source.
-        annotations: the file that training reads.
-        failures: the list of videos with something wrong.
-    """
+    """New data set: the result for each video, annotations for training, and the list of problems."""
 
     videos: list[Prepared]
     annotations: Path
@@ -112,15 +107,15 @@ class Preparation:
 
 
 def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, workers: Workers) -> Preparation:
-    """Encode every video that was not encoded before, and write the annotations of all that could be.
+    """Encode every video that is new or has changed, and write annotations of all encoded videos.
 
     Raises:
-        ConfigError: the videos lie in shards, or are images, or the output folder is that of the sources.
+        ConfigError: the videos are in shards or are images, or the output folder is that of the sources.
         JobStopped: on Ctrl-C; the same call resumes.
-        MVitVideoError: the disk is full, or cannot be written to.
+        MVitVideoError: the disk is full or cannot be written.
     """
     if table.archive is not None:
-        raise ConfigError("prepare reads videos that are files of their own; prepare them before `mvit-video pack`")
+        raise ConfigError("prepare reads separate files, not shards; prepare them before `mvit-video pack`")
     require_videos(table, "prepare")
     if out.resolve() == table.root.resolve():
         raise ConfigError(f"--out {out} is the folder of the sources; choose another one")
@@ -145,33 +140,33 @@ def prepare_videos(table: VideoTable, out: Path, settings: EncodeSettings, worke
 
 
 def _claim(out: Path) -> None:
-    """Make the folder of the ledger, by which the next run knows that the folder is one of `prepare`."""
+    """Create the folder of the ledger, which marks a folder of `prepare`."""
     try:
         foreign = sorted(name for name in os.listdir(out) if not is_unfinished(name)) if out.exists() else []
         if foreign and LEDGER not in foreign:
             raise ConfigError(
-                f"--out {out} holds {foreign[0]}, which prepare did not write; choose a new or empty folder"
+                f"--out {out} has {foreign[0]}, which prepare did not write; choose a new or empty folder"
             )
         (out / LEDGER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from error
 
 
 def _describe_loss(done: dict[str, dict[str, Any]], todo: list[_Task], out: Path, damaged: list[str]) -> list[str]:
-    """Lines about new videos that are gone or damaged since an earlier run, and about damaged files of the ledger."""
+    """Return lines about lost new videos and damaged files of the ledger."""
     num_lost = 0
     for task in todo:
         row = done.get(task.source)
         if row is not None and row["is_usable"] and row["target"] == task.target:
             num_lost += size_and_time(str(out / task.target))[0] != row["target_size"]
     lines = [f"{num_lost:,} new videos are missing or damaged and are encoded again"] if num_lost else []
-    return lines + ([f"damaged files of the ledger moved, the first to {damaged[0]}"] if damaged else [])
+    return lines + ([f"damaged files of the ledger were moved, the first to {damaged[0]}"] if damaged else [])
 
 
 def name_targets(locations: list[str], root: Path) -> dict[str, str]:
-    """Where each source's new video goes, relative to the output folder; the folders of the sources are kept.
+    """Return the path of each new video in the output folder; folders are kept.
 
-    Sources that differ in their suffix only keep it in front of the new one.
+    Sources that differ only in their suffix keep it before the new one.
     """
     names = {path: _inside(path, os.path.abspath(root)) for path in dict.fromkeys(locations)}
     stems = {path: os.path.splitext(name)[0] for path, name in names.items()}
@@ -184,7 +179,7 @@ def name_targets(locations: list[str], root: Path) -> dict[str, str]:
 
 
 def _inside(path: str, root: str) -> str:
-    """A source's path below its root; one from elsewhere goes to a folder that its own folder's hash names."""
+    """Return a source's path below its root; sources from elsewhere get a folder named by a hash."""
     relative = os.path.relpath(path, root)
     if not relative.startswith(os.pardir + os.sep):
         return relative
@@ -216,13 +211,12 @@ def _outcome(task: _Task, settings: EncodeSettings, check: Check) -> Prepared:
 
 
 def _write_annotations(table: VideoTable, videos: list[Prepared], path: Path) -> None:
-    """The rows of the annotations whose videos are there, with the same labels and segments."""
+    """Write the annotations of the usable videos, with the same labels and segments."""
     columns: dict[str, pa.Array] = {
         "path": pa.array([video.target for video in videos], pa.large_string()),
         **table.label_columns,
+        **({} if table.spans is None else table.span_columns),
     }
-    if table.spans is not None:
-        columns |= {name: pa.array(table.spans[:, i], from_pandas=True) for i, name in enumerate(("start", "end"))}
     rows = pa.table(columns).filter(pa.array([video.is_usable for video in videos], pa.bool_()))
     if table.class_names is not None:
         rows = rows.replace_schema_metadata({"class_names": json.dumps(table.class_names)})

@@ -1,4 +1,4 @@
-"""Tar files in the layout of WebDataset, one after the other, none of them visible before it is whole."""
+"""Writer of tar files in the layout of WebDataset, each atomic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from mvit_video.data.shards.tar_headers import BLOCK_BYTES
+from mvit_video.data.shards.samples import BLOCK_BYTES
 from mvit_video.jobs import is_unfinished, move_into_place, scratch_folder
 from mvit_video.jobs.stores import file_system, is_url
 from mvit_video.types import ConfigError
@@ -23,7 +23,7 @@ DAMAGED = "damaged"
 
 
 class SourceFailed(Exception):
-    """A video cannot be read to its end; the text says why, `kind` is missing, empty or unreadable."""
+    """A video cannot be read completely; the text says why, `kind` is missing, empty or unreadable."""
 
     def __init__(self, kind: str, reason: str) -> None:
         self.kind = kind
@@ -31,7 +31,7 @@ class SourceFailed(Exception):
 
 
 class OutputFolder:
-    """A folder or URL that files are put into, each in one move; a context manager, within which it takes drafts."""
+    """Folder or URL for atomic files; a context manager that has a folder for drafts."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -43,35 +43,35 @@ class OutputFolder:
             self._drafts = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
             return self
         try:
-            # on the same disk, so that a draft can be moved to its place
+            # on the same disk, so that drafts can be renamed
             self._drafts = self._open.enter_context(scratch_folder(Path(self.url), "pack"))
         except OSError as error:
-            raise ConfigError(f"{self.url}: cannot be written to ({error.strerror}); give another folder") from None
+            raise ConfigError(f"{self.url}: cannot be written ({error.strerror}); give another folder") from None
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def draft(self, name: str) -> Path:
-        """Where to write a file before it is put in place."""
+        """Return where to write a file before it is placed."""
         assert self._drafts is not None
         return self._drafts / name
 
     def place(self, name: str) -> str:
-        """Put a finished draft into the folder; return its URL there."""
+        """Move a finished draft into the folder; return its URL."""
         draft, url = self.draft(name), posixpath.join(self.url, name)
         if is_url(url):
             system, path = file_system(url)
             system.put_file(str(draft), path)
             if system.size(path) != draft.stat().st_size:
-                raise OSError(f"{name} did not arrive whole")
+                raise OSError(f"{name} is incomplete after the upload")
             draft.unlink()
         else:
             move_into_place(draft, Path(url))
         return url
 
     def names(self) -> list[str]:
-        """Names of what is there, sorted, without temporary files."""
+        """Return the sorted names of files, without temporary ones."""
         system, path = file_system(self.url)
         try:
             entries = [str(entry).strip("/") for entry in system.ls(path, detail=False)]
@@ -89,12 +89,7 @@ class OutputFolder:
 
 
 class ShardWriter:
-    """A tar that is being written.
-
-    Attributes:
-        path: where it is written.
-        num_videos: in it.
-    """
+    """Tar that is being written; `num_videos` are in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,14 +97,15 @@ class ShardWriter:
         self.num_videos = 0
 
     def size_with(self, texts: dict[str, bytes], size: int) -> int:
-        """Bytes of the tar if it ends after one more sample."""
+        """Return the size of the tar with one more sample."""
         members = [*map(len, texts.values()), size]
         return self._file.tell() + sum(BLOCK_BYTES + member + -member % BLOCK_BYTES for member in members) + _END_BYTES
 
     def add(self, key: str, texts: dict[str, bytes], extension: str, video: BinaryIO, size: int) -> int:
-        """Add a sample: `texts` by extension, then the video, of which nothing stays when it cannot be read.
+        """Add a sample, `texts` by extension and then the video; return the first byte of the video in the tar.
 
-        Returns: byte of the shard at which the video starts.
+        Raises:
+            SourceFailed: the video cannot be read; the sample is removed.
         """
         start = self._file.tell()
         for text_extension, text in texts.items():
@@ -136,13 +132,13 @@ class ShardWriter:
         self._file.close()
 
     def discard(self) -> None:
-        """Let go of the file as it is, which then is no tar."""
+        """Close the incomplete file."""
         self._file.close()
 
     def _header(self, name: str, size: int) -> None:
         header = tarfile.TarInfo(name)
         header.size, header.mode = size, 0o644
-        # no times, no owners: packed twice, the same videos give the same bytes
+        # without times and owners, the same videos give the same bytes
         self._file.write(header.tobuf(tarfile.GNU_FORMAT))
 
     def _copy(self, video: BinaryIO, size: int) -> None:
@@ -153,7 +149,7 @@ class ShardWriter:
             except OSError as error:
                 raise SourceFailed("unreadable", error.strerror or str(error)) from error
             if not chunk:
-                raise SourceFailed("unreadable", f"ended after {size - left} of {size} bytes")
+                raise SourceFailed("unreadable", f"ends after {size - left} of {size} bytes")
             self._file.write(chunk)
             left -= len(chunk)
 
@@ -162,14 +158,14 @@ class ShardWriter:
 
 
 def open_source(source: Path | bytes) -> tuple[BinaryIO, int]:
-    """A video opened for reading, and its size in bytes."""
+    """Open a video for reading; return it and its size in bytes."""
     if isinstance(source, bytes):
         file, size = io.BytesIO(source), len(source)
     else:
         try:
             status = source.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise SourceFailed("unreadable", "is no file")
+                raise SourceFailed("unreadable", "is not a file")
             file, size = source.open("rb"), status.st_size
         except FileNotFoundError:
             raise SourceFailed("missing", "no such file") from None

@@ -1,4 +1,4 @@
-"""Videos as items: one open and one decode per video, whatever the number of its views.
+"""Data set of videos: each is opened and decoded once, whatever the number of its views.
 
 Letters: N views in a batch, V views of one video, T frames of a clip, S pixels of a square crop.
 """
@@ -28,21 +28,21 @@ OnError = Literal["raise", "skip"]
 
 
 class Failure(NamedTuple):
-    """A video that could not be read."""
+    """Video that could not be read."""
 
     video: int
     reason: str
 
 
 class Decode(NamedTuple):
-    """How a video was read.
+    """Record of how a video was read.
 
     Attributes:
-        video: row of the annotation table.
-        backend: library that decoded.
-        reason: why that one.
-        damaged: whether it concealed errors; None where the reader does not report it.
-        too_short: whether it has less than one clip, so that frames of it are repeated.
+        video: row of the table.
+        backend: decoding library.
+        reason: why this library decoded.
+        damaged: whether errors were concealed; None if the library does not report it.
+        too_short: whether the video is shorter than one clip, so that frames are repeated.
     """
 
     video: int
@@ -53,19 +53,18 @@ class Decode(NamedTuple):
 
 
 class ClipBatch(NamedTuple):
-    """What loaders yield; views of one video stand side by side.
+    """Batch of a loader; views of one video are adjacent.
 
     Attributes:
-        clip: `(N, 3, T, S, S)` float32, normalised; N is 0 when no video of the batch could be read.
-        label: `(N,)` int64 class of each view's video, -1 where unknown; `(N, num_classes)` float32, 1 at each class,
-            when the annotations give several labels per video; a training clip has those that occur in it, where
-            the annotations say when.
-        video: `(N,)` int64 row of the annotation table.
+        clip: `(N, 3, T, S, S)` float32, normalised; N is 0 if no video of the batch could be read.
+        label: `(N,)` int64 class of each view's video, -1 is unknown; for multi-label data `(N, num_classes)` float32,
+            1 at each class, in training only at classes that occur in the clip if the annotations have spans.
+        video: `(N,)` int64 row of the table.
         view: `(N,)` int64, `clip position * num_crops + crop position`.
         failures: videos of the batch that could not be read.
-        decodes: how the others were.
-        seconds: `(N, 2)` float64, when the first and the last frame of each view begin, counted from the first frame of
-            the video or of its part; None where nobody knows.
+        decodes: records of the other videos.
+        seconds: `(N, 2)` float64, start of the first and of the last frame of each view, since the first frame of the
+            video or segment; None if unknown.
     """
 
     clip: Tensor
@@ -78,13 +77,12 @@ class ClipBatch(NamedTuple):
 
 
 class VideoItem(NamedTuple):
-    """The views of one video, `(V, 3, T, S, S)`; none, and a failure, when it could not be read.
+    """Views of one video, `(V, 3, T, S, S)`; V is 0, with a failure, if it could not be read.
 
     Attributes:
-        label: class, or float32 with 1 at each of several, `(num_classes,)` or `(V, num_classes)` where the clips of a
-            video have their own.
-        decode: how it was read.
-        seconds: `(V, 2)` float64, when the first and the last frame of each view begin.
+        label: class, or for multi-label data float32 `(num_classes,)`, or `(V, num_classes)` if clips differ.
+        decode: record of how the video was read.
+        seconds: `(V, 2)` float64, start of the first and of the last frame of each view.
     """
 
     clip: Tensor
@@ -101,7 +99,7 @@ def _label_of_views(item: VideoItem) -> Tensor:
 
 
 def collate(items: list[VideoItem]) -> ClipBatch:
-    """Videos to one batch of views."""
+    """Join the views of videos into one batch."""
     counts = torch.tensor([len(item.clip) for item in items])
     return ClipBatch(
         clip=torch.cat([item.clip for item in items]),
@@ -131,20 +129,19 @@ def open_for_views(
 
 
 class VideoDataset(Dataset[VideoItem]):
-    """Videos of a table; `dataset[epoch, row]` opens one and makes its views.
+    """Data set of the videos of a table; `dataset[epoch, row]` returns the views of a video.
 
-    A `torch.utils.data.DataLoader` over it yields `ClipBatch`es. An item depends only on the seed, the epoch and the
-    row: it is the same in every worker and in every order.
+    A `torch.utils.data.DataLoader` of it yields `ClipBatch`es. An item depends only on the seed, the epoch and the row,
+    not on workers or order.
 
     Args:
         views: rule that makes the views of a video, such as `RandomView` or `UniformViews`.
-        short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more where the
-            views need them; those of other videos are decoded to the size that is cropped. None is their own size,
-            which images always have.
-        index_cache: keeps what a pass over the packets of a video found, for later opens.
-        on_error: "raise" a `VideoDecodeError` at a video that cannot be read or augmented, or "skip" it and list it as
+        short_side: short side in pixels to which larger training videos are resized while decoding, or more if the
+            views need it; other videos are decoded at the size to crop. None keeps the original size.
+        index_cache: cache of packet indices.
+        on_error: "raise" a `VideoDecodeError` for a video that cannot be read or augmented, or "skip" it and list it as
             a failure.
-        num_classes: width of the labels of a table with several per video; None is the table's own.
+        num_classes: width of multi-label labels; None is that of the table.
     """
 
     def __init__(
@@ -173,10 +170,10 @@ class VideoDataset(Dataset[VideoItem]):
         return len(self.table)
 
     def __getitem__(self, key: tuple[int, int] | int) -> VideoItem:
-        """The views of the video in a row; a row alone means epoch 0.
+        """Return the views of the video in a row; epoch 0 if only a row is given.
 
         Raises:
-            VideoDecodeError: the video cannot be read or augmented, and failures are to raise.
+            VideoDecodeError: the video cannot be read or augmented, and `on_error` is "raise".
         """
         epoch, row = key if isinstance(key, tuple) else (0, key)
         if not 0 <= row < len(self.table):
@@ -187,7 +184,7 @@ class VideoDataset(Dataset[VideoItem]):
             with self._open(self.table.source(row)) as whole:
                 reader = whole if span is None else trim(whole, *span, self.table.locate(row))
                 made = self.views(reader, rng)
-                # the others do not report it: to ask is to decode everything once more
+                # other libraries do not report it: asking would decode all frames again
                 damaged = reader.damaged if reader.backend == "pyav" else None
                 decode = Decode(row, reader.backend, reader.backend_reason, damaged, made.too_short)
                 if self.table.label_spans is not None and self.views.is_training:
@@ -195,8 +192,8 @@ class VideoDataset(Dataset[VideoItem]):
                     label = self._clip_labels(row, made.seconds + begin)
                 return VideoItem(made.clip, label, row, None, decode, made.seconds)
         except ConfigError:
-            raise  # of every item alike
-        except Exception as error:  # whatever reading or augmentation of one item raises, the others are read
+            raise  # it concerns every item
+        except Exception as error:  # reading or augmentation may raise anything
             reason = error.reason if isinstance(error, VideoDecodeError) else _describe(error)
             if self.on_error == "raise":
                 raise VideoDecodeError(self.table.locate(row), reason) from error
@@ -206,7 +203,7 @@ class VideoDataset(Dataset[VideoItem]):
     def _open(self, source: Path | bytes) -> VideoReader:
         short_side = self.short_side
         if short_side is not None:
-            # what is only cropped afterwards must not be resized twice, which blurs it
+            # frames that are only cropped must not be resized twice, which blurs them
             short_side = max(short_side, self.views.short_side) if self.views.is_training else self.views.short_side
         return open_for_views(self.views, source, self.backend, short_side, self.index_cache)
 
@@ -215,7 +212,7 @@ class VideoDataset(Dataset[VideoItem]):
         return label if isinstance(label, int) else self._one_at(label)
 
     def _clip_labels(self, row: int, seconds: Tensor) -> Tensor:
-        """Return the labels that occur between the first and the last frame of each clip, both included.
+        """Return the labels that occur between the first and the last frame of each clip, inclusive.
 
         Source: SlowFast's loader of Charades (tests/data/table/test_label_spans.py).
         """
@@ -227,6 +224,6 @@ class VideoDataset(Dataset[VideoItem]):
 
 
 def _describe(error: Exception) -> str:
-    """Error in one line, with the place in the code that raised it, since its traceback stays in the loader process."""
+    """Return an error as one line with its place in the code; the traceback stays in the loader process."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name} line {place.lineno})"

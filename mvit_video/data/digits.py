@@ -1,7 +1,4 @@
-"""The embedded data set: real handwritten digits moved by a temporal program, as real H.264 videos.
-
-`python -m mvit_video.data.digits` writes it.
-"""
+"""Embedded data set: H.264 videos of moving handwritten digits, written by `python -m mvit_video.data.digits`."""
 
 from __future__ import annotations
 
@@ -23,30 +20,30 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from mvit_video.data.readers.container import x264_options
+from mvit_video.data.readers.stream import x264_options
 from mvit_video.jobs import move_into_place, scratch_folder
 from mvit_video.types import ConfigError, MVitVideoError
 
-VERSION = 1  # of the videos; raise it when the same settings begin to give other frames
+VERSION = 1  # increase it when the same settings give other frames
 MANIFEST = "digits.json"
 NUM_FRAMES, FPS, SIDE = 32, 30, 64
-POOL_SPLIT = 1200  # digit images before this one are for training, the rest for validation
+POOL_SPLIT = 1200  # earlier digit images are for training, later ones for validation
 SPLITS = ("train", "val")
 _OWN_FILE = re.compile(r"digits\.json|(train|val)(\.csv|/[^/]+/(train|val)_\d{5,}\.mp4)")
-# The frames that the 8x4 clip rule takes from these videos. They are not equally spaced, so the motions are
-# warped to advance by one step from each of them to the next: what the net sees then follows the law exactly.
+# Frames of an 8x4 clip of these videos. They are not equally spaced, so motions are warped to advance by one step from
+# each to the next.
 SAMPLED_FRAMES = np.linspace(0, NUM_FRAMES - 1, 8).astype(int)
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a class does to the digit; a sign is a direction, and time reversed is every sign reversed.
+    """Motion of the digits of a class; reversed time reverses all signs.
 
     Attributes:
         orbit: clockwise turns around the centre per 8 sampled frames; all odd numbers visit the same 8 places.
-        travel: direction `(x, y)` in which the digit crosses the frame; y is downwards.
+        travel: direction `(x, y)` across the frame; y points down.
         growth: 1 grows, -1 shrinks.
-        spin: 1 turns the digit about itself clockwise, -1 counter-clockwise.
+        spin: 1 rotates the digit clockwise, -1 counter-clockwise.
     """
 
     orbit: int = 0
@@ -55,7 +52,7 @@ class Motion:
     spin: int = 0
 
 
-# In sorted order, which is also how class folders and class names in a CSV file are numbered.
+# sorted, as class folders and class names in a CSV file
 LABEL_SETS: dict[str, dict[str, Motion]] = {
     "orbit": {
         "clockwise_1": Motion(orbit=1),
@@ -77,7 +74,7 @@ LABEL_SETS: dict[str, dict[str, Motion]] = {
 
 
 class Scene(NamedTuple):
-    """All that a video shows whatever its class; lengths in pixels, colours `(3,)` in 0 .. 255."""
+    """Content of a video except its motion; lengths in pixels, colours `(3,)` from 0 to 255."""
 
     digit: NDArray[np.float64]
     centre: NDArray[np.float64]
@@ -90,7 +87,7 @@ class Scene(NamedTuple):
 
 
 class Poses(NamedTuple):
-    """How the digit stands in each frame: `centre (T, 2)` as x, y and `size (T,)` in pixels, `tilt (T,)` in radians."""
+    """Pose of the digit in each frame: `centre (T, 2)` as x, y and `size (T,)` in pixels, `tilt (T,)` in radians."""
 
     centre: NDArray[np.float64]
     size: NDArray[np.float64]
@@ -105,23 +102,23 @@ def write_digits(
     seed: int = 0,
     num_workers: int = 2,
 ) -> Path:
-    """Write one label set as videos in class folders, with annotation files, unless it is there already.
+    """Write a label set as videos in class folders, with annotation files, unless it exists.
 
-    The folder holds `{train,val}/<class>/<split>_<index>.mp4`, `train.csv` and `val.csv` (columns `path,label`, paths
-    relative to the folder) and a manifest of the settings. It appears complete or not at all; one with other settings
-    or with videos missing is replaced. A video is a function of (seed, split, index) and its class alone.
+    The folder has `{train,val}/<class>/<split>_<index>.mp4`, `train.csv` and `val.csv` (columns `path,label`, paths
+    relative to the folder) and a manifest of the settings. It is written atomically; a folder with other settings or
+    missing videos is replaced. A video depends only on seed, split, index and class.
 
     Args:
-        root: the videos go to the folder `labels` in it.
-        labels: a key of `LABEL_SETS`; frames out of order carry no label in `orbit`, `pairs` is easier to read.
-        num_val: validation videos; none shows a digit image of the training videos.
+        root: parent of the folder `labels`.
+        labels: a key of `LABEL_SETS`; in `orbit`, only the order of frames shows the class; `pairs` is easier to see.
+        num_val: validation videos; their digit images are not in training videos.
         num_workers: threads that draw and encode.
 
     Returns: the folder `root/labels`.
 
     Raises:
-        ConfigError: an unknown label set, or a number that is too small.
-        MVitVideoError: scikit-learn is not installed, or the folder holds something else.
+        ConfigError: the label set is unknown, or a number is too small.
+        MVitVideoError: scikit-learn is not installed, or the folder has other files.
     """
     if labels not in LABEL_SETS:
         raise ConfigError(f"labels={labels!r} is not a label set; choose one of {', '.join(LABEL_SETS)}")
@@ -135,7 +132,7 @@ def write_digits(
     if _is_written(folder, settings):
         return folder
     if (foreign := _first_foreign(folder)) is not None:
-        raise MVitVideoError(f"{foreign} is not of the data set that is to be replaced; move it or choose another root")
+        raise MVitVideoError(f"{foreign} is not part of the data set to replace; move it or choose another root")
     with scratch_folder(folder.parent, labels) as scratch:
         draft = scratch / "new"
         _write_videos(draft, labels, (num_train, num_val), seed, num_workers)
@@ -147,7 +144,7 @@ def write_digits(
 
 
 def load_digit_pools() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Load the digit images `(N, 8, 8)`, ink in 0 .. 1, of the training and of the validation videos.
+    """Return the digit images `(N, 8, 8)`, ink from 0 to 1, of the training and the validation videos.
 
     Source: `sklearn.datasets.load_digits`, 1797 images of the UCI set "Optical Recognition of Handwritten Digits".
     """
@@ -160,7 +157,7 @@ def load_digit_pools() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def draw_scene(pool: NDArray[np.float64], rng: np.random.Generator) -> Scene:
-    """Draw everything about a video that does not depend on its class."""
+    """Draw the content of a video at random."""
     dark, dark_corner = rng.uniform(0, 90, (2, 3))
     light, light_corner = rng.uniform(165, 255, (2, 3))
     colour, ends = (light, (dark, dark_corner)) if rng.random() < 0.5 else (dark, (light, light_corner))
@@ -178,7 +175,7 @@ def draw_scene(pool: NDArray[np.float64], rng: np.random.Generator) -> Scene:
 
 
 def poses(motion: Motion, scene: Scene) -> Poses:
-    """Where a motion takes the digit of a scene, frame by frame."""
+    """Return the poses of the digit of a scene under a motion."""
     step = np.interp(np.arange(NUM_FRAMES), SAMPLED_FRAMES, np.arange(8))
     sweep = 2 * step / 7 - 1
     angle = 2 * np.pi * ((scene.phase_turns + motion.orbit * step / 8) % 1)
@@ -191,10 +188,7 @@ def poses(motion: Motion, scene: Scene) -> Poses:
 
 
 def render(scene: Scene, path: Poses) -> NDArray[np.uint8]:
-    """Draw the frames `(T, H, W, 3)`, RGB: each of the digit's 64 cells is a round Gaussian spot of ink.
-
-    A round spot is a product over x and y, so a digit of any place, size and tilt is one small matrix product.
-    """
+    """Draw the frames `(T, H, W, 3)`, RGB: each of the digit's 64 cells is a Gaussian spot, a product over x and y."""
     cells = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1).reshape(64, 2) / 8 - 7 / 16
     cos, sin = np.cos(path.tilt), np.sin(path.tilt)
     rotation = np.array([[cos, sin], [-sin, cos]]).transpose(2, 0, 1)
@@ -207,10 +201,7 @@ def render(scene: Scene, path: Poses) -> NDArray[np.uint8]:
 
 
 def encode(frames: NDArray[np.uint8], path: Path) -> None:
-    """Write RGB frames `(T, H, W, 3)` as an H.264 mp4 that every decoder reads exactly.
-
-    Closed groups of 8 frames, no B-frames and no edit list; the same frames give the same bytes.
-    """
+    """Write RGB frames `(T, H, W, 3)` as reproducible H.264 in MP4 that every decoder reads exactly."""
     with av.open(str(path), "w", format="mp4", options={"use_editlist": "0"}) as container:
         options = x264_options("veryfast", 18, b_frames=False, keyint=8, scenecut=0)
         stream = container.add_stream("libx264", rate=FPS, options=options)
@@ -224,15 +215,15 @@ def _is_written(folder: Path, settings: dict[str, object]) -> bool:
     try:
         found = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
-        if folder.exists():  # never delete what we did not write
-            raise MVitVideoError(f"{folder}: holds no readable {MANIFEST}; remove it or choose another root") from None
+        if folder.exists():  # do not delete files of others
+            raise MVitVideoError(f"{folder}: has no readable {MANIFEST}; remove it or choose another root") from None
         return False
     counts = {f"num_{split}": len(list((folder / split).glob("*/*.mp4"))) for split in SPLITS}
     return found == settings == {**settings, **counts}
 
 
 def _first_foreign(folder: Path) -> Path | None:
-    """A file in the folder of a label set that is not of it; None where there is none."""
+    """Return a file in the folder of a label set that is not part of it, or None."""
     files = (path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink())
     return next((path for path in files if not _OWN_FILE.fullmatch(path.relative_to(folder).as_posix())), None)
 
@@ -255,7 +246,7 @@ def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int,
         encode(render(scene, poses(classes[name], scene)), folder / path)
 
     console = Console(stderr=True)
-    # Threads are enough: numpy and the encoder work without the interpreter lock.
+    # NumPy and the encoder release the interpreter lock
     with (
         ThreadPoolExecutor(num_workers) as workers,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
@@ -266,18 +257,18 @@ def _write_videos(folder: Path, labels: str, counts: tuple[int, int], seed: int,
 
 
 def main(root: Path = Path("data/demo")) -> None:
-    """Write what the command line asks for, under `root` unless it names another."""
+    """Write the data set of the command line, by default under `root`."""
     parser = argparse.ArgumentParser(
         prog="python -m mvit_video.data.digits",
-        description="Write the embedded video data set: real handwritten digits in motion.",
+        description="Write the embedded video data set: moving handwritten digits.",
         epilog="example: python -m mvit_video.data.digits --labels pairs --num-train 400 --num-val 120",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--labels", choices=list(LABEL_SETS), default="orbit", help="what the classes are")
-    parser.add_argument("--root", type=Path, default=root, help="the videos go to ROOT/LABELS")
+    parser.add_argument("--labels", choices=list(LABEL_SETS), default="orbit", help="label set")
+    parser.add_argument("--root", type=Path, default=root, help="write the videos to ROOT/LABELS")
     parser.add_argument("--num-train", type=int, default=800, help="training videos")
     parser.add_argument("--num-val", type=int, default=240, help="validation videos")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--num-workers", type=int, default=2, help="threads that draw and encode")
     try:
         print(write_digits(**vars(parser.parse_args())))

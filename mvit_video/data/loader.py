@@ -1,4 +1,4 @@
-"""The order in which videos are read, and a loader that can stop and resume anywhere in it."""
+"""Order of videos in an epoch, and a loader that can resume within it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
-from mvit_video.jobs.children import end_with_parent, killed_with_parent
 from mvit_video.jobs.distributed import rank_and_size
+from mvit_video.jobs.pool import end_with_parent, killed_with_parent
 from mvit_video.types import ConfigError, MVitVideoError, VideoDecodeError
 
 _PATIENCE_SECONDS = 300
 _DEATHS = {
-    "Killed": "memory ran out, most likely: lower data.loading.num_workers or data.loading.batch_size, or set "
+    "Killed": "probably out of memory: lower data.loading.num_workers or data.loading.batch_size, or set "
     "data.input.decode_short_side",
-    "Bus error": "shared memory (/dev/shm) ran out: enlarge it, or lower data.loading.num_workers",
-    "Segmentation fault": "a video crashed the decoder: data.loading.backend=pyav may read it, mvit-video scan finds "
-    "it",
+    "Bus error": "out of shared memory (/dev/shm): enlarge it, or lower data.loading.num_workers",
+    "Segmentation fault": "a video crashed the decoder: find it with mvit-video scan, or set data.loading.backend=pyav",
 }
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Keys `(epoch, row)` of one epoch, this process's share of them.
+    """Sampler of keys `(epoch, row)`, this process's share of an epoch.
 
     Args:
         num_videos: rows of the table.
-        shuffle: a new order in every epoch, given by the seed and the epoch alone.
-        even: the same number of videos for every process, the surplus of an epoch left out; otherwise every video
-            is read exactly once.
+        shuffle: use a new order in every epoch, which depends only on seed and epoch.
+        even: give every process the same number of videos and skip the rest; otherwise read every video once.
     """
 
     def __init__(self, num_videos: int, *, shuffle: bool, even: bool, seed: int = 0) -> None:
@@ -44,7 +42,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.num_done = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; one that was already begun resumes where it stopped."""
+        """Move to the start of an epoch; the current epoch continues where it stopped."""
         if epoch != self.epoch:
             self.epoch, self.num_done = epoch, 0
 
@@ -56,10 +54,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.shuffle:
             rows = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_videos)[mine]
         epoch = self.epoch
-        return ((epoch, int(row)) for row in rows)  # numbers become Python objects one by one: there may be millions
+        return ((epoch, int(row)) for row in rows)  # lazily: there may be millions
 
     def __len__(self) -> int:
-        """Videos of this process in a whole epoch."""
+        """Return the videos of this process in an epoch."""
         rank, num_processes = rank_and_size()
         if self.even:
             return self.num_videos // num_processes
@@ -67,8 +65,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int], None] | None) -> None:
-    """Tie a loader process to the life of its parent, and do what the user wants done in it."""
-    if is_of_main_thread:  # another thread may end long before the process does
+    """Make a loader process end with its parent, and call the user's function."""
+    if is_of_main_thread:  # another thread may end long before the process
         killed_with_parent()
     end_with_parent()
     if then is not None:
@@ -76,14 +74,14 @@ def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int],
 
 
 class VideoLoader(DataLoader[VideoItem]):
-    """Batches of videos; its state holds the epoch and the place in it.
+    """Loader of batches of videos; its state is the epoch and the position in it.
 
-    Its workers end with the process that reads from it, however that one ends.
+    Workers end with the process that reads from them.
 
     Args:
-        on_error: "raise" a `VideoDecodeError` at the first video that cannot be read, or "skip" and list it.
-        **options: those of `torch.utils.data.DataLoader`; after `timeout` seconds without a batch from the workers a
-            warning names the videos that are waited for.
+        on_error: "raise" a `VideoDecodeError` for the first video that cannot be read, or "skip" it and list it.
+        **options: options of `torch.utils.data.DataLoader`; after `timeout` seconds without a batch a warning names the
+            videos to wait for.
     """
 
     def __init__(self, dataset: VideoDataset, *, on_error: OnError = "raise", **options: Any) -> None:
@@ -97,14 +95,13 @@ class VideoLoader(DataLoader[VideoItem]):
         self._refusal: str | None = None
 
     def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
-        """Batches from where the sampler stands.
+        """Yield batches from the position of the sampler.
 
-        Nothing is read before the first batch is asked for: Lightning makes the iterator before it sets the epoch.
+        Nothing is read before the first batch: Lightning makes the iterator before it sets the epoch.
 
         Raises:
-            ConfigError: an epoch would resume that was begun with other videos, another seed, batch size or number of
-                processes.
-            VideoDecodeError: a video cannot be read and failures are to raise.
+            ConfigError: the epoch to resume had other videos, seed, batch size or number of processes.
+            VideoDecodeError: a video cannot be read, and `on_error` is "raise".
             MVitVideoError: a worker died.
         """
         sampler = self._epoch_sampler()
@@ -118,34 +115,33 @@ class VideoLoader(DataLoader[VideoItem]):
         try:
             while (batch := self._wait_for(batches)) is not None:
                 self._num_batches += 1
-                # not in the workers: what they raise arrives here with another type and their whole stack as its text
+                # errors of workers arrive with another type and their stack as text
                 if batch.failures and self.on_error == "raise":
                     failure = batch.failures[0]
                     raise VideoDecodeError(self.dataset.table.locate(failure.video), failure.reason)  # type: ignore[attr-defined]
                 yield batch
         finally:
-            del batches  # ends the workers, which an error that somebody keeps would keep too
+            del batches  # end the workers, which a kept error would keep alive
         if sampler is not None:
             sampler.num_done = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, batches handed out in it, and what its order depends on; the end of one is the start of the next."""
+        """Return the epoch, its number of batches so far, and the settings of its order."""
         is_finished = self._num_batches >= len(self)
         position = (self._epoch + 1, 0) if is_finished else (self._epoch, self._num_batches)
         return {"epoch": position[0], "num_batches": position[1], **self._layout()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Stand where another loader stood.
+        """Move to the position of another loader.
 
-        That the settings are others is no mistake as long as no more batches of that epoch are asked for, which only
-        shows later: a trainer may have cut it short.
+        Other settings are an error only if the epoch continues; a trainer may have ended it early.
         """
         sampler, epoch, num_batches = self._epoch_sampler(), state["epoch"], state["num_batches"]
         if sampler is None:
             return
         changed = [
             f"the checkpoint stopped in the middle of epoch {epoch} with {key}={state[key]}, the data settings now "
-            f"give {here}; restore them until the epoch has ended"
+            f"give {here}; restore them until the epoch ends"
             for key, here in self._layout().items()
             if state[key] != here
         ]
@@ -154,7 +150,7 @@ class VideoLoader(DataLoader[VideoItem]):
         self._epoch, self._num_batches = epoch, num_batches
 
     def _wait_for(self, batches: Iterator[Any]) -> ClipBatch | None:
-        """The next batch; None after the last."""
+        """Return the next batch; None after the last."""
         seconds = 0
         while True:
             try:
@@ -164,14 +160,14 @@ class VideoLoader(DataLoader[VideoItem]):
                     raise death from None
                 if "DataLoader timed out" not in str(error):
                     raise
-                # no error: hours of video in one item may well take their time
+                # not an error: an item may have hours of video
                 seconds += self.timeout
                 warnings.warn(
                     f"no batch for {seconds:g} seconds; waiting for {', '.join(self._awaited())}", stacklevel=3
                 )
 
     def _awaited(self) -> list[str]:
-        """The videos of the next batch."""
+        """Return the videos of the next batch."""
         sampler = self._epoch_sampler()
         if sampler is None:
             return ["a batch"]
@@ -189,20 +185,20 @@ class VideoLoader(DataLoader[VideoItem]):
         return {"videos_per_batch": self._videos_per_batch(), **order}
 
     def _videos_per_batch(self) -> int:
-        """Over all processes."""
+        """Return the videos in a batch of all processes."""
         return (self.batch_size or 1) * rank_and_size()[1]
 
 
 def explain_dead_worker(error: Exception) -> MVitVideoError | None:
-    """What to do about a loader process that died, in one line; None when the error is of another kind.
+    """Return an error with advice about a dead loader process; None for other errors.
 
-    Torch raises it wherever the main process stands at that moment, also outside of the loader.
+    Torch may raise such an error anywhere in the main process.
     """
-    text = f"{error} {error.__cause__}"  # the cause says how it ended, where that is known
+    text = f"{error} {error.__cause__}"  # the cause may have the signal
     death = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", text)
     if death is None:
         return None
     by_signal = re.search(r"is killed by signal: ([^.]+)", text)
-    how = f"was ended by a signal ({by_signal[1]})" if by_signal else "ended of itself"
-    advice = _DEATHS.get(by_signal[1] if by_signal else "", "data.loading.num_workers=0 shows why")
+    how = f"was ended by a signal ({by_signal[1]})" if by_signal else "exited"
+    advice = _DEATHS.get(by_signal[1] if by_signal else "", "set data.loading.num_workers=0 to see the error")
     return MVitVideoError(f"a loader process (pid {death[1]}) {how}: {advice}")

@@ -1,6 +1,6 @@
-"""From numbers to frame indices and crop offsets: pure functions, no video, no global random state.
+"""Frame indices of clips and offsets of crops: pure functions without global random state.
 
-Indices are int64, 0-based, in presentation order. V is the number of frames of the video, T of the clip.
+Indices are int64, 0-based, in presentation order. T is the number of frames of a clip.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mvit_video.types import ClipSpec, FrameOrder
 
 
 def clip_span(num_frames: int, sampling_rate: int) -> int:
-    """Source frames from the first to the last frame of a clip, both included.
+    """Return the source frames from the first to the last frame of a clip, both included.
 
-    `clip_span(4, 3)` is 10; x marks the clip's frames and the span ends on the last one, not on the next start:
+    `clip_span(4, 3)` is 10; x marks the frames of the clip:
 
         source  0  1  2  3  4  5  6  7  8  9 | 10 11
         clip    x        x        x        x
@@ -29,19 +29,19 @@ def clip_span(num_frames: int, sampling_rate: int) -> int:
 
 
 def random_clip(video_frames: int, fps: float, clip: ClipSpec, rng: np.random.Generator) -> NDArray[np.int64]:
-    """One clip at a random place, every whole-frame start equally likely; `(T,)`.
+    """Return a clip at a random place, with equally likely starts; `(T,)`.
 
-    A video shorter than the clip is taken from its first frame and its last frame repeats.
+    If the video is too short, the clip starts on the first frame and the last frame is repeated.
     """
     start = rng.integers(0, math.floor(_slack(video_frames, fps, clip)) + 1)
     return _clips_at(np.array([start]), video_frames, fps, clip)[0]
 
 
 def uniform_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int) -> NDArray[np.int64]:
-    """Clips spread over the whole video; `(num_clips, T)`.
+    """Return clips spread over the video; `(num_clips, T)`.
 
-    One clip stands in the middle; of several, the first starts on the first frame and the last ends within
-    `num_clips - 1` frames of the end.
+    A single clip is centred; otherwise the first starts on the first frame and the last ends within `num_clips - 1`
+    frames of the end.
 
     Source: SlowFast `get_start_end_idx` with offset sampling, and `temporal_sampling`: a clip of 16x4 takes the
     frames `trunc(linspace(0, 63, 16))` after its start (tests/data/test_sampling.py).
@@ -55,13 +55,13 @@ def uniform_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int)
 
 
 def resampled_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: int) -> NDArray[np.int64]:
-    """Clips of consecutive frames of the video thinned out to `target_fps / sampling_rate`; `(num_clips, T)`.
+    """Return clips of consecutive frames of the video resampled to `target_fps / sampling_rate`; `(num_clips, T)`.
 
-    Starts are spread evenly; one clip is the first. A video that is too short for a clip repeats its last frame, where
-    torchvision leaves it out.
+    Starts are spread evenly; a single clip is the first. A video that is too short repeats its last frame; torchvision
+    ignores such videos.
 
-    Source: torchvision `VideoClips` and `UniformClipSampler`, whose position within the whole data set, in single
-    precision, is left out of the spreading (tests/data/clips/test_protocols.py).
+    Source: torchvision `VideoClips` and `UniformClipSampler`, without the rounding errors of its positions in the data
+    set (tests/data/clips/test_protocols.py).
     """
     step = fps * clip.sampling_rate / clip.target_fps
     if float(step).is_integer():
@@ -78,12 +78,12 @@ def resampled_clips(video_frames: int, fps: float, clip: ClipSpec, num_clips: in
 def constant_clips(
     timestamps: NDArray[np.float64], duration_seconds: float, clip: ClipSpec, num_clips: int
 ) -> NDArray[np.int64]:
-    """Clips of `num_frames * sampling_rate / target_fps` seconds, at even times from the start; `(num_clips, T)`.
+    """Return clips of `num_frames * sampling_rate / target_fps` seconds, evenly spaced; `(num_clips, T)`.
 
-    The last of them ends before the end of the video.
+    The last clip ends before the end of the video.
 
     Args:
-        timestamps: seconds at which each frame of the video begins, increasing.
+        timestamps: start of each frame in seconds, increasing.
 
     Source: pytorchvideo 0.1.5 `ConstantClipsPerVideoSampler` (tests/data/clips/test_protocols.py).
     """
@@ -94,7 +94,7 @@ def constant_clips(
 
 
 def dense_clips(video_frames: int, fps: float, clip: ClipSpec, stride_seconds: float) -> NDArray[np.int64]:
-    """Clips that start every `stride_seconds`, and one more that ends on the last frame; `(num_windows, T)`.
+    """Return clips that start every `stride_seconds`, and one that ends on the last frame; `(K, T)`.
 
     Args:
         stride_seconds: time from one start to the next, at least one frame.
@@ -102,19 +102,19 @@ def dense_clips(video_frames: int, fps: float, clip: ClipSpec, stride_seconds: f
     stride = stride_seconds * fps
     if stride < 1:
         raise ValueError(f"stride_seconds={stride_seconds} is shorter than one frame of a video of {fps} fps")
-    # rounded up, so that the last window reaches the last frame also when the clip's length is no whole number
+    # rounded up, so that the last clip reaches the last frame
     last_start = math.ceil(_slack(video_frames, fps, clip))
     starts = np.floor(np.arange(math.ceil(last_start / stride)) * stride)
     return _clips_at(np.append(starts, last_start), video_frames, fps, clip)
 
 
 def segment_frames(video_frames: int, num_frames: int, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
-    """One frame from each of `num_frames` equal segments of the video; `(num_frames,)`.
+    """Return one frame from each of `num_frames` equal segments of the video; `(num_frames,)`.
 
     Args:
-        rng: draws the frame of each segment; without it the middle frame is taken.
+        rng: draws the frame of each segment; None takes the middle frames.
 
-    Source: SlowFast's loader of Something-Something v2, which shares the boundary frame between two segments.
+    Source: SlowFast's loader of Something-Something v2, whose segments share the frames at their bounds.
     """
     bounds = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)
     start, end = bounds[:-1], bounds[1:]
@@ -122,12 +122,12 @@ def segment_frames(video_frames: int, num_frames: int, rng: np.random.Generator 
 
 
 def frames_within(timestamps: NDArray[np.float64], start_seconds: float, end_seconds: float) -> tuple[int, int]:
-    """First frame, and the one behind the last, of those that begin in `[start_seconds, end_seconds)`.
+    """Return the range `[first, stop)` of the frames that start in `[start_seconds, end_seconds)`.
 
     Args:
-        timestamps: seconds at which each frame of the video begins, increasing.
+        timestamps: start of each frame in seconds, increasing.
     """
-    # the same time in other units differs by rounding, and no two frames are as near as this
+    # conversions between units round; frames are further apart than this
     bounds = np.array([start_seconds, end_seconds], dtype=np.float64) - 1e-9
     first, stop = np.searchsorted(timestamps, bounds)
     return int(first), max(int(first), int(stop))
@@ -136,15 +136,15 @@ def frames_within(timestamps: NDArray[np.float64], start_seconds: float, end_sec
 def timed_clip(
     timestamps: NDArray[np.float64], start_seconds: float, end_seconds: float, num_frames: int
 ) -> NDArray[np.int64]:
-    """The frames of a time span, thinned out or repeated evenly; `(num_frames,)`.
+    """Return evenly spaced frames of a time span; `(num_frames,)`.
 
-    A span in which no frame begins has the one that is shown then.
+    If no frame starts in the span, the frame shown at that time is repeated.
 
     Args:
-        timestamps: seconds at which each frame of the video begins, increasing.
+        timestamps: start of each frame in seconds, increasing.
 
-    Source: pytorchvideo `EncodedVideo.get_clip` and `uniform_temporal_subsample`, whose single precision is kept: in
-    double, some of 64 frames are one off (tests/data/test_sampling.py).
+    Source: pytorchvideo `EncodedVideo.get_clip` and `uniform_temporal_subsample`, in single precision as there
+    (tests/data/test_sampling.py).
     """
     first, stop = frames_within(timestamps, start_seconds, end_seconds)
     if first == stop:
@@ -155,12 +155,12 @@ def timed_clip(
 def spatial_crops(
     height: int, width: int, size: int, num_crops: int, rounding: Callable[[float], int] = math.ceil
 ) -> NDArray[np.int64]:
-    """Offsets `(top, left)` of square crops, in pixels; `(num_crops, 2)`.
+    """Return the offsets `(top, left)` of square crops in pixels; `(num_crops, 2)`.
 
-    One crop is the centre; three lie side by side along the longer edge: left, centre, right or top, centre, bottom.
+    One crop is the centre; three lie along the long side: left, centre, right or top, centre, bottom.
 
     Args:
-        rounding: makes whole pixels of the offset of the centre; torchvision rounds to the nearest even one, others up.
+        rounding: rounds the offset of the centre; torchvision uses `round`, others `math.ceil`.
 
     Source: SlowFast and pytorchvideo `uniform_crop`, torchvision `center_crop`.
     """
@@ -177,25 +177,25 @@ def spatial_crops(
 
 
 def is_too_short(video_frames: int, fps: float, clip: ClipSpec) -> bool:
-    """Whether a video ends before a clip of it does, so that its last frame is repeated."""
+    """Return whether a video is shorter than a clip, so that its last frame is repeated."""
     return video_frames < math.floor(_clip_length(fps, clip))
 
 
 def order_frames(
     indices: NDArray[np.int64], order: FrameOrder, rng: np.random.Generator | None = None
 ) -> NDArray[np.int64]:
-    """Return the same frames in another order along the last axis, to measure what a model takes from time.
+    """Return the frames in another order along the last axis, to measure how a model uses time.
 
     Args:
-        order: "forward", "reversed", "shuffled", or "frozen", where the middle one, of two the later, stands for all.
-        rng: draws one order per clip when `order` is "shuffled"; the others need none.
+        order: "forward", "reversed", "shuffled", or "frozen", which repeats the middle frame (the later of two).
+        rng: draws one order per clip for "shuffled".
     """
     if order == "forward":
         return indices
     if order == "reversed":
         return indices[..., ::-1].copy()
     if order == "shuffled":
-        assert rng is not None, "shuffled frames draw from rng"
+        assert rng is not None, "shuffled frames need rng"
         return rng.permuted(indices, axis=-1)
     if order == "frozen":
         middle = indices.shape[-1] // 2
@@ -204,12 +204,12 @@ def order_frames(
 
 
 def _clip_length(fps: float, clip: ClipSpec) -> float:
-    """Source frames that a clip stands for: `num_frames * sampling_rate` at the target rate, one gap above its span."""
+    """Return the length of a clip in source frames, `num_frames * sampling_rate` at the target rate."""
     return max(1.0, clip.num_frames * clip.sampling_rate * fps / clip.target_fps)
 
 
 def _slack(video_frames: int, fps: float, clip: ClipSpec) -> float:
-    """Frames by which a clip can move inside the video."""
+    """Return by how many frames a clip can move inside the video."""
     return max(video_frames - _clip_length(fps, clip), 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What the keys of `data` in a config stand for, beside clips, views and augmentation."""
+"""Settings of `data` in a config, except clips, views and augmentation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mvit_video.types import ConfigError
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """Which classes there are.
+    """Classes of the data.
 
     Attributes:
-        names: all of them in the order of their numbers, or a file with one per line; None takes those of the training
-            annotations, or of a checkpoint that is loaded.
+        names: class names in the order of their numbers, or a file with one per line; None takes the classes of the
+            checkpoint or the training annotations.
     """
 
     names: list[str] | str | None = None
@@ -26,15 +26,14 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the model sees of a frame.
+    """Input of the model.
 
     Attributes:
-        crop_size: pixels of the square that it sees.
-        mean: of each channel, for pixels between 0 and 1.
-        std: of each channel, for pixels between 0 and 1.
-        decode_short_side: pixels of the shorter edge that larger frames of training videos are decoded to, or more
-            where a view needs them; those of validation and test videos are decoded to the size that is cropped. None
-            is their own size, which images always have.
+        crop_size: pixels of the square crop.
+        mean: mean of each channel, for pixels between 0 and 1.
+        std: standard deviation of each channel, for pixels between 0 and 1.
+        decode_short_side: short side in pixels to which larger training videos are resized while decoding, or more if
+            a view needs it; validation and test videos are decoded at the size to crop. None keeps the original size.
     """
 
     crop_size: int = 224
@@ -52,17 +51,17 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class LoadingSpec:
-    """How videos are read, and how many at once.
+    """Reading and batching of videos.
 
     Attributes:
-        batch_size: videos in a batch of training, on each device; validation takes fewer where they have many views.
+        batch_size: videos in a training batch on each device; validation takes fewer if they have many views.
         test_batch_size: videos in a batch of testing and prediction, each with all its views.
         num_workers: loader processes; None is one per core, at most 8.
-        backend: library that decodes; "decord" leaves files that it does not decode exactly to "pyav".
-        index_cache: folder that keeps what a pass over the packets of a video tells, for later opens of it; None takes
-            the one that came with the annotations, if any.
-        allow_outside: videos outside of the folder that their paths start from may be read.
-        on_error: "raise" at a video that cannot be read, or "skip" it and list it among the failures.
+        backend: decoding library; "decord" leaves files that it does not decode exactly to "pyav".
+        index_cache: folder for packet indices, which save a pass over each video; None takes the one that comes with
+            the annotations, if any.
+        allow_outside: allow videos outside of the root folder.
+        on_error: "raise" an error for a video that cannot be read, or "skip" it and list it among the failures.
         max_failure_rate: share of skipped videos above which training stops.
     """
 
@@ -93,12 +92,12 @@ _GROUPS = {
         "max_failure_rate",
     ),
 }  # fmt: skip
-# where the keys of earlier versions are now
+# new places of the keys of earlier versions
 MOVED_KEYS = {name: group if "." in group else f"{group}.{name}" for group, names in _GROUPS.items() for name in names}
 
 
 def in_new_layout(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run's config says of `data`, with the keys of earlier versions where they are now."""
+    """Return `data` of a run's config with the keys of earlier versions in their new places."""
     found = {key: value for key, value in data.items() if key not in MOVED_KEYS}
     for key in data.keys() & MOVED_KEYS.keys():
         group, name = MOVED_KEYS[key].split(".")

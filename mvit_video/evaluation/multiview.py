@@ -19,7 +19,7 @@ from mvit_video.evaluation.scores import ViewScores
 from mvit_video.evaluation.summary import print_summary
 from mvit_video.evaluation.written_files import write_confusion, write_failures, write_predictions
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
-from mvit_video.jobs.json_files import write_json_object
+from mvit_video.jobs.files import write_json_object
 from mvit_video.metrics.calibration import fit_temperature
 from mvit_video.metrics.names import shown_metrics
 from mvit_video.metrics.views import Ensemble

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from mvit_video.data import VideoTable, find_videos
-from mvit_video.data.class_order import Order, number_classes
 from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import OnError, VideoDataset
 from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import IndexCache
+from mvit_video.data.splits import Order, number_classes
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting
 from mvit_video.evaluation.scores import ViewScores
 from mvit_video.jobs import num_cores

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mvit_video.data.readers import open_video
-from mvit_video.data.readers.container import as_fraction, open_container, x264_options
 from mvit_video.data.readers.source import Source
-from mvit_video.data.readers.stream import DecodeFailed, OpenStream
+from mvit_video.data.readers.stream import DecodeFailed, OpenStream, as_fraction, open_container, x264_options
 from mvit_video.features.classification import Classification
 from mvit_video.features.timeline import COLOURS, OTHER, foremost
 from mvit_video.jobs import atomic_write, require_writable

@@ -1,7 +1,5 @@
-"""Long jobs over many files: worker processes that may crash or hang, atomic files, results that survive a kill."""
+"""Long jobs over many files: worker processes that may crash or hang, atomic files, and results that survive a kill."""
 
-from mvit_video.jobs.children import num_cores
-from mvit_video.jobs.csv_files import write_rows
 from mvit_video.jobs.driver import JobStopped, Workers, run_job
 from mvit_video.jobs.files import (
     atomic_write,
@@ -12,10 +10,11 @@ from mvit_video.jobs.files import (
     remove_unfinished,
     require_writable,
     scratch_folder,
+    write_rows,
 )
 from mvit_video.jobs.folder import Folder
 from mvit_video.jobs.ledger import Ledger
-from mvit_video.jobs.pool import Heartbeat, WorkFailure, run_in_processes
+from mvit_video.jobs.pool import Heartbeat, WorkFailure, num_cores, run_in_processes
 
 __all__ = [
     "Folder",

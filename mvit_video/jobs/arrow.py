@@ -1,4 +1,4 @@
-"""Arrow's functions over columns, and a few of ours."""
+"""Functions of Arrow columns."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-# pyarrow makes these functions when it is imported, so their names are unknown to a type checker
+# pyarrow creates these functions at import, so a type checker does not know them
 compute: Any = pyarrow.compute
 
 
 def as_strings(values: Sequence[str | None]) -> pa.Array:
-    """Strings that may exceed 2 GiB in all."""
+    """Return an array of strings that may exceed 2 GiB in total."""
     return pa.array(values, pa.large_string())
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece, its dictionaries decoded and its strings free to exceed 2 GiB."""
+    """Return a column as one array, without dictionaries; strings may exceed 2 GiB in total."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if is_string(column.type):
@@ -29,55 +29,54 @@ def joined(column: pa.ChunkedArray) -> pa.Array:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds a list in each row."""
+    """Return whether rows of this type are lists."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def is_string(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds a string in each row."""
+    """Return whether rows of this type are strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a string can be written down; a file's name of other bytes comes with lone surrogates, as JSON may."""
+    """Return whether a string can be encoded; names of files and JSON may have lone surrogates."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def lengths(values: pa.Array) -> NDArray[np.int64]:
-    """Bytes of each string; 0 for a null."""
+    """Return the bytes of each string; 0 for null."""
     return compute.binary_length(values).fill_null(0).to_numpy()
 
 
 def strip(values: pa.Array) -> pa.Array:
-    """Strings without the blanks around them."""
+    """Strip the blanks around strings."""
     return compute.utf8_trim_whitespace(values)
 
 
 def matches(values: pa.Array, pattern: str) -> NDArray[np.bool_]:
-    """Which strings a regular expression is found in; not the nulls."""
+    """Return which strings match a regular expression; null does not."""
     return to_mask(compute.match_substring_regex(values, pattern))
 
 
 def to_mask(values: pa.Array) -> NDArray[np.bool_]:
-    """Truth values as NumPy has them; null is false."""
+    """Convert booleans to NumPy; null is false."""
     return values.fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def first(mask: NDArray[np.bool_]) -> int | None:
-    """Index of the first true value."""
+    """Return the index of the first true value, or None."""
     return int(mask.argmax()) if mask.any() else None
 
 
 def split_last(values: pa.Array, mark: str) -> tuple[pa.Array, pa.Array]:
-    """What stands before and after the last `mark` of strings that all hold it, without blanks around."""
-    parts = compute.split_pattern(values, mark, max_splits=1, reverse=True).flatten()
-    return strip(parts.take(pa.array(np.arange(0, len(parts), 2)))), strip(
-        parts.take(pa.array(np.arange(1, len(parts), 2)))
-    )
+    """Split strings at the last `mark`, which all have, and strip the parts."""
+    parts = strip(compute.split_pattern(values, mark, max_splits=1, reverse=True).flatten())
+    places = np.arange(0, len(parts), 2)
+    return parts.take(pa.array(places)), parts.take(pa.array(places + 1))
 
 
 def in_order(parts: Sequence[tuple[NDArray[np.int64], pa.Array]]) -> pa.Array:
-    """Parts of a column, each with the places of its values, as one column."""
+    """Join parts of a column, each with the places of its values."""
     parts = [part for part in parts if len(part[0])]
     if len(parts) == 1:
         return parts[0][1]

@@ -1,4 +1,4 @@
-"""The processes of a run, and what they tell each other; one that is alone hears itself."""
+"""Communication between the processes of a run; a single process is its own peer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's rank and the number of processes."""
+    """Return the rank of this process and the number of processes."""
     if _is_distributed():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 def gather_objects(share: Any) -> list[Any]:
-    """What each process gave, on the first of them; nothing on the others."""
+    """Return the objects of all processes on the first; an empty list on the others."""
     if not _is_distributed():
         return [share]
     rank, size = rank_and_size()
@@ -28,7 +28,7 @@ def gather_objects(share: Any) -> list[Any]:
 
 
 def all_gather_objects(share: Any) -> list[Any]:
-    """What each process gave."""
+    """Return the objects of all processes."""
     if not _is_distributed():
         return [share]
     shares: list[Any] = [None] * rank_and_size()[1]
@@ -37,12 +37,12 @@ def all_gather_objects(share: Any) -> list[Any]:
 
 
 def on_first(make: Callable[[], T]) -> T | None:
-    """What `make` returns on the first process; None on the others. What it raises is raised on all."""
+    """Call `make` on the first process and return its result there, None elsewhere; its error is raised on all."""
     made, error = None, None
     if rank_and_size()[0] == 0:
         try:
             made = make()
-        except Exception as raised:  # the others would wait for ever
+        except Exception as raised:  # the others would wait forever
             error = raised
     if (error := from_first(error)) is not None:
         raise error
@@ -50,7 +50,7 @@ def on_first(make: Callable[[], T]) -> T | None:
 
 
 def from_first(value: T) -> T:
-    """The value of the first process, on all of them."""
+    """Return the value of the first process on all of them."""
     if not _is_distributed():
         return value
     values = [value]

@@ -1,24 +1,38 @@
-"""A long job: items, workers, and a ledger of what is done."""
+"""Long jobs: items, workers, a progress bar, and a ledger of finished items."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mvit_video.jobs.ledger import Ledger
 from mvit_video.jobs.pool import Heartbeat, WorkFailure, run_in_processes
-from mvit_video.jobs.progress import progress_bar
+
+
+@contextmanager
+def progress_bar(console: Console, text: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on a terminal; give the function that advances it by one."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"),
+        TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("left"),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(text, total=total)
+        yield lambda: bar.advance(task)
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class JobStopped(KeyboardInterrupt):
-    """Ctrl-C ended a job that can go on later; says how many of the items are done."""
+    """Ctrl-C ended a job that can be resumed; carries the numbers of finished and of all items."""
 
     def __init__(self, num_done: int, num_items: int) -> None:
         super().__init__(num_done, num_items)
@@ -27,13 +41,13 @@ class JobStopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Workers:
-    """How a job is spread.
+    """Worker processes of a job.
 
     Attributes:
-        num_workers: processes.
-        limit_seconds: CPU time that a process may use without a heartbeat, and wall-clock time that it may spend
-            without using any, before it counts as hung.
-        console: where progress is shown.
+        num_workers: number of processes.
+        limit_seconds: CPU time without a heartbeat, and wall-clock time without CPU time, after which a process counts
+            as hung.
+        console: console for progress.
     """
 
     num_workers: int
@@ -49,14 +63,14 @@ def run_job(
     ledger: Ledger,
     workers: Workers,
 ) -> None:
-    """Do the work on every item and write the rows of the results to the ledger as they come.
+    """Process every item and write the rows of the results to the ledger as they arrive.
 
     Args:
-        text: what the progress bar says.
-        row_of: the row of an item's result, or of why it has none.
+        text: label of the progress bar.
+        row_of: returns the row of an item's result or failure.
 
     Raises:
-        JobStopped: on Ctrl-C, after what is done has been written.
+        JobStopped: on Ctrl-C, after finished rows are written.
     """
     num_done = 0
     try:

@@ -1,19 +1,22 @@
-"""Files that are there complete or not at all."""
+"""Atomic files, temporary folders, and files of JSON and CSV."""
 
 from __future__ import annotations
 
+import csv
 import difflib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from mvit_video.types import ConfigError
 
@@ -23,7 +26,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _UNFINISHED = re.compile(r"\..+\.unfinished", re.DOTALL)
-# readable in a listing, and short enough for every file system however long the name of the file is
+# keeps temporary names short enough for every file system
 _STEM_BYTES = 100
 _NAME_BYTES = 255
 _HASH_DIGITS = 12
@@ -33,14 +36,13 @@ _NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 @contextmanager
 def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
-    """Give a temporary file beside `path`; when the block ends without an error it replaces `path`.
+    """Give a temporary file that replaces `path` if the block ends without an error.
 
-    File and folder are flushed to the disk, so that after a crash of the machine the file is the old one or the
-    complete new one. Temporary files of processes that were killed are removed the first time that a process writes to
-    a folder.
+    File and folder are flushed to the disk, so that after a crash of the machine the file is the old or the complete
+    new one. When a process first writes to a folder, temporary files of killed processes are removed.
 
     Args:
-        backup: where the file that is replaced goes; it is removed if None.
+        backup: new place of the file that is replaced; None removes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished_once(path.parent, os.getpid())
@@ -49,14 +51,14 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
         yield unfinished
         move_into_place(unfinished, path, backup=backup)
     finally:
-        with suppress(OSError):  # it is there no more, or the disk fails, which the block has met too
+        with suppress(OSError):  # already moved, or a disk error that the block raised
             unfinished.unlink()
         os.close(descriptor)
 
 
 @contextmanager
 def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Give a temporary folder in `parent`, which is removed at the end; those that killed processes left go first."""
+    """Give a temporary folder in `parent` and remove it at the end; those of killed processes are removed first."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(parent)
     while True:
@@ -65,7 +67,7 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
         descriptor = os.open(folder, os.O_RDONLY)
         if lock(descriptor) is not False and os.path.isdir(folder):
             break
-        os.close(descriptor)  # another process took it for abandoned before it was locked
+        os.close(descriptor)  # another process removed it before it was locked
     try:
         yield folder
     finally:
@@ -74,18 +76,18 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def move_into_place(finished: Path, path: Path, *, backup: Path | None = None) -> None:
-    """Flush a file or folder to the disk and give it its name on the same disk; a file of that name is replaced."""
+    """Flush a file or folder to the disk and rename it on the same disk, replacing a file of that name."""
     _flush(finished)
     if backup is not None:
         with suppress(FileNotFoundError):
             os.replace(path, backup)
     os.replace(finished, path)
-    with suppress(PermissionError):  # of a folder that may be written but not read
+    with suppress(PermissionError):  # the folder may be writable but not readable
         _flush(path.parent)
 
 
 def fitting_name(stem: str, ending: str) -> str:
-    """`stem` and `ending` as the name of a file; a stem too long for file systems is cut, with a hash of it behind."""
+    """Return `stem` and `ending` as a file name; a long stem is cut and gets a hash."""
     room = _NAME_BYTES - len(os.fsencode(ending))
     name = os.fsencode(stem)
     if len(name) > room:
@@ -95,15 +97,15 @@ def fitting_name(stem: str, ending: str) -> str:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file of this name is a temporary one of `atomic_write`."""
+    """Return whether a name is that of a temporary file of `atomic_write`."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
 def require_writable(path: Path, argument: str) -> None:
-    """Refuse a file that cannot be written, before the work whose result it is to hold.
+    """Refuse a file that cannot be written, before long work.
 
     Args:
-        argument: by which the user named it, such as `--out`.
+        argument: argument of the user, such as `--out`.
 
     Raises:
         ConfigError: says why.
@@ -121,7 +123,7 @@ def require_writable(path: Path, argument: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes left; those that are being written stay."""
+    """Remove the temporary files and folders of killed processes."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if is_unfinished(entry.name) and not entry.is_symlink():
@@ -131,13 +133,13 @@ def remove_unfinished(folder: Path) -> None:
 
 @lru_cache
 def _remove_unfinished_once(folder: Path, process: int) -> None:
-    """A folder may hold very many files, so that a process lists it once."""
+    """Remove temporary files once per process, since listing a large folder is slow."""
     del process  # part of the key
     remove_unfinished(folder)
 
 
 def _create(path: Path) -> tuple[Path, int]:
-    """A new empty file, and its descriptor, whose lock says that the file is being written."""
+    """Create an empty file; return it and its descriptor, whose lock marks it as being written."""
     stem = os.fsencode(path.name)[:_STEM_BYTES].decode(errors="ignore")
     while True:
         unfinished = path.with_name(f".{stem}.{secrets.token_hex(4)}.unfinished")
@@ -146,11 +148,11 @@ def _create(path: Path) -> tuple[Path, int]:
             is_locked = lock(descriptor)
             if is_locked is not False and os.fstat(descriptor).st_nlink:
                 return unfinished, descriptor
-            os.close(descriptor)  # another process took it for abandoned before it was locked
+            os.close(descriptor)  # another process removed it before it was locked
 
 
 def _remove_abandoned(path: str, *, is_folder: bool) -> None:
-    """Remove a temporary file or folder that no process has locked; where there are no locks, one that is old."""
+    """Remove a temporary file or folder without a lock; on file systems without locks, an old one."""
     descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, "O_NOFOLLOW", 0))
     try:
         is_abandoned = lock(descriptor)
@@ -165,7 +167,7 @@ def _remove_abandoned(path: str, *, is_folder: bool) -> None:
 
 
 def lock(descriptor: int) -> bool | None:
-    """Whether this process now holds the lock of an open file; None where the file system has no locks."""
+    """Lock an open file; return whether this process holds the lock, None if the file system has no locks."""
     if fcntl is None:
         return None
     try:
@@ -178,7 +180,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk, where the file system can."""
+    """Flush a file, or the names in a folder, to the disk, if the file system can."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -192,7 +194,7 @@ def _flush(path: Path) -> None:
 
 
 def size_and_time(path: str) -> tuple[int | None, int | None]:
-    """Bytes of a file and the time of its last change; two None when it cannot be found."""
+    """Return the bytes and the modification time of a file; None and None if it is missing."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -201,10 +203,56 @@ def size_and_time(path: str) -> tuple[int | None, int | None]:
 
 
 def nearest(path: Path) -> Path | None:
-    """Return the file or folder beside a missing one whose name is most like its name."""
+    """Return the existing file or folder with the most similar name, or None."""
     try:
         names = os.listdir(path.parent)
     except OSError:
         return None
     near = difflib.get_close_matches(path.name, names, n=1)
     return path.parent / near[0] if near else None
+
+
+MAX_BYTES = 2**26
+
+
+def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a JSON object; NaN and infinity become None.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: the file is not a plain file, too large, not JSON in UTF-8, or not an object.
+    """
+    if path.exists() and not path.is_file():  # a pipe would block
+        raise ValueError("not a plain file")
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes} bytes")
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {type(value).__name__}")
+    return value
+
+
+def write_json_object(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object without NaN as indented JSON."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+# a spreadsheet reads a cell that starts with one of these as a formula (OWASP, "CSV Injection")
+_FORMULA = tuple("=+-@\t\r\n")
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as CSV in UTF-8; an apostrophe is put before text that a spreadsheet would run."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([_harmless(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

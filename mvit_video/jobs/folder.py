@@ -1,4 +1,4 @@
-"""Folders of files that are there whole or not at all, on a disk or at a URL."""
+"""Folders of atomic files, on a disk or at a URL."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from mvit_video.types import AnnotationError, ConfigError
 
 
 class Folder:
-    """A folder at a path or URL, made when the first file is written to it.
+    """Folder at a path or URL, created with its first file.
 
-    Object stores show an object when all of it has arrived, so that there too a file is whole or absent. Others, such
-    as `ftp://`, may show a part of one.
+    Files are atomic on disks and in object stores, but not on servers such as `ftp://`.
 
     Attributes:
-        path: of a folder of this machine; None of a URL.
+        path: local path; None for a URL.
 
     Raises:
-        ConfigError: the URL's protocol is unknown, or its package is missing.
+        ConfigError: the protocol of the URL is unknown, or its package is missing.
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
@@ -43,30 +42,27 @@ class Folder:
         return self.place
 
     def __fspath__(self) -> str:
-        return self.place  # it stands wherever a path or URL may
+        return self.place
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(posixpath.join(self.place, name))
 
     def names(self, pattern: str) -> list[str]:
-        """Files that fit a pattern, in the order of their names; none where there is no folder.
-
-        Folders, pipes and links to nothing are no files.
-        """
-        self._system.invalidate_cache(self._root)  # others may have written since
+        """Return the sorted names of the files that match a pattern; none if the folder is missing."""
+        self._system.invalidate_cache(self._root)  # others may have written
         found = self._system.glob(posixpath.join(_escape(self._root), pattern))
         names = sorted(posixpath.basename(str(entry)) for entry in found)
         return [name for name in names if self.path is None or (self.path / name).is_file()]
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """Return the bytes of a file."""
         return cast("int", self._system.size(self._file(name)))
 
     def read(self, name: str) -> bytes | None:
-        """A file; None where there is none.
+        """Return the content of a file; None if it is missing.
 
         Raises:
-            AnnotationError: it is a folder, or a pipe, which may never end.
+            AnnotationError: it is a folder or a pipe.
         """
         if self.path is not None:
             require_file(self.path / name)
@@ -76,7 +72,7 @@ class Folder:
             return None
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Writes a file anew, or in place of an older one."""
+        """Write or replace a file."""
         if self.path is None:
             self._system.pipe_file(self._file(name), bytes(data))
             return
@@ -84,11 +80,11 @@ class Folder:
             unfinished.write_bytes(data)
 
     def remove(self, name: str) -> None:
-        """Removes a file."""
+        """Remove a file."""
         self._system.rm_file(self._file(name))
 
     def entries(self) -> list[str]:
-        """Names of all files and folders in it, sorted; none where there is no folder."""
+        """Return the sorted names of all files and folders; none if the folder is missing."""
         self._system.invalidate_cache(self._root)
         try:
             found = self._system.ls(self._root, detail=False)
@@ -102,33 +98,29 @@ class Folder:
         return sorted(names)
 
     def quarantine(self, name: str) -> str:
-        """Move a file that cannot be read to the folder `damaged` beside this one; return where it is now."""
+        """Move a damaged file to the folder `damaged` beside this one; return its new place."""
         parent, own = posixpath.split(self.place.rstrip("/"))
         place = Folder(posixpath.join(parent, "damaged", own, posixpath.dirname(name)))
         kept = posixpath.basename(name)
-        if kept in place.entries():  # of an earlier time
+        if kept in place.entries():
             kept += f".{time.time_ns()}"
         self._system.makedirs(place._root, exist_ok=True)
         self._system.mv(self._file(name), place._file(kept))
         return str(place / kept)
 
     def remove_unfinished(self) -> None:
-        """Remove the temporary files that killed processes left; object stores have none."""
+        """Remove the temporary files of killed processes."""
         if self.path is not None:
             remove_unfinished(self.path)
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet file, or some columns of it, of which then only those are fetched."""
+        """Read a Parquet file; only the given columns are fetched."""
         file = cast("BinaryIO", self._system.open(self._file(name), "rb"))
         with file, parquet.ParquetFile(file) as source:
             return source.read(columns=None if columns is None else list(columns))
 
     def write_table(self, name: str, rows: pa.Table, **options: Any) -> None:
-        """Writes a Parquet file, made in memory first.
-
-        Args:
-            options: of `pyarrow.parquet.write_table`.
-        """
+        """Write a Parquet file, via memory; `options` are those of `pyarrow.parquet.write_table`."""
         buffer = pa.BufferOutputStream()
         parquet.write_table(rows, buffer, **options)
         self.write(name, buffer.getvalue())
@@ -138,5 +130,5 @@ class Folder:
 
 
 def _escape(path: str) -> str:
-    """A path in which no character stands for others."""
+    """Quote the wildcards in a path."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)

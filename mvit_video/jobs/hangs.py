@@ -1,4 +1,4 @@
-"""Whether work is hung, judged by its CPU time, so that a busy machine makes nothing look hung."""
+"""Detection of hung work by its CPU time, which does not depend on the load of the machine."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 
 _LONGEST_POLL_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.01
-# from one look to the next, at most this many times the pause between them counts
+# at most this many polling intervals count from one check to the next
 _POLLS_COUNTED = 4
 _TASKS = "/proc/self/task"
 
 
 class HangWatch:
-    """Watches work that owes a heartbeat.
+    """Watch over work that must send heartbeats.
 
-    It is hung when it has used more CPU time than allowed since the last heartbeat, or none at all for a long time.
-    Waiting for a core is neither: the scheduler gives every waiting thread some CPU time. Time in which nobody looked
-    does not count either: whatever stopped the watcher, such as Ctrl-Z, has most likely stopped the work too.
+    Work is hung if it has used more CPU time than allowed since its last heartbeat, or none for a long time. Waiting
+    for a core is neither, since the scheduler gives every thread some CPU time. Time without checks does not count:
+    Ctrl-Z, for example, stops the watch and the work.
 
     Args:
-        cpu_seconds: returns the CPU time that the work has used so far.
+        cpu_seconds: returns the CPU time of the work so far.
         limit_seconds: CPU time allowed between two heartbeats.
-        idle_seconds: wall-clock time without any CPU time after which it is hung; None is `limit_seconds`.
+        idle_seconds: wall-clock time without CPU time after which work is hung; None is `limit_seconds`.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class HangWatch:
         self.beat()
 
     def beat(self) -> None:
-        """Note a heartbeat."""
+        """Record a heartbeat."""
         self._seen = self._at_beat = self._cpu_seconds()
         self._looked_at, self._idle = time.monotonic(), 0.0
 
     def is_hung(self) -> bool:
-        """Look at the CPU time; call it every `poll_seconds` or so."""
+        """Check the CPU time; call this about every `poll_seconds`."""
         used, now = self._cpu_seconds(), time.monotonic()
         self._idle += min(now - self._looked_at, _POLLS_COUNTED * self.poll_seconds)
         self._looked_at = now
@@ -56,12 +56,10 @@ class HangWatch:
 
 
 def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:
-    """Wait for something that watched work does.
+    """Wait for watched work, and return False if it is hung.
 
     Args:
-        wait: waits for at most so many seconds; returns whether it happened.
-
-    Returns: False where the work is hung.
+        wait: waits for at most so many seconds; returns whether the work is done.
     """
     watch.beat()
     while not wait(watch.poll_seconds):
@@ -71,11 +69,10 @@ def wait_unless_hung(wait: Callable[[float], object], watch: HangWatch) -> bool:
 
 
 class EndOfHung:
-    """Ends this process when its work hangs, even in native code, which nothing else in the process can stop.
+    """Guard that ends this process if its work hangs, even in native code.
 
     Args:
-        limit_seconds: CPU time that the work may use without a heartbeat, and wall-clock time that it may spend
-            without using any.
+        limit_seconds: CPU time without a heartbeat, and wall-clock time without CPU time, after which work is hung.
     """
 
     def __init__(self, limit_seconds: float) -> None:
@@ -85,7 +82,7 @@ class EndOfHung:
 
     @contextmanager
     def watching(self) -> Iterator[Callable[[], None]]:
-        """Watch the work of this thread for the while; gives what notes a heartbeat."""
+        """Watch the work of this thread within a block; give the function that records a heartbeat."""
         clock = time.pthread_getcpuclockid(threading.get_ident())
         self._watch = HangWatch(lambda: time.clock_gettime(clock), self._limit_seconds)
         try:
@@ -101,11 +98,11 @@ class EndOfHung:
         self._put_off()
 
     def _put_off(self) -> None:
-        """Put the end off, which comes from outside of Python."""
+        """Start the countdown to the end again; it runs outside of Python."""
         faulthandler.dump_traceback_later(self._limit_seconds, exit=True)
 
     def _guard(self) -> None:
-        """Put the end off as long as the work uses CPU time, but not too much without a heartbeat."""
+        """Keep the process while the work uses CPU time, but not too much without a heartbeat."""
         while True:
             watch = self._watch
             if watch is not None and not watch.is_hung():
@@ -114,31 +111,27 @@ class EndOfHung:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of a process; the time of a clock where the system does not tell it."""
+    """Return the CPU time of all threads of a process; wall-clock time if the system does not report it."""
     return _stat(f"/proc/{pid}/stat")[1]
 
 
 def name_this_thread(name: str) -> None:
-    """Give this thread a name for the system, which the threads that it starts inherit.
-
-    Args:
-        name: at most 15 letters.
-    """
+    """Name this thread for the system, with at most 15 letters; threads that it starts inherit the name."""
     with suppress(OSError):
         Path(f"{_TASKS}/{threading.get_native_id()}/comm").write_text(name)
 
 
 def threads_cpu_seconds(name: str) -> float:
-    """CPU time of the threads of this process that have a name; 0 where the system does not tell it."""
+    """Return the CPU time of this process's threads of a name; 0 if the system does not report it."""
     threads = os.listdir(_TASKS) if os.path.isdir(_TASKS) else []
     return sum(seconds for found, seconds in (_stat(f"{_TASKS}/{thread}/stat") for thread in threads) if found == name)
 
 
 def _stat(path: str) -> tuple[str, float]:
-    """Name and CPU time of a process or thread."""
+    """Return name and CPU time of a process or thread."""
     try:
         with open(path) as file:
-            before, _, after = file.read().rpartition(")")  # the name may hold blanks and brackets
+            before, _, after = file.read().rpartition(")")  # the name may have blanks and brackets
     except (FileNotFoundError, ProcessLookupError):
         return "", 0.0 if os.path.isdir("/proc/self") else time.monotonic()
     fields = after.split()

@@ -1,4 +1,4 @@
-"""What has been done already: rows on disk that a kill cannot tear."""
+"""Ledger of finished work: rows in atomic Parquet files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NUM_THREADS = 8  # at a URL a part takes long for its size
 
 
 class Ledger:
-    """One row per path, in Parquet part files of which each appears whole.
+    """Rows by path, in atomic Parquet part files.
 
     Args:
-        folder: path or URL of where the part files lie.
-        schema: columns; the first is `path`, and of rows with the same path the last one counts.
-        added: the last columns, which part files of an earlier version lack; there they are null.
+        folder: path or URL of the part files.
+        schema: columns; the first is `path`, and the last row of a path counts.
+        added: last columns, which are null in part files of earlier versions.
 
     Attributes:
-        damaged: files that could not be read, where they are now.
+        damaged: new places of files that could not be read.
     """
 
     def __init__(self, folder: str | os.PathLike[str], schema: pa.Schema, added: Sequence[str] = ()) -> None:
@@ -40,7 +40,7 @@ class Ledger:
         self._last_flush = time.monotonic()
 
     def load(self) -> pa.Table:
-        """All rows. Part files are merged into one; other files stay, and damaged parts go to the folder `damaged`."""
+        """Return all rows; part files are merged, and damaged ones are moved to the folder `damaged`."""
         self._folder.remove_unfinished()
         names = self._folder.names("part-*.parquet")
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
@@ -60,24 +60,24 @@ class Ledger:
         return rows
 
     def add(self, row: dict[str, Any]) -> None:
-        """Keeps a row, and writes those that wait once they are many or a few seconds have passed."""
+        """Add a row; rows are written when they are many or a few seconds have passed."""
         self._rows.append(row)
         if len(self._rows) >= _ROWS_PER_PART or time.monotonic() - self._last_flush > _SECONDS_PER_PART:
             self.flush()
 
     def flush(self) -> None:
-        """Writes the rows that wait."""
+        """Write the rows in memory."""
         if self._rows:
             self._write(pa.Table.from_pylist(self._rows, self.schema))
         self._rows, self._last_flush = [], time.monotonic()
 
     def _read(self, part: str) -> pa.Table | None:
-        data = self._folder.read(part)  # whatever keeps it from being read is no reason to forget it
+        data = self._folder.read(part)  # errors of the disk are raised
         if data is None:
             return None
         try:
             table = parquet.read_table(pa.BufferReader(data))
-            table.validate(full=True)  # text may be no UTF-8
+            table.validate(full=True)  # text may not be UTF-8
         except (pa.ArrowException, OSError):
             if PART_NAME.fullmatch(part):
                 self.damaged.append(self._folder.quarantine(part))
@@ -92,5 +92,5 @@ class Ledger:
 
 
 def new_part(suffix: str) -> str:
-    """Name of a new part file: the time orders parts, the process keeps two programs apart."""
+    """Return the name of a new part file, ordered by time and unique to this process."""
     return f"part-{time.time_ns():020d}-{os.getpid()}.{suffix}"

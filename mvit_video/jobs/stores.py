@@ -1,4 +1,4 @@
-"""Tar files in folders and at URLs: which there are, and byte ranges of them."""
+"""Tar files in folders and at URLs: lists of them, and byte ranges."""
 
 from __future__ import annotations
 
@@ -26,13 +26,7 @@ _HEADER_BLOCK_BYTES = 16 * 1024
 
 
 class Shard(NamedTuple):
-    """A tar file as it was found.
-
-    Attributes:
-        url: path of a local file, or URL.
-        size: bytes.
-        stamp: another one means other content.
-    """
+    """Tar file: path or URL, bytes, and a stamp that changes with its content."""
 
     url: str
     size: int
@@ -40,17 +34,17 @@ class Shard(NamedTuple):
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is no local path."""
+    """Return whether a source is a URL."""
     return "://" in source
 
 
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a path or URL, and its name of it; cheap from the second time on.
+    """Return the file system of a path or URL, and the path in it.
 
-    Asked for in every process anew, since those of networks do not survive a fork.
+    fsspec caches file systems; call this in every process, since network connections do not survive a fork.
 
     Raises:
-        AnnotationError: the protocol is not known, or its package is missing.
+        AnnotationError: the protocol is unknown, or its package is missing.
     """
     if not is_url(url):
         return LocalFileSystem(), url
@@ -61,7 +55,7 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def local_path(source: str) -> str:
-    """A `file://` URL as a path; anything else as it is."""
+    """Return a `file://` URL as a path; other sources unchanged."""
     if is_url(source):
         system, path = file_system(source)
         if isinstance(system, LocalFileSystem):
@@ -70,7 +64,7 @@ def local_path(source: str) -> str:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`{000..002}` and `{a,b}` spelled out as a shell does; other braces stay."""
+    """Expand `{000..002}` and `{a,b}` as a shell does; other braces stay."""
     match = _BRACES.search(pattern)
     if match is None:
         return [pattern]
@@ -89,10 +83,10 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def list_shards(source: str) -> list[str]:
-    """Tar files that a folder, a file, a glob or a brace pattern names; whether they exist is seen later.
+    """Return the tar files of a folder, a file, a glob or a brace pattern; they may not exist.
 
     Raises:
-        AnnotationError: nothing fits.
+        AnnotationError: nothing matches.
     """
     if is_folder(source):
         return _list_folder(source)
@@ -105,23 +99,23 @@ def list_shards(source: str) -> list[str]:
             continue
         found = sorted(_as_url(pattern, entry) for entry in _listing(pattern, "glob"))
         if not found:
-            raise AnnotationError(pattern, 0, "no file fits the pattern")
+            raise AnnotationError(pattern, 0, "no file matches the pattern")
         names += found
     return list(dict.fromkeys(names))
 
 
 def is_folder(source: str) -> bool:
-    """Whether a source is a folder of shards, neither a shard nor a pattern."""
+    """Return whether a source is a folder of shards rather than a shard or pattern."""
     if not is_url(source):
         return os.path.isdir(source)
-    # told by the name: asked for a folder, some servers send a whole file
+    # by name, since some servers send a file when asked for a folder
     return not _TAR_URL.search(source)
 
 
 def _list_folder(folder: str) -> list[str]:
     found = sorted(_as_url(folder, entry) for entry in _listing(folder, "ls") if entry.endswith(".tar"))
     if not found:
-        raise AnnotationError(folder, 0, "holds no .tar files")
+        raise AnnotationError(folder, 0, "has no .tar files")
     return found
 
 
@@ -131,7 +125,7 @@ def _listing(url: str, how: Literal["glob", "ls"]) -> list[str]:
         entries = system.glob(path) if how == "glob" else system.ls(path, detail=False)
     except FileNotFoundError:
         raise AnnotationError(url, 0, "no such folder of shards") from None
-    except Exception as error:  # each file system has its own
+    except Exception as error:  # file systems raise errors of their own
         raise AnnotationError(url, 0, f"cannot be listed ({error})") from None
     return [str(entry) for entry in entries]
 
@@ -141,10 +135,10 @@ def _as_url(source: str, entry: str) -> str:
 
 
 def read_file(url: str) -> bytes | None:
-    """A whole file; None where there is none.
+    """Return the content of a file; None if it is missing.
 
     Raises:
-        AnnotationError: it is there, but cannot be read.
+        AnnotationError: the file exists, but cannot be read.
     """
     system, path = file_system(url)
     if not is_url(url):
@@ -153,15 +147,15 @@ def read_file(url: str) -> bytes | None:
         return cast("bytes", system.cat_file(path))
     except FileNotFoundError:
         return None
-    except Exception as error:  # each file system has its own
+    except Exception as error:  # file systems raise errors of their own
         raise AnnotationError(url, 0, f"cannot be read ({error})") from None
 
 
 def find_shard(url: str) -> Shard:
-    """Size and stamp of a tar file.
+    """Return a tar file with its size and stamp.
 
     Raises:
-        AnnotationError: there is no such file, it is a pipe, or its size is not known.
+        AnnotationError: the file is missing, is a pipe, or its size is unknown.
     """
     if not is_url(url):
         require_file(url)
@@ -176,18 +170,18 @@ def find_shard(url: str) -> Shard:
     except OSError as error:
         raise AnnotationError(url, 0, f"cannot be read ({error.strerror or error})") from None
     if info.get("size") is None:
-        raise AnnotationError(url, 0, "its server does not tell its size; copy the shard, or use another server")
+        raise AnnotationError(url, 0, "its server does not report its size; copy the shard, or use another server")
     return Shard(url, int(info["size"]), stamp_of(info))
 
 
 def stamp_of(info: Mapping[str, Any]) -> str:
-    """What a file system says of a file that differs when its content does; empty where it says nothing."""
+    """Return a text of a file system that changes with the content of a file; empty if there is none."""
     return str(next((info[key] for key in _STAMPS if info.get(key)), ""))
 
 
 @contextmanager
 def open_headers(shard: Shard) -> Iterator[BinaryIO]:
-    """A shard for reading a little here and there."""
+    """Open a shard for small reads."""
     if not is_url(shard.url):
         with open(shard.url, "rb") as file:
             yield file
@@ -198,10 +192,10 @@ def open_headers(shard: Shard) -> Iterator[BinaryIO]:
 
 
 def read_range(shard: Shard, offset: int, size: int) -> bytes:
-    """Bytes of a shard.
+    """Return bytes of a shard.
 
     Raises:
-        EOFError: the shard has another size than when it was indexed.
+        EOFError: the size of the shard has changed since it was indexed.
     """
     if is_url(shard.url):
         system, path = file_system(shard.url)
@@ -209,12 +203,12 @@ def read_range(shard: Shard, offset: int, size: int) -> bytes:
     else:
         data = _open_file(shard, os.getpid()).read(offset, size)
     if len(data) != size:
-        raise EOFError(f"{len(data)} of {size} bytes at byte {offset}; it is no longer what was indexed")
+        raise EOFError(f"{len(data)} of {size} bytes at byte {offset}; it has changed since it was indexed")
     return data
 
 
 class _OpenFile:
-    """A local file that is open in this process; closed when nothing refers to it any more."""
+    """Local file that is closed when nothing refers to it."""
 
     def __init__(self, shard: Shard) -> None:
         self._descriptor = os.open(shard.url, os.O_RDONLY)
@@ -238,9 +232,6 @@ class _OpenFile:
 
 @lru_cache(maxsize=_NUM_OPEN_FILES)
 def _open_file(shard: Shard, process: int) -> _OpenFile:
-    """Keeps files open between reads, for each process its own.
-
-    A thread that reads holds what it reads from, so that a file which falls out of the cache meanwhile stays open.
-    """
+    """Keep files of this process open between reads; a thread that reads keeps its file open."""
     del process  # part of the key
     return _OpenFile(shard)

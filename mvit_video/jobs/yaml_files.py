@@ -1,4 +1,4 @@
-"""Reader of YAML from anybody: nothing is executed, and what a small file can cost is bounded."""
+"""Safe reader of YAML: nothing is executed, and memory and time are limited."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mvit_video.types import ConfigError
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
 MAX_NODES = 100_000
-# its value takes quadratic time, in base 60 at least, and could not be printed
+# parsing it takes quadratic time, at least in base 60
 _LONG_NUMBER = re.compile(r"[-+0-9a-fA-Fx_:.]{1001,}")
-# constructors of scalars pass on what int, float and date raise
+# errors of int, float and date in constructors of scalars included
 _FAILURES = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlError(yaml.YAMLError):
-    """Text that is not YAML or that goes over a limit; its text is one line."""
+    """Text that is not YAML or exceeds a limit; the message is one line."""
 
 
 def read_yaml(path: str | PathLike[str]) -> Any:
-    """Return what a YAML file holds.
+    """Return the content of a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, or goes over a limit.
+        ConfigError: the file cannot be read, is not YAML, or exceeds a limit.
     """
     file = Path(path)
     try:
@@ -52,37 +52,29 @@ def _load(text: str) -> Any:
 
 
 def parse_yaml(text: str, load: Callable[[str], Any] = _load) -> Any:
-    """Return what YAML text holds: mappings, lists, strings, numbers, booleans, dates and None.
+    """Return the content of YAML text: mappings, lists, strings, numbers, booleans, dates and None.
 
     Args:
-        load: parser of text that is within the limits.
+        load: parser of text within the limits.
 
     Raises:
-        YamlError: it is not YAML, or goes over a limit.
+        YamlError: the text is not YAML, or exceeds a limit.
     """
     check_yaml(text)
     try:
         return load(text)
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise YamlError(_describe(error)) from error  # constructors of scalars raise what int, float and date raise
+    except _FAILURES as error:
+        raise YamlError(_describe(error)) from error
 
 
 def check_yaml(text: str) -> None:
-    """Refuse text that is large, deep, or becomes so once its aliases are replaced by what they stand for.
+    """Refuse text that is large or deep, with aliases replaced.
 
     Raises:
-        YamlError: names the limit; or the text is not YAML.
+        YamlError: the text exceeds a limit, or is not YAML.
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        raise YamlError(f"more than {MAX_BYTES:,} bytes; expected a config, in which a list can be the path of a file")
+        raise YamlError(f"more than {MAX_BYTES:,} bytes; expected a config, which can name files for long lists")
     try:
         _check_events(yaml.parse(text, Loader=_Loader))
     except YamlError:
@@ -92,7 +84,7 @@ def check_yaml(text: str) -> None:
 
 
 class _Open:
-    """A list or mapping that is being read, with aliases replaced."""
+    """List or mapping that is being read, with aliases replaced."""
 
     def __init__(self, anchor: str | None) -> None:
         self.anchor, self.num_nodes, self.depth = anchor, 1, 1
@@ -103,13 +95,13 @@ class _Open:
 
 
 def _check_events(events: Iterator[Any]) -> None:
-    outer = [_Open(None)]  # the document, then what is being read within it
+    outer = [_Open(None)]  # the document and the open lists and mappings in it
     named: dict[str, tuple[int, int]] = {}
     for event in events:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in named:
-                raise YamlError(f"line {line}: the alias *{event.anchor} stands for what it is part of, or for nothing")
+                raise YamlError(f"line {line}: the alias *{event.anchor} is undefined or refers to itself")
             size = named[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             if _LONG_NUMBER.fullmatch(event.value):

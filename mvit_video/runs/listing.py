@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mvit_video.jobs.json_files import read_json_object
+from mvit_video.jobs.files import read_json_object
 from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.runs.record import RECORD, State, read_record, state_of
 from mvit_video.types import ConfigError

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mvit_video.jobs.json_files import read_json_object, write_json_object
+from mvit_video.jobs.files import read_json_object, write_json_object
 
 RECORD = "run.json"
 State = Literal["finished", "tested", "stopped", "failed", "running"]

@@ -33,7 +33,7 @@ from mvit_video.data.clips.views import UniformViews
 from mvit_video.data.dataset import open_for_views
 from mvit_video.data.readers import Backend
 from mvit_video.data.settings import InputSpec
-from mvit_video.jobs.json_files import read_json_object, write_json_object
+from mvit_video.jobs.files import read_json_object, write_json_object
 from mvit_video.models import VideoNet, list_models, variants
 from mvit_video.models.published import TrainingFacts
 from mvit_video.runs.folder import read_config, run_with

@@ -12,7 +12,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mvit_video.data import VideoTable, find_videos
 from mvit_video.data.annotations import may_exist
-from mvit_video.data.class_order import ClassOrder, Order, number_classes
 from mvit_video.data.clips.transforms import Augment, Normalize
 from mvit_video.data.clips.views import RandomView, UniformViews, Views
 from mvit_video.data.dataset import VideoDataset
@@ -20,7 +19,17 @@ from mvit_video.data.loader import EpochSampler, VideoLoader
 from mvit_video.data.readers import IndexCache
 from mvit_video.data.settings import ClassSpec, InputSpec, LoadingSpec
 from mvit_video.data.sources import how_to_get, require_root, require_under_root
-from mvit_video.data.splits import Split, doubts, hold_out, require_same_kind, split_folders, with_lists
+from mvit_video.data.splits import (
+    ClassOrder,
+    Order,
+    Split,
+    doubts,
+    hold_out,
+    number_classes,
+    require_same_kind,
+    split_folders,
+    with_lists,
+)
 from mvit_video.data.table.classes import given_names
 from mvit_video.jobs import num_cores
 from mvit_video.types import ClipSpec, ConfigError, ViewSpec
@@ -79,7 +88,7 @@ class VideoDataModule(L.LightningDataModule):
         self.clip, self.input, self.views, self.loading = clip, input, views, loading
         crop_size, scale = input.crop_size, Normalize(input.mean, input.std)
         self.train_view = RandomView(clip, crop_size, augment, scale)
-        self.clips_per_video = augment.repeats
+        self.clips_per_video = self.train_view.clips_per_video
         if val_views == "random":
             self.num_val_views, self.val_views = 1, RandomView(clip, crop_size, None, scale)
         else:
@@ -102,9 +111,9 @@ class VideoDataModule(L.LightningDataModule):
         self.tables: dict[Split, VideoTable] = {}
 
     @property
-    def clips_per_batch(self) -> int:
-        """Clips in a batch of training, on each device."""
-        return self.batch_size * self.clips_per_video
+    def clips_per_batch(self) -> int | None:
+        """Clips in a batch of training, on each device; None if their number depends on the videos."""
+        return None if self.clips_per_video is None else self.batch_size * self.clips_per_video
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

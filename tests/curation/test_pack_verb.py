@@ -56,7 +56,7 @@ def test_a_full_disk_is_one_line(listed: str, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("mvit_video.curation.tar_writing.os.fsync", full)
     with pytest.raises(
-        MVitVideoError, match=r"out: cannot be written to \(No space left on device\); the same command"
+        MVitVideoError, match=r"out: cannot be written \(No space left on device\); run the same command"
     ):
         pack([listed, "--out", str(tmp_path / "out")])
     assert list((tmp_path / "out").iterdir()) == []

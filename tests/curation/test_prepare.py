@@ -175,7 +175,7 @@ def test_sources_are_never_written_to(table: VideoTable, tmp_path: Path) -> None
 def test_a_folder_of_something_else_is_refused(table: VideoTable, tmp_path: Path) -> None:
     (tmp_path / "new" / "videos").mkdir(parents=True)
     (tmp_path / "new" / "videos" / "a.mp4").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match=r"^--out \S+/new holds videos, which prepare did not write; choose a new"):
+    with pytest.raises(ConfigError, match=r"^--out \S+/new has videos, which prepare did not write; choose a new"):
         prepare_videos(table, tmp_path / "new", EncodeSettings(), WORKERS)
     assert (tmp_path / "new" / "videos" / "a.mp4").read_bytes() == b"mine"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mvit_video.curation.encoding import EncodeSettings, encode_video
 from mvit_video.data.clips.corruptions import corrupt_clip
 from mvit_video.data.digits import LABEL_SETS, draw_scene, encode, load_digit_pools, poses, render
-from mvit_video.data.readers.container import x264_options
+from mvit_video.data.readers.stream import x264_options
 from mvit_video.features import overlay
 from mvit_video.types import Corruption
 

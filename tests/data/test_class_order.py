@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mvit_video.data import VideoTable
-from mvit_video.data.class_order import ClassOrder, Order, number_classes
+from mvit_video.data.splits import ClassOrder, Order, number_classes
 from mvit_video.jobs.arrow import as_strings
 from mvit_video.types import AnnotationError, ConfigError
 
@@ -52,16 +52,16 @@ def test_a_checkpoint_leads_from_then_on() -> None:
 
 def test_names_of_the_user_that_are_not_those_of_the_checkpoint_are_refused() -> None:
     order = ClassOrder(["run", "jump"])
-    with pytest.raises(ConfigError, match=r"has 'jump' as class 1, a\.ckpt 'fly': give the names of its training"):
+    with pytest.raises(ConfigError, match=r"has 'jump' as class 1, a\.ckpt has 'fly': give the names of its training"):
         order.follow(("run", "fly"), "a.ckpt", ("run", "jump"))
-    with pytest.raises(ConfigError, match=r"has 'jump' as class 1, a\.ckpt 'nothing'"):
+    with pytest.raises(ConfigError, match=r"has 'jump' as class 1, a\.ckpt has 'nothing'"):
         order.follow(("run",), "a.ckpt", ("run", "jump"))
     assert order.follow(("run", "jump"), "a.ckpt", ("run", "jump")).names == ("run", "jump")
 
 
 def test_a_class_that_the_order_lacks_is_refused_or_costs_the_labels() -> None:
     odd, order = table(0, 1, names=("run", "fly")), Order(("run", "jump"), "data.train")
-    with pytest.raises(ConfigError, match=r"data\.test has the class 'fly', which data.train lacks"):
+    with pytest.raises(ConfigError, match=r"data\.test has the class 'fly', which is not in data.train"):
         number_classes(order, "test", odd, needs_labels=True)
     without = number_classes(order, "predict", odd, needs_labels=False)
     assert (without.labels.tolist(), without.class_names) == ([-1, -1], ("run", "jump"))
@@ -72,5 +72,5 @@ def test_numbers_stay_where_no_name_is_a_number() -> None:
     assert number_classes(Order(("run", "jump"), ""), "val", numbers, needs_labels=True) is numbers
     named = number_classes(Order(("7", "8"), "data.train"), "val", numbers, needs_labels=True)
     assert (named.labels.tolist(), named.class_names) == ([1, 0], ("7", "8"))
-    with pytest.raises(AnnotationError, match=r"0\.mp4: label 1 may be class 1, '2', or the name of class 0, '1'"):
+    with pytest.raises(AnnotationError, match=r"0\.mp4: label 1 may be class 1 \('2'\) or the name of class 0 \('1'\)"):
         number_classes(Order(("1", "2"), "data.train"), "val", table(1), needs_labels=True)

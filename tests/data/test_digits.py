@@ -231,7 +231,7 @@ def test_a_failed_run_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.
 def test_what_a_user_put_into_the_folder_is_not_removed(tmp_path: Path) -> None:
     folder = write_digits(tmp_path, "orbit", **SMALL)
     (folder / "train" / "notes.txt").write_text("mine")
-    with pytest.raises(MVitVideoError, match=r"orbit/train/notes\.txt is not of the data set that is to be rep"):
+    with pytest.raises(MVitVideoError, match=r"orbit/train/notes\.txt is not part of the data set to replace"):
         write_digits(tmp_path, "orbit", **SMALL, seed=1)
     assert (folder / "train" / "notes.txt").read_text() == "mine"
 
@@ -239,7 +239,7 @@ def test_what_a_user_put_into_the_folder_is_not_removed(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "orbit").mkdir()
     (tmp_path / "orbit" / "mine.mp4").touch()
-    with pytest.raises(MVitVideoError, match=r"orbit: holds no readable digits\.json; remove it or choose"):
+    with pytest.raises(MVitVideoError, match=r"orbit: has no readable digits\.json; remove it or choose"):
         write_digits(tmp_path, "orbit", **SMALL)
     assert (tmp_path / "orbit" / "mine.mp4").exists()
 
@@ -294,6 +294,6 @@ def test_the_module_is_a_command_and_the_demo_looks_where_it_writes() -> None:
     command = [sys.executable, "-m", "mvit_video.data.digits", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert "the videos go to ROOT/LABELS (default: data/demo)" in " ".join(done.stdout.split())
+    assert "write the videos to ROOT/LABELS (default: data/demo)" in " ".join(done.stdout.split())
     config = (SCRIPT.parents[1] / "configs" / "demo.yaml").read_text()
     assert "train: data/demo/orbit/train.csv" in config

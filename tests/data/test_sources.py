@@ -23,8 +23,8 @@ def test_folders_of_classes_have_labels_and_others_have_not(touch: Touch) -> Non
     touch("c.mp4", ".hidden.mp4")
     table = find_videos(str(folder), labels="optional")
     assert known(table) == [("c.mp4", -1), ("cooking/a.mp4", -1), ("running/b.mp4", -1)]
-    assert table.unlabelled_because == "the folder holds videos, not one folder per class"
-    with pytest.warns(UserWarning, match="1 videos lie beside the class folders"):
+    assert table.unlabelled_because == "the folder has videos rather than one folder per class"
+    with pytest.warns(UserWarning, match="1 videos are not in a class folder"):
         assert len(find_videos(str(folder))) == 2
 
 
@@ -32,11 +32,11 @@ def test_why_a_folder_has_no_labels(touch: Touch) -> None:
     folder = touch("train/run/a.mp4", "val/run/b.mp4")
     table = find_videos(str(folder), labels="optional")
     assert known(table) == [("train/run/a.mp4", -1), ("val/run/b.mp4", -1)]
-    assert table.unlabelled_because.startswith("holds 'train', which looks like a split")
+    assert table.unlabelled_because.startswith("has 'train', which looks like a split")
     with pytest.raises(AnnotationError, match="looks like a split"):
         find_videos(str(folder))
     table = find_videos(str(touch("run/a.mp4", folder="named")), labels="optional", class_names=["sit"])
-    assert table.unlabelled_because.startswith("label 'run' is none of the 1 classes")
+    assert table.unlabelled_because.startswith("label 'run' is not one of the 1 classes")
 
 
 def test_annotations_give_their_labels_and_lists_of_paths_none(write: Write) -> None:
@@ -65,8 +65,8 @@ def test_what_names_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in (
         ("gone", "no such file or folder"),
-        ("empty", r"holds no videos \(\.264 "),
-        ("notes.bin", "neither annotations, .* nor by its name a video"),
+        ("empty", r"has no videos \(\.264 "),
+        ("notes.bin", "is not annotations .*, and does not have the suffix of a video"),
     ):
         with pytest.raises(AnnotationError, match=rf"{name}: {message}"):
             find_videos(str(tmp_path / name), labels="optional")

@@ -81,13 +81,13 @@ def test_splits_have_other_names_too(make_folder: Callable[..., Path], val: str,
 
 def test_two_folders_of_one_split_are_refused(make_folder: Callable[..., Path]) -> None:
     root = make_folder(train__bow=2, val__bow=1, validation__bow=1)
-    with pytest.raises(ConfigError, match=r"holds both 'val' and 'validation' for val; rename one, or set data\.train"):
+    with pytest.raises(ConfigError, match=r"has both 'val' and 'validation' for val; rename one, or set data\.train"):
         VideoDataModule(root=str(root), **SMALL)
 
 
 def test_folders_that_are_no_split_are_named(make_folder: Callable[..., Path]) -> None:
     root = make_folder(train__bow=2, held_back__bow=1, test=3)
-    with pytest.warns(UserWarning, match=r"2 folders are left out, .*: held_back, test$"):
+    with pytest.warns(UserWarning, match=r"2 folders are ignored, .*: held_back, test$"):
         VideoDataModule(root=str(root), **SMALL)
 
 
@@ -130,8 +130,8 @@ def test_nothing_is_held_out_of_single_videos(make_folder: Callable[..., Path]) 
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"run": 4}, "data.train has one class only, run: a model that learns nothing scores 100 too"),
-        ({"run": 6, "jump": 1}, "data.val: 1 classes have a single video, which trains: no validation sees them"),
+        ({"run": 4}, "data.train has one class only, run: a model that learns nothing also scores 100"),
+        ({"run": 6, "jump": 1}, "data.val: 1 classes have a single video, so they are missing in validation"),
         ({"run": 2, "jump": 2}, None),
     ],
 )

@@ -120,7 +120,7 @@ def test_names_what_is_no_test(write: Write, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no predictions\.parquet here"):
         compare([run, str(tmp_path)])
     (tmp_path / "text.parquet").write_text("text")
-    with pytest.raises(MVitVideoError, match=r"text\.parquet: is no Parquet file that can be read"):
+    with pytest.raises(MVitVideoError, match=r"text\.parquet: cannot be read as Parquet"):
         compare([run, str(tmp_path / "text.parquet")])
     pa.parquet.write_table(pa.table({"path": ["0.mp4"]}), tmp_path / "other.parquet")
     with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no predictions of a test, start is missing"):

@@ -70,7 +70,7 @@ def test_mistakes_are_told_in_one_line(
             "-abc.mp4 is taken for an option, since it begins with -; give the file",
         ),
         (["gone.mp4", *model, *out], "INPUT gone.mp4: no such file or folder"),
-        ([f"{tmp_path}/empty", *model, *out], f"INPUT {tmp_path}/empty: holds no videos (.264 "),
+        ([f"{tmp_path}/empty", *model, *out], f"INPUT {tmp_path}/empty: has no videos (.264 "),
         (["no/*.mp4", *model, *out], "INPUT no/*.mp4: no video and no folder matches the pattern"),
         ([f"{tmp_path}/empty/*", *model, *out], "matches the pattern; of 1 others none ends in .264 "),
         (

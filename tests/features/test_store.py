@@ -117,7 +117,7 @@ def test_what_holds_no_features_is_refused(store_features: StoreFeatures, tmp_pa
     with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no features .* label is lacking"):
         load_features(tmp_path / "other.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
-    with pytest.raises(MVitVideoError, match=r"torn\.parquet: is no Parquet file that can be read"):
+    with pytest.raises(MVitVideoError, match=r"torn\.parquet: cannot be read as Parquet"):
         load_features(tmp_path / "torn.parquet")
     with pytest.raises(MVitVideoError, match=r"empty: holds no features, not a single row"):
         load_features(store_features(random_vectors(1)[:0], [], name="empty", window=[]))
@@ -136,7 +136,7 @@ def test_text_that_is_no_utf8_is_refused_by_name(store_features: StoreFeatures) 
     part = next((folder / "features").glob("*.parquet"))
     table = parquet.read_table(part)
     parquet.write_table(table.replace_schema_metadata({**table.schema.metadata, b"\xff": b"\xff"}), part)
-    with pytest.raises(MVitVideoError, match=r"^.*part-00000\.parquet: its metadata hold .* which is no UTF-8"):
+    with pytest.raises(MVitVideoError, match=r"^.*part-00000\.parquet: its metadata have .* which is not UTF-8"):
         load_features(folder)
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mvit_video.data.readers.watchdog import TimedOut, call_with_limit
+from mvit_video.data.readers.libraries import TimedOut, call_with_limit
 from mvit_video.jobs import hangs
 from mvit_video.jobs.hangs import HangWatch, name_this_thread, process_cpu_seconds, threads_cpu_seconds
 

@@ -55,7 +55,7 @@ def test_crashes_hangs_and_errors_are_told_and_the_rest_is_done(work: Callable) 
     assert found.keys() == set(items)
     assert [found[item] for item in plain] == [item.upper() for item in plain]
     assert found["exit"] == WorkFailure("crash", "its process ended (exit code 3)")
-    assert found["killed"] == WorkFailure("crash", "its process ended (SIGKILL, perhaps for lack of memory)")
+    assert found["killed"] == WorkFailure("crash", "its process ended (SIGKILL, perhaps out of memory)")
     assert found["raise"] == WorkFailure("error", "KeyError: 'raise'")
     assert found["hang"] == WorkFailure("time-out", "no heartbeat for 2 s")
     assert found["long"] == "LONG"  # longer than the limit, with signs of life
@@ -72,7 +72,7 @@ def test_items_are_drawn_as_workers_become_free(work: Callable) -> None:
 
 def test_workers_that_cannot_start_are_an_error(work: Callable, tmp_path: Path) -> None:
     (tmp_path / "work_of_jobs.py").write_text("raise RuntimeError('nothing here')")
-    with pytest.raises(RuntimeError, match=r"a worker process ended before it could begin \(exit code 1\)"):
+    with pytest.raises(RuntimeError, match=r"a worker process ended before it was ready \(exit code 1\)"):
         list(run_in_processes(work, ["item"], num_workers=1, limit_seconds=60))
 
 

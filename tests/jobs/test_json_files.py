@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvit_video.jobs.json_files import read_json_object, write_json_object
+from mvit_video.jobs.files import read_json_object, write_json_object
 
 
 def test_an_object_is_read_back(tmp_path: Path) -> None:

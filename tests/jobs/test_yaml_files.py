@@ -31,7 +31,7 @@ def test_anchors_and_merges_within_the_limits_are_read() -> None:
         ("\n".join(" " * i + "a:" for i in range(1000)), "line 50: more than 50 levels"),
         (LAUGHS, "counted with aliases replaced"),
         (NESTED_MERGES, "line 15: more than 100,000 values, counted with aliases replaced"),
-        ("a: &a [*a]", r"line 1: the alias \*a stands for what it is part of, or for nothing"),
+        ("a: &a [*a]", r"line 1: the alias \*a is undefined or refers to itself"),
         ("a: [1,\n" + " " * MAX_BYTES + "2]", "more than 1,048,576 bytes"),
         (":".join(["1"] * 20_000), "line 1: a number of 39,999 digits"),
         ("a: 1\nb: - 2", r"line 2: not YAML \(block sequence entries are not allowed in this context\)"),

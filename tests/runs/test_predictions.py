@@ -134,7 +134,7 @@ def test_a_small_file_that_claims_much_is_refused_before_it_is_read(tmp_path: Pa
     table = pa.table(columns()).take(pa.array(np.ones(3_000_000, np.int32)))
     group = dict(zip(table.column_names, table.columns, strict=True))
     save_predictions(tmp_path / "predictions.parquet", [group], SETTING)
-    with pytest.raises(MVitVideoError, match=r"claims 3,000,000 values and .* write it again in fewer or smaller"):
+    with pytest.raises(MVitVideoError, match=r"claims 3,000,000 values and .* write fewer or smaller"):
         load_predictions(tmp_path)
 
 
@@ -158,5 +158,5 @@ def test_there_are_none(tmp_path: Path) -> None:
     with pytest.raises(MVitVideoError, match=r"predictions\.parquet: is a folder, not a file"):
         load_predictions(tmp_path)
     (tmp_path / "text.parquet").write_text(json.dumps({}))
-    with pytest.raises(MVitVideoError, match=r"text\.parquet: is no Parquet file that can be read"):
+    with pytest.raises(MVitVideoError, match=r"text\.parquet: cannot be read as Parquet"):
         load_predictions(tmp_path / "text.parquet")

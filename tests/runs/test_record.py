@@ -30,7 +30,7 @@ def test_commit_is_unknown_outside_a_checkout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]", "an object was expected, not list"), ("{", "Expecting property name"),
+        ("[1]", "expected an object, got list"), ("{", "Expecting property name"),
         ("[" * 100_000, "nested too deeply"), ("\xff", "codec can't decode"), (None, "not a plain file"),
     ],
 )  # fmt: skip

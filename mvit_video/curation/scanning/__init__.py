@@ -1,4 +1,4 @@
-"""Whether the videos of a data set can be read, and what they are."""
+"""Scan of a data set: which videos can be read, and their properties."""
 
 from mvit_video.curation.scanning.manifest import write_failures, write_manifest
 from mvit_video.curation.scanning.page import write_page

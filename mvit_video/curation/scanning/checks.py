@@ -1,4 +1,4 @@
-"""What is right and wrong with one video."""
+"""Check of one video."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ Kind = Literal[
     "time-out", "other",
 ]  # fmt: skip
 KINDS: dict[Kind, str] = {
-    "missing": "there is no such file",
+    "missing": "the file does not exist",
     "empty": "the file has no bytes",
     "truncated": "the end of the file is missing",
-    "no video stream": "the file has other streams only",
-    "unsupported codec": "nothing installed decodes it",
-    "too short": "the video, or the segment of it, has less than --min-seconds",
-    "wrong header": "the header counts other frames or seconds than there are; the frames are right",
+    "no video stream": "the file has no video",
+    "unsupported codec": "no installed library decodes it",
+    "too short": "the video or segment is shorter than --min-seconds",
+    "wrong header": "the header states another number of frames or seconds; the frames are right",
     "damaged": "frames do not decode, or decode with concealed errors",
-    "time-out": "the decoder did not come back",
-    "other": "anything else",
+    "time-out": "the decoder did not return",
+    "other": "any other problem",
 }
-# what lies in the machine rather than in the file
+CONCEALED = "frames decode, but with errors that the decoder conceals"
+# problems of the machine rather than the file
 TRIED_AGAIN: tuple[Kind, ...] = ("time-out", "other")
-# containers whose lengths are read from a header; elsewhere the demuxer guesses them
+# containers that state lengths in a header; in others the demuxer guesses them
 _STATES_LENGTH = {"mov", "matroska", "avi"}
 _FRAMES_PER_SIGN = 64
 _FROM_READER = (
     "num_frames", "fps", "duration_seconds", "height", "width", "codec", "container", "backend", "backend_reason",
 )  # fmt: skip
-# what the readers say before they decode anything
+# messages of the readers before they decode
 _KIND_OF_REASON: dict[str, Kind] = {
     "no such file": "missing",
     "is an empty file": "empty",
@@ -54,19 +55,19 @@ _KIND_OF_REASON: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Check:
-    """A row of what is known of a video; `CHECK_SCHEMA` has the same columns.
+    """Result for one video; `CHECK_SCHEMA` has the same columns.
 
     Attributes:
-        path: where the file lies.
-        size: bytes; None when there is no file.
-        mtime_ns: time of its last change.
-        asked_backend: library that was asked for.
+        path: path of the file.
+        size: bytes; None if there is no file.
+        mtime_ns: modification time.
+        asked_backend: requested library.
         is_full: whether every frame was decoded.
         is_usable: whether training can read it.
-        kind: what is wrong, None when nothing is; a usable video may have a wrong header or concealed damage.
-        reason: the same in a sentence.
-        damaged: whether errors were concealed in the frames that were decoded.
-        sha256: of the file's bytes, where they were read.
+        kind: kind of problem, None if there is none; a usable video may have a wrong header or concealed damage.
+        reason: the problem in words.
+        damaged: whether errors were concealed in decoded frames.
+        sha256: hash of the file, if it was read.
     """
 
     path: str
@@ -90,20 +91,16 @@ class Check:
     sha256: str | None = None
 
     def failed(self, kind: Kind, reason: str) -> Check:
-        """The same video as one that training cannot read."""
+        """Return the check of a video that training cannot read."""
         return replace(self, is_usable=False, kind=kind, reason=" ".join(reason.split()))
 
     def flawed(self, kind: Kind, reason: str) -> Check:
-        """The same video with a flaw that leaves it usable."""
+        """Return the check of a usable video with a problem."""
         return replace(self, kind=kind, reason=reason)
 
 
 def schema_of(row: type, **others: pa.DataType) -> pa.Schema:
-    """Return the Arrow schema of a dataclass whose fields are strings, numbers or truth values, or None.
-
-    Args:
-        others: types of the fields that are not strings, 64-bit numbers or truth values.
-    """
+    """Return the Arrow schema of a dataclass of strings, numbers and booleans; `others` are types of other fields."""
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return pa.schema({name: others.get(name) or kinds[_plain(hint)] for name, hint in get_type_hints(row).items()})
 
@@ -119,11 +116,11 @@ CHECK_SCHEMA = schema_of(Check, height=pa.int32(), width=pa.int32())
 
 @dataclass(frozen=True)
 class Checker:
-    """Checks videos in a worker process.
+    """Check of videos in a worker process.
 
     Attributes:
-        backend: library that training will ask for.
-        is_full: decode every frame instead of the first, the middle and the last one, and hash the file.
+        backend: library of the training to come.
+        is_full: decode every frame, not only the first, middle and last, and hash the file.
         index_cache: keeps the packet index of every video for training.
     """
 
@@ -132,7 +129,7 @@ class Checker:
     index_cache: IndexCache
 
     def __call__(self, path: str, heartbeat: Callable[[], None]) -> Check:
-        """Check a video, and send heartbeats between the steps that take long."""
+        """Check a video, with heartbeats between long steps."""
         check, header = inspect(path, self.backend, is_full=self.is_full)
         if header is None:
             return check
@@ -145,7 +142,7 @@ class Checker:
 
     def _check_content(self, check: Check, header: Header, heartbeat: Callable[[], None]) -> Check:
         try:
-            # the backend is chosen from the packet index alone; PyAV decodes below, since it reports damage
+            # only opens the video, to choose the backend; PyAV decodes below, since it reports damage
             with open_video(check.path, self.backend, index_cache=self.index_cache) as reader:
                 check = replace(check, **{name: getattr(reader, name) for name in _FROM_READER})
             heartbeat()
@@ -156,7 +153,7 @@ class Checker:
         except VideoDecodeError as error:
             return undecodable(check, header, error.reason)
         if check.damaged:
-            return check.flawed("damaged", "frames decode, with errors that the decoder conceals")
+            return check.flawed("damaged", CONCEALED)
         return check.flawed("wrong header", wrong) if wrong else check
 
     def _decode(self, check: Check, heartbeat: Callable[[], None]) -> Check:
@@ -170,18 +167,18 @@ class Checker:
             return check
         decoded, is_damaged = decode_all(check.path, heartbeat)
         if decoded < num_frames:
-            raise VideoDecodeError(check.path, f"{decoded} of {num_frames} frames decode")
+            raise VideoDecodeError(check.path, f"only {decoded} of {num_frames} frames decode")
         return replace(check, damaged=check.damaged or is_damaged)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a container says of its video before any packet is read.
+    """Header of a container.
 
     Attributes:
-        num_frames: 0 where it does not say.
-        duration_seconds: None where it does not say.
-        missing_bytes: how much of the end of the file is not there.
+        num_frames: number of frames; 0 if unknown.
+        duration_seconds: duration; None if unknown.
+        missing_bytes: bytes that are missing at the end of the file.
     """
 
     num_frames: int
@@ -190,7 +187,7 @@ class Header:
 
 
 def inspect(path: str, backend: Backend = "pyav", *, is_full: bool = False) -> tuple[Check, Header | None]:
-    """Return what is known of a video before its packets are read; without a header when it cannot be decoded."""
+    """Return the check of a video before its packets are read, and its header; None if it cannot be decoded."""
     check = Check(path, *size_and_time(path), backend, is_full)
     num_missing = 0
     try:
@@ -211,7 +208,7 @@ def inspect(path: str, backend: Backend = "pyav", *, is_full: bool = False) -> t
 
 
 def undecodable(check: Check, header: Header, reason: str) -> Check:
-    """A video whose frames are not all there."""
+    """Return the check of a video with missing frames."""
     if not header.missing_bytes:
         return check.failed("damaged", reason)
     missing = "" if "truncated" in reason else f"; its last {header.missing_bytes} bytes are missing"
@@ -231,7 +228,7 @@ def _read_header(opened: OpenStream, num_missing: int) -> Header:
 
 
 def hash_file(path: str, heartbeat: Callable[[], None]) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -241,7 +238,7 @@ def hash_file(path: str, heartbeat: Callable[[], None]) -> str:
 
 
 def decode_all(path: str, heartbeat: Callable[[], None]) -> tuple[int, bool]:
-    """Number of frames that decode one after the other, and whether errors were concealed in some."""
+    """Return the number of frames of a sequential decode, and whether errors were concealed."""
     for conceal in (False, True):
         num_frames = 0
         try:
@@ -257,18 +254,18 @@ def decode_all(path: str, heartbeat: Callable[[], None]) -> tuple[int, bool]:
 
 
 def _wrong_header(header: Header, check: Check) -> str:
-    """How the header contradicts the frames; empty when it does not."""
+    """Describe how the header contradicts the frames; empty if it does not."""
     num_frames, duration = check.num_frames or 0, check.duration_seconds or 0.0
     if header.num_frames and header.num_frames != num_frames:
-        stored = _count_packets(check.path)  # edit lists hide frames that the header counts rightly
+        stored = _count_packets(check.path)  # edit lists hide frames that the header counts
         if stored != header.num_frames:
-            return f"its header counts {header.num_frames} frames, there are {stored}"
+            return f"its header states {header.num_frames} frames, there are {stored}"
     elif not header.num_frames and header.duration_seconds is not None:
         declared = header.duration_seconds
-        # headers are inexact, but where the end is missing every frame counts
+        # headers are inexact, but if the end is missing every frame counts
         tolerance = 1.5 / (check.fps or 1) if header.missing_bytes else max(0.5, 0.1 * duration)
         if abs(declared - duration) > tolerance:
-            return f"its header says {declared:.2f} s, there are {duration:.2f} s"
+            return f"its header states {declared:.2f} s, there are {duration:.2f} s"
     return ""
 
 

@@ -1,19 +1,19 @@
-"""Whether the end of a file is missing, by what its container says of its own length."""
+"""Length of a file by its container, to find truncated files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import BinaryIO
 
-from mvit_video.data.readers.signature import container_by_signature
+from mvit_video.data.readers.source import container_by_signature
 
-# boxes that a video cannot do without; others are padding, or left over by editors
+# required boxes; others are padding or remains of editors
 _MP4_NEEDED = {b"mdat", b"moov", b"moof"}
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that a MP4, Matroska or AVI file lacks at its end; 0 where it is whole, or where that is unknown."""
+    """Return the bytes missing at the end of an MP4, Matroska or AVI file; 0 if it is complete or unknown."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -31,7 +31,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _mp4_end(file: BinaryIO, size: int) -> int:
-    """End of the last box that matters; the length of a box stands before its name."""
+    """Return the end of the last required box."""
     start = end = 0
     while start < size:
         file.seek(start)
@@ -41,7 +41,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
-        if length < 8:  # 0 is up to the end of the file
+        if length < 8:  # 0 is to the end of the file
             break
         start += length
         if header[4:8] in _MP4_NEEDED:
@@ -50,7 +50,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
 
 
 def _matroska_end(file: BinaryIO) -> int:
-    """End of the segment, which follows the head; 0 where a stream that was not closed leaves it open."""
+    """Return the end of the segment; 0 if its length is unknown, as in a stream that was not closed."""
     file.seek(4)
     length = _ebml_number(file)
     if length is None:
@@ -63,7 +63,7 @@ def _matroska_end(file: BinaryIO) -> int:
 
 
 def _ebml_number(file: BinaryIO) -> int | None:
-    """A number whose leading zero bits count its bytes; None when it is all ones, or not there."""
+    """Read a number whose leading zero bits give its bytes; None if it is all ones or missing."""
     first = file.read(1)
     if not first or first == b"\0":
         return None

@@ -1,4 +1,4 @@
-"""What a scan leaves: the manifest that training reads, and the list of what is wrong."""
+"""Files of a scan: the manifest that training reads, and the list of problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FROM_CHECK = (
 
 
 def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min_seconds: float) -> pa.Table:
-    """One row per row of the annotations, with what its video was found to be.
+    """Return the rows of the annotations with the checks of their videos.
 
     Args:
         locations: absolute path of each row's video.
@@ -37,15 +37,14 @@ def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min
     for row in np.flatnonzero(too_short):
         lasts = f"lasts {duration[row]:.2f} s"
         if not np.isnan(start[row]):
-            lasts += f", of which its segment from {start[row]:g} s has {max(seconds[row], 0):.2f} s"
-        lasts += f", --min-seconds asks for {min_seconds:g}"
-        # a flaw may be why
+            lasts += f", its segment from {start[row]:g} s lasts {max(seconds[row], 0):.2f} s"
+        lasts += f", --min-seconds is {min_seconds:g}"
+        # an earlier problem may be the cause
         kind[row], reason[row] = (kind[row], f"{reason[row]}; {lasts}") if kind[row] else ("too short", lasts)
     columns = {
         "path": table.paths,
         **table.label_columns,
-        "start": pa.array(start, from_pandas=True),
-        "end": pa.array(end, from_pandas=True),
+        **table.span_columns,
         "status": pa.array(np.where(is_usable & ~too_short, "ok", "failed")),
         "kind": pa.array(kind, pa.string()),
         "reason": pa.array(reason, pa.string()),
@@ -64,13 +63,13 @@ def write_manifest(manifest: pa.Table, path: Path) -> None:
 
 
 def write_failures(videos: pa.Table, path: Path) -> None:
-    """Write `path,kind,reason` of every video with something wrong."""
+    """Write `path,kind,reason` of every video with a problem."""
     rows = wrong_rows(videos)
     with atomic_write(path) as unfinished:
         write_rows(unfinished, [("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
 
 
 def wrong_rows(videos: pa.Table) -> dict[str, list[str]]:
-    """Columns `path`, `kind`, `reason` of the videos with something wrong, sorted by kind and path."""
+    """Return `path`, `kind`, `reason` of the videos with a problem, sorted by kind and path."""
     rows = videos.select(["path", "kind", "reason"]).filter(compute.is_valid(videos["kind"]))
     return rows.sort_by([("kind", "ascending"), ("path", "ascending")]).to_pydict()

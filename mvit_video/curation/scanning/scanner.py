@@ -1,4 +1,4 @@
-"""A scan from the list of videos to the manifest."""
+"""Scan of the videos of a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check
 from mvit_video.curation.scanning.manifest import build_manifest
 from mvit_video.data import VideoTable
 from mvit_video.data.readers import Backend, IndexCache
-from mvit_video.data.readers.torchcodec_reader import require_torchcodec
+from mvit_video.data.readers.libraries import require_torchcodec
 from mvit_video.data.sources import require_videos
 from mvit_video.jobs import Ledger, Workers, WorkFailure, run_job
 from mvit_video.jobs.arrow import compute
@@ -26,12 +26,12 @@ _HASH_SCHEMA = pa.schema({"path": pa.string(), "size": pa.int64(), "mtime_ns": p
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """What is checked, and what is asked of a video.
+    """Settings of a scan.
 
     Attributes:
-        backend: library that training will ask for.
-        is_full: decode every frame and hash every file, instead of three frames and the files of equal size.
-        min_seconds: a video or segment with less is too short.
+        backend: library of the training to come.
+        is_full: decode every frame and hash every file, instead of three frames and files of equal size.
+        min_seconds: shorter videos and segments are a problem.
     """
 
     backend: Backend = "decord"
@@ -40,17 +40,17 @@ class ScanSettings:
 
 
 def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: Workers) -> pa.Table:
-    """Check every video that was not checked before, and return the manifest of all.
+    """Check every video that is new or has changed, and return the manifest of all.
 
     Args:
-        out: folder that keeps what is known: `checked`, `hashed`, and the packet indices in `index`.
+        out: folder for the results `checked` and `hashed`, and the packet indices `index`.
 
     Raises:
-        ConfigError: the videos lie in shards, or are images, or the backend is not installed.
+        ConfigError: the videos are in shards or are images, or the backend is not installed.
         JobStopped: on Ctrl-C; the same call resumes.
     """
     if table.archive is not None:
-        raise ConfigError("scan checks videos that are files of their own; scan them before `mvit-video pack`")
+        raise ConfigError("scan reads separate files, not shards; scan them before `mvit-video pack`")
     require_videos(table, "scan")
     if settings.backend == "torchcodec":
         require_torchcodec()
@@ -59,7 +59,7 @@ def scan_videos(table: VideoTable, out: Path, settings: ScanSettings, workers: W
     ledger = Ledger(out / "checked", CHECK_SCHEMA)
     known = ledger.load()
     if ledger.damaged:
-        moved = f"damaged files moved, the first to {ledger.damaged[0]}; what they held is checked again"
+        moved = f"damaged files were moved, the first to {ledger.damaged[0]}; their videos are checked again"
         workers.console.print(moved, highlight=False, markup=False, soft_wrap=True)
     valid = compute.and_(
         compute.equal(known["asked_backend"], settings.backend),
@@ -84,7 +84,7 @@ def _check_row(settings: ScanSettings, path: str, outcome: Check | WorkFailure) 
 
 
 def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
-    """The checks with the hash of every file that another one equals in size; only these can be duplicates."""
+    """Add the hashes of files of equal size, which may be duplicates."""
     counts = checks.filter(compute.greater(checks["size"], 0)).group_by("size").aggregate([("path", "count")])
     shared = counts.filter(compute.greater(counts["path_count"], 1))["size"]
     is_asked = compute.and_(compute.is_in(checks["size"], value_set=shared), compute.is_null(checks["sha256"]))
@@ -96,7 +96,7 @@ def _with_hashes(checks: pa.Table, folder: Path, workers: Workers) -> pa.Table:
     hashed = ledger.load()
     found = hashed["sha256"].take(compute.index_in(checks["path"], value_set=hashed["path"]))
     if left := compute.sum(compute.and_(is_asked, compute.is_null(found))).as_py():
-        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries them again")
+        workers.console.print(f"{left:,} files of equal size could not be compared; the next scan tries again")
     at = checks.schema.get_field_index("sha256")
     return checks.set_column(at, "sha256", compute.coalesce(checks["sha256"], compute.if_else(is_asked, found, None)))
 
@@ -108,7 +108,7 @@ def _hash_row(path: str, outcome: str | WorkFailure) -> dict[str, Any]:
 
 
 def _not_yet(paths: pa.Array, known: pa.Table) -> list[str]:
-    """The paths of which nothing is known, or whose file has changed since."""
+    """Return the paths that are unknown or whose file has changed."""
     columns = (known[name].to_pylist() for name in ("path", "size", "mtime_ns"))
     done = {path: (size, mtime_ns) for path, size, mtime_ns in zip(*columns, strict=True)}
     return [path for path in paths.to_pylist() if path not in done or size_and_time(path) != done[path]]

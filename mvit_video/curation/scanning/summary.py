@@ -1,4 +1,4 @@
-"""What a manifest says as a whole: counts, classes, duplicates, distributions."""
+"""Summary of a manifest: counts, classes, duplicates, distributions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mvit_video.jobs.arrow import compute, joined, matches
 
 
 class KindCount(NamedTuple):
-    """Videos with one kind of failure."""
+    """Number of videos with one kind of problem."""
 
     kind: str
     num_failed: int
@@ -27,7 +27,7 @@ class KindCount(NamedTuple):
 
 
 class BackendCount(NamedTuple):
-    """Videos that one backend decodes for one reason."""
+    """Number of videos that a backend decodes for a reason."""
 
     backend: str
     reason: str
@@ -35,7 +35,7 @@ class BackendCount(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-    """Files with the same bytes, or rows that name the same file and segment."""
+    """Files with equal bytes, or rows of the same file and segment."""
 
     paths: list[str]
     labels: list[str]
@@ -48,18 +48,18 @@ class Duplicates(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """The manifest as a whole; classes, backends and distributions are of the usable videos.
+    """Summary of a manifest; classes, backends and distributions are of usable videos.
 
     Attributes:
         num_rows: rows of the annotations.
-        num_usable: of these, how many training can read.
-        kinds: what is wrong, the most frequent first.
-        classes: name or number of each class with its usable videos, the largest class first; empty without labels.
+        num_usable: rows that training can read.
+        kinds: problems, the most frequent first.
+        classes: usable videos of each class, the largest class first; empty without labels.
         num_unlabelled: usable videos without a label.
-        duplicates: groups of equal files and of rows of one file, those with contradictory labels first.
-        sizes: "width x height" with the number of videos, the most frequent first.
-        codecs: number of videos of each.
-        containers: number of videos of each.
+        duplicates: groups of equal files or rows, contradictory labels first.
+        sizes: videos of each "width x height", the most frequent first.
+        codecs: videos of each codec.
+        containers: videos of each container.
     """
 
     num_rows: int
@@ -83,7 +83,7 @@ class Summary:
 
 
 def summarise(manifest: pa.Table, class_names: tuple[str, ...] | None) -> Summary:
-    """The summary of a manifest."""
+    """Return the summary of a manifest."""
     usable = manifest.filter(compute.equal(manifest["status"], "ok"))
     sizes = [f"{width} x {height}" for width, height in zip(*_columns(usable, "width", "height"), strict=True)]
     labels = usable["label"].combine_chunks()
@@ -106,10 +106,9 @@ def summarise(manifest: pa.Table, class_names: tuple[str, ...] | None) -> Summar
 
 
 def histogram(values: NDArray[np.float64], num_bins: int) -> list[tuple[str, float, float, int]]:
-    """Name, start, end and number of values of each bin.
+    """Return name, start, end and number of values of each bin.
 
-    Few distinct values are a bin each. Otherwise bins have equal widths, but for the last one where a long tail would
-    leave the others empty.
+    Few distinct values are a bin each. Otherwise bins have equal widths, except the last if there is a long tail.
     """
     found, counts = np.unique(values.round(2), return_counts=True)
     if len(found) <= num_bins:
@@ -138,14 +137,14 @@ def _count_kinds(manifest: pa.Table) -> list[KindCount]:
 
 
 def _count_backends(usable: pa.Table) -> list[BackendCount]:
-    """Reasons that differ in a number only are one."""
+    """Count backends and reasons; numbers in reasons are ignored."""
     reasons = [re.sub(r"\b\d+\b", "N", reason or "") for reason in usable["backend_reason"].to_pylist()]
     counts = Counter(zip(usable["backend"].to_pylist(), reasons, strict=True))
     return [BackendCount(backend, reason, number) for (backend, reason), number in counts.most_common()]
 
 
 def _count_classes(numbers: NDArray[np.int64], class_names: tuple[str, ...] | None) -> list[tuple[str, int]]:
-    """A class without a usable video counts as well, where names or higher numbers imply it."""
+    """Count the usable videos of each class, including empty classes."""
     labelled = numbers[numbers >= 0]
     counts = np.bincount(labelled, minlength=len(class_names or ()))
     order = np.argsort(-counts, kind="stable")

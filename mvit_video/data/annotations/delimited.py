@@ -1,4 +1,4 @@
-"""Files of columns with commas or tabs between them."""
+"""CSV and TSV files."""
 
 from __future__ import annotations
 
@@ -17,24 +17,20 @@ from mvit_video.data.table.files import SUFFIX_PATTERN
 from mvit_video.data.table.rows import Rows
 from mvit_video.jobs.arrow import as_strings, compute, first, joined, lengths, matches, strip
 
-# the csv module drops blanks before a quote, Arrow takes the quote for a letter
+# the csv module ignores blanks before a quote, Arrow reads the quote as a letter
 _QUOTE_AFTER_BLANK = re.compile(rb'(^|[,\t])[ \t]+"', re.MULTILINE)
 _VIDEO_AND_BLANK = re.compile(rf"""{SUFFIX_PATTERN}["']?[ \t]+[^,]*""")
 
 
 class Columns(NamedTuple):
-    """Columns of strings by their names in lower case.
-
-    Attributes:
-        lines: where each row stands.
-    """
+    """Columns of strings by name in lower case, and the line of each row."""
 
     lines: Lines
     values: dict[str, pa.Array]
 
 
 class Header(NamedTuple):
-    """Names of the columns, and the lines below."""
+    """Names of the columns, the separator, and the lines below."""
 
     names: list[str]
     mark: str
@@ -42,7 +38,7 @@ class Header(NamedTuple):
 
 
 def read_header(lines: Lines, known: Sequence[set[str]]) -> Header | None:
-    """Header of a file whose first line names all columns of one of the known sets."""
+    """Return the header if the first line names all columns of a known set."""
     for mark in ",\t":
         names = _column_names(lines, mark) if len(lines) else []
         if any(columns <= set(names) for columns in known):
@@ -51,12 +47,12 @@ def read_header(lines: Lines, known: Sequence[set[str]]) -> Header | None:
 
 
 def guess_header(lines: Lines) -> Header | None:
-    """Header, written or implied, of a file called CSV; None where its first line separates by blanks, as lists may."""
+    """Return the header of a CSV file, written or implied; None if its first line is separated by blanks."""
     head = lines.line(0)
     if "," not in head or _VIDEO_AND_BLANK.search(head):
         return None
     names, needed = _column_names(lines, ","), ("path", "label")
-    # a path has a suffix, a folder or a number, which names of columns do not
+    # paths have a suffix, a folder or a digit, names of columns do not
     if not set(needed) & set(names) and re.search(r"[./\\\d]", head):
         return Header(list(needed), ",", lines)
     missing = [name for name in needed if name not in names]
@@ -64,7 +60,7 @@ def guess_header(lines: Lines) -> Header | None:
 
 
 def read_columns(header: Header, wanted: set[str]) -> Columns:
-    """Some of the columns of a file, without the blanks around values."""
+    """Return some columns of a file, without blanks around values."""
     body = header.body
     if not len(body):
         return Columns(body, {name: body.text for name in header.names if name in wanted})
@@ -73,7 +69,7 @@ def read_columns(header: Header, wanted: set[str]) -> Columns:
 
 
 def read_table_columns(columns: Columns) -> Rows:
-    """Rows of a file with the columns `path`, `label` or `labels`, and perhaps `start` and `end`."""
+    """Return the rows of a file with the columns `path`, `label` or `labels`, and perhaps `start` and `end`."""
     lines, values = columns
     for name in ("path", "label"):
         empty = first(lengths(values.get(name, lines.text)) == 0)
@@ -82,13 +78,13 @@ def read_table_columns(columns: Columns) -> Rows:
     spans = None
     if values.keys() & {"start", "end"}:
         spans = np.stack([read_seconds(columns, name) for name in ("start", "end")], axis=1)
-    unknown = pa.nulls(len(lines), pa.large_string())  # where labels are not asked for
+    unknown = pa.nulls(len(lines), pa.large_string())
     labels = values.get("labels", values.get("label", unknown))
     return Rows(lines.file, lines.numbers, values["path"], labels, spans, are_lists="labels" in values)
 
 
 def split_labels(values: pa.Array) -> pa.Array:
-    """Lists of the labels that semicolons separate; none in an empty string."""
+    """Return lists of labels from strings separated by semicolons."""
     parts = compute.split_pattern(values, ";")
     stripped = strip(parts.flatten())
     full = lengths(stripped) > 0
@@ -98,14 +94,14 @@ def split_labels(values: pa.Array) -> pa.Array:
 
 
 def read_seconds(columns: Columns, name: str) -> NDArray[np.float64]:
-    """Seconds of a column; NaN where it is empty or not there."""
+    """Return a column in seconds; NaN where it is empty or missing."""
     if name not in columns.values:
         return np.full(len(columns.lines), np.nan)
     values = columns.values[name]
     is_empty = lengths(values) == 0
     bad = first(~is_empty & ~matches(values, r"^-?[0-9]*\.?[0-9]+(e-?[0-9]+)?$|^[0-9]+\.$"))
     if bad is not None:
-        raise columns.lines.error(bad, f"{name} {values[bad].as_py()!r} is no number of seconds")
+        raise columns.lines.error(bad, f"{name} {values[bad].as_py()!r} is not a number of seconds")
     known = compute.if_else(pa.array(is_empty), pa.scalar(None, values.type), values)
     return known.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
@@ -118,12 +114,12 @@ def _fields(lines: Lines, i: int, mark: str) -> list[str]:
     try:
         fields = next(csv.reader([lines.line(i)], delimiter=mark, skipinitialspace=True))
     except csv.Error as error:
-        raise lines.error(i, f"is no line of CSV ({error}), got {lines.line(i)[:80]!r}") from None
+        raise lines.error(i, f"is not CSV ({error}), got {lines.line(i)[:80]!r}") from None
     return [field.strip() for field in fields]
 
 
 def _read_quickly(header: Header, places: dict[str, int]) -> dict[str, pa.Array] | None:
-    """Columns as Arrow reads them; None where it reads other rows than the csv module does, or none at all."""
+    """Read columns with Arrow; None if it would read other rows than the csv module."""
     body = header.body
     data = pa.py_buffer(body.data)[int(body.starts[0]) :]
     if any(blank in body.data for blank in (b' "', b'\t"')) and _QUOTE_AFTER_BLANK.search(body.data):
@@ -148,7 +144,7 @@ def _read_quickly(header: Header, places: dict[str, int]) -> dict[str, pa.Array]
 
 
 def _read_carefully(header: Header, places: dict[str, int]) -> dict[str, pa.Array]:
-    """Columns as the csv module reads them line by line."""
+    """Read columns line by line with the csv module."""
     lines, columns = header.body, {name: [] for name in places}
     for i in range(len(lines)):
         fields = _fields(lines, i, header.mark)

@@ -1,4 +1,4 @@
-"""Folders that hold one folder of videos, or of images, per class."""
+"""Folders of class folders with videos or images."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from mvit_video.types import AnnotationError
 
 
 def read_folders(folder: Path, *, need_all: bool) -> Rows:
-    """Read the videos below the folders of a folder, or images where there are no videos.
+    """Read the videos in class folders, or images if there are no videos.
 
-    The names of the folders, sorted, are the classes; videos in folders within a class folder belong to the class.
+    The sorted folder names are the classes; a class folder may have folders.
 
     Args:
-        need_all: whether a folder without videos is an error.
+        need_all: whether a class without videos is an error.
 
     Raises:
-        AnnotationError: a folder holds no videos, cannot be listed, or is no folder of classes.
+        AnnotationError: a folder has no videos, cannot be listed, or is not a folder of class folders.
     """
     try:
         with os.scandir(folder) as entries:
@@ -50,19 +50,19 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
             break
     else:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-        raise AnnotationError(folder, 0, f"holds no folder with videos ({suffixes}); give one folder per class")
+        raise AnnotationError(folder, 0, f"has no folder with videos ({suffixes}); make one folder per class")
     files = [_relative(folder, found.wanted) for found in listed]
     empty = next((name for name, found in zip(names, files, strict=True) if not found), None)
     if empty is not None and need_all:
         others = listed[names.index(empty)].others
         shown = f" ({len(others)} other files, the first is {printable(os.path.basename(others[0]))})" if others else ""
-        raise AnnotationError(folder / empty, 0, f"holds no videos{shown}; remove the folder or fill it")
+        raise AnnotationError(folder / empty, 0, f"has no videos{shown}; remove the folder or add videos")
     _check_level(folder, names, files)
     files_beside = sorted(entry.name for entry in entries if not entry.is_dir())
     loose = [name for name in files_beside if is_wanted(name)]
     if loose:
         warnings.warn(
-            f"{folder}: {len(loose)} videos lie beside the class folders, have no class and are left out: "
+            f"{folder}: {len(loose)} videos are not in a class folder and are ignored: "
             f"{', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}",
             stacklevel=3,
         )
@@ -81,29 +81,29 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
 
 
 def _check_level(folder: Path, names: Sequence[str], files: Sequence[list[str]]) -> None:
-    """Refuse a folder whose folders of classes lie one level deeper."""
+    """Refuse a folder whose class folders are one level deeper."""
     deep = [
         name for name, found in zip(names, files, strict=True) if found and all(path.count("/") > 1 for path in found)
     ]
     split = next((name for name in deep if name.lower() in SPLITS), None)
     if split is not None:
         raise AnnotationError(
-            folder, 0, f"holds {split!r}, which looks like a split with class folders in it; give {folder / split}, or "
-            "data.root alone where one is called 'train'"
+            folder, 0, f"has {split!r}, which looks like a split with class folders; give {folder / split}, or only "
+            "data.root if there is a folder 'train'"
         )  # fmt: skip
     if len(names) == 1 and deep and len({path.split("/")[1] for path in files[0]}) > 1:
         raise AnnotationError(
-            folder, 0, f"holds one folder, {names[0]!r}, with the videos in folders below it; give {folder / names[0]} "
-            "if those are the classes"
+            folder, 0, f"has one folder, {names[0]!r}, whose videos are in folders below it; give {folder / names[0]} "
+            "if these are the classes"
         )  # fmt: skip
 
 
 def _relative(folder: Path, paths: Sequence[str]) -> list[str]:
-    """Return paths from the folder of the classes on."""
+    """Return paths relative to the folder of the classes."""
     found = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
     strange = next((path for path in found if not is_utf8(path)), None)
     if strange is not None:
         parent, _, file = strange.rpartition("/")
         shown = os.fsencode(file)
-        raise AnnotationError(folder / parent, 0, f"holds a video whose name is no UTF-8: {shown!r}; rename it")
+        raise AnnotationError(folder / parent, 0, f"has a video whose name is not UTF-8: {shown!r}; rename it")
     return found

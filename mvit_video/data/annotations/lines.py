@@ -1,4 +1,4 @@
-"""Text files as columns of lines."""
+"""Lines of text files, as columns."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _HEAD_BYTES = 4096
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The lines of a text file that are not blank.
+    """Non-blank lines of a text file.
 
     Attributes:
-        numbers: 1-based.
-        text: without the blanks around it.
-        data: the file's bytes.
-        starts: where each line starts in `data`.
+        numbers: line numbers from 1.
+        text: stripped lines.
+        data: bytes of the file.
+        starts: start of each line in `data`.
     """
 
     file: Path
@@ -38,15 +38,15 @@ class Lines:
         return len(self.numbers)
 
     def line(self, i: int) -> str:
-        """Text of one line."""
+        """Return the text of a line."""
         return self.text[i].as_py()
 
     def error(self, i: int, reason: str) -> AnnotationError:
-        """What is wrong with one line."""
+        """Return the error for a line."""
         return AnnotationError(self.file, int(self.numbers[i]), reason)
 
     def select(self, keep: NDArray[np.bool_]) -> Lines:
-        """Some of the lines."""
+        """Return some of the lines."""
         if keep.all():
             return self
         return replace(
@@ -54,12 +54,12 @@ class Lines:
         )
 
     def below(self, i: int) -> Lines:
-        """The lines from one on."""
+        """Return the lines starting with line `i`."""
         return replace(self, numbers=self.numbers[i:], text=self.text[i:], starts=self.starts[i:])
 
 
 def read_head(file: Path) -> bytes:
-    """The first bytes of a file, which show its kind."""
+    """Return the first bytes of a file."""
     require_file(file)
     try:
         with file.open("rb") as opened:
@@ -69,8 +69,8 @@ def read_head(file: Path) -> bytes:
 
 
 def read_lines(file: Path) -> Lines:
-    """Lines of a UTF-8 file, however they end."""
-    zero = read_head(file).find(b"\0")  # before a whole video is read for a list
+    """Read the lines of a UTF-8 file with any line ends."""
+    zero = read_head(file).find(b"\0")  # before reading a large video as a list
     data = b"" if zero >= 0 else file.read_bytes()
     zero = max(zero, data.find(b"\0"))
     if zero >= 0:
@@ -85,19 +85,19 @@ def read_lines(file: Path) -> Lines:
     try:
         raw.validate(full=True)
     except pa.ArrowInvalid:
-        raise AnnotationError(file, 0, f"is not a text file (byte {_first_no_utf8(data)} is no UTF-8)") from None
+        raise AnnotationError(file, 0, f"is not a text file (byte {_first_no_utf8(data)} is not UTF-8)") from None
     text = strip(raw)
     lines = Lines(file, np.arange(1, len(text) + 1), text, data, offsets[:-1])
     return lines.select(lengths(text) > 0)
 
 
 def without_comments(lines: Lines) -> Lines:
-    """Lines that do not start with `#`."""
+    """Return the lines that do not start with `#`."""
     return lines.select(~to_mask(compute.starts_with(lines.text, "#")))
 
 
 def below_comments(lines: Lines) -> Lines:
-    """Lines from the first on that does not start with `#`."""
+    """Return the lines starting with the first that is not a comment."""
     comments = to_mask(compute.starts_with(lines.text, "#"))
     return lines.below(int(comments.argmin()) if not comments.all() else len(lines))
 

@@ -16,12 +16,12 @@ _QUOTED_PATHS = [rf"^{quote}(?P<path>.+?){quote}[\s,]+(?P<label>\S.*)$" for quot
 _VIDEO_AND_LIST = rf"^(?P<path>.*{SUFFIX_PATTERN})[ ,]+(?P<label>\[.*\])$"
 _VIDEO_AND_SEVERAL_LABELS = rf"{SUFFIX_PATTERN} +[0-9]+(,[0-9]+)+$"
 _LAST_MARK_IS_COMMA = r",[^, ]*$"
-_CHUNK = 262_144  # lines split at once, which need several times their size meanwhile
+_CHUNK = 262_144  # lines; splitting needs several times their memory
 _VIDEO_AND_MORE = rf"{SUFFIX_PATTERN}[\s,]"
 _ENDS_IN_VIDEO = rf"{SUFFIX_PATTERN}$"
 _LABEL_IS_VIDEO = rf"{SUFFIX_PATTERN}[\"']?$"
 _HEADERS = ({"path", "label"}, {"path", "labels"})
-# no video is called so and has a class that is called so
+# a line with a path and a label from these is a header
 _HEADER_WORDS = [
     {"path", "paths", "file", "filename", "file_name", "filepath", "file_path", "name", "video", "video_path", "clip"},
     {"label", "labels", "class", "class_id", "class_name", "category", "action", "target"},
@@ -29,10 +29,10 @@ _HEADER_WORDS = [
 
 
 def read_list(lines: Lines) -> Rows:
-    """A path and a label on each line, separated by a tab, a comma or blanks.
+    """Read lines with a path and a label, separated by a tab, a comma or blanks.
 
-    The label is the last field. After a video's suffix or a tab, numbers joined by commas and lists in brackets are
-    several labels. A first line `path label` is a header.
+    The label is the last field. After the suffix of a video or a tab, numbers separated by commas and lists in brackets
+    are several labels. A first line `path label` is a header.
     """
     lines = without_comments(lines)
     if len(lines) and (names := lines.line(0).lower().split()) and set(names) in _HEADERS:
@@ -51,13 +51,13 @@ def read_list(lines: Lines) -> Rows:
     starts_otherwise = not is_video[0] and not matches(lines.text[:1], _VIDEO_AND_MORE)[0] and is_video[1:].all()
     if (len(lines) > 1 and starts_otherwise) or _are_header_words(paths[0].as_py(), labels[0].as_py()):
         raise lines.error(
-            0, f"{lines.line(0)!r} looks like a header, not like a video and its label; write `path label` or nothing"
+            0, f"{lines.line(0)!r} looks like a header, not a video and its label; write `path label` or remove it"
         )
     if not is_video.all() or matches(labels, _VIDEO_AND_MORE).any():
         bad = first(~is_quoted & (~is_video & matches(paths, _VIDEO_AND_MORE) | matches(labels, _VIDEO_AND_MORE)))
         if bad is not None:
             raise lines.error(
-                bad, f"path and label cannot be told apart in {lines.line(bad)!r}; put a tab between them, or write CSV"
+                bad, f"the path does not end clearly in {lines.line(bad)!r}; put a tab before the label, or write CSV"
             )
     return Rows(lines.file, lines.numbers, paths, labels)
 
@@ -67,7 +67,7 @@ def _are_header_words(path: str, label: str) -> bool:
 
 
 def read_paths(lines: Lines) -> Rows | None:
-    """Read a list of bare paths of videos, which have no labels; None where the first line is something else."""
+    """Read a list of paths of videos without labels; None if the first line is not one."""
     lines = without_comments(lines)
     text = lines.text
     for quote in "\"'":
@@ -82,7 +82,7 @@ def read_paths(lines: Lines) -> Rows | None:
 
 
 def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
-    """Path and label of each line, null where there is but one field, and whether the path has quotes."""
+    """Return path and label of each line, null for single fields, and whether the path is quoted."""
     left = np.arange(len(text))
     paths: list[tuple[NDArray[np.int64], pa.Array]] = []
     labels: list[tuple[NDArray[np.int64], pa.Array]] = []
@@ -112,7 +112,7 @@ def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
     take(several, split_last(text.filter(pa.array(several)), " "))
     by_comma = matches(text, _LAST_MARK_IS_COMMA)
     take(by_comma, _without_marks(split_last(text.filter(pa.array(by_comma)), ",")))
-    # a name of several words behind a comma
+    # a label of several words after a comma
     by_comma = to_mask(compute.match_substring(text, ",")) & ~matches(text, rf" {NUMBER}$")
     take(by_comma, split_last(text.filter(pa.array(by_comma)), ","))
     by_blank = to_mask(compute.match_substring(text, " "))
@@ -122,7 +122,7 @@ def _split(text: pa.Array) -> tuple[pa.Array, pa.Array, NDArray[np.bool_]]:
 
 
 def _without_marks(split: tuple[pa.Array, pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """Paths without the further marks before a number, as in `path, 3`."""
+    """Remove further separators before a number, as in `path, 3`."""
     paths, labels = split
     ends_in_mark = matches(paths, r"[ ,]$") & matches(labels, rf"^{NUMBER}$")
     if ends_in_mark.any():

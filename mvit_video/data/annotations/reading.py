@@ -1,4 +1,4 @@
-"""From an annotation file or folder to a table."""
+"""Tables from annotation files, folders and shards of any format."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvit_video.data.annotations import charades, kinetics
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
 from mvit_video.data.annotations.folders import read_folders
 from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
 from mvit_video.data.annotations.lists import read_list, read_paths
+from mvit_video.data.annotations.published import (
+    CHARADES_COLUMNS,
+    KINETICS_COLUMNS,
+    is_hmdb,
+    is_something,
+    is_ucf,
+    read_charades,
+    read_hmdb,
+    read_kinetics,
+    read_something,
+    read_ucf,
+)
 from mvit_video.data.annotations.records import PARQUET_MAGIC, read_jsonl, read_parquet, read_records
-from mvit_video.data.annotations.something import is_something, read_something
-from mvit_video.data.annotations.ucf_hmdb import is_hmdb, is_ucf, read_hmdb, read_ucf
 from mvit_video.data.shards import read_shards
 from mvit_video.data.table.classes import ClassNames, given_names, names_beside, parse_json
 from mvit_video.data.table.rows import Rows, make_table
@@ -34,22 +43,21 @@ def load_annotations(
     need_labels: bool = True,
     class_names: Sequence[str] | str | os.PathLike[str] | None = None,
 ) -> VideoTable:
-    """Read the annotations of a data set, whose kind is recognised by what they are.
+    """Read the annotations of a data set; the format is detected.
 
-    A list of `path label` lines; CSV, JSON lines or Parquet with the columns `path`, `label` (or `labels`), and perhaps
-    `start` and `end` in seconds; a folder that holds one folder of videos per class; the published files of Kinetics,
+    Formats: a list of `path label` lines; CSV, JSON, JSON lines or Parquet with the columns `path`, `label` (or
+    `labels`), and perhaps `start` and `end` in seconds; a folder of class folders; the published files of Kinetics,
     Something-Something V2, UCF101, HMDB51 and Charades; the manifest of a scan; tar shards.
     docs/reference/annotations.md shows each.
 
-    Labels are class numbers or class names. Names are numbered by `class_names`, else by a file `classes.txt` or
-    `classes.json` beside the annotations, else as they say themselves, else in sorted order.
+    Labels are class numbers or class names. Names are numbered as in `class_names`, else as in `classes.txt` or
+    `classes.json` beside the annotations, else as the annotations say, else in sorted order.
 
     Args:
-        root: folder that relative paths start from; None is the folder of the file. A folder of classes is its own.
-        allow_outside: let relative paths leave the root by `..`, and absolute ones lie outside of a root that is given.
-        need_labels: refuse annotations without labels; else a list of paths, or a table without a column of labels, is
-            one of unknown labels.
-        class_names: name of each class in the order of their numbers, or a file that holds them.
+        root: folder of relative paths; None is the folder of the file. A folder of classes is its own root.
+        allow_outside: allow videos outside of the root.
+        need_labels: refuse annotations without labels; otherwise their labels are unknown.
+        class_names: class names in the order of their numbers, or a file of them.
 
     Raises:
         AnnotationError: names the file, the line and the value.
@@ -84,7 +92,7 @@ def _load(
 
 
 def may_exist(source: str | os.PathLike[str]) -> bool:
-    """Whether annotations are there; shards are found out about when they are opened."""
+    """Return whether annotations exist; URLs and shards are checked later, when they are opened."""
     text = os.fspath(source)
     return "://" in text or text.endswith(".tar") or os.path.exists(text) or is_hmdb(Path(text))
 
@@ -106,17 +114,17 @@ def _read_rows(file: Path, root: Path | None, known: ClassNames | None, *, need_
         return read_ucf(lines, root)
     below = below_comments(lines)
     tables = [{"path", "label"}, {"path", "labels"}] if need_labels else [{"path"}]
-    header = read_header(below, [kinetics.COLUMNS, charades.COLUMNS, *tables])
+    header = read_header(below, [KINETICS_COLUMNS, CHARADES_COLUMNS, *tables])
     if header is None and not need_labels and (bare := read_paths(lines)) is not None:
         return bare
     if header is None and file.suffix.lower() == ".csv" and len(lines):
         header = guess_header(lines)
     if header is None:
         return read_list(lines)
-    if set(header.names) >= kinetics.COLUMNS:
-        return kinetics.read_kinetics(header, root)
-    if set(header.names) >= charades.COLUMNS:
-        return charades.read_charades(header, root)
+    if set(header.names) >= KINETICS_COLUMNS:
+        return read_kinetics(header, root)
+    if set(header.names) >= CHARADES_COLUMNS:
+        return read_charades(header, root)
     return read_table_columns(read_columns(header, _TABLE_COLUMNS))
 
 

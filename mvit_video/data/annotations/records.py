@@ -1,4 +1,4 @@
-"""JSON lines, JSON arrays and Parquet files, the manifest of a scan among them."""
+"""JSON lines, JSON arrays and Parquet files, including the manifest of a scan."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from pyarrow import parquet
 
 from mvit_video.data.annotations.lines import Lines
 from mvit_video.data.table.classes import ClassNames
-from mvit_video.data.table.label_spans import COLUMN, TYPE, is_label_spans
-from mvit_video.data.table.labels import label_text
+from mvit_video.data.table.labels import LABEL_SPANS, LABEL_SPANS_TYPE, is_label_spans, label_text
 from mvit_video.data.table.rows import Rows, select
 from mvit_video.jobs.arrow import as_strings, compute, is_list, is_string, is_utf8, joined, to_mask
 from mvit_video.jobs.foreign import read_parquet_table
@@ -30,7 +29,7 @@ _CHUNK = 65_536
 
 
 def read_jsonl(lines: Lines, *, need_labels: bool = True) -> Rows:
-    """Videos `{"path": ..., "label": ...}`, one object per line."""
+    """Read videos `{"path": ..., "label": ...}`, one object per line."""
     quickly = _read_quickly(lines)
     if quickly is not None:
         return quickly
@@ -40,25 +39,25 @@ def read_jsonl(lines: Lines, *, need_labels: bool = True) -> Rows:
             try:
                 yield json.loads(lines.line(i))
             except (ValueError, RecursionError):
-                raise lines.error(i, f"is no JSON object, got {lines.line(i)[:80]!r}") from None
+                raise lines.error(i, f"is not a JSON object, got {lines.line(i)[:80]!r}") from None
 
     return _from_records(records(), Rows(lines.file, lines.numbers, lines.text, lines.text), need_labels)
 
 
 def read_records(file: Path, records: list[Any], *, need_labels: bool = True) -> Rows:
-    """Videos of a JSON array of objects."""
+    """Read videos of a JSON array of objects."""
     numbers = np.arange(1, len(records) + 1)
     nothing = pa.nulls(len(records), pa.large_string())
     return _from_records(records, Rows(file, numbers, nothing, nothing, unit="record"), need_labels)
 
 
 def read_parquet(file: Path, *, need_labels: bool = True) -> Rows:
-    """Videos of a Parquet file; where it has a column `status`, those of which it says "ok".
+    """Read videos of a Parquet file; if it has a column `status`, only rows with "ok".
 
-    Its metadata may hold `root`, the folder of relative paths, and `class_names`, a JSON list. The packet indices of a
-    scan's manifest lie in the folder `index` beside it.
+    Its metadata may have `root`, the folder of relative paths, and `class_names`, a JSON list. The packet indices of a
+    scan are in the folder `index` beside its manifest.
     """
-    wanted = ["path", "label", "labels", "start", "end", "status", COLUMN]
+    wanted = ["path", "label", "labels", "start", "end", "status", LABEL_SPANS]
     table, metadata = read_parquet_table(file, wanted=wanted)
     columns = {name: joined(table.column(name)) for name in table.column_names}
     labels = columns.get("labels", columns.get("label", None if need_labels else pa.nulls(len(table))))
@@ -66,11 +65,11 @@ def read_parquet(file: Path, *, need_labels: bool = True) -> Rows:
         names = parquet.read_schema(file).names
         raise AnnotationError(file, 0, f"has the columns {', '.join(names)}; it needs path and label or labels")
     if not is_string(columns["path"].type):
-        raise AnnotationError(file, 0, f"column path holds {columns['path'].type}, not strings")
+        raise AnnotationError(file, 0, f"column path has type {columns['path'].type}, not strings")
     values = labels.type.value_type if is_list(labels.type) else labels.type
     is_number = pa.types.is_integer(values) or pa.types.is_floating(values)
     if not (is_string(values) or is_number or pa.types.is_null(values)):
-        raise AnnotationError(file, 0, f"column label holds {labels.type}, neither class names nor class numbers")
+        raise AnnotationError(file, 0, f"column label has type {labels.type}, not class names or class numbers")
     rows = Rows(
         file,
         np.arange(1, len(table) + 1),
@@ -79,28 +78,29 @@ def read_parquet(file: Path, *, need_labels: bool = True) -> Rows:
         _parquet_spans(file, columns, len(table)),
         classes=_metadata_classes(file, metadata),
         root=Path(metadata["root"]) if "root" in metadata else None,
-        label_spans=columns.get(COLUMN),
+        label_spans=columns.get(LABEL_SPANS),
         are_lists="labels" in columns and is_string(labels.type),
         unit="row",
     )
     if "status" in columns:
         if not is_string(columns["status"].type):
-            raise AnnotationError(file, 0, f'column status holds {columns["status"].type}, not strings such as "ok"')
+            kind = columns["status"].type
+            raise AnnotationError(file, 0, f'column status has type {kind}, not strings such as "ok"')
         index = file.parent / INDEX_FOLDER
         rows = replace(rows, index_cache=index if index.is_dir() else None)
         is_ok = to_mask(compute.equal(columns["status"], "ok"))
         if len(rows) and not is_ok.any():
-            raise AnnotationError(file, 0, f"all {len(rows)} rows have another status than ok: no video can be used")
+            raise AnnotationError(file, 0, f"none of its {len(rows)} rows has the status ok: no video can be used")
         rows = select(rows, is_ok)
     return rows
 
 
 def _read_quickly(lines: Lines) -> Rows | None:
-    """Rows as Arrow reads them; None where it cannot, or where a record has no label."""
+    """Read rows with Arrow; None if it cannot, or if a label is missing."""
     if not len(lines):
         return None
     name = "labels" if '"labels"' in lines.line(0) else "label"
-    if (name == "label" and b'"labels"' in lines.data) or COLUMN.encode() in lines.data:
+    if (name == "label" and b'"labels"' in lines.data) or LABEL_SPANS.encode() in lines.data:
         return None
     data = pa.py_buffer(lines.data)[int(lines.starts[0]) :]
     for kind in (pa.int64(), pa.large_string(), pa.list_(pa.int64()), pa.list_(pa.large_string())):
@@ -110,7 +110,7 @@ def _read_quickly(lines: Lines) -> Rows | None:
             table = pyarrow.json.read_json(pa.BufferReader(data), pyarrow.json.ReadOptions(use_threads=False), options)
             path, label, *seconds = (joined(table.column(field)) for field in fields)
             for column in (path, label):
-                column.validate(full=True)  # JSON may hold half of a character
+                column.validate(full=True)  # JSON may have lone surrogates
         except pa.ArrowException:
             continue
         if len(table) != len(lines) or path.null_count or label.null_count:
@@ -129,7 +129,7 @@ class _Record(NamedTuple):
 
 
 def _from_records(records: Iterable[Any], rows: Rows, need_labels: bool) -> Rows:
-    """Rows filled with what records say, some of them at a time so that few are Python objects at once."""
+    """Fill rows from records in chunks, so that few are Python objects at a time."""
     paths: list[pa.Array] = []
     labels: list[pa.Array] = []
     spans: list[NDArray[np.float64]] = []
@@ -142,7 +142,7 @@ def _from_records(records: Iterable[Any], rows: Rows, need_labels: bool) -> Rows
         paths.append(as_strings([record.path for record in chunk]))
         labels.append(pa.array([record.label for record in chunk], kind))
         spans.append(np.array([(record.start, record.end) for record in chunk], np.float64).reshape(-1, 2))
-        label_spans.append(pa.array([record.label_spans for record in chunk], TYPE))
+        label_spans.append(pa.array([record.label_spans for record in chunk], LABEL_SPANS_TYPE))
         chunk.clear()
 
     for row, record in enumerate(records):
@@ -151,12 +151,12 @@ def _from_records(records: Iterable[Any], rows: Rows, need_labels: bool) -> Rows
             if is_multilabel is None:
                 is_multilabel = isinstance(parsed.label, list)
             if is_multilabel != isinstance(parsed.label, list):
-                raise rows.error(row, "mixes one label and a list of labels; write lists for all videos")
+                raise rows.error(row, "mixes single labels and lists of labels; write a list for each video")
         chunk.append(parsed)
         if len(chunk) == _CHUNK:
             flush()
     flush()
-    if is_multilabel:  # in the parts before the first label the type was not known
+    if is_multilabel:  # the type was unknown in parts before the first label
         labels = [part if is_list(part.type) else pa.nulls(len(part), labels[-1].type) for part in labels]
     return replace(
         rows,
@@ -179,9 +179,9 @@ def _parse(record: Any, row: int, rows: Rows, need_labels: bool) -> _Record:
         raise rows.error(row, 'has no "label"; null is unknown')
     if label is not None:
         label = [_label(one, row, rows) for one in label] if isinstance(label, list) else _label(label, row, rows)
-    times = record.get(COLUMN)
+    times = record.get(LABEL_SPANS)
     if times is not None and not is_label_spans(times):
-        raise rows.error(row, f'"{COLUMN}" must be a list of seconds for each label, got {repr(times)[:80]}')
+        raise rows.error(row, f'"{LABEL_SPANS}" must be a list of seconds for each label, got {repr(times)[:80]}')
     return _Record(path, label, _seconds(record, "start", row, rows), _seconds(record, "end", row, rows), times)
 
 
@@ -210,7 +210,7 @@ def _parquet_spans(file: Path, columns: dict[str, pa.Array], num_rows: int) -> N
             try:
                 spans[:, i] = columns[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                raise AnnotationError(file, 0, f"column {name} holds {columns[name].type}, not seconds") from None
+                raise AnnotationError(file, 0, f"column {name} has type {columns[name].type}, not seconds") from None
     return spans
 
 
@@ -222,5 +222,5 @@ def _metadata_classes(file: Path, metadata: dict[str, str]) -> ClassNames | None
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise AnnotationError(file, 0, f"class_names is no list of names, got {metadata['class_names'][:80]!r}")
+        raise AnnotationError(file, 0, f"class_names is not a list of names, got {metadata['class_names'][:80]!r}")
     return ClassNames(tuple(names), str(file))

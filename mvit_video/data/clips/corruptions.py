@@ -1,7 +1,7 @@
-"""Damage done to test clips in five severities, to measure what a model stands.
+"""Corruptions of test clips in five severities, to measure robustness.
 
-A clip is damaged by itself, in the order of time and in the size from which it is cropped, so that a severity means the
-same for every video. Letters: T frames of a clip, H W pixels.
+A clip is corrupted at the size before cropping, so that a severity means the same for every video.
+Letters: T frames of a clip, H W pixels.
 """
 
 from __future__ import annotations
@@ -17,23 +17,20 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mvit_video.data.readers.container import x264_options
+from mvit_video.data.readers.stream import x264_options
 from mvit_video.types import Corruption, CorruptionKind
 
 NOISE_STD = (0.08, 0.12, 0.18, 0.26, 0.38)  # of pixels between 0 and 1
-PHOTONS = (60, 25, 12, 5, 3)  # that a white pixel counts
+PHOTONS = (60, 25, 12, 5, 3)  # in a white pixel
 BLUR_SIGMA = (1, 2, 3, 4, 6)  # pixels
-DROPPED = (0.125, 0.25, 0.4, 0.6, 0.8)  # share of the frames behind the first
+DROPPED = (0.125, 0.25, 0.4, 0.6, 0.8)  # share of the frames after the first
 CRF = (23, 30, 37, 44, 51)  # of x264
 
 
 def corrupt_clip(frames: Tensor, corruption: Corruption, rng: np.random.Generator) -> Tensor:
-    """Return the damaged clip, `(T, H, W, 3)` bytes as the frames are.
+    """Return the corrupted clip, `(T, H, W, 3)` bytes; random only by `rng`.
 
-    Args:
-        rng: the only source of chance; torch's global random state is neither read nor changed.
-
-    Source: noise and blur have the parameters of ImageNet-C (arXiv:1903.12261); frame drop and compression our own.
+    Source: parameters of noise and blur from ImageNet-C (arXiv:1903.12261), others our own.
     """
     return _DAMAGE[corruption.kind](frames, corruption.severity - 1, rng)
 
@@ -51,13 +48,13 @@ def _shot_noise(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
 
 
 def _blur(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
-    from torchvision.transforms.v2.functional import gaussian_blur  # slow, and of use to this alone
+    from torchvision.transforms.v2.functional import gaussian_blur  # slow to import
 
     sigma = float(BLUR_SIGMA[level])
     reach = 2 * round(4 * sigma) + 1
     image = frames.permute(0, 3, 1, 2)
     height, width = image.shape[2:]
-    # one axis after the other is quicker than both at once; a kernel may not reach beyond what the edges reflect
+    # one axis at a time is quicker; a kernel must not exceed what the edges reflect
     image = gaussian_blur(image, [min(reach, 2 * width - 1), 1], [sigma, sigma])
     image = gaussian_blur(image, [1, min(reach, 2 * height - 1)], [sigma, sigma])
     return image.permute(0, 2, 3, 1).contiguous()
@@ -72,7 +69,7 @@ def _frame_drop(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
 
 def _compression(frames: Tensor, level: int, rng: np.random.Generator) -> Tensor:
     height, width = frames.shape[1:3]
-    # chroma has half the size: an odd edge is repeated once
+    # chroma has half the size: repeat an odd edge
     even = pad(frames.permute(0, 3, 1, 2).float(), (0, width % 2, 0, height % 2), mode="replicate")
     images = even.byte().permute(0, 2, 3, 1).contiguous().numpy()
     encoder = VideoCodecContext.create("libx264", "w")

@@ -1,4 +1,4 @@
-"""Random erasing of clips: noise in a box that is the same in all frames."""
+"""Random erasing of clips."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class Erasing:
-    """Replaces a box of a normalised clip by noise, another value in every pixel, channel and frame.
+    """Random erasing: noise in a box of a normalised clip, in the same place in all frames.
 
     Attributes:
-        probability: of a clip to be changed.
-        scale: share of the frame's area that the box covers, lowest and highest.
-        aspect: height over width of the box, lowest and highest.
+        probability: probability that a clip is changed.
+        scale: lowest and highest share of the frame's area.
+        aspect: lowest and highest ratio of height to width.
 
     Source: random erasing (arXiv:1708.04896), as SlowFast `random_erasing.py` in mode "pixel" with one box for the
     whole clip (tests/data/clips/test_erasing.py).
@@ -51,7 +51,7 @@ class Erasing:
         return clip
 
     def draw_box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
-        """Top, left, height and width in pixels; None when ten boxes in turn do not fit."""
+        """Return top, left, height and width in pixels; None if ten boxes do not fit."""
         for _ in range(_TRIES):
             area = height * width * rng.uniform(*self.scale)
             aspect = math.exp(rng.uniform(*np.log(self.aspect)))

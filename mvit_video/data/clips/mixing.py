@@ -1,7 +1,4 @@
-"""Mixup and cutmix: each clip of a batch with its mirror image in the order of the batch.
-
-Clips of `(B, 3, T, H, W)` are mixed as wholes: every frame alike, so that motion stays motion.
-"""
+"""Mixup and cutmix of a batch with itself in reverse order; all frames of a clip are mixed alike."""
 
 from __future__ import annotations
 
@@ -16,19 +13,18 @@ from mvit_video.types import ConfigError
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixes the clips and targets of a training batch; one draw for the whole batch.
+    """Mixup or cutmix of the clips and targets of a training batch, with one draw per batch.
 
-    The partner of clip i is clip B-1-i: the copies that repeated augmentation puts side by side meet each other in the
-    middle of a batch at most.
+    Clip i is mixed with clip B-1-i, so that adjacent copies of repeated augmentation rarely meet.
 
     Attributes:
-        mixup_alpha: of the symmetric beta distribution of mixup's share; 0 leaves mixup out.
-        cutmix_alpha: the same of the area that cutmix leaves.
-        probability: of a batch to be mixed at all.
-        cutmix_share: of the mixed batches that are cut rather than blended, where neither is left out.
+        mixup_alpha: parameter of mixup's symmetric beta distribution; 0 turns mixup off.
+        cutmix_alpha: parameter of cutmix's symmetric beta distribution; 0 turns cutmix off.
+        probability: probability that a batch is mixed.
+        cutmix_share: share of cutmix among mixed batches, if both are on.
 
-    Source: mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), as SlowFast `mixup.py` draws them once a batch;
-    agrees with timm's on single frames where the box has even sides (tests/data/clips/test_mixing.py).
+    Source: mixup (arXiv:1710.09412), CutMix (arXiv:1905.04899), once per batch as SlowFast `mixup.py`; equal to timm on
+    single frames if the box has even sides (tests/data/clips/test_mixing.py).
     """
 
     mixup_alpha: float = 0.8
@@ -47,11 +43,11 @@ class Mixing:
     def __call__(
         self, clip: Float[Tensor, "B 3 T H W"], target: Float[Tensor, "B K"], rng: np.random.Generator
     ) -> tuple[Float[Tensor, "B 3 T H W"], Float[Tensor, "B K"]]:
-        """The mixed batch; the memory of `clip` is written over.
+        """Return the mixed batch; `clip` is overwritten.
 
         Args:
             target: share of each class.
-            rng: the only source of chance.
+            rng: source of all randomness.
         """
         if self.mixup_alpha == self.cutmix_alpha == 0 or rng.random() >= self.probability:
             return clip, target
@@ -64,20 +60,16 @@ class Mixing:
 
 
 def mixup_(clip: Tensor, target: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Blend each clip with its partner in place.
-
-    Args:
-        share: of the clip itself, the rest is its partner's.
-    """
+    """Blend each clip with its partner in place; `share` is the weight of the clip itself."""
     partner = clip.flip(0).mul_(1 - share)
     return clip.mul_(share).add_(partner), target * share + target.flip(0) * (1 - share)
 
 
 def cutmix_(clip: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """Put a box of each clip's partner in its place; targets go by the area that is left.
+    """Copy a box from each clip's partner; targets are weighted by area.
 
     Args:
-        box: top, bottom, left and right in pixels, the second of each pair not included.
+        box: top, bottom, left and right in pixels; bottom and right are excluded.
     """
     top, bottom, left, right = box
     clip[..., top:bottom, left:right] = clip[..., top:bottom, left:right].flip(0)
@@ -86,9 +78,9 @@ def cutmix_(clip: Tensor, target: Tensor, box: tuple[int, int, int, int]) -> tup
 
 
 def cutmix_box(height: int, width: int, share: float, centre: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a box that leaves about `share` of the area, cut off at the edges.
+    """Return top, bottom, left and right of a box that leaves about `share` of the area, clipped at the edges.
 
-    A side that comes out odd is one pixel shorter, as in the code of CutMix and SlowFast; recent timm keeps it.
+    Odd sides become one pixel shorter, as in CutMix and SlowFast; recent timm keeps them.
     """
     side = (1 - share) ** 0.5
     h, w = int(height * side), int(width * side)

@@ -1,7 +1,4 @@
-"""Whose rules make the views at test: one function per protocol, named in `PROTOCOLS` and in `ViewProtocol`.
-
-Letters: K clips, T frames of a clip.
-"""
+"""Protocols of views at test: one function each, listed in `PROTOCOLS` and in `ViewProtocol`."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ from mvit_video.types import ClipSpec, ConfigError, ViewProtocol, ViewSpec
 
 
 class Layout(NamedTuple):
-    """Where the views of a video lie.
+    """Positions of the views of a video.
 
     Attributes:
-        clips: source frames of each clip, `(K, T)`.
-        short_side: pixels of the shorter edge before cropping.
-        rounding: makes whole pixels of the offset of a centre crop.
+        clips: source frames of each of K clips, `(K, T)`.
+        short_side: pixels of the short side before cropping.
+        rounding: rounds the offset of a centre crop.
     """
 
     clips: Callable[[VideoReader], NDArray[np.int64]]
@@ -32,7 +29,7 @@ class Layout(NamedTuple):
 
 
 def published_short_side(crop_size: int, num_crops: int) -> int:
-    """Return SlowFast's shorter edge before cropping: 8/7 of one crop (256 for 224), or the size of three crops."""
+    """Return SlowFast's short side before cropping: 8/7 of one crop (256 for 224), or the size of three crops."""
     return crop_size * 8 // 7 if num_crops == 1 else crop_size
 
 
@@ -65,4 +62,4 @@ PROTOCOLS: dict[ViewProtocol, Callable[[ClipSpec, int, ViewSpec], Layout]] = {
     "torchvision": _torchvision,
     "pytorchvideo": _pytorchvideo,
 }
-"""From a clip, the pixels of a crop and the number of views to their places."""
+"""Functions of a clip, the crop size and the views."""

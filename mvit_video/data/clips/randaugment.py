@@ -1,4 +1,4 @@
-"""RandAugment of clips: timm's, with the same operations and strengths for every frame of a clip."""
+"""RandAugment of timm, with the same operations and magnitudes for all frames of a clip."""
 
 from __future__ import annotations
 
@@ -28,39 +28,40 @@ def randaugment_clip(
     rng: np.random.Generator,
     fill: tuple[int, int, int] = GREY,
 ) -> UInt8[Tensor, "T H W 3"]:
-    """Colour and geometry of a clip changed at random, every frame alike.
+    """Apply RandAugment to a clip, all frames alike.
 
     Args:
-        policy: in timm's words, such as `rand-m7-n4-mstd0.5-inc1`: magnitude 7, 4 operations, each left out half the
-            time, standard deviation of the magnitude 0.5, operations that grow with it.
-        rng: the only source of chance.
-        fill: colour of pixels that rotation, shear and translation bring in.
+        policy: policy in timm's notation, such as `rand-m7-n4-mstd0.5-inc1`: magnitude 7, 4 operations, each skipped
+            with probability 1/2, standard deviation of the magnitude 0.5, operations that increase with it.
+        rng: source of all randomness.
+        fill: colour of new pixels after rotation, shear and translation.
 
     Raises:
         ConfigError: timm does not know the policy.
 
-    Source: RandAugment (arXiv:1909.13719) with SlowFast's interpolation; agrees with timm's on one frame
+    Source: RandAugment (arXiv:1909.13719) with SlowFast's interpolation; equal to timm on one frame
     (tests/data/clips/test_randaugment.py).
     """
     augment, seed = _transform(policy, fill), int(rng.integers(2**32))
     changed = torch.empty_like(frames)
     for frame, out in zip(frames.numpy(), changed.numpy(), strict=True):
-        with _global_draws(seed):  # timm draws from the generators of the process
+        with _global_draws(seed):  # timm uses global generators
             out[:] = augment(Image.fromarray(frame))
     return changed
 
 
 def check_policy(policy: str) -> None:
     """Refuse a policy that timm does not know."""
-    if not _POLICY.fullmatch(policy):  # timm leaves out what it does not understand
+    if not _POLICY.fullmatch(policy):  # timm ignores what it does not understand
         raise ConfigError(
-            f"augment.randaugment={policy!r} is no policy of RandAugment; write it as rand-m7-n4-mstd0.5-inc1"
+            f"augment.randaugment={policy!r} is not a policy of RandAugment; expected one such as "
+            "rand-m7-n4-mstd0.5-inc1"
         )
 
 
 @lru_cache
 def _transform(policy: str, fill: tuple[int, int, int]) -> Any:
-    from timm.data.auto_augment import rand_augment_transform  # slow, and of use to training alone
+    from timm.data.auto_augment import rand_augment_transform  # slow to import, and only for training
 
     check_policy(policy)
     transform = rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC, "img_mean": fill})
@@ -71,13 +72,13 @@ def _transform(policy: str, fill: tuple[int, int, int]) -> Any:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """Image with the highest bits of each channel; timm draws less than 1 or more than 8 too, which Pillow refuses."""
+    """Keep the highest bits of each channel; timm also draws less than 1 or more than 8, which Pillow refuses."""
     return ImageOps.posterize(image, min(bits, 8)) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @contextmanager
 def _global_draws(seed: int) -> Iterator[None]:
-    """Give Python's and NumPy's process-wide generators a state for a while."""
+    """Seed Python's and NumPy's global generators within a block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

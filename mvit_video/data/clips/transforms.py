@@ -1,4 +1,4 @@
-"""From decoded frames to what a model takes; every frame of a clip is treated alike.
+"""Augmentation, resizing, cropping and normalisation of clips; all frames of a clip are treated alike.
 
 Letters: V views, T frames of a clip, U frames of a buffer, H W pixels, S pixels of a square crop.
 """
@@ -31,18 +31,18 @@ _CROP_TRIES = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a training clip.
+    """Augmentation of training clips.
 
     Attributes:
-        scale: share of the frame's area that a random crop covers, lowest and highest.
-        aspect: width over height of a random crop, lowest and highest.
-        flip: probability of a mirrored clip; 0 where left and right matter.
-        randaugment: policy of colour and geometry in timm's words, such as `rand-m7-n4-mstd0.5-inc1`; None is none.
-        erasing: a box of noise; None is none.
-        repeats: differently augmented copies of each decoded clip (repeated augmentation).
-        pipeline: "video" runs RandAugment on whole frames, fills with grey, then crops and flips, as SlowFast on
-            Kinetics; "image" crops by bicubic resizing and flips first, then runs RandAugment and fills with the mean
-            colour, as timm and SlowFast on ImageNet.
+        scale: lowest and highest share of the frame's area for a random crop.
+        aspect: lowest and highest ratio of width to height of a random crop.
+        flip: probability of a horizontal flip; 0 if left and right matter.
+        randaugment: RandAugment policy in timm's notation, such as `rand-m7-n4-mstd0.5-inc1`; None is off.
+        erasing: random erasing; None is off.
+        repeats: augmented copies of each decoded clip (repeated augmentation).
+        pipeline: "video" applies RandAugment with grey fill to complete frames, then crops and flips, as SlowFast on
+            Kinetics; "image" crops with bicubic resizing and flips first, then applies RandAugment with a fill of the
+            mean colour, as timm and SlowFast on ImageNet.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -70,7 +70,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Normalize:
-    """Scale of the pixels that a model was trained with, per channel, for pixels between 0 and 1."""
+    """Normalisation of the input of a model, per channel, for pixels between 0 and 1."""
 
     mean: RGB = (0.45, 0.45, 0.45)
     std: RGB = (0.225, 0.225, 0.225)
@@ -81,22 +81,22 @@ class Normalize:
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:
-        """The mean as bytes, (124, 116, 104) for ImageNet's."""
+        """Mean as bytes, such as (124, 116, 104) for ImageNet."""
         red, green, blue = (min(255, round(255 * value)) for value in self.mean)
         return red, green, blue
 
     def apply_(self, clips: Tensor) -> Tensor:
-        """Normalise float clips `(..., 3, T, H, W)` with values of bytes, in place."""
+        """Normalise float clips `(..., 3, T, H, W)` with values from 0 to 255, in place."""
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         scale, shift = 1 / (255 * std), mean / std
         return clips.mul_(scale.view(3, 1, 1, 1)).sub_(shift.view(3, 1, 1, 1))
 
 
 def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, in pixels.
+    """Return top, left, height and width of a random crop in pixels.
 
     Source: torchvision `RandomResizedCrop.get_params`: area uniform, aspect log-uniform, ten tries, then the largest
-    centre crop whose aspect is allowed.
+    centre crop with an allowed aspect.
     """
     for _ in range(_CROP_TRIES):
         area = height * width * rng.uniform(*augment.scale)
@@ -112,11 +112,7 @@ def random_crop_box(height: int, width: int, augment: Augment, rng: np.random.Ge
 def augment_clip(
     frames: Tensor, crop_size: int, augment: Augment, normalize: Normalize, rng: np.random.Generator
 ) -> Tensor:
-    """One augmented copy of a clip; `(T, H, W, 3)` bytes to `(3, T, S, S)` float.
-
-    Args:
-        rng: the only source of chance; torch's global random state is neither read nor changed.
-    """
+    """Return an augmented copy of a clip, from `(T, H, W, 3)` bytes to `(3, T, S, S)` float; random only by `rng`."""
     if augment.pipeline == "video":
         frames = _randaugment(frames, augment, GREY, rng)
         frames = _crop_and_flip(frames, crop_size, augment, "bilinear", rng)
@@ -149,11 +145,10 @@ def _crop_and_flip(
 def resize_frames(
     frames: UInt8[Tensor, "U H W 3"], short_side: int, interpolation: Interpolation = "bilinear"
 ) -> UInt8[Tensor, "U h w 3"]:
-    """Resize frames to a shorter edge of `short_side` pixels.
+    """Resize frames to a short side of `short_side` pixels.
 
-    Source: equals torchvision's `resize`, of tensors where bilinear and of Pillow images where bicubic
-    (tests/data/clips/test_transforms.py); torchvision takes longer to import than torch does, and every process that
-    decodes would wait for it.
+    Source: equal to torchvision's `resize`, of tensors for bilinear and of Pillow images for bicubic
+    (tests/data/clips/test_transforms.py), without its import, which is slower than that of torch.
     """
     height, width = frames.shape[1:3]
     long_side = int(short_side * max(height, width) / min(height, width))
@@ -169,7 +164,7 @@ def _resize(
     if interpolation == "bilinear":
         resized = interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", align_corners=False, antialias=True)
         return resized.permute(0, 2, 3, 1)
-    # Pillow's, as every published image recipe has it: that of torch differs by up to 20 levels
+    # Pillow, as in published image recipes: torch differs by up to 20 levels
     height, width = size
     images = [Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC) for frame in frames.numpy()]
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
@@ -186,13 +181,13 @@ def crop_views(
     rounding: Callable[[float], int] = math.ceil,
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
-    """Return all views of a video: each clip with each crop of the resized frames; `(V, 3, T, S, S)` float.
+    """Return each crop of each clip of the resized frames; `(V, 3, T, S, S)` float.
 
     Args:
-        frames: buffer `(U, H, W, 3)` of bytes, decoded once.
+        frames: buffer `(U, H, W, 3)` of bytes.
         clips: rows of the buffer, `(num_clips, T)`.
-        short_side: pixels of the shorter edge after resizing.
-        rounding: makes whole pixels of the offset of a centre crop.
+        short_side: pixels of the short side after resizing.
+        rounding: rounds the offset of a centre crop.
     """
     buffer = resize_frames(frames, short_side, interpolation).permute(3, 0, 1, 2)
     crops = spatial_crops(buffer.shape[2], buffer.shape[3], crop_size, num_crops, rounding)

@@ -1,13 +1,17 @@
-"""Rules that make the views of a video, each with one pass over the union of the frames that they need.
+"""Rules that make the views of a video; each decodes the frames that its views share once.
 
 Letters: V views, K clips, T frames of a clip, U frames of a buffer, S pixels of a square crop.
 """
 
 from __future__ import annotations
 
+import inspect
 import random
+import warnings
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -27,9 +31,9 @@ class MadeViews(NamedTuple):
 
     Attributes:
         clip: `(V, 3, T, S, S)`.
-        seconds: `(V, 2)` float64, when the first and the last frame of each view's clip begin, counted from the first
-            frame of the video.
-        too_short: whether the video has less than one clip, so that frames of it are repeated.
+        seconds: `(V, 2)` float64, start of the first and of the last frame of each view, since the first frame of the
+            video.
+        too_short: whether the video is shorter than one clip, so that frames are repeated.
     """
 
     clip: Tensor
@@ -38,48 +42,44 @@ class MadeViews(NamedTuple):
 
 
 class Views(Protocol):
-    """A rule that makes the views of a video."""
+    """Rule that makes the views of a video; everything random comes from `rng`.
+
+    Attributes:
+        num_frames: frames of a clip.
+        crop_size: pixels of a square crop.
+        short_side: pixels that the short side of the frames needs.
+        is_training: whether clips are trained on: each has only the labels that occur in it.
+    """
 
     @property
-    def num_frames(self) -> int:
-        """Frames of a clip."""
-        ...
+    def num_frames(self) -> int: ...
 
     @property
-    def crop_size(self) -> int:
-        """Pixels of a square crop."""
-        ...
+    def crop_size(self) -> int: ...
 
     @property
-    def short_side(self) -> int:
-        """Pixels that the shorter edge of the frames needs."""
-        ...
+    def short_side(self) -> int: ...
 
     @property
-    def is_training(self) -> bool:
-        """Whether clips are trained on: each has only those labels of its video that occur in it."""
-        ...
+    def is_training(self) -> bool: ...
 
-    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
-        """The views of one video; everything random comes from `rng`."""
-        ...
+    def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews: ...
 
 
 class ClipSampler(Protocol):
-    """What pytorchvideo's clip samplers have in common: they name the clips of a video by their time, one by one."""
+    """Interface of pytorchvideo's clip samplers.
 
-    def __call__(self, last_clip_time: Any, video_duration: Any, annotation: dict[str, Any], /) -> tuple[Any, ...]:
-        """Start and end in seconds, two numbers of the clip, and whether it is the last; or lists of each."""
-        ...
+    A call returns start and end in seconds, two numbers of the clip, and whether it is the last; or lists of each.
+    """
 
-    def reset(self) -> None:
-        """Begin with another video."""
-        ...
+    def __call__(self, last_clip_time: Any, video_duration: Any, annotation: dict[str, Any], /) -> tuple[Any, ...]: ...
+
+    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class _ClipRule:
-    """A rule whose clips are placed by a `ClipSpec`."""
+    """Rule whose clips follow a `ClipSpec`."""
 
     clip: ClipSpec
     crop_size: int
@@ -92,28 +92,47 @@ class _ClipRule:
 
 @dataclass(frozen=True)
 class RandomView(_ClipRule):
-    """One clip at a random place: augmented `augment.repeats` times, for training, or its centre, for validation.
+    """One clip at a random place, or the clips of a sampler: augmented for training, or cropped for validation.
 
     Attributes:
-        augment: random changes of each copy; None takes the centre crop as it is.
+        augment: random changes of each copy of a clip; None takes the centre crop of one clip.
     """
 
     augment: Augment | None = field(default_factory=Augment)
     normalize: Normalize = field(default_factory=Normalize)
 
+    def __post_init__(self) -> None:
+        _ = self._sampler  # refuses one that cannot be made
+
+    @cached_property
+    def _sampler(self) -> ClipSampler | None:
+        return None if self.augment is None else _make_sampler(self.clip)
+
+    @property
+    def clips_per_video(self) -> int | None:
+        """Clips of one video; None if their number depends on its duration."""
+        repeats = 1 if self.augment is None else self.augment.repeats
+        if self._sampler is None:
+            return repeats
+        counts = {len(_sampled_times(self._sampler, time, np.random.default_rng(0))) for time in (10.0, 1000.0)}
+        return counts.pop() * repeats if len(counts) == 1 else None
+
     @property
     def short_side(self) -> int:
-        """Pixels that the shorter edge needs; where the clip is cropped as it is, those that it has before."""
+        """Pixels that the short side needs, or has before cropping without augmentation."""
         return published_short_side(self.crop_size, 1) if self.augment is None else self.crop_size
 
     @property
     def is_training(self) -> bool:
-        """Whether clips have only those labels of their video that occur in them."""
+        """Whether clips have only the labels that occur in them."""
         return self.augment is not None
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
-        """The clip's copies."""
-        if self.clip.sampling == "segments":
+        """Return the copies of each clip."""
+        too_short = _is_too_short(reader, self.clip)
+        if self._sampler is not None:
+            clips, too_short = _sampled_clips(self._sampler, reader, self.num_frames, rng)
+        elif self.clip.sampling == "segments":
             clips = segment_frames(reader.num_frames, self.num_frames, rng)[None]
         else:
             clips = random_clip(reader.num_frames, reader.fps, self.clip, rng)[None]
@@ -121,15 +140,12 @@ class RandomView(_ClipRule):
             shown = crop_views(*_read_union(reader, clips), self.crop_size, self.short_side, 1, self.normalize)
         else:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        return _made(reader, clips, shown, _is_too_short(reader, self.clip))
+        return _made(reader, clips, shown, too_short)
 
 
 @dataclass(frozen=True)
 class UniformViews(_ClipRule):
-    """For testing: clips spread over the video, each with the same crops; one clip and one crop is the centre.
-
-    Segments make one clip of a video.
-    """
+    """Views for testing: clips spread over the video, each with the same crops; "segments" makes one clip."""
 
     views: ViewSpec = field(default_factory=lambda: ViewSpec(num_clips=1))
     normalize: Normalize = field(default_factory=Normalize)
@@ -139,8 +155,8 @@ class UniformViews(_ClipRule):
         views, in_segments = self.views, self.clip.sampling == "segments"
         if in_segments and views.protocol != "slowfast":
             raise ConfigError(
-                f"clip.sampling=segments is of views.protocol=slowfast, {views.protocol} has none: set clip.sampling "
-                "to rate"
+                f"clip.sampling=segments works with views.protocol=slowfast, not with {views.protocol}: set "
+                "clip.sampling to rate"
             )
         _ = self._layout  # refuses views that the protocol does not have
         if in_segments and views.num_clips > 1:
@@ -151,7 +167,7 @@ class UniformViews(_ClipRule):
 
     @property
     def short_side(self) -> int:
-        """Pixels of the shorter edge before cropping."""
+        """Pixels of the short side before cropping."""
         return self._layout.short_side
 
     @property
@@ -159,7 +175,7 @@ class UniformViews(_ClipRule):
         return PROTOCOLS[self.views.protocol](self.clip, self.crop_size, self.views)
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
-        """Return all views; only shuffled frames and corruptions need `rng`."""
+        """Return all views; only shuffling and corruptions need `rng`."""
         views, layout = self.views, self._layout
         if self.clip.sampling == "segments":
             clips = segment_frames(reader.num_frames, self.num_frames)[None]
@@ -167,7 +183,7 @@ class UniformViews(_ClipRule):
             clips = layout.clips(reader)
         frames, rows = _read_union(reader, clips)
         if (corruption := views.corruption) is not None:
-            assert rng is not None, "corruptions draw from rng"
+            assert rng is not None, "corruptions need rng"
             frames = resize_frames(frames, layout.short_side, views.interpolation)
             frames = torch.cat([corrupt_clip(frames[torch.from_numpy(clip)], corruption, rng) for clip in rows])
             rows = np.arange(len(frames)).reshape(rows.shape)
@@ -181,9 +197,9 @@ class UniformViews(_ClipRule):
 
 @dataclass(frozen=True)
 class DenseViews(_ClipRule):
-    """For long videos: a clip every `stride_seconds` from the first frame to the last, each with the same crops.
+    """Views for long videos: a clip every `stride_seconds`, each with the same crops.
 
-    All views of a video are in memory at once; of hours of video, make rows with a start and an end.
+    All views of a video are in memory at once; split hours of video into rows with a start and an end.
     """
 
     stride_seconds: float
@@ -193,11 +209,11 @@ class DenseViews(_ClipRule):
 
     @property
     def short_side(self) -> int:
-        """Pixels of the shorter edge before cropping."""
+        """Pixels of the short side before cropping."""
         return published_short_side(self.crop_size, self.num_crops)
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator | None = None) -> MadeViews:
-        """Return all views; nothing about them is random."""
+        """Return all views; `rng` is not used."""
         clips = dense_clips(reader.num_frames, reader.fps, self.clip, self.stride_seconds)
         read = _read_union(reader, clips)
         shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
@@ -206,14 +222,14 @@ class DenseViews(_ClipRule):
 
 @dataclass(frozen=True)
 class SamplerViews:
-    """Clips whose times come from a sampler of `pytorchvideo.data.clip_sampling`, each evenly thinned out to T frames.
+    """Views at the times of a sampler of `pytorchvideo.data.clip_sampling`; T frames are spaced evenly in each clip.
 
-    Times count from the first frame, by the time stamps of the frames, so that they hold at a variable rate too.
+    Times count from the first frame and refer to time stamps, so they are right at a variable rate.
 
     Attributes:
-        sampler: draws from Python's `random` alone, as pytorchvideo's do; what it draws depends on `rng` alone.
+        sampler: may draw from Python's `random`, which is seeded from `rng` meanwhile.
         augment: random changes of each clip, for training; None crops it, for testing.
-        num_crops: crops of each clip that is not augmented.
+        num_crops: crops of each clip without augmentation.
     """
 
     sampler: ClipSampler
@@ -225,34 +241,65 @@ class SamplerViews:
 
     @property
     def short_side(self) -> int:
-        """Pixels that the shorter edge needs; where clips are cropped, those that it has before."""
+        """Pixels that the short side needs, or has before cropping without augmentation."""
         return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
 
     @property
     def is_training(self) -> bool:
-        """Whether clips have only those labels of their video that occur in them."""
+        """Whether clips have only the labels that occur in them."""
         return self.augment is not None
 
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
-        """All views, in the order of the sampler's clips."""
-        times = _sampled_times(self.sampler, reader.duration_seconds, rng)
-        clips = np.stack([timed_clip(reader.timestamps, start, end, self.num_frames) for start, end in times])
+        """Return all views in the order of the sampler's clips."""
+        clips, too_short = _sampled_clips(self.sampler, reader, self.num_frames, rng)
         if self.augment is None:
             read = _read_union(reader, clips)
             shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
         else:
             shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        too_short = any(end - start > reader.duration_seconds for start, end in times)
         return _made(reader, clips, shown, too_short)
 
 
+def _make_sampler(clip: ClipSpec) -> ClipSampler | None:
+    """Return the clip sampler that `clip.sampling` names, None for the samplers of this package.
+
+    Raises:
+        ConfigError: the class cannot be imported, does not take the arguments, or is not a clip sampler.
+    """
+    if not isinstance(clip.sampling, dict):
+        return None
+    path, arguments = clip.sampling["class_path"], clip.sampling.get("init_args") or {}
+    module, _, name = path.rpartition(".")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pytorchvideo's strings are older than this Python
+            made = getattr(import_module(module), name)
+        if "clip_duration" in inspect.signature(made).parameters:
+            arguments = {"clip_duration": clip.num_frames * clip.sampling_rate / clip.target_fps, **arguments}
+        sampler = made(**arguments)
+    except (ImportError, AttributeError, ValueError, TypeError, AssertionError) as error:
+        raise ConfigError(f"clip.sampling: {path} cannot be made ({str(error) or type(error).__name__})") from error
+    if not callable(sampler) or not hasattr(sampler, "reset"):
+        raise ConfigError(f"clip.sampling: {path} is not a clip sampler such as those of pytorchvideo")
+    return cast("ClipSampler", sampler)
+
+
+def _sampled_clips(
+    sampler: ClipSampler, reader: VideoReader, num_frames: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], bool]:
+    """Return the frames of the sampler's clips, `(K, T)`, and whether the video is shorter than one of them."""
+    times = _sampled_times(sampler, reader.duration_seconds, rng)
+    clips = np.stack([timed_clip(reader.timestamps, start, end, num_frames) for start, end in times])
+    return clips, any(end - start > reader.duration_seconds for start, end in times)
+
+
 def _sampled_times(sampler: ClipSampler, seconds: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Start and end of each clip of a video of so many seconds, in seconds."""
+    """Return start and end of each clip in seconds."""
     times: list[tuple[float, float]] = []
     state = random.getstate()
     random.seed(int(rng.integers(2**63)))
     try:
-        sampler.reset()  # it may stand in the middle of a video that failed
+        sampler.reset()  # an earlier video may have failed halfway
         last_end, is_last = 0.0, False
         while not is_last:
             start, end, _, _, last = sampler(last_end, seconds, {})
@@ -271,14 +318,14 @@ def _is_too_short(reader: VideoReader, clip: ClipSpec) -> bool:
 
 
 def _made(reader: VideoReader, clips: NDArray[np.int64], shown: Tensor, too_short: bool) -> MadeViews:
-    """Return views with their times; those of one clip stand side by side."""
+    """Return views with their times; the views of one clip are adjacent."""
     begins = reader.timestamps[clips]
     seconds = np.stack([begins.min(axis=1), begins.max(axis=1)], axis=1).repeat(len(shown) // len(clips), axis=0)
     return MadeViews(shown, torch.from_numpy(seconds), too_short)
 
 
 def _read_union(reader: VideoReader, clips: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-    """Each frame of the clips once, `(U, H, W, 3)`, and the rows of it that make each clip, `(K, T)`."""
+    """Return each frame of the clips once, `(U, H, W, 3)`, and the rows of it that make each clip, `(K, T)`."""
     wanted, rows = np.unique(clips, return_inverse=True)
     return reader.get_frames(wanted), rows.reshape(clips.shape)
 
@@ -291,7 +338,7 @@ def _augmented(
     normalize: Normalize,
     rng: np.random.Generator,
 ) -> Tensor:
-    """Each clip's augmented copies, side by side."""
+    """Return the augmented copies of each clip, adjacent."""
     buffer, rows = _read_union(reader, clips)
     views = []
     for clip in rows:

@@ -31,7 +31,6 @@ class ImageReader(VideoReader):
     backend = "pillow"
     backend_reason = "it is an image"
     container = "image"
-    damaged = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         check_source(as_source(path))
@@ -50,6 +49,10 @@ class ImageReader(VideoReader):
     @property
     def timestamps(self) -> NDArray[np.float64]:
         return np.zeros(1)
+
+    @property
+    def damaged(self) -> bool:
+        return False
 
     def get_frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Tensor:
         outside = next((index for index in indices if index != 0), None)

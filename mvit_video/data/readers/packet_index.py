@@ -1,4 +1,4 @@
-"""What one pass over the packets of a video finds: which frames there are and how to reach them."""
+"""Packet index of a video: one pass over its packets finds the frames and how to reach them."""
 
 from __future__ import annotations
 
@@ -14,42 +14,40 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mvit_video.data.readers.signature import container_by_signature, read_head
-from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.source import Source, container_by_signature, read_head
 from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.types import VideoDecodeError
 
-# elsewhere (AVI above all) the time stamps of reordered frames are guessed by the demuxer
+# in other containers, such as AVI, the demuxer guesses time stamps of reordered frames
 _STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv"}
 _OTHERS_READ = {"mov", "matroska"}
-# MPEG-4 writes "same as before" in so many bytes, and nothing comes out of the decoder for it
+# MPEG-4 repeats a frame with a packet of at most this size, and the decoder returns nothing for it
 _NOT_CODED_BYTES = 8
 _TRIED_PACKETS = 6
-# decord plans for every frame that could have been shown in between
+# decord allocates memory for every possible frame in a gap
 _LEAP_SECONDS = 3600
 _NO_PTS = -(2**63)
 
 
 @dataclass(frozen=True, eq=False)
 class PacketIndex:
-    """The frames of a video in presentation order.
+    """Frames of a video in presentation order.
 
     Attributes:
-        num_frames: frames that come out of the decoder; those that an edit list discards are not counted.
+        num_frames: frames that the decoder returns, without frames that an edit list discards.
         fps: mean frames per second.
         duration_seconds: from the first frame's time stamp to the end of the last frame.
         height: pixels after rotation.
         width: pixels after rotation.
-        rotation: degrees counter-clockwise by which a decoded frame is to be turned, a multiple of 90.
+        rotation: degrees counter-clockwise by which to turn a decoded frame, a multiple of 90.
         time_base: seconds per unit of time stamps.
-        pts: time stamps of the frames, rising; None when the frames carry none that rise.
-        key_pts: time stamps of the frames at which decoding can start, rising; empty when frames cannot be told by
-            their time stamps and are counted from the first one.
-        is_damaged: the frames had to be counted, and errors were concealed in doing so.
+        pts: increasing time stamps of the frames; None if the stream has none.
+        key_pts: increasing time stamps of the key frames; empty if frames are found by counting from the first.
+        is_damaged: whether frames had to be counted and errors were concealed.
         codec: FFmpeg's name of the codec.
-        container: first of FFmpeg's names of the container: "mov" stands for MP4 too, "matroska" for WebM.
-        decord_refusal: why decord would return other frames, None when it is exact.
-        torchcodec_refusal: the same of torchcodec.
+        container: FFmpeg's first name of the container; "mov" covers MP4, "matroska" covers WebM.
+        decord_refusal: why decord would return other frames; None if it is exact.
+        torchcodec_refusal: why torchcodec would return other frames; None if it is exact.
     """
 
     num_frames: int
@@ -69,7 +67,7 @@ class PacketIndex:
 
     @property
     def is_seekable(self) -> bool:
-        """Whether frames are found by their time stamps; otherwise they are counted."""
+        """Whether frames are found by time stamps rather than by counting."""
         return len(self.key_pts) > 0
 
     @property
@@ -84,7 +82,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
     """Read every packet of a stream once and decode its first frame.
 
     Raises:
-        VideoDecodeError: it is truncated, or no frame can be decoded.
+        VideoDecodeError: the file is truncated, or no frame can be decoded.
     """
     name, codec, time_base = opened.source.name, opened.codec_name, opened.time_base or Fraction(1, 1000)
     container = opened.container.format.name.split(",")[0]
@@ -101,7 +99,7 @@ def scan_packets(opened: OpenStream) -> PacketIndex:
         decord_refusal = refusal or _decord_refusal(packets, codec, time_base)
     else:
         num_frames, pts, first, is_damaged = _count_frames(opened.source)
-        decord_refusal = refusal = refusal or "its time stamps do not tell the order of the frames"
+        decord_refusal = refusal = refusal or "its time stamps do not give the order of the frames"
     if first is None or num_frames == 0:
         raise VideoDecodeError(name, f"no frame of its {codec} stream can be decoded")
     rotation = round(first.rotation / 90) * 90
@@ -141,7 +139,7 @@ class _Packets(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """What decoding a whole video finds."""
+    """Result of decoding all frames."""
 
     num_frames: int
     pts: NDArray[np.int64] | None
@@ -150,7 +148,7 @@ class _Counted(NamedTuple):
 
 
 def _read_packets(opened: OpenStream) -> tuple[_Packets, VideoFrame | None]:
-    """The packets; and the first frame, where the first packet alone yields it."""
+    """Return the packets, and the first frame if the first packet alone yields it."""
     first: VideoFrame | None = None
     rows: list[tuple[int, bool, bool, bool, int, int]] = []
     is_vp8 = opened.codec_name == "vp8"
@@ -161,7 +159,7 @@ def _read_packets(opened: OpenStream) -> tuple[_Packets, VideoFrame | None]:
         is_shown = not is_discarded and not (is_vp8 and size and _is_hidden(packet))
         pts = _NO_PTS if pts is None else pts
         rows.append((pts, packet.is_keyframe, is_shown, is_discarded, size, packet.duration or 0))
-    del rows[-1]  # it is empty and only has the decoder give what it holds back
+    del rows[-1]  # the empty packet that flushes the decoder
     if not rows:
         raise VideoDecodeError(opened.source.name, "holds no packet of its video stream")
     _check_complete(opened, len(rows))
@@ -178,7 +176,7 @@ def _decode_alone(opened: OpenStream, packet: Packet[VideoStream]) -> VideoFrame
 
 
 def _is_hidden(packet: Packet[VideoStream]) -> bool:
-    """Whether a VP8 frame is only referred to; its time stamp is that of the frame which is shown."""
+    """Return whether a VP8 frame is only a reference; it shares the time stamp of a frame that is shown."""
     return not memoryview(packet)[0] & 0x10
 
 
@@ -190,55 +188,55 @@ def _check_complete(opened: OpenStream, num_packets: int) -> None:
     if end > opened.size_bytes:
         raise VideoDecodeError(
             opened.source.name,
-            f"is truncated: its index tells of {end} bytes and {len(entries)} frames, "
+            f"is truncated: its index lists {end} bytes and {len(entries)} frames, "
             f"the file has {opened.size_bytes} bytes and {num_packets} frames",
         )
 
 
 def _are_trusted(packets: _Packets, container: str, codec: str, may_reorder: bool) -> bool:
-    """Whether the decoder's output follows from the time stamps of the packets."""
+    """Return whether the decoder's output follows from the time stamps of the packets."""
     shown = np.sort(packets.pts[packets.is_shown])
     if _NO_PTS in packets.pts or (np.diff(shown) == 0).any():
         return False
     if container not in _STORES_PTS and (may_reorder or (np.diff(packets.pts) < 0).any()):
         return False
-    # an empty packet repeats a frame or stands for none, whichever the codec likes
+    # an empty packet repeats a frame or yields none, depending on the codec
     if (packets.size <= (_NOT_CODED_BYTES if codec == "mpeg4" else 0)).any():
         return False
-    # frames before the first key frame refer to what is not there, and decoders drop them or not
+    # frames before the first key frame refer to missing frames; decoders may drop them
     return bool(packets.is_key[0]) and packets.pts.min() >= packets.pts[0]
 
 
 def _container_refusal(opened: OpenStream, container: str) -> str | None:
-    """Why other libraries may read another stream, or none."""
+    """Return why other libraries may read another stream, or None."""
     if container not in _OTHERS_READ:
         return f"its container is {opened.container.format.name}"
     if container_by_signature(read_head(opened.source)) != container:
-        # a library that chooses among all formats may take it for a playlist, and open the files that it names
+        # another library may read it as a playlist, and open the files that it names
         return f"its first bytes are not those of its container, {container}"
     if opened.num_video_streams > 1:
-        # each version of FFmpeg has its own rule for the best one, and decord does not say which it took
+        # FFmpeg's rule for the best stream depends on the version, and decord does not report its choice
         return f"it has {opened.num_video_streams} video streams"
     return None
 
 
 def _refusal(packets: _Packets) -> str | None:
-    """Why other libraries number frames differently."""
+    """Return why other libraries number frames differently, or None."""
     if packets.is_discarded.any():
         return "an edit list discards some of its frames"
     if not packets.is_shown.all():
-        return "some of its pictures are not shown"
+        return "some of its frames are not shown"
     if packets.pts.min() < 0:
         return "its first frame has a negative time stamp"
     return None
 
 
 def _decord_refusal(packets: _Packets, codec: str, time_base: Fraction) -> str | None:
-    """Why decord's seeking would go wrong: it counts packets in decode order, but numbers frames by time stamp."""
+    """Return why decord would seek to wrong frames: it counts packets in decode order, but frames by time stamp."""
     if codec == "av1":
         return "its codec is av1"
     if int(np.diff(np.sort(packets.pts)).max(initial=0)) * time_base > _LEAP_SECONDS:
-        return "its time stamps leap, which makes decord ask for more memory than there is"
+        return "its time stamps have gaps for which decord would allocate too much memory"
     display_rank = np.empty(len(packets.pts), dtype=np.int64)
     display_rank[np.argsort(packets.pts)] = np.arange(len(packets.pts))
     if (display_rank[packets.is_key] != np.flatnonzero(packets.is_key)).any():
@@ -247,7 +245,7 @@ def _decord_refusal(packets: _Packets, codec: str, time_base: Fraction) -> str |
 
 
 def _colour_refusal(first: VideoFrame) -> str | None:
-    """Why other versions of FFmpeg convert its colours differently."""
+    """Return why other versions of FFmpeg convert its colours differently, or None."""
     if any(component.bits > 8 for component in first.format.components):
         return f"its colours have more than 8 bits ({first.format.name})"
     if first.interlaced_frame:
@@ -267,7 +265,7 @@ def _first_frame(source: Source) -> VideoFrame | None:
 
 
 def _pairs_packets(source: Source) -> bool:
-    """Whether two packets, one per field, make a frame."""
+    """Return whether two packets, one per field, make a frame."""
     with OpenStream(source, conceal=True) as opened:
         packets = [packet for packet in islice(opened.packets(), _TRIED_PACKETS) if packet.size]
         try:
@@ -277,7 +275,7 @@ def _pairs_packets(source: Source) -> bool:
 
 
 def _count_frames(source: Source) -> _Counted:
-    """Decode the whole video; damage is concealed where the codec can."""
+    """Decode all frames, concealing damage if the codec can."""
     with suppress(DecodeFailed):
         return _decode_all(source, conceal=False)
     try:
@@ -299,9 +297,9 @@ def _decode_all(source: Source, conceal: bool) -> _Counted:
 
 
 def _mean_rate(name: str, header: Fraction | None, step_seconds: float | None) -> float:
-    """The header's frames per second, unless the time stamps contradict it by more than one percent."""
+    """Return the header's frames per second, unless the time stamps differ by more than one percent."""
     if step_seconds:
         return float(header) if header and abs(float(header) * step_seconds - 1) <= 0.01 else 1 / step_seconds
     if not header:
-        raise VideoDecodeError(name, "neither its header nor its time stamps tell the frame rate")
+        raise VideoDecodeError(name, "neither its header nor its time stamps give a frame rate")
     return float(header)

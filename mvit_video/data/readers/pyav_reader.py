@@ -1,4 +1,4 @@
-"""Exact frames through PyAV: seek to the key frame before, decode the span, match by time stamp."""
+"""Exact frames from PyAV: seek to the previous key frame, decode, match time stamps."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from mvit_video.data.readers.stream import DecodeFailed, OpenStream
 from mvit_video.types import VideoDecodeError
 
 _SEEK_TRIES = 3
-# fewer frames than these between two wanted ones are sooner decoded than jumped over
+# decoding fewer frames than this is quicker than seeking past them
 _JUMP_FRAMES = 4
 
 Take = Callable[[int, VideoFrame], None]
 
 
 class _SeekMissed(Exception):
-    """The decoder did not deliver the frames that the index promised."""
+    """The decoder did not return the frames that the index lists."""
 
 
 class PyavReader:
-    """Frames of one video; keeps the stream open between calls.
+    """Frames of one video; the stream stays open between calls.
 
     Args:
         size: height and width of the frames to deliver.
-        strict: damage is an error even where the codec can conceal it.
-        opened: the stream, where it is open already.
+        strict: treat damage as an error even if the codec can conceal it.
+        opened: the stream, if it is already open.
 
     Attributes:
-        damaged: whether errors were concealed in what was read so far.
+        damaged: whether errors were concealed so far.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PyavReader:
         self._reformatter = VideoReformatter()
 
     def read(self, wanted: NDArray[np.int64]) -> Tensor:
-        """Frames `wanted`, which are sorted and unique; uint8 `(len(wanted), H, W, 3)`.
+        """Return frames by sorted, unique indices; uint8 `(len(wanted), H, W, 3)`.
 
         Raises:
             VideoDecodeError: a frame cannot be decoded, or is damaged and `strict` is set.
@@ -67,17 +67,17 @@ class PyavReader:
         return frames
 
     def check(self, wanted: NDArray[np.int64]) -> None:
-        """Decode frames for `damaged` only."""
+        """Decode frames only to update `damaged`."""
         self._decode(wanted, lambda i, frame: None, thorough=True)
 
     def close(self) -> None:
-        """Let the source go."""
+        """Close the source."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
     def _decode(self, wanted: NDArray[np.int64], take: Take, *, thorough: bool) -> None:
-        """Give the frames to `take`; a thorough pass decodes what no wanted frame needs too, for the errors in it."""
+        """Pass the frames to `take`; a thorough pass decodes unneeded frames too, to find their errors."""
         progress = _Progress(take)
         if not self._index.is_damaged:
             try:
@@ -87,7 +87,7 @@ class PyavReader:
                 self.close()
                 if self._strict:
                     raise self._damage(wanted, progress, error) from error
-            # what precedes the damage is decoded again, since errors may have been concealed in it
+            # decode from the start again, since errors may be concealed in earlier frames
             progress = _Progress(take)
         try:
             self._attempt(wanted, progress, conceal=True, thorough=False)
@@ -98,11 +98,11 @@ class PyavReader:
     def _damage(self, wanted: NDArray[np.int64], progress: _Progress, error: DecodeFailed) -> VideoDecodeError:
         rank = wanted[min(progress.done, len(wanted) - 1)]
         return VideoDecodeError(
-            self._source.name, f"the data of frame {rank} or of one before it are damaged ({error})"
+            self._source.name, f"the data of frame {rank} or of an earlier one are damaged ({error})"
         )
 
     def _attempt(self, wanted: NDArray[np.int64], progress: _Progress, *, conceal: bool, thorough: bool) -> None:
-        """Give the frames to `progress` in order, by seeking where possible, else by decoding from the start."""
+        """Pass the frames to `progress` in order: seek if possible, else decode from the start."""
         if self._index.pts is not None and self._index.is_seekable:
             try:
                 opened = self._stream(conceal)
@@ -110,13 +110,13 @@ class PyavReader:
                     progress.take(frame)
                 return
             except _SeekMissed:
-                progress.done = 0  # slower, but right for any file that can be decoded at all
+                progress.done = 0  # decoding from the start is slower, but always right
             finally:
                 if conceal:
                     self.close()
         with OpenStream(self._source, conceal=conceal) as opened:
             frames = opened.frames(opened.packets())
-            # a damaged frame may be missing, so those after it can no longer be counted
+            # damaged frames may be missing, so later ones cannot be counted
             by_stamp = conceal and self._index.is_seekable
             for frame in self._by_stamp(frames, wanted) if by_stamp else _by_rank(frames, wanted):
                 progress.take(frame)
@@ -149,7 +149,7 @@ class PyavReader:
 
 
 class _Progress:
-    """Counts the frames that were taken, so that an error can name the next."""
+    """Number of frames taken, so that an error can name the next one."""
 
     def __init__(self, take: Take) -> None:
         self.done = 0
@@ -161,7 +161,7 @@ class _Progress:
 
 
 def allocate(source: Source, num_frames: int, size: tuple[int, int]) -> Tensor:
-    """Room for frames."""
+    """Create the tensor for frames."""
     try:
         return torch.empty((num_frames, *size, 3), dtype=torch.uint8)
     except RuntimeError as error:
@@ -177,7 +177,7 @@ def _by_rank(frames: Iterator[VideoFrame], wanted: NDArray[np.int64]) -> Iterato
 def _seek_frames(
     opened: OpenStream, index: PacketIndex, wanted: NDArray[np.int64], thorough: bool
 ) -> Iterator[VideoFrame]:
-    """Frames with the time stamps `wanted`, in order; jumps to the next key frame where that saves work."""
+    """Yield the frames with the time stamps `wanted`, seeking to key frames where that saves work."""
     assert index.pts is not None
     governing = np.searchsorted(index.key_pts, wanted, side="right") - 1
     key_ranks = np.searchsorted(index.pts, index.key_pts)
@@ -188,7 +188,7 @@ def _seek_frames(
 
 
 def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int], thorough: bool) -> Iterator[VideoFrame]:
-    """Frames from one key frame on; from an earlier one where frames after the key frame refer to before it."""
+    """Yield frames after one key frame; start earlier if frames refer to data before the key frame."""
     key = int(np.searchsorted(index.key_pts, wanted[0], side="right")) - 1
     back, failed_at = 0, None
     while True:
@@ -199,7 +199,7 @@ def _decode_run(opened: OpenStream, index: PacketIndex, wanted: list[int], thoro
                 wanted = wanted[1:]
             return
         except DecodeFailed as error:
-            # a packet that fails whatever was decoded before it is damaged
+            # a packet that fails again after an earlier start is damaged
             if opened.conceal or key - back <= 0 or (back and error.pts == failed_at):
                 raise
             back, failed_at = 2 * back + 1, error.pts
@@ -224,10 +224,10 @@ def _match(frames: Iterator[VideoFrame], wanted: list[int]) -> Iterator[VideoFra
 def _packets_of_run(
     opened: OpenStream, index: PacketIndex, wanted: list[int], key: int, thorough: bool
 ) -> Iterator[Packet[VideoStream] | None]:
-    """What the decoder needs for the time stamps `wanted`; None makes it give what it holds back."""
+    """Yield the packets that the decoder needs for the time stamps `wanted`; None flushes it."""
     needed, waiting, codec, skip = set(wanted), set(wanted), opened.codec, None
     for packet in _packets_from_key(opened, index, key):
-        # what no frame refers to and nobody asked for need not be decoded
+        # skip frames that are neither wanted nor referred to
         pts = packet.pts
         wish = "DEFAULT" if thorough or pts is None or pts in needed else "NONREF"
         if wish != skip:
@@ -240,10 +240,10 @@ def _packets_of_run(
 
 
 def _packets_from_key(opened: OpenStream, index: PacketIndex, key: int) -> Iterator[Packet[VideoStream]]:
-    """Packets from a key frame, or from an earlier one where seeking lands too late."""
+    """Yield packets from a key frame, or from an earlier one if seeking lands too late."""
     one_second = int(1 / index.time_base)
     for tried in range(key, key - _SEEK_TRIES, -1):
-        # MPEG-TS lands behind the key frame that was asked for, so before the first one a second is added
+        # seeking in MPEG-TS lands after the key frame, so aim one second before the first one
         offset = int(index.key_pts[tried]) if tried >= 0 else int(index.key_pts[0]) - one_second
         try:
             opened.seek(offset)

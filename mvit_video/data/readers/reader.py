@@ -13,14 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvit_video.data.readers.decord_reader import decord_refusal, read_with_decord
 from mvit_video.data.readers.index_cache import IndexCache
+from mvit_video.data.readers.libraries import (
+    NO_DAMAGE_REPORT,
+    BackendFailed,
+    TimedOut,
+    decoding_limit,
+    decord_refusal,
+    read_with,
+    require_torchcodec,
+)
 from mvit_video.data.readers.packet_index import PacketIndex, scan_packets
 from mvit_video.data.readers.pyav_reader import PyavReader
 from mvit_video.data.readers.source import Source, as_source, check_source
 from mvit_video.data.readers.stream import OpenStream
-from mvit_video.data.readers.torchcodec_reader import read_with_torchcodec, require_torchcodec
-from mvit_video.data.readers.watchdog import BackendFailed, TimedOut, decoding_limit
 from mvit_video.types import Backend, ConfigError, VideoDecodeError
 
 # one decoder call per frame would seek for each
@@ -206,7 +212,7 @@ class _IndexedReader(VideoReader):
             )
         refusal = decord_refusal(source, index, strict) if backend == "decord" else None
         if backend == "torchcodec":
-            refusal = "it does not report damage" if strict else index.torchcodec_refusal
+            refusal = NO_DAMAGE_REPORT if strict else index.torchcodec_refusal
         self._name, self._source, self._status, self._index = source.name, source, status, index
         self._size = self.height, self.width = _delivered_size(index, short_side)
         self._pyav = PyavReader(source, index, self._size, strict=strict, opened=opened)
@@ -260,12 +266,11 @@ class _IndexedReader(VideoReader):
 
     def _read(self, wanted: NDArray[np.int64]) -> Tensor:
         if self.backend != "pyav":
-            read = read_with_decord if self.backend == "decord" else read_with_torchcodec
             limit = decoding_limit(
                 int(wanted[-1]) + 1, self._index.height, self._index.width, self._source.num_bytes(self._status)
             )
             try:
-                frames = read(self._source, self._index, wanted, self._size, limit)
+                frames = read_with(self.backend, self._source, self._index, wanted, self._size, limit)
                 self._unchecked.append(wanted)
                 return frames
             except BackendFailed as error:

@@ -1,4 +1,4 @@
-"""A video stream opened with PyAV: packets and frames, with an end to everything."""
+"""Video streams opened with PyAV 17 to 19: packets and frames, with limits on time and size."""
 
 from __future__ import annotations
 
@@ -6,38 +6,103 @@ import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import cast
+from typing import Any, Protocol, cast
 
-from av.error import FFmpegError
+import av
+from av.container import InputContainer
+from av.error import ExitError, FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mvit_video.data.readers.container import MAX_PIXELS, Translated, as_fraction, open_container
-from mvit_video.data.readers.signature import check_claims
-from mvit_video.data.readers.source import Source, check_source
+from mvit_video.data.readers.source import Source, Translated, check_claims, check_source
 from mvit_video.types import VideoDecodeError
+
+MAX_PIXELS = 2**28
+# a playlist would make FFmpeg open other files and addresses, and it reads texts and images as videos
+_FORMATS = (
+    "mov mp4 m4a 3gp 3g2 mj2 matroska webm avi mpegts mpegtsraw mpeg mpegvideo flv live_flv asf asf_o ogg nut mxf rm "
+    "dv dhav gxf ivf m4v h261 h263 h264 hevc vvc av1 obu vc1 mjpeg gif nsv nuv ivr wtv ty smjpeg film_cpk bink smk"
+)
+
+_OPEN_SECONDS = 8.0
+# PyAV limits wall-clock time, which is short on a busy machine or a slow share
+_OPEN_TRIES = 6
+_READ_SECONDS = 120.0
+# metadata need not be UTF-8; PyAV 19 handles this and has no such argument
+_METADATA: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+class Rational(Protocol):
+    """PyAV's rational number: a `Fraction` up to version 18, `av.rational.AVRational` since 19."""
+
+    @property
+    def numerator(self) -> int: ...
+
+    @property
+    def denominator(self) -> int: ...
+
+
+def as_fraction(value: Rational | None) -> Fraction | None:
+    """Convert to a `Fraction`; None for unknown values, which FFmpeg writes as 0/1 or 0/0."""
+    if value is None or value.numerator == 0 or value.denominator == 0:
+        return None
+    return Fraction(value.numerator, value.denominator)
+
+
+def open_container(source: Source) -> InputContainer:
+    """Open a video container for reading."""
+    # limits the size while FFmpeg probes the file
+    options = {"format_whitelist": ",".join(_FORMATS.split()), "max_pixels": str(MAX_PIXELS)}
+    seconds = _OPEN_SECONDS
+    for _ in range(_OPEN_TRIES):
+        began = time.thread_time()
+        try:
+            with Translated(source):
+                return av.open(source.handle(), "r", options=options, timeout=(seconds, _READ_SECONDS), **_METADATA)
+        except VideoDecodeError as error:
+            # FFmpeg used that time, rather than wait for a core or a disk
+            if not isinstance(error.__cause__, ExitError) or time.thread_time() - began > _OPEN_SECONDS / 2:
+                raise
+            seconds *= 2
+    raise VideoDecodeError(source.name, f"could not be opened within {seconds:.0f} s")
+
+
+def x264_options(preset: str, crf: int, *, b_frames: bool = True, **parameters: int | str) -> dict[str, str]:
+    """Return options of FFmpeg's `libx264` for reproducible bytes.
+
+    One thread, since the bytes depend on the number of threads. No macroblock tree with B-frames: it reads
+    uninitialised memory, so that bytes differ from run to run (tests/curation/test_x264.py).
+
+    Args:
+        crf: constant rate factor, 0 (lossless) to 51.
+        parameters: other options of x264, such as `keyint`.
+    """
+    own = {"mbtree": 0} if b_frames else {"bframes": 0}
+    text = ":".join(f"{name.replace('_', '-')}={value}" for name, value in (own | parameters).items())
+    return {"preset": preset, "crf": str(crf), "threads": "1", "x264-params": text}
+
 
 MAX_EDGE = 16384
 _STALL_SECONDS = 6.0
 
 
 class DecodeFailed(Exception):
-    """The decoder met data that it does not accept; the text says what it said, `pts` which packet it was."""
+    """Data that the decoder does not accept; the text is its message, `pts` the packet."""
 
     pts: int | None = None
 
 
 class OpenStream:
-    """The best video stream of a source, set to decode in one thread.
+    """Best video stream of a source, decoded in one thread.
 
     Args:
-        conceal: let the codec paper over damage; without it damaged data fail.
+        conceal: let the codec conceal damage; otherwise damaged data fail.
 
     Raises:
-        VideoDecodeError: the source is missing, empty, no video, or too large.
+        VideoDecodeError: the source is missing, empty, too large, or not a video.
     """
 
     def __init__(self, source: Source, *, conceal: bool = False) -> None:
@@ -57,7 +122,7 @@ class OpenStream:
             raise
 
     def _best_stream(self) -> VideoStream:
-        """Choose FFmpeg's best video stream; every backend, scan and prepare read the same one."""
+        """Return FFmpeg's best video stream, which every backend, scan and prepare read."""
         stream = self.container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise VideoDecodeError(self.source.name, "no video stream")
@@ -74,14 +139,14 @@ class OpenStream:
         for other in self.container.streams:
             if other is not self.stream:
                 other.discard = Discard.all
-        # frame threads have been seen to deadlock in loader workers, and one thread per worker is the faster set-up
+        # frame threads can deadlock in loader workers, and one thread per worker is faster
         self.stream.thread_type = "NONE"
         self.codec.thread_count = 1
         self.codec.options = {"max_pixels": str(MAX_PIXELS)} | ({} if self.conceal else {"err_detect": "explode"})
 
     @property
     def codec_name(self) -> str:
-        """FFmpeg's name of the codec, which the decoder's may differ from: "av1", not "libdav1d"."""
+        """FFmpeg's name of the codec, such as "av1"; the decoder's may differ ("libdav1d")."""
         return self.codec.codec.canonical_name
 
     @property
@@ -91,31 +156,31 @@ class OpenStream:
 
     @property
     def time_base(self) -> Fraction | None:
-        """Seconds per unit of time stamps, where the container says."""
+        """Seconds per unit of time stamps, if known."""
         return as_fraction(self.stream.time_base)
 
     @property
     def mean_rate(self) -> Fraction | None:
-        """Frames per second by the header or the first packets, where they say."""
+        """Frames per second by the header or the first packets, if known."""
         return as_fraction(self.stream.average_rate)
 
     @property
     def likely_rate(self) -> Fraction:
-        """Frames per second that fit most of the video, for an encoder that must be given some."""
+        """Frames per second for an encoder, which needs a value."""
         return self.mean_rate or as_fraction(self.stream.guessed_rate) or Fraction(30)
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process opened it: a forked copy shares the position in the file with its parent."""
+        """Whether this process opened the stream: a fork shares the position in the file with its parent."""
         return self._process == os.getpid()
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """Packets from where the stream stands, the last one empty.
+        """Yield packets from the current position, an empty one last.
 
         Raises:
-            VideoDecodeError: reading fails, or does not come to an end.
+            VideoDecodeError: reading fails, or does not end.
         """
-        # a damaged index can lead a demuxer round in circles
+        # a damaged index can send a demuxer in circles
         budget = 8 * self.size_bytes + 2**20
         with Translated(self.source):
             for packet in self.container.demux(self.stream):
@@ -125,14 +190,14 @@ class OpenStream:
                 yield packet
 
     def frames(self, packets: Iterator[Packet[VideoStream] | None]) -> Iterator[VideoFrame]:
-        """Frames of packets, of which None makes the decoder give what it holds back.
+        """Yield the frames of packets; None flushes the decoder.
 
-        Pictures that precede the first key frame, in the file or in presentation, may fail: they refer to what is not
-        there, and nothing after it refers to them.
+        Frames before the first key frame, in the file or in presentation, may fail: they refer to missing frames, and
+        no later frame refers to them.
 
         Raises:
             DecodeFailed: the decoder refuses a packet.
-            VideoDecodeError: it works without giving a frame.
+            VideoDecodeError: the decoder returns no frame in time.
         """
         deadline, key_pts = time.thread_time() + _STALL_SECONDS, None
         for packet in packets:
@@ -146,7 +211,7 @@ class OpenStream:
                     continue
                 raise
             for frame in frames:
-                # the decoder knows that something is amiss, though it does not call it an error
+                # the decoder found an error, but did not raise one
                 if frame.is_corrupt and not self.conceal and key_pts is not None and (frame.pts or 0) >= key_pts:
                     error = DecodeFailed("the decoder marks a frame as corrupt")
                     error.pts = frame.pts
@@ -158,10 +223,10 @@ class OpenStream:
                 raise VideoDecodeError(self.source.name, f"no frame came within {_STALL_SECONDS:.0f} s of decoding")
 
     def all_frames(self) -> Iterator[VideoFrame]:
-        """Every frame in presentation order; those that an edit list hides do not come.
+        """Yield every frame in presentation order, except frames that an edit list hides.
 
         Raises:
-            VideoDecodeError: the decoder meets data that it does not accept.
+            VideoDecodeError: the decoder refuses a packet.
         """
         num_frames = 0
         try:
@@ -172,7 +237,7 @@ class OpenStream:
             raise VideoDecodeError(self.source.name, f"decoding ends after {num_frames} frames ({error})") from error
 
     def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Frames that a packet sets free; None sets free those that are held back."""
+        """Return the frames that the decoder has after a packet; None flushes it."""
         try:
             return self.codec.decode(packet)
         except EOFError:
@@ -181,19 +246,19 @@ class OpenStream:
             raise DecodeFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
     def seek(self, pts: int) -> None:
-        """Go to a key frame at or before a time stamp."""
+        """Move to a key frame at or before a time stamp."""
         depth = self.codec.reorder_depth
         self.container.seek(pts, stream=self.stream, backward=True)
-        # what the decoder has learned of the order of frames must survive, or frames are dropped after the jump
+        # the decoder must keep the reorder depth that it has found, or it drops frames after the jump
         if self.codec.reorder_depth < depth:
             self.codec.reorder_depth = depth
 
     def close(self) -> None:
-        """Let the source go."""
+        """Close the source."""
         self.container.close()
 
     def __del__(self) -> None:
-        # containers are parts of reference cycles: without this, files stay open until the collector runs
+        # containers are in reference cycles: without this, files stay open until the collector runs
         if hasattr(self, "container"):
             self.container.close()
 

@@ -1,4 +1,4 @@
-"""Videos in tar files: a data set in a few large files, on a disk or behind a URL."""
+"""Videos in tar files, on a disk or at a URL."""
 
 from mvit_video.data.shards.archive import TarArchive
 from mvit_video.data.shards.loading import read_shards

@@ -1,4 +1,4 @@
-"""From tar files to the rows of a table."""
+"""Rows of a table from tar files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from pyarrow import parquet
 from rich.console import Console
 from rich.progress import track
 
-from mvit_video.data.shards.archive import TarArchive
-from mvit_video.data.shards.packed_index import read_packed, rows_of_columns
+from mvit_video.data.shards.archive import TarArchive, read_packed, rows_of_columns
 from mvit_video.data.shards.samples import read_samples
-from mvit_video.data.table.label_spans import COLUMN
+from mvit_video.data.table.labels import LABEL_SPANS
 from mvit_video.data.table.rows import Rows
 from mvit_video.jobs import atomic_write
 from mvit_video.jobs.foreign import read_parquet_table
@@ -33,11 +32,10 @@ _NUM_THREADS = 8
 
 
 def read_shards(source: str | os.PathLike[str]) -> tuple[Rows, TarArchive]:
-    """Read which videos lie in tar files in the layout of WebDataset; they stay there and are read one by one.
+    """Read the list of videos in tar files in the layout of WebDataset; the videos are read later, one by one.
 
-    What `mvit-video pack` wrote comes with its own index, and the rows are those that were packed. Of other shards
-    the headers are read once, and what they say is kept: beside local shards, or else in the user's cache folder.
-    Their labels are those in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (text).
+    Shards of `mvit-video pack` have an index. The headers of other shards are read once and cached, beside local shards
+    or in the user's cache folder; labels are in `.cls` (a number), `.json` (`label` or `labels`) or `.txt` (text).
 
     Args:
         source: a tar, a folder of them, a pattern such as `train-{000000..000099}.tar` or `train-*.tar`, or the URL of
@@ -69,8 +67,10 @@ def _index(source: str, urls: list[str]) -> tuple[Rows, TarArchive]:
         )  # fmt: skip
     num_rows = [len(table) for table in found]
     if not sum(num_rows):
-        raise AnnotationError(source, 0, "holds no videos; a video and its label are called KEY.mp4 and KEY.cls")
-    columns = pa.concat_tables([table.select(["path", "offset", "size", "start", "end", COLUMN]) for table in found])
+        raise AnnotationError(source, 0, "has no videos; name a video KEY.mp4 and its label KEY.cls")
+    columns = pa.concat_tables(
+        [table.select(["path", "offset", "size", "start", "end", LABEL_SPANS]) for table in found]
+    )
     archive = TarArchive(
         shards,
         np.repeat(np.arange(len(shards), dtype=np.int32), num_rows),
@@ -82,7 +82,7 @@ def _index(source: str, urls: list[str]) -> tuple[Rows, TarArchive]:
 
 
 def _join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """Return the labels of all shards in one column; each has texts, lists of texts, or nulls."""
+    """Return the labels of all shards in one column; a shard has texts, lists of texts, or nulls."""
     kinds: dict[pa.DataType, Shard] = {}
     for shard, column in zip(shards, found, strict=True):
         if not pa.types.is_null(column.type):  # shards without labels go with any
@@ -90,14 +90,14 @@ def _join_labels(shards: Sequence[Shard], found: Sequence[pa.ChunkedArray]) -> p
     if len(kinds) > 1:
         several, single = (kinds[kind] for kind in sorted(kinds, key=str))  # large_list, large_string
         raise AnnotationError(
-            several.url, 0, f"gives lists of labels, {single.url} single labels; give one sort in all shards"
+            several.url, 0, f"has lists of labels, {single.url} has single labels; use one kind in all shards"
         )
     kind = next(iter(kinds), pa.large_string())
     return pa.chunked_array([chunk.cast(kind) for column in found for chunk in column.chunks], kind).combine_chunks()
 
 
 def _cached_samples(shard: Shard) -> pa.Table:
-    """What the headers of a shard say, from an earlier time if the shard is the same."""
+    """Return the samples of a shard, from the cache if the shard has not changed."""
     key = json.dumps([_CACHE_FORMAT, shard.size, shard.stamp])
     files = _cache_files(shard)
     for file in files:
@@ -121,7 +121,7 @@ def _cached_samples(shard: Shard) -> pa.Table:
 
 
 def _cache_files(shard: Shard) -> list[Path]:
-    """Where what the headers say may be kept, the best place first."""
+    """Return possible cache files of a shard, the best first."""
     name = posixpath.basename(shard.url)
     address = shard.url if is_url(shard.url) else os.path.abspath(shard.url)
     unique = f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name[-100:]}.parquet"

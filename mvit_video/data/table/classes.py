@@ -1,4 +1,4 @@
-"""Names of classes: given by a user, or read from a file."""
+"""Class names, from a user or a file."""
 
 from __future__ import annotations
 
@@ -19,34 +19,30 @@ CLASSES_FILES = ("classes.txt", "classes.json")
 
 
 class ClassNames(NamedTuple):
-    """Names in the order of their numbers.
-
-    Attributes:
-        origin: where they come from, for messages.
-    """
+    """Class names in the order of their numbers; `origin` is their source, for messages."""
 
     names: tuple[str, ...]
     origin: str
 
 
 def given_names(class_names: Sequence[str] | str | os.PathLike[str]) -> ClassNames:
-    """Names from a sequence, or from a file.
+    """Return the names of a sequence or of a file.
 
     Raises:
-        AnnotationError: the file holds no list of names.
-        ConfigError: a name comes twice.
+        AnnotationError: the file is not a list of names.
+        ConfigError: a name is repeated.
     """
     if isinstance(class_names, (str, os.PathLike)):
         return read_names(Path(class_names))
     names = tuple(class_names)
     repeated = _repeated(names)
     if repeated is not None:
-        raise ConfigError(f"class_names holds {names[repeated]!r} twice")
+        raise ConfigError(f"class_names has {names[repeated]!r} twice")
     return ClassNames(names, "class_names")
 
 
 def names_beside(source: str | os.PathLike[str]) -> ClassNames | None:
-    """Names of the file `classes.txt` or `classes.json` in a folder of classes, or beside annotations or a shard."""
+    """Return the names in `classes.txt` or `classes.json` in a folder of classes, or beside annotations or a shard."""
     if is_url(os.fspath(source)):
         return _names_beside_url(os.fspath(source))
     source = Path(source)
@@ -65,7 +61,7 @@ def _names_beside_url(url: str) -> ClassNames | None:
 
 
 def read_names(file: Path) -> ClassNames:
-    """Names of a text file, one per line, or of a JSON file: a list, or an object of names and numbers."""
+    """Read a text file with a name per line, or a JSON file with a list, or an object of names and numbers."""
     require_file(file)
     try:
         return _parse_names(file, file.read_bytes())
@@ -77,37 +73,37 @@ def _parse_names(file: str | Path, data: bytes) -> ClassNames:
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise AnnotationError(file, 0, f"is not a text file (byte {error.start} is no UTF-8)") from None
+        raise AnnotationError(file, 0, f"is not a text file (byte {error.start} is not UTF-8)") from None
     if os.fspath(file).lower().endswith(".json"):
         names, line_of = _names_of_json(file, parse_json(file, text)), [0] * len(text)
     else:
         lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
         line_of, names = [number for number, line in lines if line], tuple(line for _, line in lines if line)
     if not names:
-        raise AnnotationError(file, 0, "holds no class names; write one per line")
+        raise AnnotationError(file, 0, "has no class names; write one per line")
     repeated = _repeated(names)
     if repeated is not None:
-        raise AnnotationError(file, line_of[repeated], f"class {names[repeated]!r} comes twice")
+        raise AnnotationError(file, line_of[repeated], f"class {names[repeated]!r} is repeated")
     return ClassNames(names, str(file))
 
 
 def parse_json(file: str | Path, text: str) -> Any:
-    """A JSON file's value."""
+    """Return the value of JSON text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise AnnotationError(file, error.lineno, f"is no JSON ({error.msg} at column {error.colno})") from None
+        raise AnnotationError(file, error.lineno, f"is not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:
-        raise AnnotationError(file, 0, f"is no JSON that can be read ({error})") from None
+        raise AnnotationError(file, 0, f"cannot be read as JSON ({error})") from None
 
 
 def sorted_names(labels: pa.Array) -> tuple[str, ...]:
-    """The different names among labels."""
+    """Return the distinct labels, sorted."""
     return tuple(sorted(labels.drop_null().unique().to_pylist()))
 
 
 def describe_label(label: int | list[int], class_names: tuple[str, ...] | None) -> str:
-    """A label as people read it."""
+    """Return the class name, or names, of a label."""
     if isinstance(label, list):
         return ", ".join(describe_label(one, class_names) for one in sorted(label))
     return class_names[label] if class_names is not None and label >= 0 else str(label)
@@ -117,17 +113,17 @@ def _names_of_json(file: str | Path, value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return tuple(value)
     if not isinstance(value, dict):
-        raise AnnotationError(file, 0, 'holds no class names; write a list of names, or an object {"name": number}')
+        raise AnnotationError(file, 0, 'has no class names; write a list of names, or an object {"name": number}')
     if all(isinstance(name, str) and not name.isdecimal() for name in value.values()):
         value = {name: number for number, name in value.items()}
     odd = next((name for name, number in value.items() if not str(number).isdecimal()), None)
     if odd is not None:
         raise AnnotationError(file, 0, f"gives class {odd!r} the number {value[odd]!r}; write a number from 0")
-    # some lists of Kinetics have quotes inside the names
+    # some lists of Kinetics have quotes in the names
     numbered = {int(number): name.strip('"') for name, number in value.items()}
     gap = next((i for i in range(len(value)) if i not in numbered), None)
     if gap is not None:
-        raise AnnotationError(file, 0, f"numbers {len(value)} classes but none is {gap}; they count from 0")
+        raise AnnotationError(file, 0, f"has {len(value)} classes but no number {gap}; numbers start at 0")
     return tuple(numbered[i] for i in range(len(value)))
 
 

@@ -1,4 +1,4 @@
-"""Which files are videos, and where under a folder they lie."""
+"""Video files and folders of videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = frozenset({
     ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt",
     ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".xvid",
 })  # fmt: skip
-"""Endings of files that the readers take for videos, in lower case; other files in a folder are no videos."""
+"""Suffixes of videos, in lower case; files with other suffixes are not videos."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
@@ -31,49 +31,45 @@ SPLITS = {
     "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val", "eval": "val",
     "test": "test", "testing": "test", "tests": "test",
 }  # fmt: skip
-"""Names that folders of splits have, in lower case, and the splits."""
+"""Split of each folder name, in lower case."""
 
 MAX_DEPTH = 3
-"""Folders between the root and a video that is looked for by its name."""
+"""Most folders between the root and a video that is found by its name."""
 
 
 def is_video(path: str) -> bool:
-    """Whether a path ends like that of a video."""
+    """Return whether a path has the suffix of a video."""
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
-    """Whether a path ends like that of an image."""
+    """Return whether a path has the suffix of an image."""
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-# annotations and notes lie beside videos on purpose
+# annotations and notes may lie beside videos
 _TEXTS = frozenset({".csv", ".json", ".jsonl", ".md", ".parquet", ".tsv", ".txt", ".yaml", ".yml"})
 
 
 class Files(NamedTuple):
-    """Files below a folder, by their paths.
-
-    Attributes:
-        others: those that are not wanted, except texts and tables.
-    """
+    """Paths of the wanted and the other files below a folder, without texts and tables."""
 
     wanted: list[str]
     others: list[str]
 
 
 def is_text(path: str) -> bool:
-    """Whether a path ends like that of annotations or notes."""
+    """Return whether a path has the suffix of annotations or notes."""
     return os.path.splitext(path)[1].lower() in _TEXTS
 
 
 def printable(path: str) -> str:
-    """Return a path with escapes in place of what is no UTF-8."""
+    """Return a path with bytes that are not UTF-8 escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def videos_below(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the paths of the videos in a folder and in those below it, except hidden ones; warn about other files."""
+    """Return the paths of the videos below a folder, except hidden ones; warn about other files."""
     files = files_below(folder, is_video)
     if files.wanted:
         warn_of_others(folder, files.others)
@@ -81,20 +77,20 @@ def videos_below(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
-    """Count and name the files of a folder that are left out, since they do not end like a video."""
+    """Warn about files of a folder that are ignored because of their suffix."""
     if others:
         shown = [printable(os.path.relpath(path, folder)) for path in others[:3]]
         warnings.warn(
-            f"{os.fspath(folder)}: {len(others)} files do not end like a video and are left out: "
+            f"{os.fspath(folder)}: {len(others)} files without the suffix of a video are ignored: "
             f"{', '.join(shown)}{', ...' if len(others) > len(shown) else ''}",
             stacklevel=3,
         )
 
 
 def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Files:
-    """List the files in a folder and in those below it, except hidden ones; links are followed."""
+    """List the files below a folder, except hidden ones; links are followed."""
     found = Files([], [])
-    # real paths of a folder and of those above it: a link to one of them is a loop
+    # real paths of each folder and its parents: a link to one of them is a loop
     start = Path(os.path.realpath(folder))
     above = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
     for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
@@ -112,7 +108,7 @@ def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]
 
 
 def unlistable(error: OSError) -> AnnotationError:
-    """Return the error about a folder that cannot be listed."""
+    """Return the error for a folder that cannot be listed."""
     reason = f"the folder cannot be listed ({error.strerror}); make it readable, or give other folders"
     return AnnotationError(error.filename, 0, reason)
 
@@ -122,11 +118,11 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 FoldersOf = Callable[[int], set[str]]
-"""Names of the folders where the video of a row is expected."""
+"""Function that returns names of the folders where the video of a row may be."""
 
 
 class VideoIndex:
-    """The videos under a folder by their names without suffix; the folder is listed once."""
+    """Videos below a folder by name without suffix; the folder is listed once."""
 
     def __init__(self, root: Path) -> None:
         paths: list[str] = []
@@ -144,10 +140,10 @@ class VideoIndex:
         self._repeated = counts.field("values").filter(compute.greater(counts.field("counts"), 1))
 
     def find(self, names: pa.Array, folders_of: FoldersOf) -> pa.Array:
-        """Path of each name, relative to the root; null where there is none.
+        """Return the path of each name, relative to the root; null if there is no such video.
 
         Args:
-            folders_of: names of folders where the video of a row is expected, which decide between equal names.
+            folders_of: names of folders where the video of a row may be, to choose between equal names.
         """
         paths = self.paths.take(compute.index_in(names, value_set=self.names))
         mask = to_mask(compute.is_in(names, value_set=self._repeated))
@@ -165,7 +161,7 @@ class VideoIndex:
         fitting = [path for path in equal if folders & set(path.split("/")[:-1])] or equal
         if len(fitting) > 1:
             raise AnnotationError(
-                self.root, 0, f"holds both {fitting[0]!r} and {fitting[1]!r}; set data.root to the folder that counts"
+                self.root, 0, f"has both {fitting[0]!r} and {fitting[1]!r}; set data.root to the right folder"
             )
         return fitting[0]
 

@@ -1,29 +1,31 @@
-"""What stands in the cell of a label, for every format of annotations."""
+"""Labels as annotation files write them: cells, and the spans of a label in a video."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mvit_video.jobs.arrow import compute, first, is_list, is_string, is_utf8, matches, to_mask
 from mvit_video.types import AnnotationError
 
 LabelError = Callable[[int, str], AnnotationError]
-"""Makes the error about a label, from its index and the reason."""
+"""Function that makes the error for a label, from its index and the reason."""
 
 CLASS_NUMBER = r"-?[0-9]+"
 NUMBER = rf"{CLASS_NUMBER}(?:\.0*)?"
-"""Regular expression of a class number, perhaps written as a float."""
+"""Regular expression of a class number; floats such as `2.0` are allowed."""
 
 _ANY_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _NUMBERS = re.compile(rf"{NUMBER}(\s*,\s*{NUMBER})+")
 _SEPARATED_NUMBERS = re.compile(rf"{NUMBER}(\s+{NUMBER})+")
 _ITEM = re.compile(r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s,'"()\[\]{}][^,'"()\[\]{}]*))\s*(?:,|$)""")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
-# what pandas, NumPy and Python write for nothing
+# missing values as pandas, NumPy and Python write them
 _MISSING = frozenset({"nan", "-nan", "na", "<na>", "n/a", "#n/a", "#na", "nat", "null", "none", "inf", "-inf"})
 _MANY = "write several labels as run;jump, or list a class of that name in classes.txt or class_names"
 
@@ -31,23 +33,23 @@ _MANY = "write several labels as run;jump, or list a class of that name in class
 def read_labels(
     cells: pa.Array, error: LabelError, names: Collection[str] = (), *, are_lists: bool = False
 ) -> pa.Array:
-    """Return class numbers or names of a column of cells, or lists of them where a cell holds several; null is unknown.
+    """Return class numbers or names from a column of cells, or lists of them if a cell has several; null is unknown.
 
-    Numbers may be written as floats (`2.0`) and come back as integers or their text. A cell holds several labels as a
-    list (`[0, 2]`), with semicolons between, or as numbers with commas between.
+    Numbers may be floats such as `2.0`. Several labels are a list (`[0, 2]`), are separated by semicolons, or are
+    numbers separated by commas.
 
     Args:
         cells: strings, integers, floats, or lists of these.
-        names: of classes, which mean themselves whatever they look like.
-        are_lists: whether a cell with one label is a list of one, and an empty one a list of none.
+        names: class names, which are never parsed further.
+        are_lists: return a list for every cell, empty for an empty cell.
 
     Raises:
-        AnnotationError: a cell is missing, ambiguous, or holds no label.
+        AnnotationError: a cell is missing, ambiguous, or not a label.
     """
     if is_list(cells.type):
         items = read_labels(cells.flatten(), error, names) if not is_list(cells.type.value_type) else None
         if items is None or is_list(items.type):
-            raise error(0, "has a list within a list of labels; write one list")
+            raise error(0, "has a list inside a list of labels; write one list")
         lengths = compute.list_value_length(cells).fill_null(0).to_numpy()
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
         return pa.LargeListArray.from_arrays(offsets, items, mask=cells.is_null())
@@ -57,7 +59,7 @@ def read_labels(
         return cells
     if not are_lists and (matches(cells, rf"^{CLASS_NUMBER}$") | to_mask(cells.is_null())).all():
         return cells
-    encoded = cells.dictionary_encode()  # few cells differ
+    encoded = cells.dictionary_encode()  # few distinct cells
     found: list[str | list[str]] = []
     for code, cell in enumerate(encoded.dictionary.to_pylist()):
         try:
@@ -73,7 +75,7 @@ def read_labels(
 
 
 def parse_cell(cell: str, names: Collection[str] = ()) -> str | list[str]:
-    """The label of a cell of text, or its several labels; class numbers as integers."""
+    """Return the label of a text cell, or its list of labels."""
     text = cell.strip()
     if text in names:
         return text
@@ -89,7 +91,7 @@ def parse_cell(cell: str, names: Collection[str] = ()) -> str | list[str]:
 
 
 def parse_label(text: str, names: Collection[str] = ()) -> str:
-    """One label; a class number as an integer."""
+    """Return one label; a class number without a fraction."""
     label = text.strip()
     if label in names:
         return label
@@ -108,7 +110,7 @@ def parse_label(text: str, names: Collection[str] = ()) -> str:
 
 
 def label_text(value: object) -> str | None:
-    """A label of JSON as the text that a cell would hold; None where it is neither a name nor a number."""
+    """Return a label of JSON as the text of a cell; None if it is neither a name nor a number."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, int) and not isinstance(value, bool):
@@ -117,7 +119,7 @@ def label_text(value: object) -> str | None:
 
 
 def label_number(name: str) -> int | None:
-    """The class number that a label stands for; None where it is a name."""
+    """Return a label as a class number; None if it is a name."""
     try:
         return int(parse_label(name))
     except ValueError:
@@ -149,3 +151,78 @@ def _whole_numbers(cells: pa.Array, error: LabelError) -> pa.Array:
     if bad is not None:
         raise error(bad, _not_whole(f"{values[bad]:g}"))
     return pa.array(values.astype(np.int64), mask=cells.is_null().to_numpy(zero_copy_only=False))
+
+
+LABEL_SPANS = "label_spans"
+LABEL_SPANS_TYPE = pa.large_list(pa.large_list(pa.float64()))
+"""Type of the spans of each label of a video: start, end, start, end ... in seconds."""
+
+
+def group_labels(
+    videos: NDArray[np.int64], labels: NDArray[np.int64], spans: NDArray[np.float64], num_videos: int
+) -> tuple[pa.Array, pa.Array]:
+    """Return the distinct labels of each video and the spans of each label.
+
+    Args:
+        videos: `(occurrences,)` video of each occurrence of a label.
+        labels: `(occurrences,)`.
+        spans: `(occurrences, 2)` seconds.
+    """
+    pairs, place = np.unique(np.stack([videos, labels]), axis=1, return_inverse=True)
+    order = np.argsort(place.reshape(-1), kind="stable")
+    times = _offsets(2 * np.bincount(place.reshape(-1), minlength=pairs.shape[1]))
+    per_label = pa.LargeListArray.from_arrays(times, pa.array(spans[order].reshape(-1)))
+    per_video = _offsets(np.bincount(pairs[0], minlength=num_videos))
+    return (
+        pa.LargeListArray.from_arrays(per_video, pa.array(pairs[1])),
+        pa.LargeListArray.from_arrays(per_video, per_label),
+    )
+
+
+def check_label_spans(spans: pa.Array, labels: pa.ListArray | None, error: LabelError) -> pa.Array | None:
+    """Return the spans of labels as a column of a table; None if there are none.
+
+    Args:
+        spans: column of a file.
+        labels: labels of each video; None in a table with one label per video.
+        error: makes the error for a row.
+    """
+    if spans.null_count == len(spans):
+        return None
+    if labels is None:
+        row = int(spans.is_valid().index(True).as_py())
+        raise error(row, f"has {LABEL_SPANS} but a single label; write a list `labels`")
+    try:
+        spans = spans.cast(LABEL_SPANS_TYPE)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise error(0, f"{LABEL_SPANS} is {spans.type}, not a list of seconds for each label") from None
+    counts = compute.fill_null(compute.list_value_length(spans), -1)
+    bad = first(~to_mask(compute.equal(counts, compute.list_value_length(labels))))
+    if bad is not None:
+        found = spans[bad].as_py()
+        raise error(bad, f"has labels {labels[bad].as_py()!r} but {LABEL_SPANS} {found!r}; give each label its spans")
+    inner = spans.flatten()
+    rows = compute.list_parent_indices(spans).to_numpy()
+    lengths = compute.fill_null(compute.list_value_length(inner), 1).to_numpy()
+    bad = first((lengths % 2 != 0) | (lengths == 0))
+    if bad is None:
+        times = inner.flatten().to_numpy(zero_copy_only=False).reshape(-1, 2)
+        of_label = np.repeat(np.arange(len(inner)), lengths // 2)
+        wrong = first(~((times[:, 0] >= 0) & (times[:, 0] <= times[:, 1])))
+        bad = None if wrong is None else int(of_label[wrong])
+    if bad is not None:
+        raise error(int(rows[bad]), f"{LABEL_SPANS} {inner[bad].as_py()!r} must be starts and ends in seconds")
+    return spans
+
+
+def is_label_spans(value: Any) -> bool:
+    """Return whether a value of JSON is a list of lists of numbers."""
+    return isinstance(value, list) and all(
+        isinstance(times, list)
+        and all(isinstance(time, (int, float)) and not isinstance(time, bool) and abs(time) < 2**53 for time in times)
+        for times in value
+    )
+
+
+def _offsets(counts: NDArray[np.int64]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(counts)]))

@@ -1,4 +1,4 @@
-"""From the cells of labels to class numbers."""
+"""Class numbers from the cells of labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MAX_DIGITS = 18
 
 
 class Labels(NamedTuple):
-    """Columns of a table.
+    """Label columns of a table.
 
     Attributes:
-        numbers: int64 class of each video, -1 where unknown, and everywhere beside `lists`.
-        lists: the classes of each video, where it may have several.
-        names: of the classes, where there are any.
+        numbers: int64 class of each video; -1 is unknown, and everywhere if there are `lists`.
+        lists: classes of each video, if it may have several.
+        names: class names, if known.
     """
 
     numbers: NDArray[np.int64]
@@ -35,13 +35,13 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class WrittenLabels:
-    """Labels as annotations write them, before their classes have numbers.
+    """Labels as annotations write them, before classes are numbered.
 
     Attributes:
-        cells: strings, numbers, or lists of either; null where unknown.
-        own: names that came with the labels.
-        are_names: whether labels are class names even where they look like numbers.
-        are_lists: whether each cell holds a list of labels, perhaps of none.
+        cells: strings, numbers, or lists of either; null is unknown.
+        own: names that come with the labels.
+        are_names: whether labels that look like numbers are names.
+        are_lists: whether each cell is a list of labels, perhaps empty.
     """
 
     cells: pa.Array
@@ -50,22 +50,18 @@ class WrittenLabels:
     are_lists: bool = False
 
     def take(self, rows: pa.Array, *, are_lists: bool) -> WrittenLabels:
-        """Return the labels of some of the rows.
-
-        Args:
-            are_lists: whether cells of the others hold lists, so that those of these rows are lists too.
-        """
+        """Return the labels of some rows; `are_lists` if the complete column has lists."""
         return replace(self, cells=self.cells.take(rows), are_lists=self.are_lists or are_lists)
 
     def number(self, known: ClassNames | None, error: LabelError) -> Labels:
         """Return the class of each row.
 
         Args:
-            known: names that the user gave, or that lie beside the annotations; None takes `own`, or the sorted names.
-            error: makes the error about a row.
+            known: names given by the user or a file beside the annotations; None takes `own`, or the sorted names.
+            error: makes the error for a row.
 
         Raises:
-            AnnotationError: a cell is missing, ambiguous, or has no number.
+            AnnotationError: a cell is missing, ambiguous, or not a class.
         """
         cells = self.cells
         if pa.types.is_dictionary(cells.type):
@@ -79,20 +75,20 @@ class WrittenLabels:
             return Labels(numbers, None, names)
         unknown = first(to_mask(cells.is_null()))
         if unknown is not None:
-            raise error(unknown, "has no labels although others have several; write an empty list for none")
+            raise error(unknown, "has no labels, but other videos have lists; write an empty list for none")
         of_rows = _of_rows(cells, error)
         numbers, names = self._number(cells.flatten(), known, of_rows)
         unknown = first(numbers < 0)
         if unknown is not None:
-            raise of_rows(unknown, "label -1 is unknown, which cannot stand in a list of labels; leave it out")
+            raise of_rows(unknown, "label -1 (unknown) cannot be in a list of labels; remove it")
         offsets = np.concatenate([[0], np.cumsum(compute.list_value_length(cells).to_numpy())]).astype(np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers))
         return Labels(np.full(len(cells), -1, np.int64), lists, names)
 
     def if_ambiguous(self) -> WrittenLabels | None:
-        """Return the labels where other names may read them otherwise; None where classes and numbers say the same.
+        """Return the labels if their meaning depends on the class names, else None.
 
-        Text such as `run;jump` or `10` is a class of that name, or several labels, or a number.
+        Text such as `run;jump` or `10` may be a class name, several labels, or a number.
         """
         if self.are_names or not is_string(_innermost(self.cells.type)):
             return None
@@ -104,14 +100,14 @@ class WrittenLabels:
         own = self.own
         if known is None or own is None or is_string(labels.type):
             return _number_labels(labels, known or own, error, are_names=self.are_names, are_own=known is None)
-        # these numbers are those of the file
+        # these numbers refer to the names of the file
         numbers, _ = _number_labels(labels, own, error, are_own=True)
         named = as_strings(own.names).take(pa.array(numbers, mask=numbers < 0))
         return _number_labels(named, known, error, are_names=True)
 
 
 def _of_rows(cells: pa.Array, error: LabelError) -> LabelError:
-    """Make the error about an item of a column of lists that about its row."""
+    """Return the function that makes the error for the row of an item in a column of lists."""
     if not is_list(cells.type):
         return error
     parents = compute.list_parent_indices(cells).to_numpy()
@@ -134,14 +130,14 @@ def _number_labels(
     are_names: bool = False,
     are_own: bool = False,
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Return the class of each label, -1 where it is null, and the names of the classes where labels are names.
+    """Return the class of each label, -1 for null, and the class names if labels are names.
 
     Names are numbered as in `known`, or in sorted order.
 
     Args:
         labels: strings or integers.
         are_names: whether labels that look like numbers are names.
-        are_own: whether `known` came with the labels, so that their numbers are its own.
+        are_own: whether `known` comes with the labels, so that numbers refer to it.
     """
     if labels.null_count == len(labels):
         return np.full(len(labels), -1, np.int64), known.names if known is not None else None
@@ -163,19 +159,19 @@ def _number_labels(
     if bad is not None:
         shown = str(labels[bad].as_py())
         shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        raise error(bad, f"label {shown} is out of range; classes count from 0, -1 is unknown")
+        raise error(bad, f"label {shown} is out of range; classes start at 0, -1 is unknown")
     if known is None:
         return values.astype(np.int64), None
     nameless = first(values >= len(known.names))
     if nameless is not None:
-        raise error(nameless, f"label {values[nameless]} has no name among the {len(known.names)} of {known.origin}")
+        raise error(nameless, f"label {values[nameless]} has no name; {known.origin} has {len(known.names)} classes")
     if not are_own:
         _refuse_confusion(values, known, error)
     return values.astype(np.int64), known.names
 
 
 def _refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: LabelError) -> None:
-    """Refuse class numbers beside names that are numbers of other classes, as sorted folders `0`, `1`, `10`, `2`."""
+    """Refuse numbers that are also names of other classes, as in sorted folders `0`, `1`, `10`, `2`."""
     named = {label_number(name): i for i, name in enumerate(known.names)}
     elsewhere = {number: i for number, i in named.items() if number is not None and number != i}
     odd = first(np.isin(numbers, list(elsewhere)))
@@ -183,9 +179,8 @@ def _refuse_confusion(numbers: NDArray[np.int64], known: ClassNames, error: Labe
         number = int(numbers[odd])
         other = elsewhere[number]
         raise error(
-            odd, f"label {number} may be class {number}, {known.names[number]!r}, or the name of class {other}, "
-            f"{known.names[other]!r}, in {known.origin}; give the classes other names, or class_names in the order of "
-            "their numbers"
+            odd, f"label {number} may be class {number} ({known.names[number]!r}) or the name of class {other} "
+            f"({known.names[other]!r}) in {known.origin}; rename the classes, or give class_names in numeric order"
         )  # fmt: skip
 
 
@@ -199,7 +194,7 @@ def _number_names(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     empty = first((lengths(labels) == 0) & to_mask(labels.is_valid()))
     if empty is not None:
-        raise error(empty, "has an empty label; give a class name, or nothing at all where it is unknown")
+        raise error(empty, "has an empty label; write the class, or null if it is unknown")
     names = known.names if known is not None else sorted_names(labels)
     numbers = compute.index_in(labels, value_set=as_strings(names))
     if known is not None:
@@ -209,7 +204,7 @@ def _number_names(
             nearest = difflib.get_close_matches(label, names, n=1, cutoff=0.0)[0]
             raise error(
                 strange,
-                f"label {label!r} is none of the {len(names)} classes of {known.origin}; nearest is {nearest!r}",
+                f"label {label!r} is not one of the {len(names)} classes of {known.origin}; nearest is {nearest!r}",
             )
     return numbers.fill_null(-1).to_numpy().astype(np.int64), names
 

@@ -1,4 +1,4 @@
-"""What an annotation file says, and the table it makes."""
+"""Rows of annotations, and the table made of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mvit_video.data.table.classes import ClassNames
 from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex
-from mvit_video.data.table.label_spans import check_label_spans
+from mvit_video.data.table.labels import check_label_spans
 from mvit_video.data.table.numbering import WrittenLabels
 from mvit_video.data.table.video_table import Archive, VideoTable
 from mvit_video.jobs.arrow import compute, first, lengths, matches, to_mask
@@ -23,20 +23,20 @@ from mvit_video.types import AnnotationError
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of an annotation file, or of shards.
+    """Rows of an annotation file or of shards.
 
     Attributes:
         file: annotations, or the folder of shards.
-        numbers: line of each, from 1; 0 where there are no lines.
+        numbers: line of each row, from 1; 0 if there are no lines.
         paths: strings as written.
-        labels: cells as written: strings, numbers, or lists of either; null where unknown.
-        spans: float64 `(rows, 2)`, start and end in seconds; NaN where not given.
-        label_spans: when each of several labels occurs; see `VideoTable`.
-        classes: numbering that came with the file.
-        unit: what `numbers` count; "video" has errors name the video itself.
-        are_names: whether labels are class names even where they look like numbers.
-        are_lists: whether each cell holds a list of labels, perhaps of none.
-        root: folder that the file says relative paths start from.
+        labels: cells as written: strings, numbers, or lists of either; null is unknown.
+        spans: float64 `(rows, 2)`, start and end in seconds; NaN is unknown.
+        label_spans: spans of each label; see `VideoTable`.
+        classes: class names that come with the file.
+        unit: what `numbers` count; with "video", errors name the video.
+        are_names: whether labels that look like numbers are names.
+        are_lists: whether each cell is a list of labels, perhaps empty.
+        root: folder of relative paths, if the file states it.
     """
 
     file: str | Path
@@ -57,7 +57,7 @@ class Rows:
         return len(self.numbers)
 
     def error(self, row: int, reason: str) -> AnnotationError:
-        """What is wrong with one row."""
+        """Return the error for a row."""
         if self.unit == "video":
             return AnnotationError(os.path.join(self.file, self.paths[row].as_py()), 0, reason)
         number = int(self.numbers[row])
@@ -74,21 +74,21 @@ def make_table(
     allow_outside: bool = False,
     archive: Archive | None = None,
 ) -> VideoTable:
-    """Number the labels and check paths and times.
+    """Return the table of rows, with labels numbered, and paths and times checked.
 
     Args:
-        root: folder of relative paths that the user named.
-        known: class names that the user named, or that lie beside the annotations.
-        archive: reads the videos that are no files of their own, so that their paths are only names.
+        root: folder of relative paths, if the user gave one.
+        known: class names given by the user or a file beside the annotations.
+        archive: reads videos that are not separate files; their paths are only names.
     """
     if not len(rows):
-        raise AnnotationError(rows.file, 0, "holds no videos; write one `path label` per line")
+        raise AnnotationError(rows.file, 0, "has no videos; write one `path label` per line")
     empty = first(lengths(rows.paths) == 0)
     if empty is not None:
         raise rows.error(empty, "has no path")
     zero = first(to_mask(compute.match_substring(rows.paths, "\0")))
     if zero is not None:
-        raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} holds a zero byte, which no file name can")
+        raise rows.error(zero, f"path {rows.paths[zero].as_py()!r} has a zero byte, which file names cannot have")
     if archive is None and not allow_outside:
         _check_inside(rows, root)
     written = WrittenLabels(rows.labels, rows.classes, rows.are_names, rows.are_lists)
@@ -110,15 +110,15 @@ def make_table(
 
 
 def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: FoldersOf = lambda row: set()) -> Rows:
-    """Rows whose videos are under a folder, with the paths at which they are; the others are left out with a warning.
+    """Return the rows whose videos are below a folder, with their paths; warn about the others.
 
     Args:
-        rows: paths are what a video is called in messages.
-        names: what a video's file may be called, without suffix, best first.
-        folders_of: names of folders where the video of a row is expected, which decide between equal names.
+        rows: rows whose paths are names for messages.
+        names: possible names of a video's file, without suffix, best first.
+        folders_of: names of folders where the video of a row may be, to choose between equal names.
 
     Raises:
-        AnnotationError: no video is there, or several have a name.
+        AnnotationError: no video is there, or several have the same name.
     """
     index = VideoIndex(root)
     found = index.find(names[0], folders_of)
@@ -128,13 +128,13 @@ def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: Fol
     missing = np.flatnonzero(~is_there)
     if not is_there.any():
         raise AnnotationError(
-            rows.file, 0, f"none of its {len(rows)} videos is under {root}: no {names[0][0].as_py()!r} with a suffix "
-            f"of videos, up to {MAX_DEPTH} folders deep; set data.root to their folder"
+            rows.file, 0, f"none of its {len(rows)} videos is under {root}: no {names[0][0].as_py()!r} with the suffix "
+            f"of a video up to {MAX_DEPTH} folders deep; set data.root to the folder of the videos"
         )  # fmt: skip
     if missing.size:
         examples = ", ".join(rows.paths[int(row)].as_py() for row in missing[:3])
         warnings.warn(
-            f"{rows.file}: {missing.size} of {len(rows)} videos are not under {root} and are left out: {examples}"
+            f"{rows.file}: {missing.size} of {len(rows)} videos are missing under {root} and are ignored: {examples}"
             f"{', ...' if missing.size > 3 else ''}",
             stacklevel=5,
         )
@@ -142,7 +142,7 @@ def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: Fol
 
 
 def select(rows: Rows, keep: NDArray[np.bool_]) -> Rows:
-    """Some of the rows."""
+    """Return some of the rows."""
     if keep.all():
         return rows
     mask = pa.array(keep)
@@ -162,8 +162,8 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
         if path.split(os.sep)[0] == os.pardir:
             raise rows.error(
                 int(row),
-                f"path {rows.paths[int(row)].as_py()!r} leaves the root folder; set data.root above it, or "
-                "data.loading.allow_outside: true",
+                f"path {rows.paths[int(row)].as_py()!r} is outside the root folder; set data.root to a higher folder "
+                "or data.loading.allow_outside: true",
             )
     if root is None:
         return
@@ -171,14 +171,14 @@ def _check_inside(rows: Rows, root: Path | None) -> None:
     roots = (os.path.abspath(root), os.path.realpath(root))
     for folder in roots:
         is_outside &= ~to_mask(compute.starts_with(rows.paths, os.path.join(folder, "")))
-    # an absolute path may still come back by `..`
+    # `..` in an absolute path may lead outside, or back inside
     is_outside |= matches(rows.paths, r"^/(.*/)?\.\.(/|$)")
     for row in np.flatnonzero(is_outside):
         path = rows.paths[int(row)].as_py()
         if not any(Path(os.path.normpath(path)).is_relative_to(folder) for folder in roots):
             raise rows.error(
-                int(row), f"path {path!r} lies outside data.root={str(root)!r}; leave data.root out where a list has "
-                "absolute paths, or set data.loading.allow_outside: true"
+                int(row), f"path {path!r} is outside data.root={str(root)!r}; remove data.root if paths are absolute, "
+                "or set data.loading.allow_outside: true"
             )  # fmt: skip
 
 
@@ -191,6 +191,6 @@ def _check_spans(rows: Rows) -> NDArray[np.float64] | None:
     bad = first(~((start >= 0) & (start < end) & (start < np.inf)))
     if bad is not None:
         raise rows.error(
-            bad, f"start={start[bad]:g} and end={end[bad]:g} are no part of a video; give seconds, start below end"
+            bad, f"start={start[bad]:g} and end={end[bad]:g} are not a segment; give seconds, 0 <= start < end"
         )
     return np.where(is_whole[:, None], np.nan, np.stack([start, end], axis=1))

@@ -1,4 +1,4 @@
-"""The videos of a data set, in columns."""
+"""Table of the videos of a data set."""
 
 from __future__ import annotations
 
@@ -19,40 +19,38 @@ from mvit_video.types import AnnotationError
 
 
 class Archive(Protocol):
-    """Where the videos of a table lie, when they are no files of their own."""
+    """Storage of videos that are not separate files.
 
-    def read(self, row: int) -> bytes:
-        """The file of the video in a row."""
-        ...
+    `read` returns the bytes of the video in a row, `version` a text that changes with its content, `take` the archive
+    of some rows.
+    """
 
-    def version(self, row: int) -> str:
-        """Text that differs when the video in a row is another one, as far as its storage says."""
-        ...
+    def read(self, row: int) -> bytes: ...
 
-    def take(self, rows: NDArray[np.int64]) -> Archive:
-        """The archive of some of the videos."""
-        ...
+    def version(self, row: int) -> str: ...
+
+    def take(self, rows: NDArray[np.int64]) -> Archive: ...
 
 
 @dataclass(frozen=True, eq=False)
 class VideoTable:
-    """Videos in the order of their annotations, held in columns so that ten million cost no Python objects.
+    """Videos in the order of their annotations, as columns, so that ten million rows need no Python objects.
 
     Attributes:
-        paths: strings as written, one per video.
-        labels: int64 class of each video; -1 where unknown, and everywhere in a table with several labels per video.
-        class_names: name of each class; None when the annotations give numbers.
-        root: folder that relative paths start from.
-        multi_labels: the classes of each video, int64 lists, in a table with several labels per video.
-        spans: float64 `(videos, 2)`, start and end in seconds of the part that counts, for trimmed segments of longer
-            videos; the end may be infinite, and a row of NaN is the whole video.
-        label_spans: when each of the labels of a video occurs: for each label a list of starts and ends in seconds,
-            counted from the start of the file; None where labels hold for the whole video.
-        archive: reads the videos that are no files of their own.
-        index_cache: folder of packet indices that came with the annotations.
-        num_missing: videos that the annotations name but that are not under the root, and so not in the table.
-        unlabelled_because: why the videos have no labels, for messages; empty where they have some or never could.
-        written: labels as the annotations write them; None where `labels` and `class_names` say all of it.
+        paths: path of each video, as written.
+        labels: int64 class of each video; -1 is unknown, and everywhere in a multi-label table.
+        class_names: class names; None if the annotations have numbers.
+        root: folder of relative paths.
+        multi_labels: int64 list of the classes of each video, in a multi-label table.
+        spans: float64 `(videos, 2)`, start and end in seconds of segments of longer videos; the end may be infinite,
+            a row of NaN is the complete video.
+        label_spans: for each label of a video a list of starts and ends in seconds since the start of the file; None
+            if labels hold for the complete video.
+        archive: reads videos that are not separate files.
+        index_cache: folder of packet indices that comes with the annotations.
+        num_missing: videos of the annotations that are missing under the root and in the table.
+        unlabelled_because: why the videos have no labels, for messages.
+        written: labels as written; None if `labels` and `class_names` hold the same information.
     """
 
     paths: pa.Array
@@ -75,7 +73,7 @@ class VideoTable:
         """Return the table of videos whose labels are unknown."""
         strange = next((path for path in paths if not is_utf8(path)), None)
         if strange is not None:
-            raise AnnotationError(printable(strange), 0, "its name is no UTF-8; rename it")
+            raise AnnotationError(printable(strange), 0, "its name is not UTF-8; rename it")
         unknown = np.full(len(paths), -1, np.int64)
         return cls(as_strings(paths), unknown, None, root, archive=archive, unlabelled_because=unlabelled_because)
 
@@ -92,7 +90,7 @@ class VideoTable:
 
     @property
     def num_classes(self) -> int:
-        """Classes that the labels speak of: the number of names, or the highest label plus one."""
+        """Number of class names, or the highest label plus one."""
         if self.class_names is not None:
             return len(self.class_names)
         if self.multi_labels is not None:
@@ -111,27 +109,31 @@ class VideoTable:
 
     @property
     def label_columns(self) -> dict[str, pa.Array]:
-        """The class of each video, or the list of its classes, and when these occur, as files keep them."""
+        """Columns `label` and `label_spans` for files."""
         columns = {"label": pa.array(self.labels) if self.multi_labels is None else self.multi_labels}
         return columns if self.label_spans is None else {**columns, "label_spans": self.label_spans}
 
-    def with_classes(self, names: Sequence[str], origin: str = "class_names") -> VideoTable:
-        """Return the table with its classes numbered in the order of these names.
+    @property
+    def span_columns(self) -> dict[str, pa.Array]:
+        """Columns `start` and `end` for files, in seconds; null is the complete video."""
+        spans = np.full((len(self), 2), np.nan) if self.spans is None else self.spans
+        return {name: pa.array(spans[:, i], from_pandas=True) for i, name in enumerate(("start", "end"))}
 
-        Class numbers keep their values and get names.
+    def with_classes(self, names: Sequence[str], origin: str = "class_names") -> VideoTable:
+        """Return the table with classes numbered in the order of these names; class numbers keep their values.
 
         Args:
-            origin: where the names come from, for messages.
+            origin: source of the names, for messages.
 
         Raises:
-            AnnotationError: a label is none of the names, or may be the number of one class and the name of another.
+            AnnotationError: a label is not a class, or is the number of one class and the name of another.
         """
         known = ClassNames(tuple(names), origin)
         labels, multi_labels, _ = self._written().number(known, self._label_error)
         return replace(self, labels=labels, multi_labels=multi_labels, class_names=known.names)
 
     def without_labels(self, names: Sequence[str] | None) -> VideoTable:
-        """Return the table with unknown labels, and perhaps the names of the classes that they might have."""
+        """Return the table with unknown labels, and perhaps class names."""
         return replace(
             self,
             labels=np.full(len(self), -1, np.int64),
@@ -164,11 +166,11 @@ class VideoTable:
         return replace(self, labels=np.full(len(self), -1, np.int64), multi_labels=lists, written=None)
 
     def label_of(self, row: int) -> int | list[int]:
-        """Return the class of a video, -1 where unknown; a list in a table with several labels per video."""
+        """Return the class of a video, -1 if unknown; a list in a multi-label table."""
         return int(self.labels[row]) if self.multi_labels is None else self.multi_labels[row].as_py()
 
     def labels_between(self, row: int, start_seconds: float, end_seconds: float) -> list[int]:
-        """Return the classes of a video that occur in a part of it, which may be a single moment."""
+        """Return the classes that occur in a part of a video, which may be a single moment."""
         assert self.multi_labels is not None
         assert self.label_spans is not None
         labels, spans = self.multi_labels[row].as_py(), self.label_spans[row].as_py()
@@ -180,32 +182,32 @@ class VideoTable:
         return [label for label, times in zip(labels, spans, strict=True) if occurs(times)]
 
     def rows_of(self, label: int) -> NDArray[np.int64]:
-        """Rows of the videos with a label."""
+        """Return the rows of the videos with a label."""
         if self.multi_labels is None:
             return (self.labels == label).nonzero()[0]
         is_one = self.multi_labels.flatten().to_numpy() == label
         return compute.list_parent_indices(self.multi_labels).to_numpy()[is_one]
 
     def path(self, row: int) -> str:
-        """Path of a video as the annotations write it."""
+        """Return the path of a video as written."""
         return self.paths[row].as_py()
 
     def locate(self, row: int) -> Path:
-        """Where the video of a row lies."""
+        """Return the path of the video in a row, from the root."""
         return self.root / self.path(row)
 
     def source(self, row: int) -> Path | bytes:
-        """What to open: where the video lies, or its file's bytes when it lies in an archive."""
+        """Return the path of a video, or its bytes if it is in an archive."""
         return self.locate(row) if self.archive is None else self.archive.read(row)
 
     def span(self, row: int) -> tuple[float, float] | None:
-        """Start and end in seconds of the part that counts; None is the whole video."""
+        """Return start and end of a segment in seconds; None is the complete video."""
         if self.spans is None or np.isnan(self.spans[row, 0]):
             return None
         return float(self.spans[row, 0]), float(self.spans[row, 1])
 
     def take(self, rows: NDArray[np.int64]) -> VideoTable:
-        """The table of some of the videos."""
+        """Return the table of some videos."""
         wanted = pa.array(rows)
         return replace(
             self,

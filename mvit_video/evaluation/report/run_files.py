@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mvit_video.jobs.files import read_json_object
 from mvit_video.jobs.foreign import read_parquet_table
-from mvit_video.jobs.json_files import read_json_object
 from mvit_video.jobs.yaml_files import parse_yaml
 from mvit_video.runs.folder import CONFIG, run_with
 from mvit_video.runs.predictions import Predictions, load_predictions

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mvit_video.evaluation.report.run_files import is_file
 from mvit_video.jobs import Heartbeat, WorkFailure, num_cores, run_in_processes
-from mvit_video.jobs.progress import progress_bar
+from mvit_video.jobs.driver import progress_bar
 from mvit_video.runs.predictions import Key
 from mvit_video.types import MVitVideoError, VideoDecodeError
 

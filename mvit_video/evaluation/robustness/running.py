@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mvit_video.evaluation.multiview import MultiViewEvaluation
-from mvit_video.jobs.json_files import read_json_object, write_json_object
+from mvit_video.jobs.files import read_json_object, write_json_object
 from mvit_video.models.net import multiply_adds
 from mvit_video.runs.folder import versions
 from mvit_video.types import NUM_SEVERITIES, ConfigError, Corruption, CorruptionKind, FrameOrder

@@ -18,8 +18,8 @@ import torch
 from mvit_video.features.decoding import Chunk, ReadingRule, read_chunks
 from mvit_video.features.videos import Video
 from mvit_video.jobs import WorkFailure
-from mvit_video.jobs.children import Child, cause_of_end
 from mvit_video.jobs.hangs import wait_unless_hung
+from mvit_video.jobs.pool import Child, cause_of_end
 from mvit_video.types import VideoDecodeError
 
 _READY = "ready"

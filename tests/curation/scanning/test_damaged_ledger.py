@@ -22,4 +22,4 @@ def test_damaged_files_of_an_earlier_scan_are_moved_and_named(barcode_video: Pat
     assert manifest["status"].to_pylist() == ["ok"]
     moved = tmp_path / "out" / "damaged" / "checked" / torn.name
     assert moved.read_bytes() == b"PAR1"
-    assert shown.getvalue() == f"damaged files moved, the first to {moved}; what they held is checked again\n"
+    assert shown.getvalue() == f"damaged files were moved, the first to {moved}; their videos are checked again\n"

@@ -85,16 +85,16 @@ def folder(odd_videos: OddVideos, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 EXPECTED = {
-    "broken.mp4": ("failed", "damaged", "the data of frame 47 or of one before it are damaged"),
-    "concealed.mp4": ("ok", "damaged", "frames decode, with errors that the decoder conceals"),
+    "broken.mp4": ("failed", "damaged", "the data of frame 47 or of an earlier one are damaged"),
+    "concealed.mp4": ("ok", "damaged", "frames decode, but with errors that the decoder conceals"),
     "codec.avi": ("failed", "unsupported codec", "no decoder for its codec"),
     "cut.avi": ("failed", "truncated", "bytes are missing"),
     "cut.mkv": ("failed", "truncated", "bytes are missing"),
     "cut.mp4": ("failed", "truncated", "bytes are missing"),
     "cut_index_first.mp4": ("failed", "truncated", "48 frames"),
     "empty.mp4": ("failed", "empty", "is an empty file"),
-    "header.avi": ("ok", "wrong header", "its header counts 4800 frames, there are 48"),
-    "one.mp4": ("failed", "too short", "lasts 0.03 s, --min-seconds asks for 0.5"),
+    "header.avi": ("ok", "wrong header", "its header states 4800 frames, there are 48"),
+    "one.mp4": ("failed", "too short", "lasts 0.03 s, --min-seconds is 0.5"),
     "sound.mp4": ("failed", "no video stream", "no video stream"),
     "text.mp4": ("failed", "other", "cannot be decoded"),
 }
@@ -245,8 +245,8 @@ def test_labels_names_and_segments_come_through(barcode_video: Path, tmp_path: P
     manifest = scan_videos(table, tmp_path / "out", ScanSettings(), WORKERS)
     assert manifest["status"].to_pylist() == ["ok", "failed", "failed", "failed"]
     assert manifest["reason"].to_pylist() == [
-        "", "lasts 1.60 s, of which its segment from 1.3 s has 0.30 s, --min-seconds asks for 0.5",
-        "lasts 1.60 s, of which its segment from 2 s has 0.00 s, --min-seconds asks for 0.5", "no such file",
+        "", "lasts 1.60 s, its segment from 1.3 s lasts 0.30 s, --min-seconds is 0.5",
+        "lasts 1.60 s, its segment from 2 s lasts 0.00 s, --min-seconds is 0.5", "no such file",
     ]  # fmt: skip
     write_manifest(manifest, tmp_path / "out" / "manifest.parquet")
     again = load_annotations(tmp_path / "out" / "manifest.parquet")

@@ -99,14 +99,14 @@ def test_null_is_an_unknown_label(writer: Writer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "line", "reason"),
     [
-        ("path,label,start,end\na,0,x,3\n", "a.csv", 2, "start 'x' is no number of seconds"),
-        ("path,label,start,end\na,0,1,3\nb,0,3,3\n", "a.csv", 3, "start=3 and end=3 are no part of a video"),
+        ("path,label,start,end\na,0,x,3\n", "a.csv", 2, "start 'x' is not a number of seconds"),
+        ("path,label,start,end\na,0,1,3\nb,0,3,3\n", "a.csv", 3, "start=3 and end=3 are not a segment"),
         ("path,label,start,end\na,0,-1,3\n", "a.csv", 2, "start=-1"),
-        ("path,label,start,end\na,0,1,nan\n", "a.csv", 2, "end 'nan' is no number"),
+        ("path,label,start,end\na,0,1,nan\n", "a.csv", 2, "end 'nan' is not a number"),
         ("path,label\na,\n", "a.csv", 2, "has no label, got 'a,'"),
         ("path,labels\na,3;x\n", "a.csv", 2, "label 'x' mixes"),
-        ("path,labels\na,3;-1\n", "a.csv", 2, "label -1 is unknown"),
-        ('{"path": "a", "label": 0}\nb 1\n', "a.jsonl", 2, "is no JSON object, got 'b 1'"),
+        ("path,labels\na,3;-1\n", "a.csv", 2, r"label -1 \(unknown\) cannot"),
+        ('{"path": "a", "label": 0}\nb 1\n', "a.jsonl", 2, "is not a JSON object, got 'b 1'"),
         ('{"path": "a", "label": 0}\n{"path": 3, "label": 0}\n', "a.jsonl", 2, '"path" must be a string, got 3'),
         ('{"path": "a", "label": 0}\n\n{"path": "b"}\n', "a.jsonl", 3, 'has no "label"'),
         ('{"path": "a", "label": 0.5}\n', "a.jsonl", 1, "class name or a class number, got 0.5"),
@@ -115,16 +115,16 @@ def test_null_is_an_unknown_label(writer: Writer, tmp_path: Path) -> None:
         ('{"path": "a", "label": 99999999999999999999}\n', "a.jsonl", 1, "label 99999999999999999999 is out of range"),
         ('{"path": "a", "label": ""}\n', "a.jsonl", 1, "has an empty label"),
         ('{"path": "", "label": 0}\n', "a.jsonl", 1, "has no path"),
-        ('{"path": "a\\u0000b", "label": 0}\n', "a.jsonl", 1, "holds a zero byte"),
+        ('{"path": "a\\u0000b", "label": 0}\n', "a.jsonl", 1, "has a zero byte"),
         ('{"path": "\\ud800", "label": 0}\n', "a.jsonl", 1, '"path" must be a string, got '),
         ('{"path": "a", "label": 0, "start": "1"}\n', "a.jsonl", 1, "\"start\" must be a number of seconds, got '1'"),
-        ('{"path": "a", "label": [1]}\n{"path": "b", "label": 1}\n', "a.jsonl", 2, "mixes one label and a list"),
-        ('{"path": "a", "label": [1]}\n{"path": "b", "label": null}\n', "a.jsonl", 2, "has no labels although others"),
-        ("[" * 100_000 + "\n", "a.jsonl", 0, "is no JSON that can be read"),
-        ('{"a": ' * 100_000 + "\n", "a.jsonl", 1, "is no JSON object"),
+        ('{"path": "a", "label": [1]}\n{"path": "b", "label": 1}\n', "a.jsonl", 2, "mixes single labels and lists"),
+        ('{"path": "a", "label": [1]}\n{"path": "b", "label": null}\n', "a.jsonl", 2, "has no labels, but other"),
+        ("[" * 100_000 + "\n", "a.jsonl", 0, "cannot be read as JSON"),
+        ('{"a": ' * 100_000 + "\n", "a.jsonl", 1, "is not a JSON object"),
         ('[{"path": "a", "label": 0}, {"path": "b"}]', "a.json", 0, 'record 2: has no "label"'),
-        ('[{"path": "a", "label": 0},\n {"path": ]', "a.json", 2, "is no JSON .Expecting value at column 11"),
-        ("[]", "a.json", 0, "holds no videos"),
+        ('[{"path": "a", "label": 0},\n {"path": ]', "a.json", 2, "is not JSON .Expecting value at column 11"),
+        ("[]", "a.json", 0, "has no videos"),
         ("[3]", "a.json", 0, "record 1: expected an object with path and label, got '3'"),
     ],
 )
@@ -140,11 +140,11 @@ def test_problems_name_the_line_and_the_value(write: Write, text: str, name: str
     ("columns", "reason"),
     [
         ({"video": ["a"], "label": [0]}, "has the columns video, label; it needs path and label"),
-        ({"path": [1], "label": [0]}, "column path holds int64, not strings"),
+        ({"path": [1], "label": [0]}, "column path has type int64, not strings"),
         ({"path": ["a"], "label": [0.5]}, r"row 1: a label must be a class name or a class number, got 0\.5"),
         ({"path": ["a", None], "label": [0, 1]}, "row 2: has no path"),
         ({"path": ["a", "b"], "label": [0, -2]}, "row 2: label -2 is out of range"),
-        ({"path": ["a"], "label": [0], "start": ["x"]}, "column start holds .*string, not seconds"),
+        ({"path": ["a"], "label": [0], "start": ["x"]}, "column start has type .*string, not seconds"),
     ],
 )
 def test_problems_of_parquet_name_the_row(columns: dict[str, list[Any]], reason: str, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_problems_of_parquet_name_the_row(columns: dict[str, list[Any]], reason:
 def test_damaged_parquet_is_told_in_one_line(tmp_path: Path) -> None:
     path = write_parquet(tmp_path, RECORDS)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(AnnotationError, match="is no Parquet file that can be read") as caught:
+    with pytest.raises(AnnotationError, match="cannot be read as Parquet") as caught:
         load_annotations(path)
     assert "\n" not in str(caught.value)
 
@@ -188,14 +188,14 @@ def test_a_manifest_gives_the_videos_that_are_well(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_failures_says_so(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=r"manifest\.parquet: all 3 rows have another status than ok"):
+    with pytest.raises(AnnotationError, match=r"manifest\.parquet: none of its 3 rows has the status ok"):
         load_annotations(write_manifest(tmp_path, ("failed",) * 3))
 
 
 def test_numbers_of_a_manifest_follow_the_names_that_are_asked_for(tmp_path: Path) -> None:
     path = write_manifest(tmp_path)
     assert load_annotations(path, class_names=["run", "climb"]).labels.tolist() == [0, 0]
-    with pytest.raises(AnnotationError, match="row 1: label 'run' is none of the 2 classes of class_names"):
+    with pytest.raises(AnnotationError, match="row 1: label 'run' is not one of the 2 classes of class_names"):
         load_annotations(path, class_names=["swim", "climb"])
 
 

@@ -21,7 +21,7 @@ def test_folder_of_classes(tmp_path: Path) -> None:
     ]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: run/notes\.dat$"):
+    with pytest.warns(UserWarning, match=r": 1 files without the suffix of a video are ignored: run/notes\.dat$"):
         table = load_annotations(tmp_path)
     assert table.paths.to_pylist() == ["climb/c d.mkv", "run/a.AVI", "run/b.mp4"]
     assert table.labels.tolist() == [0, 1, 1]
@@ -45,7 +45,7 @@ def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("a.mp4", "b.dat", "c.xyz", "d", "e.wav"):
         (tmp_path / "run" / name).touch()
-    told = r": 4 files do not end like a video and are left out: run/b\.dat, run/c\.xyz, run/d, \.\.\.$"
+    told = r": 4 files without the suffix of a video are ignored: run/b\.dat, run/c\.xyz, run/d, \.\.\.$"
     for read in (load_annotations, videos_below):
         with pytest.warns(UserWarning, match=told):
             assert len(read(tmp_path)) == 1
@@ -53,23 +53,23 @@ def test_what_is_no_video_is_counted_and_named(tmp_path: Path) -> None:
 
 def test_other_files_beside_class_folders_are_counted_and_named(touch: Touch) -> None:
     folder = touch("run/a.mp4", "climb/b.mp4", "c.dat", "notes.txt")
-    with pytest.warns(UserWarning, match=r": 1 files do not end like a video and are left out: c\.dat$"):
+    with pytest.warns(UserWarning, match=r": 1 files without the suffix of a video are ignored: c\.dat$"):
         assert len(load_annotations(folder)) == 2
 
 
 def test_the_error_about_a_class_without_videos_names_its_files(touch: Touch) -> None:
     folder = touch("run/a.mp4", "climb/b.dat", "climb/c.dat")
-    with pytest.raises(AnnotationError, match=r"climb: holds no videos \(2 other files, the first is b\.dat\); remove"):
+    with pytest.raises(AnnotationError, match=r"climb: has no videos \(2 other files, the first is b\.dat\); remove"):
         load_annotations(folder)
 
 
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="holds no folder with videos"):
+    with pytest.raises(AnnotationError, match="has no folder with videos"):
         load_annotations(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "climb").mkdir()
     (tmp_path / "run" / "a.mp4").touch()
-    with pytest.raises(AnnotationError, match="climb: holds no videos"):
+    with pytest.raises(AnnotationError, match="climb: has no videos"):
         load_annotations(tmp_path)
 
 
@@ -85,21 +85,19 @@ def test_videos_below_a_class_folder_belong_to_the_class(touch: Touch) -> None:
 
 def test_videos_beside_class_folders_are_counted_and_named(touch: Touch) -> None:
     root = touch("run/a.mp4", "b.mp4", "c.mp4", "notes.txt")
-    with pytest.warns(UserWarning, match=r"2 videos lie beside the class folders, .* left out: b\.mp4, c\.mp4$"):
+    with pytest.warns(UserWarning, match=r"2 videos are not in a class folder and are ignored: b\.mp4, c\.mp4$"):
         assert len(load_annotations(root)) == 1
 
 
 @pytest.mark.parametrize("name", ["train", "Validation", "testing"])
 def test_a_folder_of_splits_is_no_folder_of_classes(touch: Touch, name: str) -> None:
-    with pytest.raises(AnnotationError, match=rf"holds '{name}', which looks like a split .* give .*videos/{name}, or"):
+    with pytest.raises(AnnotationError, match=rf"has '{name}', which looks like a split .* give .*videos/{name}, or"):
         load_annotations(touch(f"{name}/run/a.mp4", "other/run/b.mp4"))
     assert load_annotations(touch(f"{name}/a.mp4", "car/b.mp4", folder="classes")).num_classes == 2
 
 
 def test_classes_one_folder_deeper_are_refused(touch: Touch) -> None:
-    with pytest.raises(
-        AnnotationError, match=r"holds one folder, 'UCF', .* give .*videos/UCF if those are the classes"
-    ):
+    with pytest.raises(AnnotationError, match=r"has one folder, 'UCF', .* give .*videos/UCF if these are the classes"):
         load_annotations(touch("UCF/run/a.mp4", "UCF/climb/b.mp4"))
 
 
@@ -119,7 +117,9 @@ def test_a_file_of_classes_numbers_the_folders(touch: Touch, write: Write, place
 
 
 def test_a_folder_that_is_no_class_is_refused(touch: Touch) -> None:
-    with pytest.raises(AnnotationError, match=r"videos: label 'climbs' is none of the 2 classes .* nearest is 'climb'"):
+    with pytest.raises(
+        AnnotationError, match=r"videos: label 'climbs' is not one of the 2 classes .* nearest is 'climb'"
+    ):
         load_annotations(touch("run/a.mp4", "climbs/b.mp4"), class_names=["climb", "run"])
 
 
@@ -129,7 +129,7 @@ def test_a_video_whose_name_is_no_text_is_named(touch: Touch) -> None:
         (root / "run" / "b\udcff.mp4").touch()
     except OSError:
         pytest.skip("this file system takes text only")
-    with pytest.raises(AnnotationError, match=r"run: holds a video whose name is no UTF-8: b'b\\xff.mp4'"):
+    with pytest.raises(AnnotationError, match=r"run: has a video whose name is not UTF-8: b'b\\xff.mp4'"):
         load_annotations(root)
 
 

@@ -157,22 +157,22 @@ def test_a_damaged_footer_does_not_end_the_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (parquet_file(path=["a"], label=[0], status=[1]), 'column status holds int64, not strings such as "ok"'),
+        (parquet_file(path=["a"], label=[0], status=[1]), 'column status has type int64, not strings such as "ok"'),
         (
             parquet_file({b"root": b"\xff"}, path=["a"], label=[0]),
-            r"its metadata hold b'root': b'\\xff', which is no UTF-8",
+            r"its metadata have b'root': b'\\xff', which is not UTF-8",
         ),
-        (parquet_file({b"\xff": b"x"}, path=["a"], label=[0]), r"its metadata hold b'\\xff'"),
+        (parquet_file({b"\xff": b"x"}, path=["a"], label=[0]), r"its metadata have b'\\xff'"),
         (
             parquet_file(path=pa.array([b"\xff.mp4"]).view(pa.string()), label=[0]),
-            r"column path holds b'\\xff\.mp4', which is no UTF-8",
+            r"column path has b'\\xff\.mp4', which is not UTF-8",
         ),
         (
             parquet_file(path=["a"], label=pa.array([b"\xffx"]).view(pa.string())),
-            r"column label holds b'\\xffx', which is no UTF-8",
+            r"column label has b'\\xffx', which is not UTF-8",
         ),
-        (parquet_file(path=[b"a"], label=[0]), "column path holds .*binary, not strings"),
-        (parquet_file({b"class_names": b"[" * 9000}, path=["a"], label=[0]), "class_names is no list of names"),
+        (parquet_file(path=[b"a"], label=[0]), "column path has type .*binary, not strings"),
+        (parquet_file({b"class_names": b"[" * 9000}, path=["a"], label=[0]), "class_names is not a list of names"),
     ],
 )
 def test_parquet_that_is_wrong_names_the_value(data: bytes, reason: str, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_small_file_may_not_claim_much_memory(columns: dict[str, pa.Array | li
     parquet.write_table(table, tmp_path / "a.parquet", compression="zstd")
     assert (tmp_path / "a.parquet").stat().st_size < 2**20
     before = pa.total_allocated_bytes()
-    with pytest.raises(AnnotationError, match=r"a\.parquet: (claims [\d,]+ values and|column \w+ holds more text)"):
+    with pytest.raises(AnnotationError, match=r"a\.parquet: (claims [\d,]+ values and|column \w+ has too much text)"):
         load_annotations(tmp_path / "a.parquet")
     assert pa.total_allocated_bytes() - before < 2**27
 
@@ -240,9 +240,9 @@ def test_errors_of_parsers_name_the_file() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("integer_status.parquet", "column status holds int64"),
-        ("path_not_utf8.parquet", r"column path holds b'\\xff\.mp4', which is no UTF-8"),
-        ("metadata_not_utf8.parquet", r"its metadata hold b'\\xff\\xfe': b'\\xff', which is no UTF-8"),
+        ("integer_status.parquet", "column status has type int64"),
+        ("path_not_utf8.parquet", r"column path has b'\\xff\.mp4', which is not UTF-8"),
+        ("metadata_not_utf8.parquet", r"its metadata have b'\\xff\\xfe': b'\\xff', which is not UTF-8"),
         ("surrogate.jsonl", r"\"path\" must be a string, got '\\ud800\.mp4'"),
     ],
 )

@@ -105,9 +105,9 @@ def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "name", "line", "reason"),
     [
-        ("", "list.txt", 0, "holds no videos"),
-        ("# nothing\n\n", "list.txt", 0, "holds no videos"),
-        ("path,label\n", "list.csv", 0, "holds no videos"),
+        ("", "list.txt", 0, "has no videos"),
+        ("# nothing\n\n", "list.txt", 0, "has no videos"),
+        ("path,label\n", "list.csv", 0, "has no videos"),
         ("a.mp4 0\nb.mp4\n", "list.txt", 2, "got 'b.mp4'"),
         ("a.mp4 0\n\n5\n", "list.txt", 3, "got '5'"),
         ("a.mp4,0,1\n", "list.csv", 1, "got 'a.mp4,0,1'"),
@@ -117,15 +117,15 @@ def test_relative_paths_start_from_the_file_or_the_root(write: Write, tmp_path: 
         ("label,youtube_id,split\n0,a,train\n", "list.csv", 1, "header 'label,youtube_id,split' has no column 'path'"),
         ("path,class\na.mp4,run\n", "list.csv", 1, "header 'path,class' has no column 'label'"),
         ("video,class\na.mp4,run\n", "list.csv", 1, "header 'video,class' has no column 'path'"),
-        ("a.mp4 riding a bike\n", "list.txt", 1, "'a.mp4 riding a bike'; put a tab between them, or write CSV"),
-        ("a.mp4 0\nb.mp4 class 10\n", "list.txt", 2, "cannot be told apart in 'b.mp4 class 10'"),
-        ("a.mp4 0 5\nb.mp4 1\n", "list.txt", 1, "cannot be told apart in 'a.mp4 0 5'"),
-        ("a.mp4,class 10\n", "list.txt", 1, "cannot be told apart in 'a.mp4,class 10'"),
+        ("a.mp4 riding a bike\n", "list.txt", 1, "'a.mp4 riding a bike'; put a tab before the label, or write CSV"),
+        ("a.mp4 0\nb.mp4 class 10\n", "list.txt", 2, "does not end clearly in 'b.mp4 class 10'"),
+        ("a.mp4 0 5\nb.mp4 1\n", "list.txt", 1, "does not end clearly in 'a.mp4 0 5'"),
+        ("a.mp4,class 10\n", "list.txt", 1, "does not end clearly in 'a.mp4,class 10'"),
         ("a.mp4 0\nb.mp4 run\n", "list.txt", 2, "label 'run' mixes .* first is '0'"),
         ("a.mp4 -2\n", "list.txt", 1, "label -2 is out of range"),
         ("a.mp4 99999999999999999999\n", "list.txt", 1, "label 99999999999999999999"),
-        ("a.mp4 0\n../b.mp4 1\n", "list.txt", 2, r"'\.\./b\.mp4' leaves the root"),
-        ("a/../../b.mp4 1\n", "list.txt", 1, "leaves the root"),
+        ("a.mp4 0\n../b.mp4 1\n", "list.txt", 2, r"'\.\./b\.mp4' is outside the root"),
+        ("a/../../b.mp4 1\n", "list.txt", 1, "is outside the root"),
     ],
 )
 def test_problems_name_the_line_and_the_value(write: Write, text: str, name: str, line: int, reason: str) -> None:
@@ -146,8 +146,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         (bytes(range(256)), "byte 0 is zero"),
         (b"a.mp4 0\n" * 1000 + b"\0", "byte 8000 is zero"),
-        (b"a.mp4 0\n\xff.mp4 1\n", "byte 8 is no UTF-8"),
-        (b"a.mp4 0\nb.mp4 \xc3", "byte 14 is no UTF-8"),
+        (b"a.mp4 0\n\xff.mp4 1\n", "byte 8 is not UTF-8"),
+        (b"a.mp4 0\nb.mp4 \xc3", "byte 14 is not UTF-8"),
     ],
 )
 def test_a_video_is_no_annotation_file(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -12,7 +12,8 @@ from tests.fixtures.data import Write
 def test_a_relative_path_stays_inside_unless_it_may_leave(write: Write, path: str) -> None:
     source = write(f"a.mp4 0\n{path} 1\n")
     with pytest.raises(
-        AnnotationError, match=r"list\.txt:2: path '.*' leaves the root folder; .*data\.loading\.allow_outside: true"
+        AnnotationError,
+        match=r"list\.txt:2: path '.*' is outside the root folder; .*data\.loading\.allow_outside: true",
     ):
         load_annotations(source)
     assert load_annotations(source, allow_outside=True).path(1) == path
@@ -36,7 +37,7 @@ def test_absolute_paths_lie_under_a_root_that_is_given(write: Write, tmp_path: P
     for path in ["/abs/b.mp4", f"{tmp_path}2/b.mp4", f"{tmp_path}/../b.mp4"]:
         outside = write(f"{tmp_path}/a.mp4 0\n{path} 0\n")
         with pytest.raises(
-            AnnotationError, match=r":2: path '.*' lies outside data\.root='.*data\.loading\.allow_outside: true"
+            AnnotationError, match=r":2: path '.*' is outside data\.root='.*data\.loading\.allow_outside: true"
         ):
             load_annotations(outside, tmp_path)
         assert load_annotations(outside, tmp_path, allow_outside=True).locate(1) == Path(path)

@@ -42,7 +42,7 @@ def test_kinetics_is_found_as_downloaders_lay_it_out(write: Write, touch: Touch,
 
 def test_kinetics_goes_on_without_the_videos_that_are_not_there(write: Write, touch: Touch) -> None:
     source, root = write(KINETICS, "train.csv"), touch(KINETICS_LAYOUTS[0][1])
-    with pytest.warns(UserWarning, match=r"2 of 3 videos are not under .*left out: -3ouPhoy2A__000010_000020, zzzz"):
+    with pytest.warns(UserWarning, match=r"2 of 3 videos are missing under .*ignored: -3ouPhoy2A__000010_000020, zzzz"):
         table = load_annotations(source, root, class_names=["riding a bike", "dancing, slowly"])
     assert table.paths.to_pylist() == [KINETICS_LAYOUTS[0][1]]
     assert table.labels.tolist() == [1]
@@ -70,7 +70,7 @@ def test_the_folder_decides_between_equal_names(write: Write, touch: Touch) -> N
     root = touch("train/zzzzzzzzzzz_000000_000010.mp4", "val/zzzzzzzzzzz_000000_000010.mp4")
     assert load_annotations(source, root).path(0) == "val/zzzzzzzzzzz_000000_000010.mp4"
     touch("val/copy/zzzzzzzzzzz_000000_000010.mp4")
-    with pytest.raises(AnnotationError, match=r"holds both 'val/copy/zzz.*' and 'val/zzz.*'; set data\.root"):
+    with pytest.raises(AnnotationError, match=r"has both 'val/copy/zzz.*' and 'val/zzz.*'; set data\.root"):
         load_annotations(source, root)
 
 
@@ -89,7 +89,7 @@ def test_kinetics_without_labels_can_be_tested(write: Write, touch: Touch, text:
 
 def test_kinetics_times_are_numbers(write: Write, touch: Touch) -> None:
     source = write(KINETICS + "run,yyyyyyyyyyy,ten,20,train\n", "train.csv")
-    with pytest.raises(AnnotationError, match=r"train\.csv:5: time_start 'ten' is no number of seconds"):
+    with pytest.raises(AnnotationError, match=r"train\.csv:5: time_start 'ten' is not a number of seconds"):
         load_annotations(source, touch("a.mp4"))
 
 
@@ -118,10 +118,10 @@ def test_something_needs_its_labels(write: Write, touch: Touch) -> None:
     with pytest.raises(AnnotationError, match=r"put something-something-v2-labels\.json or labels\.json beside it"):
         load_annotations(source, root)
     write('{"Holding something": 0, "Putting something": 1}', "labels.json")
-    with pytest.raises(AnnotationError, match="record 2: label 'Putting something on something' is none of the 2 "):
+    with pytest.raises(AnnotationError, match="record 2: label 'Putting something on something' is not one of the 2 "):
         load_annotations(source, root)
     source = write('[{"id": "78687", "template": 3}]', "train.json")
-    with pytest.raises(AnnotationError, match='record 1: "template" is no string, got '):
+    with pytest.raises(AnnotationError, match='record 1: "template" must be a string, got '):
         load_annotations(source, root)
 
 
@@ -143,14 +143,14 @@ def test_ucf_counts_from_one(write: Write, touch: Touch) -> None:
 @pytest.mark.parametrize(
     ("classes", "text", "reason"),
     [
-        (None, "YoYo/v_YoYo_g08_c01.avi 2\n", r"classInd\.txt: is missing; the class numbers of UCF101 count from 1"),
+        (None, "YoYo/v_YoYo_g08_c01.avi 2\n", r"classInd\.txt: is missing; it names the class numbers of UCF101"),
         (UCF_CLASSES, "YoYo/v_YoYo_g08_c01.avi 1\n", r"trainlist01\.txt:1: class 1 is not 'YoYo'"),
         (
             UCF_CLASSES,
             "YoYo/v_YoYo_g08_c01.avi 2\nYoYo.avi\n",
             r"trainlist01\.txt:2: expected `Class/.*got 'YoYo\.avi'",
         ),
-        (UCF_CLASSES, "Yo/v_YoYo_g08_c01.avi\n", r"trainlist01\.txt:1: label 'Yo' is none of the 2 classes"),
+        (UCF_CLASSES, "Yo/v_YoYo_g08_c01.avi\n", r"trainlist01\.txt:1: label 'Yo' is not one of the 2 classes"),
         ("0 ApplyEyeMakeup\n", "YoYo/v_YoYo_g08_c01.avi 2\n", r"classInd\.txt:1: expected `1 Class`, got '0 Apply"),
     ],
 )

@@ -100,7 +100,7 @@ def test_pytorchvideo_as_its_sampler_computes(video_frames: int, fps: float, num
 
 
 def test_pytorchvideo_goes_by_the_time_stamps() -> None:
-    """A second of 10 fps, then one picture per second: 11 frames begin in the first two seconds, 2 in the next."""
+    """A second of 10 fps, then one frame per second: 11 frames begin in the first two seconds, 2 in the next."""
     timestamps = np.concatenate([np.arange(10) / 10, [1.0, 2.0, 3.0]])
     clips = constant_clips(timestamps, 4.0, ClipSpec(4, 10, target_fps=20.0), 2)
     assert clips.tolist() == [[0, 3, 6, 10], [10, 10, 10, 11]]
@@ -157,5 +157,5 @@ def test_short_side(protocol: ViewProtocol, num_crops: int, short_side: int) -> 
 def test_refuses_what_a_protocol_has_not() -> None:
     with pytest.raises(ConfigError, match=r"views\.num_crops=3, but views\.protocol=torchvision has one crop"):
         UniformViews(CLIP, 224, ViewSpec(5, 3, protocol="torchvision"))
-    with pytest.raises(ConfigError, match=r"clip\.sampling=segments is of .*=slowfast, pytorchvideo has none"):
+    with pytest.raises(ConfigError, match=r"clip\.sampling=segments works with .*=slowfast, not with pytorchvideo"):
         UniformViews(ClipSpec(16, sampling="segments"), 224, ViewSpec(1, 1, protocol="pytorchvideo"))

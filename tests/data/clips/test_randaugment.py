@@ -73,5 +73,5 @@ def test_chance_comes_from_the_generator_alone() -> None:
 
 @pytest.mark.parametrize("policy", ["foo", "rand-x7-q", "rand-mfive"])
 def test_unknown_policies(policy: str) -> None:
-    with pytest.raises(ConfigError, match=f"augment.randaugment='{policy}' is no policy"):
+    with pytest.raises(ConfigError, match=f"augment.randaugment='{policy}' is not a policy"):
         randaugment_clip(frames(), policy, np.random.default_rng(0))

@@ -201,5 +201,5 @@ def test_randaugment_and_erasing_ride_along() -> None:
     assert 0 < changed.float().mean() < 0.5
     assert (changed == changed[:1]).all()  # one box in all frames
     assert not torch.equal(base, clip(replace(plain, randaugment="rand-m9-n4-p1")))
-    with pytest.raises(ConfigError, match=r"augment\.randaugment='strong' is no policy"):
+    with pytest.raises(ConfigError, match=r"augment\.randaugment='strong' is not a policy"):
         Augment(randaugment="strong")

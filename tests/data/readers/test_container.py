@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from mvit_video.data.readers import container, open_video
-from mvit_video.data.readers.container import as_fraction, open_container
+from mvit_video.data.readers import open_video, stream
 from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import as_fraction, open_container
 from mvit_video.data.table.files import VIDEO_SUFFIXES
 from mvit_video.types import VideoDecodeError
 from tests.fixtures.data import OddVideos
@@ -146,6 +146,6 @@ def test_a_file_that_keeps_the_demuxer_busy_is_refused(barcode_video: Path, monk
         raise av.error.ExitError(0, "Immediate exit requested")
 
     monkeypatch.setattr(av, "open", busy_open)
-    monkeypatch.setattr(container.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(stream.time, "thread_time", lambda: next(clock))
     with pytest.raises(VideoDecodeError, match="could not be read in reasonable time"):
         open_container(Source(str(barcode_video)))

@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from mvit_video.data.readers.container import open_container
 from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.stream import open_container
 from tests.fixtures.data import OddVideos
 from tests.fixtures.processes import RunAttempts
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from mvit_video.data.readers import IndexCache, open_video, reader
-from mvit_video.data.readers.index_parts import from_row, list_parts, to_row, write_part
+from mvit_video.data.readers.index_cache import from_row, list_parts, to_row, write_part
 from mvit_video.data.readers.packet_index import PacketIndex
 from mvit_video.data.readers.source import Source
 from mvit_video.data.readers.stream import OpenStream
@@ -259,5 +259,5 @@ def test_a_folder_that_cannot_be_written_still_serves(
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "index").touch()
-    with pytest.raises(ConfigError, match=r"index cache .*index is not a folder"):
+    with pytest.raises(ConfigError, match=r"index cache .*index cannot be created .*File exists"):
         IndexCache(tmp_path / "index")

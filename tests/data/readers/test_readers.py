@@ -71,7 +71,7 @@ def test_videos_for_tests_leave_the_scheduling_as_it_was(name: str, odd_videos: 
 def test_hidden_pictures_are_refused_in_one_text(hidden: list[int]) -> None:
     numbers, none = np.arange(5), np.zeros(5, dtype=bool)
     packets = packet_index._Packets(numbers, numbers == 0, ~np.isin(numbers, hidden), none, numbers + 9, numbers + 1)
-    assert packet_index._refusal(packets) == "some of its pictures are not shown"
+    assert packet_index._refusal(packets) == "some of its frames are not shown"
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -211,7 +211,7 @@ def test_bytes_and_files(barcode_video: Path, backend: Backend) -> None:
 def test_what_is_no_source_is_named(barcode_video: Path) -> None:
     with barcode_video.open() as text:
         for source, name in [(None, "NoneType"), (3, "int"), (text, "TextIOWrapper"), (io.StringIO("a"), "StringIO")]:
-            with pytest.raises(TypeError, match=rf"a path, as its bytes or .* binary mode, got .* type {name}$"):
+            with pytest.raises(TypeError, match=rf"a path, bytes or .* binary mode, got .* type {name}$"):
                 open_video(source)  # type: ignore[arg-type]
 
 
@@ -292,7 +292,7 @@ def test_fields_in_packets_of_their_own_are_counted(odd_videos: OddVideos, monke
     path = odd_videos("interlaced")
     monkeypatch.setattr(packet_index, "_pairs_packets", lambda source: True)
     with open_video(path) as reader:
-        assert "time stamps do not tell the order" in reader.backend_reason
+        assert "time stamps do not give the order" in reader.backend_reason
         assert torch.equal(reader.get_frames([40, 7]), decode_sequentially(path)[[40, 7]])
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvit_video.data.readers import Backend, open_video
-from mvit_video.data.readers.signature import check_claims, container_by_signature
-from mvit_video.data.readers.source import Source
+from mvit_video.data.readers.source import Source, check_claims, container_by_signature
 from mvit_video.types import VideoDecodeError
 from tests.fixtures.data import Barcodes, OddVideos
 

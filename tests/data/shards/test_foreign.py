@@ -156,12 +156,12 @@ def test_shards_behind_a_url(write_tar: WriteTar, tmp_path: Path) -> None:
 def test_nothing_there(write_tar: WriteTar, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"0\.tar: no such shard"):
         load_annotations(tmp_path / "0.tar")
-    with pytest.raises(AnnotationError, match=r"x-\*\.tar: no file fits the pattern"):
+    with pytest.raises(AnnotationError, match=r"x-\*\.tar: no file matches the pattern"):
         load_annotations(tmp_path / "x-*.tar")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AnnotationError, match=r"empty: holds no \.tar files"):
+    with pytest.raises(AnnotationError, match=r"empty: has no \.tar files"):
         read_shards(tmp_path / "empty")
-    with pytest.raises(AnnotationError, match=r"0\.tar: holds no videos; .* KEY\.mp4 and KEY\.cls"):
+    with pytest.raises(AnnotationError, match=r"0\.tar: has no videos; .* KEY\.mp4 and its label KEY\.cls"):
         load_annotations(write_tar(tmp_path / "0.tar", {"x.cls": "1"}))
 
 
@@ -176,7 +176,10 @@ def test_nothing_there(write_tar: WriteTar, tmp_path: Path) -> None:
         ({"x.json": '{"label": 1.5}'}, r"label of 'x\.json' .* got 1\.5"),
         ({"x.json": '{"label": true}'}, r"got True"),
         ({"x.json": '{"labels": [1, {}]}'}, r"labels of 'x\.json' .* got \[1, \{\}\]"),
-        ({"y.mp4": b"", "y.json": '{"labels": [1]}', "x.txt": "run"}, r"one sort, but .*y\.mp4 has \['1'\], .*'run'"),
+        (
+            {"y.mp4": b"", "y.json": '{"labels": [1]}', "x.txt": "run"},
+            r"one kind of labels: .*y\.mp4 has \['1'\], .*'run'",
+        ),
         ({"x.json": '{"start": 2, "end": 1}'}, r"expected seconds, 0 <= start < end, got \[2, 1\]"),
         ({"x.json": '{"start": NaN}'}, r"got \[nan, None\]"),
         ({"x.json": '{"segments": 3}'}, r"segments of 'x\.json' .* a list of objects, got 3"),
@@ -200,7 +203,7 @@ def test_shards_need_one_sort_of_label(write_tar: WriteTar, tmp_path: Path) -> N
     ):
         load_annotations(tmp_path)
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"labels": []}'})
-    with pytest.raises(AnnotationError, match=r"1\.tar: gives lists of labels, .*0\.tar single labels"):
+    with pytest.raises(AnnotationError, match=r"1\.tar: has lists of labels, .*0\.tar has single labels"):
         load_annotations(tmp_path)
     write_tar(tmp_path / "1.tar", {"x.mp4": b"", "x.json": '{"label": "3"}', "y.mp4": b"", "y.cls": "2.0"})
     assert load_annotations(tmp_path).labels.tolist() == [3, 3, 2]
@@ -224,7 +227,7 @@ def test_a_name_with_dots_keeps_its_label(write_tar: WriteTar, tmp_path: Path) -
 
 def test_a_video_without_labels_among_lists_is_refused(write_tar: WriteTar, tmp_path: Path) -> None:
     members: dict[str, bytes | str] = {"x.mp4": b"", "x.json": '{"labels": [1]}', "y.mp4": b""}
-    with pytest.raises(AnnotationError, match=r"0\.tar/y\.mp4: has no labels although others have several"):
+    with pytest.raises(AnnotationError, match=r"0\.tar/y\.mp4: has no labels, but other videos have lists"):
         load_annotations(write_tar(tmp_path / "0.tar", members))
 
 
@@ -243,11 +246,11 @@ def test_names_beside_the_shards_number_the_classes(write_tar: WriteTar, tmp_pat
         assert (table.labels.tolist(), table.class_names) == ([0, 1], ("run", "hop", "sit"))
         system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nsit\n")
         with pytest.raises(
-            AnnotationError, match=r"0\.tar/y\.mp4: label 'hop' is none of the 2 classes of .*classes\.txt"
+            AnnotationError, match=r"0\.tar/y\.mp4: label 'hop' is not one of the 2 classes of .*classes\.txt"
         ):
             load_annotations(source)
         system.pipe_file(path.replace("0.tar", "classes.txt"), b"run\nrun\n")
-        with pytest.raises(AnnotationError, match=r"/classes\.txt:2: class 'run' comes twice") as caught:
+        with pytest.raises(AnnotationError, match=r"/classes\.txt:2: class 'run' is repeated") as caught:
             load_annotations(source)
         assert source.rpartition("/")[0] in str(caught.value)
     finally:

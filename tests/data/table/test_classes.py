@@ -48,24 +48,24 @@ def test_numbers_get_their_names(write: Write) -> None:
     table = load_annotations(write("a.mp4 2\nb.mp4 0\nc.mp4 -1\n"), class_names=NAMES)
     assert table.class_names == tuple(NAMES)
     assert table.labels.tolist() == [2, 0, -1]
-    with pytest.raises(AnnotationError, match=r"list\.txt:2: label 3 has no name among the 3 of class_names"):
+    with pytest.raises(AnnotationError, match=r"list\.txt:2: label 3 has no name; class_names has 3 classes"):
         load_annotations(write("a.mp4 2\nb.mp4 3\n"), class_names=NAMES)
 
 
 def test_a_name_that_is_not_there_names_the_nearest(write: Write) -> None:
     path = write("a.mp4\trun\nb.mp4\tclimb the rope\n")
-    with pytest.raises(AnnotationError, match=r":2: label 'climb the rope' is none of the 3 .*'climb a rope'"):
+    with pytest.raises(AnnotationError, match=r":2: label 'climb the rope' is not one of the 3 .*'climb a rope'"):
         load_annotations(path, class_names=NAMES)
 
 
 @pytest.mark.parametrize(
     ("text", "name", "reason"),
     [
-        ("", "classes.txt", "holds no class names"),
-        ("run\n\nclimb\nrun\n", "classes.txt", "classes.txt:4: class 'run' comes twice"),
-        ("[1, 2]", "classes.json", "holds no class names"),
-        ("{", "classes.json", "is no JSON"),
-        ('{"run": 0, "climb": 2}', "classes.json", "numbers 2 classes but none is 1"),
+        ("", "classes.txt", "has no class names"),
+        ("run\n\nclimb\nrun\n", "classes.txt", "classes.txt:4: class 'run' is repeated"),
+        ("[1, 2]", "classes.json", "has no class names"),
+        ("{", "classes.json", "is not JSON"),
+        ('{"run": 0, "climb": 2}', "classes.json", "has 2 classes but no number 1"),
         ('{"run": 0, "climb": "x"}', "classes.json", "gives class 'climb' the number 'x'"),
         ('{"run": 0, "climb": 0.5}', "classes.json", r"gives class 'climb' the number 0\.5"),
     ],
@@ -77,7 +77,7 @@ def test_files_that_hold_no_classes_are_refused(write: Write, text: str, name: s
 
 
 def test_a_name_given_twice_is_refused(write: Write) -> None:
-    with pytest.raises(ConfigError, match="class_names holds 'run' twice"):
+    with pytest.raises(ConfigError, match="class_names has 'run' twice"):
         load_annotations(write(LIST), class_names=["run", "climb a rope", "run"])
 
 
@@ -98,7 +98,7 @@ def test_shards_are_numbered_as_asked(tmp_path: Path) -> None:
     assert table.labels.tolist() == [1, 2]
     assert table.class_names == tuple(NAMES)
     assert table.source(1) == b"2"
-    with pytest.raises(AnnotationError, match=r"a\.tar/b\.mp4: label 'climb a rope' is none of the 2 classes"):
+    with pytest.raises(AnnotationError, match=r"a\.tar/b\.mp4: label 'climb a rope' is not one of the 2 classes"):
         load_annotations(path, class_names=["run", "climb"])
 
 
@@ -108,5 +108,5 @@ def test_numbered_shards_get_their_names(tmp_path: Path) -> None:
     table = load_annotations(path, class_names=NAMES)
     assert [table.label_of(row) for row in range(2)] == [[0, 2], []]
     assert table.class_names == tuple(NAMES)
-    with pytest.raises(AnnotationError, match="label 2 has no name among the 2 of class_names"):
+    with pytest.raises(AnnotationError, match="label 2 has no name; class_names has 2 classes"):
         load_annotations(path, class_names=NAMES[:2])

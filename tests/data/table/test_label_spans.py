@@ -17,7 +17,7 @@ from mvit_video.data.clips.views import RandomView, SamplerViews, UniformViews, 
 from mvit_video.data.dataset import collate
 from mvit_video.data.sampling import is_too_short, random_clip, uniform_clips
 from mvit_video.data.settings import InputSpec, LoadingSpec
-from mvit_video.data.table.label_spans import group_labels
+from mvit_video.data.table.labels import group_labels
 from mvit_video.training.datamodule import VideoDataModule
 from mvit_video.types import AnnotationError, ClipSpec, ViewSpec
 from tests.fixtures.places import ROOT
@@ -146,15 +146,15 @@ def test_every_format_keeps_the_spans(charades: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"labels": [0], "label_spans": [[1, 2], [3, 4]]}, r"has \[0\] as labels and other label_spans"),
-        ({"labels": [0], "label_spans": [[1]]}, r"label_spans \[1\.0\] are no starts and ends in seconds"),
-        ({"labels": [0], "label_spans": [[]]}, r"label_spans \[\] are no starts and ends"),
-        ({"labels": [0], "label_spans": [[3, 2]]}, r"label_spans \[3\.0, 2\.0\] are no"),
+        ({"labels": [0], "label_spans": [[1, 2], [3, 4]]}, r"has labels \[0\] but label_spans"),
+        ({"labels": [0], "label_spans": [[1]]}, r"label_spans \[1\.0\] must be starts and ends in seconds"),
+        ({"labels": [0], "label_spans": [[]]}, r"label_spans \[\] must be starts and ends"),
+        ({"labels": [0], "label_spans": [[3, 2]]}, r"label_spans \[3\.0, 2\.0\] must be"),
         (
             {"labels": [0], "label_spans": [3, 2]},
             r'"label_spans" must be a list of seconds for each label, got \[3, 2\]',
         ),
-        ({"label": 0, "label_spans": [[3, 4]]}, "has label_spans but one label"),
+        ({"label": 0, "label_spans": [[3, 4]]}, "has label_spans but a single label"),
     ],
 )
 def test_spans_that_are_none_are_named(record: dict, reason: str, tmp_path: Path) -> None:

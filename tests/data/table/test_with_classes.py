@@ -57,12 +57,14 @@ def test_a_table_of_numbers_and_names_is_renumbered(tmp_path: Path) -> None:
 
 def test_a_label_without_a_number_is_named_with_its_video(tmp_path: Path) -> None:
     table = _load(tmp_path, "path,label\na.mp4,run\nb.mp4,hop\n")
-    with pytest.raises(AnnotationError, match=r"b\.mp4: label 'hop' is none of the 1 classes of run\.ckpt; nearest"):
+    with pytest.raises(AnnotationError, match=r"b\.mp4: label 'hop' is not one of the 1 classes of run\.ckpt; nearest"):
         table.with_classes(["run"], "run.ckpt")
     table = _load(tmp_path, "path,label\na.mp4,0\nb.mp4,2\n")
-    with pytest.raises(AnnotationError, match=r"b\.mp4: label 2 has no name among the 2 of class_names"):
+    with pytest.raises(AnnotationError, match=r"b\.mp4: label 2 has no name; class_names has 2 classes"):
         table.with_classes(["run", "hop"])
-    with pytest.raises(AnnotationError, match=r"b\.mp4: label 2 may be class 2, '10', or the name of class 3, '2'"):
+    with pytest.raises(
+        AnnotationError, match=r"b\.mp4: label 2 may be class 2 \('10'\) or the name of class 3 \('2'\)"
+    ):
         table.with_classes(["0", "1", "10", "2"])
 
 

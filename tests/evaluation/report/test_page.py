@@ -146,7 +146,7 @@ def test_needs_predictions(make_run: MakeRun, make_page: MakePage, tmp_path: Pat
         make_page(tmp_path / "empty")
     folder = make_run(SCORES, [0, 1, 1, 2, 0])
     (folder / "predictions.parquet").write_bytes(b"no table")
-    with pytest.raises(MVitVideoError, match=r"predictions\.parquet: is no Parquet file that can be read"):
+    with pytest.raises(MVitVideoError, match=r"predictions\.parquet: cannot be read as Parquet"):
         make_page(folder)
 
 
