@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and read without running anything they contain."""
+"""Checkpoint files of a run: written atomically, and read without executing anything in them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that no reader ever meets half a file.
+    """Atomic checkpoint files; the `last.ckpt` that a new one replaces is kept as `previous.ckpt`.
 
-    Lightning writes to the system's folder for temporary files first; from there to another file system it copies,
-    and a copy can be cut off. The `last.ckpt` that a new one replaces stays as `previous.ckpt`.
+    Lightning copies from the system's folder for temporary files, and a copy can be cut off.
 
     Attributes:
-        unwritten: reasons why the newest version of a file could not be written.
+        unwritten: why the newest version of a file could not be written, by path.
     """
 
     def __init__(self) -> None:
@@ -34,10 +33,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.unwritten: dict[Path, str] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes `checkpoint` to `path` and replaces what was there.
+        """Write `checkpoint` to `path`, and replace what was there.
 
-        A file that cannot be written, such as on a full disk, is warned of and noted in `unwritten`, not raised: one
-        process writes, and the others wait for it.
+        A failure, such as a full disk, becomes a warning and an entry of `unwritten`, not an error: one process writes,
+        and the others wait for it.
         """
         path = Path(path)
         try:
@@ -52,18 +51,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if reason is None:
                 raise
             self.unwritten[path] = reason
-            kept = "the file of before stays" if path.exists() else "there is none of before"
+            kept = "the previous file is kept" if path.exists() else "there is no previous file"
             step = checkpoint.get("global_step")
-            text = f"{path} of step {step} could not be written ({reason}): {kept}, the run goes on; free some space"
+            text = f"{path} of step {step} could not be written ({reason}): {kept}, the run continues; free some space"
             warnings.warn(text, stacklevel=2)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Reads a checkpoint of a run, without running anything it contains, whatever `weights_only` says.
+        """Read a checkpoint of a run without executing anything in it, whatever `weights_only` says.
 
         Raises:
-            CheckpointError: the file cannot be read, is cut off, is no such checkpoint, or needs code to be loaded.
+            CheckpointError: the file cannot be read, is cut off, is no checkpoint of a run, or needs code to be loaded.
         """
         checkpoint: Any = None
         if is_pickle(first_bytes(Path(path))):
@@ -74,7 +73,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def check_unfinished(checkpoint: Mapping[str, Any], trainer: Trainer, source: str) -> None:
-    """Refuses to resume a run that has trained for as long as the trainer asks.
+    """Refuse to resume a run that has nothing left to train.
 
     Raises:
         ConfigError: its epochs or steps are done.
@@ -94,13 +93,13 @@ def check_unfinished(checkpoint: Mapping[str, Any], trainer: Trainer, source: st
 
 
 def why_unwritten(trainer: Trainer, path: str | Path) -> str | None:
-    """Why the newest version of a checkpoint could not be written, the same in all processes; None if it was."""
+    """Return why the newest version of a checkpoint could not be written, in all processes; None if it was."""
     unwritten: dict[Path, str] = getattr(trainer.strategy.checkpoint_io, "unwritten", {})
     return trainer.strategy.broadcast(unwritten.get(Path(path)))
 
 
 def system_error(error: BaseException | None) -> str | None:
-    """Reason of an `OSError`, also under an error that a library raised over it; None where there is none."""
+    """Return the reason of an `OSError`, also of one that a library wrapped; None for other errors."""
     while error is not None:
         if isinstance(error, OSError):
             return error.strerror or str(error)

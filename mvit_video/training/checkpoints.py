@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are kept."""
+"""The checkpoints of a run: the last one and the best one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mvit_video.types import ConfigError, TrainingError
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `last.ckpt`, written after every epoch, and within it after every `every_n_steps` optimiser steps.
+    """`last.ckpt`, written after every epoch, and within it after every `every_n_steps` optimiser steps.
 
-    Not `save_last` of the best one: that is written only when the best one is.
+    Lightning's `save_last` writes it only when the best one is written.
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
@@ -32,7 +32,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves between two optimiser steps, but not before the validation that ends the epoch: that comes first."""
+        """Save between two optimiser steps, but not before the validation at the end of the epoch."""
         if self.every_n_steps is None or trainer.is_last_batch or self._should_skip_saving_checkpoint(trainer):
             return
         accumulates = (batch_idx + 1) % trainer.accumulate_grad_batches
@@ -40,7 +40,7 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tries again to write what could not be written: the run has nothing else to show.
+        """Write the last checkpoint again if that failed.
 
         Raises:
             TrainingError: it still cannot be written.
@@ -55,10 +55,10 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, of the highest score in validation; a resumed run begins with a copy of its predecessor's.
+    """`best.ckpt`, with the highest score in validation; a resumed run begins with a copy of the previous run's.
 
-    Of equal scores the one with the lower `val/loss` is better. An epoch whose score or loss is NaN or inf is never the
-    best. Lightning forgets the best score when the folder has changed, and keeps the first of equal scores.
+    Of two equal scores the one with the lower `val/loss` is better. An epoch with a non-finite score or loss is never
+    the best. Lightning forgets the best score when the folder changes, and keeps the first of equal scores.
 
     Attributes:
         best_epoch: the epoch of `best.ckpt`, counted from 1; None before there is one.
@@ -69,18 +69,18 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(filename="best", monitor="val/top1", mode="max", enable_version_counter=False)
         self.best_epoch: int | None = None
         self.best_loss: float | None = None
-        self._speaks = True
+        self._prints = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Asks the task what its score is, and remembers which process copies and warns."""
+        """Take the name of the score from the task, and note which process copies and warns."""
         super().setup(trainer, pl_module, stage)
         if not trainer.enable_validation:
-            self.save_top_k = 0  # nothing is the best
+            self.save_top_k = 0  # there is no best
         self.monitor = next(iter(getattr(pl_module, "val_metrics", {})), self.monitor)
-        self._speaks = trainer.is_global_zero
+        self._prints = trainer.is_global_zero
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over score and file; a file that is gone is not compared with."""
+        """Restore the score and the file; a missing file counts as none."""
         previous, path = Path(state_dict["best_model_path"]), Path(str(self.dirpath)) / "best.ckpt"
         if state_dict["best_model_path"] and previous.parent != path.parent:
             if previous.is_file():
@@ -89,15 +89,16 @@ class BestCheckpoint(ModelCheckpoint):
                     "dirpath": self.dirpath, "best_model_path": str(path), "best_k_models": {str(path): score},
                     "kth_best_model_path": str(path), "kth_value": score,
                 }  # fmt: skip
-                if self._speaks:
-                    _copy_whole(previous, path)
-            elif self._speaks:
-                text = f"{previous} is gone: the best checkpoint is chosen from the epochs to come"
+                if self._prints:
+                    with atomic_write(path) as unfinished:
+                        shutil.copyfile(previous, unfinished)
+            elif self._prints:
+                text = f"{previous} is gone: the best checkpoint is chosen from the remaining epochs"
                 warnings.warn(text, stacklevel=2)
         self._restore(state_dict)
 
     def describe(self) -> str:
-        """The best epoch and its scores, in one line."""
+        """Return the best epoch and its scores, in one line."""
         loss = "" if self.best_loss is None else f", val/loss {self.best_loss:.4f}"
         scores = f"{self.monitor} {float(self.kth_value):.2f}{loss}"
         # checkpoints of earlier versions do not hold the epoch
@@ -105,11 +106,11 @@ class BestCheckpoint(ModelCheckpoint):
         return f"{Path(self.best_model_path).name}: {what}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Lightning's state, with the epoch and the loss of the best checkpoint."""
+        """Return Lightning's state, with the epoch and the loss of the best checkpoint."""
         return super().state_dict() | {"best_epoch": self.best_epoch, "best_loss": self.best_loss}
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether an epoch is better than the best so far."""
+        """Return whether an epoch is better than the best so far."""
         loss = _loss(trainer)
         if current is None or not current.isfinite() or not (loss is None or math.isfinite(loss)):
             return False
@@ -120,9 +121,9 @@ class BestCheckpoint(ModelCheckpoint):
         return trainer.strategy.reduce_boolean_decision(bool(is_better))
 
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        """Saves; a score whose file could not be written is not one to beat."""
+        """Save; ignore a score whose file could not be written."""
         before = self.state_dict() | {"best_k_models": dict(self.best_k_models)}
-        # first, since the checkpoint holds them
+        # before the checkpoint, which holds them, is written
         self.best_epoch, self.best_loss = trainer.current_epoch + 1, _loss(trainer)
         super()._update_best_and_save(current, trainer, monitor_candidates)
         if why_unwritten(trainer, self.best_model_path):
@@ -137,8 +138,3 @@ class BestCheckpoint(ModelCheckpoint):
 def _loss(trainer: Trainer) -> float | None:
     value = trainer.callback_metrics.get("val/loss")
     return None if value is None else float(value)
-
-
-def _copy_whole(source: Path, path: Path) -> None:
-    with atomic_write(path) as unfinished:
-        shutil.copyfile(source, unfinished)

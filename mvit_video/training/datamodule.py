@@ -53,14 +53,13 @@ class VideoDataModule(L.LightningDataModule):
         input: what the model sees of a frame.
         augment: random changes of training clips.
         val_views: clip and crop positions at validation; "random" takes the centre crop of one clip at a random place,
-            another one in every epoch.
-        views: clip and crop positions at test, whose rules make them, and what is done to the clips.
+            which changes with the epoch.
+        views: clip and crop positions at test, the protocol that places them, and corruptions of the clips.
         loading: how videos are read, and how many at once.
-        seed: of the order of videos and of every random choice in them; None is that of `seed_everything`, or 0 where
-            nothing was seeded.
+        seed: of the order of videos and of every random choice in them; None takes that of `seed_everything`, or 0.
 
     Attributes:
-        batch_size: of training; that of `loading`, or fewer where there are not as many videos.
+        batch_size: videos in a batch of training; that of `loading`, or fewer where there are fewer videos.
     """
 
     _holds_out = False
@@ -99,9 +98,9 @@ class VideoDataModule(L.LightningDataModule):
                 raise ConfigError(f"data.{key}.short_side={rule.short_side} is below data.input.crop_size={crop_size}")
         self.batch_size = loading.batch_size
         self.num_workers = min(num_cores(), _MAX_WORKERS) if loading.num_workers is None else loading.num_workers
-        # that of `seed_everything` is where Lightning keeps it, also for the processes that it starts
+        # Lightning keeps the seed of `seed_everything` here, also for the processes that it starts
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        # a test set smaller than the number of devices leaves some of them without a video
+        # a test set smaller than the number of devices gives some of them no video
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources: dict[Split, str | None] = {"train": train, "val": val, "test": test or val}
         self.root, self.class_order = root, ClassOrder(classes.names)
@@ -122,7 +121,7 @@ class VideoDataModule(L.LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes that the annotations speak of, after `setup`."""
+        """Number of classes in the annotations, after `setup`."""
         return max(table.num_classes for table in self.tables.values())
 
     @property
@@ -131,7 +130,7 @@ class VideoDataModule(L.LightningDataModule):
         return any(table.is_multilabel for table in self.tables.values())
 
     def example_of(self, label: int) -> str:
-        """Split and path of the first video with a label, for messages."""
+        """Return split and path of the first video with a label, for messages."""
         for split, table in self.tables.items():
             rows = table.rows_of(label)
             if rows.size:
@@ -139,10 +138,10 @@ class VideoDataModule(L.LightningDataModule):
         raise ValueError(f"no video has label {label}")
 
     def setup(self, stage: str) -> None:
-        """Read the annotations that a stage needs, and number their classes alike.
+        """Read the annotations of a stage, and number their classes alike.
 
         Raises:
-            ConfigError: annotations are missing, or do not speak of the same classes.
+            ConfigError: annotations are missing, or have different classes.
             AnnotationError: annotations cannot be read.
         """
         fit: list[Split] = ["train"] if self.sources["val"] is None else ["train", "val"]
@@ -155,38 +154,38 @@ class VideoDataModule(L.LightningDataModule):
         if stage == "fit":
             self._check_train(self.tables["train"])
             if not len(self.tables.get("val", ())) and self.trainer is not None:
-                self.trainer.limit_val_batches = 0  # Lightning takes an empty list of loaders for one without a batch
+                self.trainer.limit_val_batches = 0  # Lightning takes an empty loader for one without batches
             for doubt in doubts(self.tables["train"], self.tables.get("val"), holds_out=self._holds_out):
                 rank_zero_warn(doubt)
 
     def state_dict(self) -> dict[str, Any]:
-        """The classes, for the checkpoint."""
+        """Return the class names, for the checkpoint."""
         return {} if self.class_names is None else {"class_names": list(self.class_names)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Number the classes as the checkpoint does.
 
         Raises:
-            ConfigError: the annotations have a class that it lacks.
+            ConfigError: the annotations have a class that the checkpoint does not have.
         """
         checkpoint = " ".join(["the checkpoint", str(getattr(self.trainer, "ckpt_path", None) or "")]).strip()
         order = self.class_order.follow(tuple(state_dict["class_names"]), checkpoint, self.class_names)
         self.tables = self._numbered(order, self.tables)
 
     def train_dataloader(self) -> VideoLoader:
-        """Every video once per epoch in random order, one random clip each; an incomplete last batch is left out."""
+        """Return every video once per epoch in random order, one random clip each, without an incomplete last batch."""
         return self._loader("train", self.train_view, self.batch_size, train=True)
 
     def val_dataloader(self) -> VideoLoader:
-        """Every video once, all its views of validation; as many clips in a batch as training has, or one video."""
+        """Return every video once with its views; a batch has as many clips as in training, or one video."""
         return self._loader("val", self.val_views, max(1, self.batch_size // self.num_val_views))
 
     def test_dataloader(self) -> VideoLoader:
-        """Every video once, all its views."""
+        """Return every video once with all its views."""
         return self._loader("test", self.test_views, self.loading.test_batch_size)
 
     def _divide(self, root: str) -> None:
-        """Makes splits of a folder."""
+        """Take the splits from a folder."""
         self.root, self._divided = None, root
         self.sources.update(split_folders(root))
         self._holds_out = self.sources["train"] == self.sources["val"]
@@ -217,7 +216,7 @@ class VideoDataModule(L.LightningDataModule):
         return table.take(hold_out(table)[split != "train"]) if is_divided else table
 
     def _needs_no_labels(self, split: Split) -> bool:
-        """Whether it is a folder to predict; one of a test has labels."""
+        """Return whether the split is a folder to predict; one of a test has labels."""
         source = self.sources[split]
         return split == "predict" and source != self.sources["test"] and source is not None and os.path.isdir(source)
 
@@ -255,7 +254,7 @@ class VideoDataModule(L.LightningDataModule):
             backend=self.loading.backend,
             short_side=self.input.decode_short_side,
             index_cache=None if cache is None else IndexCache(cache),
-            on_error="skip",  # the loader raises: see there
+            on_error="skip",  # the loader raises
             num_classes=self.num_classes,
             seed=self.seed,
         )

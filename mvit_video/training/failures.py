@@ -1,4 +1,4 @@
-"""How the videos of a run were read, and which could not be."""
+"""Records of a run: which videos failed, and which library decoded the others."""
 
 from __future__ import annotations
 
@@ -20,72 +20,66 @@ _AS_ASKED, _MOST_LINES = "as asked", 5
 
 
 class FailureList(Callback):
-    """Lists in `failures.csv` (`path,reason`), after every epoch, the videos that have failed.
+    """List of the videos that failed, `failures.csv` (`path,reason`), written after every epoch.
 
-    These are the ones that were skipped because of an error, and in validation those whose scores are not finite.
+    A video fails if it cannot be read and is skipped, or if validation gives it non-finite scores.
 
     Args:
-        folder: where the file goes, once there is something to list.
+        folder: where the file goes, once a video has failed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "failures.csv"
         self._reasons: dict[tuple[str, tuple[float, float] | None], str] = {}  # by path and segment
-        self._num_told = 0
+        self._num_listed = 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
-    ) -> None:
-        """Keeps what the batch lacks."""
-        self._keep(_table(trainer, "train"), batch)
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Keep the failures of a batch."""
+        table = _table(trainer)
+        for failure in batch.failures:
+            self._reasons[table.path(failure.video), table.span(failure.video)] = failure.reason
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: ClipBatch,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int,
         dataloader_idx: int = 0,
-    ) -> None:
-        """Keeps what the batch lacks."""
-        table = _table(trainer, "val")
-        self._keep(table, batch)
+    ) -> None:  # fmt: skip
+        """Keep the failures of a batch, and its videos with non-finite scores."""
+        self.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        table = _table(trainer)
         rows = outputs["non_finite"].tolist() if isinstance(outputs, dict) else []  # another task may return nothing
         for row in rows:
-            self._reasons[table.path(row), table.span(row)] = "the model's output is not finite"
+            self._reasons[table.path(row), table.span(row)] = "the model's output is non-finite"
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the list of a validation without training."""
+        """Write the list of a validation without training."""
         if trainer.state.fn == "validate":
             self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the list of all processes, and tells its length when it has grown."""
+        """Write the list of all processes, and print its length if it has grown."""
         reasons = {key: reason for share in all_gather_objects(self._reasons) for key, reason in share.items()}
-        if len(reasons) == self._num_told or not trainer.is_global_zero:
+        if len(reasons) == self._num_listed or not trainer.is_global_zero:
             return
-        self._num_told = len(reasons)
+        self._num_listed = len(reasons)
         listed = sorted((path, reason) for (path, _), reason in reasons.items())
         write_csv(self.path, [("path", "reason"), *listed])
         print_line(f"videos failed so far: {len(reasons)}, listed in {self.path}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Likewise, where no process waits in vain for the others."""
+        """Write the list, unless other processes would never send theirs."""
         if trainer.world_size == 1 or isinstance(exception, TrainingError):
             self.on_train_epoch_end(trainer, pl_module)
 
-    def _keep(self, table: VideoTable, batch: ClipBatch) -> None:
-        for failure in batch.failures:
-            self._reasons[table.path(failure.video), table.span(failure.video)] = failure.reason
-
 
 class DecodingRecord(Callback):
-    """Counts which library decoded the videos, and why that one.
+    """Counts of the libraries that decoded the videos, and why each of them.
 
-    After every epoch `decoding.csv` (`split,backend,reason,videos`) holds the counts of each split's last epoch, and
-    `damaged.csv` (`path`) the videos that were delivered although parts of them could not be decoded. Why videos were
-    not decoded as asked is printed, each reason once.
+    After every epoch `decoding.csv` (`split,backend,reason,videos`) has the counts of each split's last epoch, and
+    `damaged.csv` (`path`) the videos with parts that could not be decoded. A reason not to decode as asked is printed
+    once.
 
     Args:
         folder: where the files go.
@@ -95,70 +89,31 @@ class DecodingRecord(Callback):
         self.folder = folder
         self._counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         self._damaged: set[str] = set()
-        self._told: set[object] = set()
+        self._printed: set[object] = set()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts anew."""
-        self._counts["train"].clear()
+        """Reset the counts of the split."""
+        self._counts[_split(trainer)].clear()
+
+    on_validation_epoch_start = on_test_epoch_start = on_train_epoch_start
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
-    ) -> None:
-        """Counts the batch."""
-        self._count(trainer, "train", batch)
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Count the videos of a batch."""
+        self._count(trainer, batch)
+
+    on_validation_batch_end = on_test_batch_end = on_train_batch_end
+
+    def _count(self, trainer: Trainer, batch: ClipBatch) -> None:
+        for decode in batch.decodes:
+            self._counts[_split(trainer)][decode.backend, decode.reason] += 1
+            if decode.damaged:
+                self._damaged.add(_table(trainer).path(decode.video))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes and tells the counts."""
-        self._report(trainer)
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts anew."""
-        self._counts["val"].clear()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: ClipBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts the batch."""
-        self._count(trainer, "val", batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes and tells the counts of a validation without training."""
-        if trainer.state.fn == "validate":
-            self._report(trainer)
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts anew."""
-        self._counts["test"].clear()
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: ClipBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts the batch."""
-        self._count(trainer, "test", batch)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes and tells the counts."""
-        self._report(trainer)
-
-    def _count(self, trainer: Trainer, split: str, batch: ClipBatch) -> None:
-        for decode in batch.decodes:
-            self._counts[split][decode.backend, decode.reason] += 1
-            if decode.damaged:
-                self._damaged.add(_table(trainer, split).path(decode.video))
-
-    def _report(self, trainer: Trainer) -> None:
+        """Write and print the counts."""
         shares = all_gather_objects((dict(self._counts), self._damaged))
         if not trainer.is_global_zero:
             return
@@ -172,18 +127,25 @@ class DecodingRecord(Callback):
             write_csv(self.folder / "damaged.csv", [("path",), *((path,) for path in damaged)])
         reasons = dict.fromkeys((row[1], row[2]) for row in rows if row[2] != _AS_ASKED)
         notable = reasons.keys() | set(damaged)
-        if notable <= self._told:
+        if notable <= self._printed:
             return
-        new = [(str(backend), str(reason)) for backend, reason in reasons if (backend, reason) not in self._told]
+        new = [(str(backend), str(reason)) for backend, reason in reasons if (backend, reason) not in self._printed]
         for line in describe_decoding(counts, new):
             print_line(line)
-        self._told |= notable
+        self._printed |= notable
         listed = f", {len(damaged)} damaged videos in damaged.csv" if damaged else ""
         print_line(f"listed in {self.folder / 'decoding.csv'}{listed}")
 
+    on_test_epoch_end = on_train_epoch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and print the counts of a validation without training."""
+        if trainer.state.fn == "validate":
+            self.on_train_epoch_end(trainer, pl_module)
+
 
 def describe_decoding(counts: Mapping[str, Counter[tuple[str, str]]], reasons: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines such as "pyav, not decord, decodes 88 train and 12 val videos: its codec is hevc".
+    """Return lines such as "pyav, not decord, decodes 88 train and 12 val videos: its codec is hevc".
 
     Args:
         counts: videos by backend and reason, of each split.
@@ -195,9 +157,14 @@ def describe_decoding(counts: Mapping[str, Counter[tuple[str, str]]], reasons: S
         numbers = " and ".join(f"{counted[key]:,} {split}" for split, counted in sorted(counts.items()) if counted[key])
         lines.append(f"{backend}{f', not {wanted},' if wanted else ''} decodes {numbers} videos: {why}")
     more = len(reasons) - _MOST_LINES
-    return [*lines, f"and so on for {more} more reasons"] if more > 0 else lines
+    return [*lines, f"and {more} more reasons"] if more > 0 else lines
 
 
-def _table(trainer: Trainer, split: str) -> VideoTable:
+def _split(trainer: Trainer) -> str:
+    assert trainer.state.stage is not None
+    return str(trainer.state.stage.dataloader_prefix)
+
+
+def _table(trainer: Trainer) -> VideoTable:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    return data.tables[split]
+    return data.tables[_split(trainer)]

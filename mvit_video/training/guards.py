@@ -1,4 +1,4 @@
-"""What ends a run that goes wrong: numbers that are none, and videos that cannot be read."""
+"""Callbacks that stop a run at a non-finite loss, or at too many unreadable videos."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_NAMED = 16  # videos in a message
 
 
 class StopAtNonFinite(Callback):
-    """Ends a run before the first optimiser step whose loss or gradient is infinite or not a number.
+    """Stop of a run before the first optimiser step with a non-finite (NaN or inf) loss or gradient.
 
-    With float16 an infinite gradient is no error: the scaler leaves such a step out and scales less. Asking costs one
-    wait for the device per step.
+    With float16 an infinite gradient is no error: the scaler skips that step and lowers its scale. The check waits for
+    the device once per step.
 
     Args:
-        path: checkpoint of the state before that step, from which a continued run repeats it; None for none.
+        path: checkpoint of the state before that step, which a resumed run repeats; None for none.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -38,20 +38,20 @@ class StopAtNonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Keeps the rows of the batch."""
+        """Keep the rows of the batch."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._losses, self._videos = [], []
         self._videos.append(batch.video)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Keeps the loss, without waiting for the device."""
+        """Keep the loss, without waiting for the device."""
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at the numbers of the step.
+        """Check the loss and the gradient of the step.
 
         Raises:
-            TrainingError: one of them is not finite.
+            TrainingError: one of them is non-finite.
         """
         losses = torch.stack(self._losses)
         finite = losses.isfinite().all()
@@ -65,7 +65,7 @@ class StopAtNonFinite(Callback):
             self._stop(trainer, losses)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Moves the position in the epoch back to before the step that is not taken."""
+        """Move the position in the epoch back to before the step that is not taken."""
         if self._first_batch is None:
             return
         fit_loop = checkpoint["loops"]["fit_loop"]
@@ -80,7 +80,7 @@ class StopAtNonFinite(Callback):
     def _stop(self, trainer: Trainer, losses: Tensor) -> None:
         bad = ~losses.isfinite()
         shares = all_gather_objects((losses[bad][:1].tolist(), _paths(trainer, self._videos, bad)))
-        if not any(values for values, _ in shares):  # the gradient alone: any video may have caused it
+        if not any(values for values, _ in shares):  # only the gradient: any video may be the cause
             shares = all_gather_objects(([], _paths(trainer, self._videos, torch.ones_like(bad))))
         values = [value for share, _ in shares for value in share]
         number = f"the loss is {values[0]}" if values else "the loss is finite but its gradient is not"
@@ -99,9 +99,9 @@ class StopAtNonFinite(Callback):
 
 
 class StopAtFailureRate(Callback):
-    """Ends a run that skips too many videos of an epoch or a validation.
+    """Stop of a run that skips too many videos of an epoch or a validation.
 
-    Training is asked before the epoch's end too, once enough videos were tried.
+    Training is checked within the epoch too, once `MIN_VIDEOS` were tried.
 
     Args:
         highest: share of skipped videos that is allowed.
@@ -115,17 +115,17 @@ class StopAtFailureRate(Callback):
         self._failures: dict[str, list[str]] = {"train": [], "val": []}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count."""
+        """Reset the count."""
         self._begin("train")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count."""
+        """Reset the count."""
         self._begin("val")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Counts, and now and then asks all processes."""
+        """Count, and now and then check over all processes."""
         self._count(trainer, "train", batch)
         if batch_idx % STEPS_PER_DECISION == 0:
             self._check(trainer, "train", self.MIN_VIDEOS)
@@ -134,15 +134,15 @@ class StopAtFailureRate(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Counts."""
+        """Count."""
         self._count(trainer, "val", batch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks all processes."""
+        """Check over all processes."""
         self._check(trainer, "train", 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks all processes."""
+        """Check over all processes."""
         self._check(trainer, "val", 1)
 
     def _begin(self, split: str) -> None:
@@ -155,7 +155,7 @@ class StopAtFailureRate(Callback):
             self._failures[split].append(f"{path}: {failure.reason}")
 
     def _check(self, trainer: Trainer, split: str, least: int) -> None:
-        if trainer.sanity_checking:  # the few videos of which say little
+        if trainer.sanity_checking:  # too few videos
             return
         counts = torch.tensor([self._num_tried[split], len(self._failures[split])], device=trainer.strategy.root_device)
         if trainer.world_size > 1:
@@ -176,7 +176,7 @@ def _data(trainer: Trainer) -> Any:
 
 
 def _paths(trainer: Trainer, videos: list[Tensor], wanted: Tensor) -> list[str]:
-    """Paths of the videos of those batches that are wanted."""
+    """Return the paths of the videos of the wanted batches."""
     rows = [
         row for batch, is_wanted in zip(videos, wanted.tolist(), strict=True) if is_wanted for row in batch.tolist()
     ]

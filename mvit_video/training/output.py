@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints; a file that cannot be written does not end the training."""
+"""Files and lines that a run writes beside its checkpoints; a failure to write them does not end the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mvit_video.training.checkpoint_io import system_error
 
 @contextmanager
 def survives_failure(path: Path) -> Iterator[None]:
-    """Warns of an `OSError` that writing `path` raises, such as on a full disk, instead of ending the run."""
+    """Turn an `OSError` of writing `path`, such as on a full disk, into a warning."""
     try:
         yield
     except Exception as error:
@@ -31,19 +31,19 @@ def survives_failure(path: Path) -> Iterator[None]:
 
 
 def print_line(text: str) -> None:
-    """Prints a line at once; one that cannot be written, as to a log file on a full disk, is lost."""
+    """Print a line at once; one that cannot be written, as to a log file on a full disk, is lost."""
     with suppress(OSError):
         print(text, flush=True)
 
 
 def write_csv(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
-    """Writes a file of the run folder, or warns."""
+    """Write a file of the run folder, or warn."""
     with survives_failure(path), atomic_write(path) as unfinished:
         write_rows(unfinished, rows)
 
 
 class MetricsFile(ExperimentWriter):
-    """Writer of `metrics.csv`. Rows that cannot be written wait for the next time; the file stays as it was."""
+    """Writer of `metrics.csv`; rows that cannot be written wait for the next time."""
 
     def save(self) -> None:
         """Append the waiting rows; a new column rewrites the file."""
@@ -64,7 +64,7 @@ class MetricsLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> MetricsFile:
-        """The writer, on the first process."""
+        """Return the writer, on the first process."""
         if self._experiment is None:
             self._experiment = MetricsFile(self.log_dir)
         return self._experiment  # pyright: ignore[reportReturnType]
@@ -95,7 +95,7 @@ class EventLogger(TensorBoardLogger):
 
     @contextmanager
     def _survives_failure(self) -> Iterator[None]:
-        """Warns once for all failures in a row."""
+        """Warn once for all failures in a row."""
         try:
             yield
         except Exception as error:
@@ -109,7 +109,7 @@ class EventLogger(TensorBoardLogger):
             self._has_failed = False
 
     def _drop_writer(self) -> None:
-        """Have the next event begin another file: a writer that failed once raises for ever."""
+        """Have the next event begin another file: a writer that has failed keeps raising."""
         self._experiment = None
         for file in Path(self.log_dir).glob("events.out.tfevents.*"):
             if not file.stat().st_size:
@@ -117,8 +117,8 @@ class EventLogger(TensorBoardLogger):
 
 
 def _could_not_write(path: Path, error: Exception) -> str | None:
-    """The warning of an error that the system raised; None of any other."""
-    # not of any error before it: one that a signal handler raises while a file is written is not about the file
+    """Return the warning for an error of the operating system; None for any other."""
+    # not an error in its context: one that a signal handler raises while a file is written is not about the file
     cause = error if isinstance(error, OSError) else error.__cause__
     reason = system_error(cause) if isinstance(cause, OSError) else None
     return reason and f"{path} could not be written ({reason}): training continues; free some space"

@@ -1,4 +1,4 @@
-"""Parameters by name: how fast each of them learns, which decay, and whether those of a checkpoint fit."""
+"""Parameters by name: learning rate, weight decay, and comparison with those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mvit_video.types import CheckpointError
 
 
 def decay_groups(net: nn.Module, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Groups of parameters for an optimiser, each with its `lr_scale`; norms and biases have no weight decay.
+    """Return groups of parameters for an optimiser, each with its `lr_scale`; norms and biases have no weight decay.
 
-    Position tables and the class token do decay, as in the published recipes of MViT; a net's `no_weight_decay()` names
-    what its own recipe exempts beside norms and biases.
+    Position tables and the class token do decay, as in the published recipes of MViT. A net's `no_weight_decay()` names
+    further exceptions of its recipe.
 
     Args:
-        layer_decay: learning rate of a block over that of the block above it; the head, and what lies between it and
-            the blocks, learns at the full rate, the stem one step below the first block.
+        layer_decay: learning rate of a block divided by that of the block above it. The head, and what lies between it
+            and the blocks, has the full rate; the stem is one step below the first block.
 
     Source: layer-wise decay of BEiT (arXiv:2106.08254), equal to timm's groups (tests/training/test_parameters.py).
     """
@@ -43,7 +43,7 @@ def decay_groups(net: nn.Module, layer_decay: float = 1.0) -> list[dict[str, Any
 
 
 def scale_rates(optimizer: Optimizer) -> None:
-    """Multiplies the learning rate of each group by its `lr_scale`."""
+    """Multiply the learning rate of each group by its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("lr_scale")
 
@@ -54,7 +54,7 @@ def _block(name: str) -> int:
 
 
 def _layer(name: str, depth: int) -> int:
-    """0 for the stem, 1 to depth for the blocks, depth + 1 for what comes after them."""
+    """Return 0 for the stem, 1 to depth for the blocks, depth + 1 for what comes after them."""
     block = _block(name)
     if block >= 0:
         return block + 1
@@ -62,10 +62,10 @@ def _layer(name: str, depth: int) -> int:
 
 
 def check_same_tensors(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], source: str) -> None:
-    """Refuses a checkpoint of another model.
+    """Refuse a checkpoint of another model.
 
     Args:
-        source: what the checkpoint is called in the message.
+        source: name of the checkpoint in the message.
 
     Raises:
         CheckpointError: names or shapes differ.

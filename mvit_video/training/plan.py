@@ -1,4 +1,4 @@
-"""The plan of a run: the callbacks and loggers that make it, in the order in which Lightning calls them."""
+"""The plan of a run: its callbacks and loggers, in the order in which Lightning calls them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mvit_video.training.stopping import StopBetweenSteps
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run does beside its steps.
+    """Callbacks of a run.
 
     Attributes:
-        folder: of the run; None writes nothing.
-        seed: of `seed_everything`; None where nothing is seeded.
-        checkpoint: that the run begins with, or scores.
+        folder: run folder; None writes nothing.
+        seed: seed of `seed_everything`; None where nothing is seeded.
+        checkpoint: file that the run resumes from or scores.
     """
 
     folder: Path | None
@@ -39,7 +39,7 @@ class RunPlan:
         return [] if self.folder is None else [RunRecord(self.folder, seed=self.seed, checkpoint=self.checkpoint)]
 
     def score(self, evaluation: Callback | None = None) -> list[Callback]:
-        """Return the callbacks of a validation, or of a test with its `evaluation`, which lists the failures."""
+        """Return the callbacks of a validation, or of a test, whose `evaluation` lists the failures."""
         callbacks = self.record()
         if evaluation is not None:
             callbacks.append(evaluation)

@@ -18,16 +18,16 @@ from mvit_video.types import ConfigError
 class Schedule:
     """Linear warm-up, then half a cosine, as factors of the optimiser's learning rate.
 
-    The learning rate changes at every optimiser step and depends only on how many epochs are over, with their fraction:
-    a resumed run has the same rate at the same epoch, also with another number of batches per epoch. The defaults are
-    the published Kinetics recipe: 1.6e-5 to 1.6e-3 in 30 epochs, then down to 1.6e-5 at the last one.
+    The learning rate changes at every optimiser step and depends on the (fractional) epoch alone: a resumed run has the
+    same rate at the same epoch, even if an epoch has another number of batches. The defaults are the published recipe
+    for Kinetics: 1.6e-5 to 1.6e-3 in 30 epochs, then down to 1.6e-5 at the end.
 
     Attributes:
         warmup_epochs: length of the warm-up; the cosine covers the rest of the run.
         start_factor: factor before the first step.
         end_factor: factor after the last step.
-        reference_clips: clips per optimiser step, over all devices, that the optimiser's learning rate belongs to; a
-            run with another number of them scales it in proportion, and says so. None takes it as it is.
+        reference_clips: clips per optimiser step, over all devices, that the optimiser's learning rate is meant for; a
+            run with another number scales the rate in proportion, and logs it. None does not scale it.
     """
 
     warmup_epochs: float = 30.0
@@ -46,11 +46,11 @@ class Schedule:
             raise ConfigError(f"model.schedule.reference_clips must be at least 1, got {self.reference_clips}")
 
     def factor(self, epoch: float, max_epochs: float) -> float:
-        """Learning rate at a point of the run, as a factor of the optimiser's.
+        """Return the learning rate at a point of the run, as a factor of the optimiser's.
 
         Args:
-            epoch: epochs that are over, with their fraction.
-            max_epochs: epochs of the whole run.
+            epoch: epochs done, with their fraction.
+            max_epochs: epochs of the run.
 
         Source: MViT (arXiv:2104.11227) appendix; SlowFast `lr_policy.py` @ 287ec00 with `COSINE_AFTER_WARMUP`
         (tests/training/test_schedule.py).
@@ -64,7 +64,7 @@ class Schedule:
 
 
 class RunSchedule:
-    """A `Schedule` laid over the epochs of one run, whose length is known when training starts."""
+    """Schedule of one run, whose length is known when training starts."""
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer) -> None:
         self.schedule = schedule
@@ -73,8 +73,8 @@ class RunSchedule:
         self._settings: list[dict[str, Any]] = [
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
         ]
-        # A closure, because LambdaLR writes the attributes of a callable object into the checkpoint and restores them.
-        # It ignores the step: how many of them make an epoch may have changed since the checkpoint was written.
+        # A closure: LambdaLR would save the attributes of a callable object in the checkpoint and restore them.
+        # It ignores the step, since the number of steps in an epoch may have changed since the checkpoint.
         self.scheduler = LambdaLR(optimizer, lambda _: self._factor())
 
     def _factor(self) -> float:
@@ -82,13 +82,13 @@ class RunSchedule:
         return self.schedule.factor(epoch, self._max_epochs)
 
     def begin(self, trainer: Trainer) -> None:
-        """Fixes the length of the run, and lets the config win over the settings that a checkpoint brings back.
+        """Set the length of the run, and replace the optimiser settings of a checkpoint by those of the config.
 
-        The length is not asked for earlier: Lightning would set up the loaders for it, too early for the position in
-        the epoch that a checkpoint restores.
+        Not earlier: to know the length, Lightning would set up the loaders before a checkpoint restores the position in
+        the epoch.
 
         Raises:
-            ConfigError: the run has no end, or it is not known how many clips a step has.
+            ConfigError: the run has no end, or the number of clips in a step is unknown.
         """
         max_epochs = trainer.max_epochs
         self._max_epochs = math.inf if max_epochs is None or max_epochs < 0 else float(max_epochs)
@@ -111,12 +111,12 @@ class RunSchedule:
             group.update(settings, initial_lr=lr, lr=lr * factor)
 
     def _scale(self, trainer: Trainer) -> float:
-        """Clips per step of this run over those that the learning rate belongs to."""
+        """Return the clips per step of this run divided by `reference_clips`."""
         if self.schedule.reference_clips is None:
             return 1.0
         clips_per_batch = getattr(trainer.datamodule, "clips_per_batch", None)  # pyright: ignore
         if clips_per_batch is None:
-            raise ConfigError("model.schedule.reference_clips needs data that tell their `clips_per_batch`")
+            raise ConfigError("model.schedule.reference_clips needs a data module with `clips_per_batch`")
         clips = clips_per_batch * trainer.world_size * trainer.accumulate_grad_batches
         scale = clips / self.schedule.reference_clips
         peak = max(settings["lr"] for settings in self._settings)
@@ -129,22 +129,22 @@ class RunSchedule:
 
 
 def epochs_over(trainer: Trainer) -> float:
-    """Epochs of training that are over, with the share of the optimiser steps of the current one."""
+    """Return the epochs of training done, with the share of the optimiser steps of the current one."""
     progress, num_steps = trainer.fit_loop.epoch_progress.current, steps_per_epoch(trainer)
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     num_batches = batches.processed
-    if progress.ready == progress.completed:  # between two epochs: the batches counted are those of the last one
+    if progress.ready == progress.completed:  # between two epochs: these are the batches of the last one
         num_batches = 0
     return (progress.completed * num_steps + math.ceil(num_batches / trainer.accumulate_grad_batches)) / num_steps
 
 
 def steps_per_epoch(trainer: Trainer) -> int:
-    """Optimiser steps of an epoch; the last one may have fewer batches than the others."""
+    """Return the optimiser steps of an epoch; the last one may have fewer batches than the others."""
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
 
 def limit_to_epoch(trainer: Trainer) -> None:
-    """Lower what is more than an epoch has: the batches of a step, with a warning, and the steps from log to log."""
+    """Limit the batches of a step, with a warning, and the steps between two logs to those of an epoch."""
     num_batches = int(trainer.num_training_batches)
     if trainer.accumulate_grad_batches > num_batches:
         rank_zero_warn(

@@ -1,4 +1,4 @@
-"""Switches that change how fast and in how much memory a net runs, not what it computes."""
+"""Switches for the speed and the memory of a net, which compute the same."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mvit_video.types import ConfigError
 
 @dataclass(frozen=True)
 class Speed:
-    """How a net runs.
+    """Speed and memory of a net.
 
     Attributes:
         compile: backend of `torch.compile`, such as `inductor`; None runs the net as it is written.
-        channels_last: clips in the order of memory in which cuDNN convolves them fastest.
-        activation_checkpointing: blocks are computed again in the backward pass, in about a third more time for a
-            fraction of the memory.
+        channels_last: clips in the memory order that cuDNN convolves fastest.
+        activation_checkpointing: compute blocks again in the backward pass: about a third more time for a fraction of
+            the memory.
     """
 
     compile: str | None = None
@@ -31,10 +31,10 @@ class Speed:
             raise ConfigError(f"model.speed.compile must be a backend of torch.compile ({known}), got {self.compile!r}")
 
     def apply(self, net: nn.Module) -> None:
-        """Sets a net up in place; names of its tensors stay.
+        """Set up a net in place; the names of its tensors stay.
 
         Raises:
-            ConfigError: it cannot be computed again in the backward pass.
+            ConfigError: the net has no activation checkpointing.
         """
         if self.activation_checkpointing:
             if not hasattr(net, "activation_checkpointing"):
@@ -44,12 +44,12 @@ class Speed:
             net.compile(backend=self.compile)
 
     def order(self, clip: Tensor) -> Tensor:
-        """The clip in the order of memory asked for."""
+        """Return the clip in the configured memory order."""
         return clip.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else clip
 
 
 def count_graphs() -> int:
-    """Graphs that `torch.compile` made in this process: one for training, one for evaluation, more for each size."""
-    from torch._dynamo.utils import counters  # slow to import, and of no use where nothing was compiled
+    """Return how many graphs `torch.compile` made: one for training, one for evaluation, more for further sizes."""
+    from torch._dynamo.utils import counters  # slow to import, and needed only if something was compiled
 
     return counters["stats"]["unique_graphs"]

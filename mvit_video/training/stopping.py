@@ -1,4 +1,4 @@
-"""How a run that is interrupted stops, so that it can go on exactly where it stood."""
+"""Stop of an interrupted run between two steps, from where it resumes exactly."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.training.checkpoint_io import why_unwritten
 
-STEPS_PER_DECISION = 10  # of several processes, which have to wait for each other and for the device
+STEPS_PER_DECISION = 10  # of several processes, which wait for each other and for the device
 TERMINATION_SIGNALS = (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM))  # clusters send either
 
 
 class StopBetweenSteps(Callback):
-    """Turns Ctrl-C, SIGTERM and SIGUSR1 into a stop between two optimiser steps, with a `last.ckpt` to continue from.
+    """Stop between two optimiser steps at Ctrl-C, SIGTERM or SIGUSR1, with a `last.ckpt` to resume from.
 
-    A second Ctrl-C stops at once and leaves the `last.ckpt` of the last epoch in place. During validation a single
-    process stops after the batch, and validates from the start when continued; several finish it, since they need
-    not have the same number of batches.
+    A second Ctrl-C stops at once and keeps the `last.ckpt` of the last epoch. Within a validation a single process
+    stops after the batch, and a resumed run validates again. Several processes finish the validation, since their
+    numbers of batches may differ.
 
     Attributes:
-        signum: the signal that was heard, by any of the processes; 0 for none.
+        signum: signal that any of the processes received; 0 for none.
         saved: whether `path` was written.
     """
 
@@ -37,18 +37,18 @@ class StopBetweenSteps(Callback):
         self.saved = False
         self.signum = 0
         self._at_once = False
-        self._speaks = True
+        self._prints = True
         self._previous_handlers: dict[int, Any] = {}
         self._process = os.getpid()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note whether this process speaks."""
-        self._speaks = trainer.is_global_zero
+        """Note whether this process prints."""
+        self._prints = trainer.is_global_zero
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C before the data loaders fork: their workers inherit a handler that does nothing.
 
-        Not earlier: Lightning notes the handlers before this, and puts them back when the run ends in any way.
+        Not earlier: Lightning has saved the handlers by now, and restores them when the run ends in any way.
         """
         self._take(signal.SIGINT)
 
@@ -60,13 +60,13 @@ class StopBetweenSteps(Callback):
         self._take(signal.SIGINT, *TERMINATION_SIGNALS)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forget the previous handlers, some of them Lightning's, which has put back the user's."""
+        """Forget the previous handlers: Lightning has restored the user's."""
         self._previous_handlers.clear()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stops, except in the middle of an accumulated batch, and before a validation that would be lost."""
+        """Stop if asked to, but not within an accumulated batch, nor before a validation that would be lost."""
         step, accumulated = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
         if accumulated or trainer.is_last_batch:
             return
@@ -77,29 +77,29 @@ class StopBetweenSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Stops, if no other process has to be asked."""
+        """Stop if asked to and there is no other process."""
         if trainer.world_size == 1:
             self._stop_if_requested(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops."""
+        """Stop if asked to."""
         self._stop_if_requested(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves the run if it was stopped, not if it failed."""
+        """Save the run if it was stopped, not if it failed."""
         self._release(signal.SIGINT)
         stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and not self._at_once
         if stopped and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.global_step:
             trainer.save_checkpoint(self.path, weights_only=False)
             self.saved = why_unwritten(trainer, self.path) is None
-        self._release(*TERMINATION_SIGNALS)  # `timeout` sends it twice: the second must not meet the save
+        self._release(*TERMINATION_SIGNALS)  # `timeout` sends it twice: the second must not interrupt the save
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Marks a validation that was cut off as one that has to start again."""
+        """Mark an interrupted validation as one to start again."""
         if trainer.validating:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             nothing = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
-            # Lightning reads "one batch started, none processed" as a validation to be taken up again.
+            # Lightning reads "one batch started, none processed" as a validation to resume
             progress.update(
                 total={**nothing, "ready": 1, "started": 1}, current=nothing, is_last_batch=False
             )  # fmt: skip
@@ -120,7 +120,7 @@ class StopBetweenSteps(Callback):
         if self.signum and signum == signal.SIGINT:
             self._at_once = True
             raise KeyboardInterrupt
-        if self._speaks and not self.signum:
+        if self._prints and not self.signum:
             print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
         self.signum = signum
 

@@ -112,7 +112,7 @@ class Task(LightningModule):
         self.speed.apply(self.net)
 
     def configure_model(self) -> None:
-        """Shard the net, block by block, over the processes of a strategy that shards (FSDP2)."""
+        """Split the net, block by block, over the processes of a strategy that shards (FSDP2)."""
         if self.device_mesh is None or isinstance(self.net, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]

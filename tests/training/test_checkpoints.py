@@ -198,7 +198,7 @@ def test_an_epoch_with_non_finite_scores_is_never_the_best(
     assert len(epochs) == min(1, len(best))
     assert set(epochs) <= set(best)
     failed = (tmp_path / "failures.csv").read_text().splitlines()
-    assert failed[:2] == ["path,reason", "00.mp4,the model's output is not finite"]
+    assert failed[:2] == ["path,reason", "00.mp4,the model's output is non-finite"]
     assert len(failed) == 13
 
 

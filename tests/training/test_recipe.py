@@ -133,7 +133,7 @@ def test_the_loss_and_the_rate_of_accumulated_batches(
 def test_a_scaled_rate_needs_to_know_the_clips(
     make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
 ) -> None:
-    with pytest.raises(ConfigError, match=r"model.schedule.reference_clips needs data that tell"):
+    with pytest.raises(ConfigError, match=r"model.schedule.reference_clips needs a data module"):
         fit(make_trainer(), make_task(schedule=Schedule(reference_clips=8, warmup_epochs=0)), tiny_data())
 
 

@@ -179,7 +179,7 @@ def test_full_disk_leaves_the_old_checkpoints_and_the_run_goes_on(
     )  # fmt: skip
     with pytest.warns(UserWarning, match="could not be written") as warned:
         trainer.fit(make_task(), datamodule=tiny_data())
-    reason = r"could not be written \(File too large\): the file of before stays, the run goes on; free some space$"
+    reason = r"could not be written \(File too large\): the previous file is kept, the run continues; free some space$"
     wanted = [f"best.ckpt of step 12 {reason}", f"last.ckpt of step 12 {reason}", f"last.ckpt of step 18 {reason}"]
     texts = [text for text in (str(warning.message) for warning in warned) if "could not" in text]
     assert all(re.search(*pair) for pair in zip(wanted, texts, strict=True)), texts
@@ -244,7 +244,7 @@ def test_run_whose_end_cannot_be_saved_is_an_error(
 ) -> None:
     trainer = make_trainer(full_disk(0, 9), LastCheckpoint(), max_epochs=1, enable_checkpointing=True)
     with (
-        pytest.warns(UserWarning, match="there is none of before"),
+        pytest.warns(UserWarning, match="there is no previous file"),
         pytest.raises(TrainingError, match=r"last.ckpt: the end of the run could not be saved \(File too large\)"),
     ):
         trainer.fit(make_task(), datamodule=tiny_data())
