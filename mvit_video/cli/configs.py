@@ -1,4 +1,4 @@
-"""Where the config files of a command line are, and which others they are deltas on."""
+"""The config files of a command line, and the ones that their key `base` names."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def with_found_configs(words: Sequence[str]) -> list[str]:
 
 
 def _with_bases(path: str) -> dict[str, Any]:
-    """Return the content of a config and of those that it is a delta on, by path, the most general first."""
+    """Return the content of a config and of its bases, by path, the most general first."""
     contents = {path: _read(path)}
     first = path
     while (base := contents[first].get("base")) is not None:

@@ -1,4 +1,4 @@
-"""One line for errors of libraries whose own text does not say what to change."""
+"""One line for errors of libraries whose text does not say what to change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+ ?\w+)")
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """What ran out of memory, of the device or of the machine; None for another error."""
+    """Return which memory ran out, of the GPU or of the machine; None for another error."""
     text = str(error)
     is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if not is_named and not (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text)):
@@ -25,12 +25,12 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def failed_class(error: BaseException) -> str | None:
-    """Which class of a config could not be made, and why, such as for a package that is missing; None otherwise."""
+    """Return which class of a config could not be made and why, such as a missing package; None for another error."""
     found = _CLASS_PATH.search(str(error))
     return found and f"{found[1]}: {' '.join(found[2].split())}"
 
 
 def missing_metric(error: BaseException) -> str | None:
-    """What Lightning says of an early stopping on a metric that nobody logs; None otherwise."""
+    """Return Lightning's message about early stopping on a metric that nothing logs; None for another error."""
     text = " ".join(str(error).split())
     return f"trainer.callbacks: {text}" if text.startswith("Early stopping conditioned on metric") else None

@@ -10,10 +10,10 @@ from mvit_video.cli.options import (
     FLAGS_OF_EXTRACTION,
     VerbParser,
     add_class_names_option,
+    add_time_limit,
     console_for_reports,
     count,
     out_folder,
-    positive,
     resumable,
 )
 from mvit_video.cli.wording import in_flags
@@ -147,9 +147,5 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=count, metavar="N", help="decoding processes (default: the cores with a GPU, an eighth of "
         "them without); with Ray: processes with a CPU and the model each (default: all that fit)",
     )  # fmt: skip
-    parser.add_argument(
-        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a "
-        "heartbeat after which a decoding process counts as hung; its video is listed and the next one begun "
-        "(default: %(default)g)",
-    )  # fmt: skip
+    add_time_limit(parser)
     parser.add_argument("--root", help="folder that relative paths of annotations start from (default: theirs)")

@@ -1,4 +1,4 @@
-"""What the verbs without a config share: their parser, kinds of arguments, options of jobs, and the console."""
+"""Parser, kinds of arguments, options of jobs and console of the verbs without a config."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ FLAGS_OF_EXTRACTION = {
 
 
 class VerbParser(argparse.ArgumentParser):
-    """The options of one verb; says what is wrong with them in one line."""
+    """Parser of one verb that reports a wrong option in one line."""
 
     def __init__(self, prog: str, description: str, example: str, **options: Any) -> None:
-        """Makes a parser that takes no shortened names.
+        """Make a parser that takes no shortened names.
 
         Args:
             prog: program and verb, `mvit-video scan`.
@@ -48,7 +48,7 @@ class VerbParser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **options)
 
     def add_argument(self, *names: str, check: Check | None = None, **options: Any) -> argparse.Action:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Adds an argument; what `check` says against its value is an error once all words are parsed."""
+        """Add an argument; the reason that `check` returns is an error once all words are parsed."""
         action = super().add_argument(*names, **options)
         if check is not None:
             self._checks.append((action, check))
@@ -57,7 +57,7 @@ class VerbParser(argparse.ArgumentParser):
     def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
-        """Parses, then checks the values.
+        """Parse, then check the values.
 
         Raises:
             ConfigError: something is wrong with the words.
@@ -72,7 +72,7 @@ class VerbParser(argparse.ArgumentParser):
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parses; an option that does not exist is told before one that is missing, which it may have been meant for.
+        """Parse; an option that does not exist is reported before a missing one, which it may have been meant for.
 
         Raises:
             ConfigError: something is wrong with the words.
@@ -86,7 +86,7 @@ class VerbParser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raises instead of printing the whole usage.
+        """Raise instead of printing the usage.
 
         Raises:
             ConfigError: the text in one line.
@@ -103,7 +103,7 @@ class VerbParser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> float:
-    """A number above 0, as an argument."""
+    """Return a number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -114,7 +114,7 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number above 0, as an argument."""
+    """Return a whole number above 0."""
     try:
         value = int(text)
     except ValueError:
@@ -125,27 +125,27 @@ def count(text: str) -> int:
 
 
 def existing(text: str) -> str | None:
-    """What speaks against an input: it is not there. A URL is looked up later."""
+    """Return why an input cannot be used: it is missing. A URL is not looked up."""
     if "://" in text or os.path.exists(text):
         return None
-    from mvit_video.jobs.files import nearest  # brings pyarrow, for which other verbs need not wait
+    from mvit_video.jobs.files import nearest  # slow
 
     near = nearest(Path(text))
     return "there is no such file or folder" + (f"; did you mean {near}?" if near is not None else "")
 
 
 def annotation_source(text: str) -> str | None:
-    """What speaks against annotations: they are not there. Those of HMDB are named by a file that is none."""
+    """Return why annotations cannot be used: they are missing; HMDB is named by a path without a file."""
     if os.path.exists(text):
         return None
     from mvit_video.data.annotations import may_exist
-    from mvit_video.data.sources import how_to_get  # slow, and of no use to help
+    from mvit_video.data.sources import how_to_get  # slow
 
     return None if may_exist(text) else f"there is no such file or folder; {how_to_get(text)}"
 
 
 def out_folder(text: str) -> str | None:
-    """What speaks against an output folder: it can be neither made nor written to. A URL is looked up later."""
+    """Return why an output folder cannot be made or written to. A URL is not looked up."""
     if "://" in text:
         return None
     path = Path(text)
@@ -158,12 +158,12 @@ def out_folder(text: str) -> str | None:
 
 
 def out_file(text: str) -> str | None:
-    """What speaks against an output file: it can be neither made nor replaced."""
+    """Return why an output file cannot be made or replaced."""
     return "a folder; give the path of a file" if os.path.isdir(text) else out_folder(str(Path(text).parent))
 
 
 def add_videos_and_out(parser: VerbParser, out_help: str) -> None:
-    """Adds the videos that a job goes over, and the folder that it fills."""
+    """Add the videos of a job, and the folder that it fills."""
     parser.add_argument(
         "data", check=annotation_source, metavar="DATA", help="annotations, a folder of classes, or any with videos"
     )
@@ -171,7 +171,7 @@ def add_videos_and_out(parser: VerbParser, out_help: str) -> None:
 
 
 def require_outside(source: str, out: str) -> None:
-    """Refuse an output folder inside a folder of videos, where it would be taken for one of the videos' folders.
+    """Refuse an output folder inside a folder of videos, where a later run would look for videos.
 
     Args:
         source: annotations of any kind; only a folder can hold the output.
@@ -187,7 +187,7 @@ def require_outside(source: str, out: str) -> None:
 
 @contextmanager
 def resumable(done: str) -> Iterator[None]:
-    """Reports how far a job came that Ctrl-C stopped.
+    """Report how far a job came that Ctrl-C stopped.
 
     Args:
         done: what was done to items, such as "videos checked".
@@ -195,13 +195,13 @@ def resumable(done: str) -> Iterator[None]:
     Raises:
         Stopped: in place of `JobStopped`.
     """
-    from mvit_video.jobs import JobStopped  # brings torch, for which other verbs need not wait
+    from mvit_video.jobs import JobStopped  # slow
 
     try:
         yield
     except JobStopped as stop:
-        told = f"stopped with {stop.num_done:,} of {stop.num_items:,} {done}; the same command does the rest"
-        raise Stopped(told, 130) from None
+        message = f"stopped with {stop.num_done:,} of {stop.num_items:,} {done}; the same command does the rest"
+        raise Stopped(message, 130) from None
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
@@ -209,12 +209,16 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=count, metavar="N", help="processes, one thread each (default: one for each core)"
     )
-    parser.add_argument(
-        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a "
-        "heartbeat after which a process counts as hung; its video is listed and the next one begun "
-        "(default: %(default)g)",
-    )  # fmt: skip
+    add_time_limit(parser)
     parser.add_argument("--root", help="folder that relative paths start from (default: that of the annotation file)")
+
+
+def add_time_limit(parser: argparse.ArgumentParser) -> None:
+    """Add the limit of CPU time after which a worker counts as hung."""
+    parser.add_argument(
+        "--time-limit", type=positive, default=120.0, metavar="SECONDS", help="CPU time without a heartbeat after "
+        "which a process counts as hung; its video is listed as failed (default: %(default)g)",
+    )  # fmt: skip
 
 
 def workers_of(args: argparse.Namespace, console: Console) -> Workers:
@@ -240,7 +244,7 @@ def add_scoring_options(parser: VerbParser) -> None:
 
 
 def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds the option that names classes.
+    """Add the option that names classes.
 
     Args:
         default: where names come from without it.
@@ -252,13 +256,13 @@ def add_class_names_option(parser: argparse.ArgumentParser, default: str) -> Non
 
 
 def _class_names(file: str) -> tuple[str, ...]:
-    from mvit_video.data.table.classes import read_names  # brings Arrow, for which other verbs need not wait
+    from mvit_video.data.table.classes import read_names  # slow
 
     return read_names(Path(file)).names
 
 
 def console_for_reports() -> Console:
-    """A console that gives a file or another program each row on one line."""
+    """Return a console that gives a file or another program each row on one line."""
     console = Console()
     if not console.is_terminal:
         console.width = 160

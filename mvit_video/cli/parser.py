@@ -1,4 +1,4 @@
-"""The parser of the verbs with a config."""
+"""Parser of the verbs with a config."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_yaml_our_way() -> None:
 
 
 def any_net(num_classes: int = 0, num_frames: int = 1, crop_size: int = 1) -> nn.Module:
-    """Stand between two builders on the command line: jsonargparse drops the arguments that this one does not take."""
+    """Take the arguments of every builder: set between two builders, it makes jsonargparse drop all others."""
     raise NotImplementedError
 
 

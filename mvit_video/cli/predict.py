@@ -1,4 +1,4 @@
-"""The verb `predict`: the extraction of `extract`, by a config and with the manners of `test`."""
+"""The verb `predict`: features as `extract` writes them, with a config and the options of `test`."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ _KEYS = {field.name: f"features.{field.name}" for field in fields(ExtractSetting
 
 
 def run(words: list[str]) -> int:
-    """Extracts features of the videos of `data.predict`."""
+    """Extract features of the videos of `data.predict`."""
     return run_cli(PredictCLI, Trainer, words)
 
 
 class PredictCLI(VideoCLI):
-    """As `test`; features go beside the run folders of the config, where the next run finds them."""
+    """Command line of `predict`; features go beside the run folders of the config, where the next run finds them."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The verb, and the arguments of the trainer's method that are not the user's."""
+        """Return the verb with the arguments of the trainer's method that are no options."""
         return {"predict": {"model", "dataloaders", "datamodule", "return_predictions", "weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what to extract."""
+        """Add the options of the features."""
         super().add_arguments_to_parser(parser)
         of_trainer: set[str | int] = {"model", "precision", "device"}
         parser.add_class_arguments(ExtractSettings, "features", skip=of_trainer, instantiate=False)
         parser.add_argument(
-            "--features.folder", type=str | None, default=None, help="path or URL of where they go; null is "
-            "features/LAYER-KEY beside the run folders, so that other weights or windows have another one",
+            "--features.folder", type=str | None, default=None, help="folder or URL of the features; null is "
+            "features/LAYER-KEY beside the run folders, another one for other weights or windows",
         )  # fmt: skip
-        parser.add_argument("--features.format", type=FeatureFormat, default="parquet", help="of the features")
+        parser.add_argument("--features.format", type=FeatureFormat, default="parquet", help="of the files")
 
     def before_instantiate_classes(self) -> None:
-        """Finds the run folder and the checkpoint.
+        """Find the run folder and the checkpoint.
 
         Raises:
-            ConfigError: nothing is to be written, or a setting of the features is impossible.
+            ConfigError: the run would write nothing, or a setting of the features is impossible.
         """
         trainer = self.settings.trainer
         if trainer.fast_dev_run:
             raise ConfigError("trainer.fast_dev_run writes nothing: leave it out, and give data.predict a few videos")
-        trainer.enable_progress_bar = False  # videos tell more than batches
+        trainer.enable_progress_bar = False  # videos are shown, not batches
         options: dict[str, Any] = vars(self.settings.features.clone())
         self._folder, self._format = options.pop("folder"), options.pop("format")
         with in_flags(**_KEYS):
@@ -75,7 +75,7 @@ class PredictCLI(VideoCLI):
         super().before_instantiate_classes()
 
     def predict(self, ckpt_path: str | None = None, **_: Any) -> None:
-        """Extracts.
+        """Extract.
 
         Raises:
             MVitVideoError: some videos have no features.
@@ -106,7 +106,7 @@ class PredictCLI(VideoCLI):
             raise MVitVideoError(f"{summary.num_failed:,} of {summary.num_videos:,} videos have no features")
 
     def _extract_share(self, settings: ExtractSettings, checkpoint: str | None) -> Summary:
-        """Extracts what falls to this process."""
+        """Extract the share of this process."""
         trained, data = self._trained_model(checkpoint), self.datamodule
         records = [one for one in cast(Any, self.trainer).callbacks if isinstance(one, (RunRecord, SaveConfigCallback))]
         for record in records:
@@ -132,7 +132,7 @@ class PredictCLI(VideoCLI):
         return summary
 
     def _trained_model(self, checkpoint: str | None) -> TrainedModel:
-        """The net of the config with its weights, and what its data tell of clips and classes."""
+        """Return the net of the config with its weights, preprocessing and class names."""
         task, data, trainer = self.model, self.datamodule, self.trainer
         task.trainer = data.trainer = trainer
         data.setup("predict")
@@ -169,13 +169,13 @@ class PredictCLI(VideoCLI):
 
 
 def in_processes(trainer: Trainer, work: Callable[[], T], advice: str) -> T:
-    """What `work` returns, done in each of the processes that the trainer's strategy asks for, as a group.
+    """Run `work` in each process of the trainer's strategy, as a group, and return its result.
 
     Args:
-        advice: said where the work is stopped.
+        advice: end of the message where the work is stopped.
 
     Raises:
-        Stopped: Ctrl-C or a termination signal; processes that were started here end too.
+        Stopped: Ctrl-C or a termination signal; the started processes end too.
     """
     strategy, launcher = trainer.strategy, trainer.strategy.launcher
 
@@ -194,11 +194,11 @@ def in_processes(trainer: Trainer, work: Callable[[], T], advice: str) -> T:
 
 @contextmanager
 def _interrupted_by(*signums: int) -> Iterator[list[int]]:
-    """Has signals act as Ctrl-C does, for the while; the list is of those that were heard."""
+    """Have signals act as Ctrl-C does; give the list of received ones."""
     heard: list[int] = []
 
     def on_signal(signum: int, _: Any) -> None:
-        if not heard:  # `timeout` sends it twice: the second must not meet what is put on disk
+        if not heard:  # `timeout` sends it twice: the second must not interrupt a write
             heard.append(signum)
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The verb `robustness`: tests of one model in several settings, by the config and with the conventions of `test`."""
+"""The verb `robustness`: tests of one model in several settings, with the config and the options of `test`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mvit_video.cli.options import console_for_reports
@@ -47,16 +48,16 @@ class RobustnessTrainer(Trainer):
         settings: Sequence[RobustnessSetting],
         ckpt_path: str | None = None,
     ) -> float:
-        """Test the settings that its folder lacks; return the giga multiply-adds of one view."""
+        """Test the settings that are not in its folder yet; return the giga multiply-adds of one view."""
         return run_settings(self, model, datamodule, settings, Path(self.default_root_dir), ckpt_path)
 
 
 class RobustnessCLI(VideoCLI):
-    """As `test`, in the run folder of an earlier one of the same weights, videos and views, if there is one."""
+    """Command line of `robustness`; one with the same weights, videos and views uses the folder of the previous one."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The verb, and the arguments of its method that are not the user's."""
+        """Return the verb with the arguments of its method that are no options."""
         return {"robustness": {"model", "datamodule", "settings"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -72,10 +73,10 @@ class RobustnessCLI(VideoCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Finds out what is to be tested, then the run folder.
+        """Find the settings to test, then the run folder.
 
         Raises:
-            ConfigError: there is nothing like it.
+            ConfigError: there is no such study or severity.
         """
         config = self.settings
         self._tested = settings_of(config.studies, config.severities)
@@ -116,7 +117,7 @@ class RobustnessCLI(VideoCLI):
 
     def advice_on_stop(self) -> str:
         """Return how to resume."""
-        return "; the same command goes on with what is not tested yet"
+        return "; the same command tests what is left"
 
     def callbacks(self) -> list[Callback]:
         """Return the callbacks of a test."""
@@ -128,19 +129,21 @@ class RobustnessCLI(VideoCLI):
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    """Print a table that fits 80 columns: intervals of the first metric alone."""
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     table = Table(
-        "study", "setting", "severity", title=f"Robustness over {rows[0]['num_videos']} videos", title_justify="left"
-    )
-    for metric in metrics:
-        table.add_column(f"{metric} (95%)" if rows[0]["low"] is not None else metric, justify="right")
+        "study", "setting", "severity", title=f"Robustness over {rows[0]['num_videos']} videos", title_justify="left",
+        box=SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    for row in rows[: len(metrics)]:
+        table.add_column(f"{row['metric']} (95%)" if row is rows[0] and row["low"] is not None else row["metric"])
     for i in range(0, len(rows), len(metrics)):
         some = rows[i : i + len(metrics)]
-        bounds = ["" if row["low"] is None else f"  ({row['low']:.1f} to {row['high']:.1f})" for row in some]
+        values = [f"{row['value']:.2f}" for row in some]
+        if some[0]["low"] is not None:
+            values[0] += f"  ({some[0]['low']:.1f} to {some[0]['high']:.1f})"
         severity = some[0]["severity"]
-        table.add_row(
-            some[0]["study"], some[0]["setting"], "" if severity is None else str(severity),
-            *(f"{row['value']:.2f}{bound}" for row, bound in zip(some, bounds, strict=True)),
-            end_section=i + len(metrics) < len(rows) and rows[i + len(metrics)]["study"] != some[0]["study"],
-        )  # fmt: skip
+        is_last = i + len(metrics) < len(rows) and rows[i + len(metrics)]["study"] != some[0]["study"]
+        cells = (some[0]["study"], some[0]["setting"], "" if severity is None else str(severity), *values)
+        table.add_row(*cells, end_section=is_last)
     console_for_reports().print(table)

@@ -1,4 +1,4 @@
-"""The verbs `fit`, `validate` and `test`: LightningCLI with our task, our data, our run folders and our manners."""
+"""The verbs `fit`, `validate` and `test`: LightningCLI with this project's task, data module and run folders."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ from mvit_video.types import CheckpointError, ConfigError, MVitVideoError, Train
 
 
 def run(words: list[str]) -> int:
-    """Runs the verb that `words` begin with."""
+    """Run the verb that `words` begin with."""
     return run_cli(VideoCLI, Trainer, words)
 
 
 def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> int:
-    """Runs a verb of a command line."""
+    """Run a verb with a command line."""
     quiet_lightning()
     read_yaml_our_way()
     try:
@@ -92,7 +92,7 @@ def run_cli(cli: type[VideoCLI], trainer: type[Trainer], words: list[str]) -> in
     return 0
 
 
-# settings that are paths, or may be
+# settings that are or may be paths
 _PATHS = (
     "data.train", "data.val", "data.test", "data.predict", "data.root", "data.classes.names",
     "data.loading.index_cache", "model.init_from.path", "features.folder",
@@ -100,7 +100,7 @@ _PATHS = (
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes `config.yaml`, which works from any folder: absolute paths, no base, no checkpoint (see `run.json`)."""
+    """Writer of a `config.yaml` that works from any folder: absolute paths, no base, no checkpoint (see `run.json`)."""
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **options: Any) -> None:
         config = config.clone()
@@ -113,14 +113,14 @@ class SaveConfig(SaveConfigCallback):
 
 
 class VideoCLI(LightningCLI):
-    """One task, one data module, and a run folder `<root>/<config name>/version_<n>` for everything a run writes."""
+    """Command line of one task and one data module, which writes to a run folder `<root>/<config>/version_<n>`."""
 
     run_folder: Path
     _made_folder = False  # by this process, so that it may remove it
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The verbs, and the arguments of the trainer's methods that are not the user's."""
+        """Return the verbs, each with the arguments of its method that are no options."""
         theirs = LightningCLI.subcommands()
         return {verb: theirs[verb] | {"verbose", "weights_only"} for verb in TRAINER_VERBS}
 
@@ -129,24 +129,24 @@ class VideoCLI(LightningCLI):
         net: Any = next(action for action in parser._actions if action.dest == "model.net")
         net.extra_help = lambda: ""  # else every nn.Module of torch; the short help lists the models
         parser.add_argument(
-            "--base", type=str | None, help="in a config file: the one that it is a delta on, relative to its folder"
+            "--base", type=str | None, help="in a config file: the config that it changes, relative to its folder"
         )
         parser.add_argument(
             "--checkpoint_every_n_steps",
             type=int | None,
-            help="optimiser steps from one last.ckpt to the next within an epoch; null writes it after each epoch only",
+            help="optimiser steps between two last.ckpt within an epoch; null writes it after each epoch only",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parses what `main` prepared."""
+        """Parse the words that `run_cli` prepared."""
         self.config = parser.parse_args(args)  # pyright: ignore[reportArgumentType]
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would let the hyper-parameters in a checkpoint override YAML and flags without a word.
+        # Lightning would let the hyperparameters in a checkpoint silently override YAML and flags
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Finds the run folder and the checkpoint, before anything slow is built."""
+        """Find the run folder and the checkpoint, before anything slow is built."""
         config = self.settings
         configs = [str(path) for path in config.config or []]
         root = Path(config.trainer.default_root_dir or "runs") / run_name(configs)
@@ -161,11 +161,11 @@ class VideoCLI(LightningCLI):
             if rank_zero_only.rank == 0:  # pyright: ignore[reportFunctionMemberAccess]
                 print(f"checkpoint: {config.ckpt_path}")
         elif self.subcommand != "fit" and config.model.init_from is None:
-            warnings.warn("without --ckpt_path the weights are those that model.net begins with: random", stacklevel=2)
+            warnings.warn("without --ckpt_path the weights are random", stacklevel=2)
         is_writer = rank_zero_only.rank == 0 and not config.trainer.fast_dev_run  # pyright: ignore[reportFunctionMemberAccess]
         self.run_folder = self.find_folder(root, make=is_writer)
         self.stopper = StopBetweenSteps(self._checkpoint("last"))
-        # Ctrl-C and SIGTERM go to the whole process group: loader workers that hear them die before the run is saved
+        # Ctrl-C and SIGTERM go to the process group: loader workers in it would die before the run is saved
         multiprocessing.util.register_after_fork(self, lambda _: os.setpgrp())
 
     def instantiate_classes(self) -> None:
@@ -182,7 +182,7 @@ class VideoCLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds to the user's trainer settings what makes a run folder."""
+        """Add the callbacks and loggers of a run to the user's trainer settings."""
         config = self._get(self.config_init, "trainer")
         loggers = config.logger
         if loggers is None or loggers is True:
@@ -228,7 +228,7 @@ class VideoCLI(LightningCLI):
             print_line(f"report: mvit-video report {shlex.quote(str(self.run_folder))}")
 
     def guard(self, work: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-        """Does the work; tells how to go on when it is stopped, and leaves nothing of a run that could not begin."""
+        """Run `work`; turn its errors into messages, and remove the folder of a run that could not begin."""
         try:
             work(**kwargs)
         except (ConfigError, CheckpointError):
@@ -237,7 +237,7 @@ class VideoCLI(LightningCLI):
                 _remove_if_empty(self.run_folder.parent)
             raise
         except TrainingError:
-            if not self.trainer.is_global_zero:  # one of several processes speaks
+            if not self.trainer.is_global_zero:  # one of several processes prints
                 raise Stopped("", 1) from None
             raise
         except (RuntimeError, MemoryError) as error:
@@ -258,7 +258,7 @@ class VideoCLI(LightningCLI):
             raise Stopped(message, 143 if terminated else 130) from None
 
     def advice_on_memory(self) -> str:
-        """What to change where memory ran out."""
+        """Return what to change where memory ran out."""
         name = "batch_size" if self.subcommand in ("fit", "validate") else "test_batch_size"
         advice = f"lower data.loading.{name}={getattr(self.datamodule.loading, name)}"
         if self.subcommand != "fit":
@@ -269,21 +269,21 @@ class VideoCLI(LightningCLI):
         )
 
     def find_folder(self, root: Path, *, make: bool) -> Path:
-        """The run folder."""
+        """Return the run folder."""
         self._made_folder = make
         return claim_version(root) if make else next_version(root)
 
     def has_begun(self) -> bool:
-        """Whether the run folder holds what a later run can use."""
+        """Return whether the run folder has something that a later run can use."""
         return self._checkpoint("last").exists()
 
     def advice_on_stop(self) -> str:
-        """What to say of a run that was stopped."""
+        """Return how to resume a stopped run."""
         if not self.stopper.saved:
             return ""
         if self._own_run is not None:  # whose `last` is another file
             return f"; the same command with --ckpt_path {self.stopper.path} resumes the run"
-        return f"; the same command with --ckpt_path last goes on from {self.stopper.path}"
+        return f"; the same command with --ckpt_path last resumes from {self.stopper.path}"
 
     @property
     def settings(self) -> Namespace:
@@ -294,13 +294,13 @@ class VideoCLI(LightningCLI):
 
     @property
     def plan(self) -> RunPlan:
-        """What the run does beside its steps."""
+        """Callbacks of the run."""
         settings = self.settings
         seed = None if settings.seed_everything is False else int(settings.seed_everything)
         return RunPlan(None if settings.trainer.fast_dev_run else self.run_folder, seed, settings.ckpt_path)
 
     def callbacks(self) -> list[Callback]:
-        """Return the callbacks that make the run; those of the user come before them."""
+        """Return the callbacks of the run; those of the user come before them."""
         settings, plan = self.settings, self.plan
         if self.subcommand == "test":
             return plan.score(MultiViewEvaluation(plan.folder))
@@ -319,11 +319,13 @@ class VideoCLI(LightningCLI):
 
 
 def _refusal(text: str, config: Namespace) -> str:
-    """What Lightning has against the settings of the trainer, with the keys that it may mean."""
+    """Return why Lightning refuses the settings of the trainer, with the key that it probably means."""
     line = " ".join(text.split()).partition(" Find a complete list")[0]
     if re.search(r"No supported \w+ backend|can not run on your system|No (CUDA )?(GPU|device)s? ", line):
         return f"trainer.accelerator={config.accelerator}: torch finds none on this machine; set it to auto or cpu"
-    named = next((word for word in re.findall(r"\w+", line) if word in config), None)  # the first is what it is about
+    named = next(
+        (word for word in re.findall(r"\w+", line) if word in config), None
+    )  # it names the wrong setting first
     if named is None:
         return f"trainer: {line}"
     value = config[named]

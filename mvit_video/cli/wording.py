@@ -1,4 +1,4 @@
-"""What jsonargparse and the library find wrong with a setting, in a user's words."""
+"""Messages about settings, from jsonargparse and the library, in a user's words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
 
 @contextmanager
 def in_flags(**flags: str) -> Iterator[None]:
-    """Word `argument=value` and `argument holds` in errors of the library with the flag or key of each argument."""
+    """Replace arguments by flags or keys in errors of the library: `argument=value`, `argument holds`."""
     try:
         yield
     except (ConfigError, CheckpointError) as error:
@@ -52,7 +52,7 @@ def in_flags(**flags: str) -> Iterator[None]:
 
 
 def in_words(line: str) -> str:
-    """Return a message of jsonargparse as `KEY=VALUE: expected ...`, where it is about the type of a value."""
+    """Return a message of jsonargparse, as `KEY=VALUE: expected ...` where it is about the type of a value."""
     line = re.sub(r'Parser key "([^"]+)":', r"\1:", line.replace(": - ", ": "))
     line = re.sub(r"Subcommand '\w+' does not accept option '([^']+)'", r"\1: there is no such key", line)
     if missing := re.fullmatch(r"the following arguments are required: (.*)", line):
@@ -90,7 +90,7 @@ def _of_type(key: str, text: str) -> str:
 
 
 def _within(key: str, text: str) -> str:
-    """Return what is wrong with an argument of the class that `key` names, or with the class."""
+    """Return what is wrong with the class that `key` names, or with an argument of it."""
     if option := _NO_OPTION.fullmatch(text):
         return f"{key}.{option['name']}: there is no such key{option['hint']}"
     keyed = _KEY.fullmatch(text)

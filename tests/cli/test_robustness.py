@@ -71,7 +71,7 @@ def test_a_stopped_run_resumes(
     with monkeypatch.context() as patch:
         patch.setattr("mvit_video.evaluation.multiview.write_predictions", stop)
         assert run(*words) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command goes on with what is not tested yet"
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command tests what is left"
     assert run(*words) == 0
     assert "setting 1 of 3: frames shuffled" in capsys.readouterr().out
     assert (FOLDER / "robustness.png").exists()
@@ -89,7 +89,7 @@ def test_a_stopped_run_resumes(
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore:without --ckpt_path the weights are those that model.net begins with")
+@pytest.mark.filterwarnings("ignore:without --ckpt_path the weights are")
 def test_user_mistake_is_one_line(run: Run, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("robustness", *words) == 2
     (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error"))

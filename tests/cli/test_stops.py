@@ -77,7 +77,7 @@ def test_stopped_and_continued_run_equals_one_run(
     assert run("fit") == 130
     stopped = capsys.readouterr().err.splitlines()
     assert stopped[-1] == (
-        "stopped; the same command with --ckpt_path last goes on from runs/tiny/version_0/checkpoints/last.ckpt"
+        "stopped; the same command with --ckpt_path last resumes from runs/tiny/version_0/checkpoints/last.ckpt"
     )
     spy.at = None
     assert run("fit", "--ckpt_path", "last") == 0
