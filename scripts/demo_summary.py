@@ -1,4 +1,4 @@
-"""What the demo shows: video-level top1 with frames in order, shuffled and reversed, an image of some videos, a page.
+"""Summary of the demo: top-1 for each order of frames, frames of some videos, and a report.
 
 python scripts/demo_summary.py runs/demo
 """
@@ -6,6 +6,7 @@ python scripts/demo_summary.py runs/demo
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -44,19 +45,22 @@ def main() -> None:
     predictions = newest_predictions(runs)
     missing = MEANING.keys() - predictions.keys()
     if missing:
-        sys.exit(f"error: {runs} holds no test with frames {', '.join(sorted(missing))}; run scripts/demo.sh")
-    table = Table("frames", "top1", "", title="Embedded videos, video level", title_justify="left")
+        sys.exit(f"error: {runs} has no test with frames {', '.join(sorted(missing))}; run bash scripts/demo.sh")
+    table = Table("frames", "top1", "", title="Digit videos, validation", title_justify="left")
     for order, meaning in MEANING.items():
         table.add_row(order, f"{top1(predictions[order]):.2f}", meaning)
     console = Console()
     console.print(table)
-    image, page = (predictions["forward"].file.with_name(name) for name in ("gallery.png", "report.html"))
+    gallery, page = (predictions["forward"].file.with_name(name) for name in ("gallery.png", "report.html"))
     try:
-        write_gallery(predictions["forward"].file, image)
+        write_gallery(predictions["forward"].file, gallery)
         write_report(page.parent, page, console)
     except MVitVideoError as error:
         sys.exit(f"error: {error}")
-    print(f"Results: {page.parent}\nImage: {image}\nPage: {page}")
+    test = predictions["forward"]
+    video = os.path.relpath(Path(test.metadata["root"], test.keys[0][0]))
+    print(f"Results: {page.parent}\nFrames:  {gallery}\nReport:  {page} (open it in a browser)")
+    print(f"Try:     .venv/bin/mvit-video classify {video} --model {page.parent}")
 
 
 if __name__ == "__main__":
