@@ -22,7 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def import_cycles(package: Path) -> list[str]:
-    """Sets of modules that import each other, imports for type checkers included."""
+    """Return sets of modules that import each other, imports for type checkers included."""
     graph = grimp.build_graph(package.name, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     reached = {module: _reached(module, imports) for module in imports}
@@ -31,7 +31,7 @@ def import_cycles(package: Path) -> list[str]:
 
 
 def shadowed_modules(package: Path) -> list[str]:
-    """Modules that define a name equal to their own, or whose package binds their name to something else."""
+    """Return modules that define a name equal to their own, or whose package binds their name to something else."""
     found = []
     for path in _sources(package):
         is_package = path.name == "__init__.py"
@@ -45,7 +45,7 @@ def shadowed_modules(package: Path) -> list[str]:
 
 
 def long_functions(folder: Path) -> list[str]:
-    """Functions and methods of too many lines."""
+    """Return functions and methods of too many lines."""
     return [
         f"{path.relative_to(folder)}:{one.lineno} {one.name} has {length} lines"
         for path in _sources(folder)
@@ -55,7 +55,7 @@ def long_functions(folder: Path) -> list[str]:
 
 
 def long_files(folder: Path) -> list[str]:
-    """Files of too many lines."""
+    """Return files of too many lines."""
     return [
         f"{path.relative_to(folder)} has {length} lines"
         for path in _sources(folder)
@@ -64,7 +64,7 @@ def long_files(folder: Path) -> list[str]:
 
 
 def wide_callables(package: Path) -> list[str]:
-    """Public functions, methods and written-out constructors of too many parameters.
+    """Return public functions, methods and written-out constructors of too many parameters.
 
     A builder, which is a function whose annotated result is a `VideoNet` or a class derived from it, may have more.
     """
@@ -80,12 +80,12 @@ def wide_callables(package: Path) -> list[str]:
 
 
 def moving_files(folder: Path) -> list[str]:
-    """Files that put a file in the place of another: with `os.replace`, `os.rename` or `Path.replace`."""
+    """Return files that replace a file by another, with `os.replace`, `os.rename` or `Path.replace`."""
     return [str(path.relative_to(folder)) for path in _sources(folder) if any(map(_is_move, ast.walk(_tree(path))))]
 
 
 def packages_unlike_the_tree(package: Path, readme: str) -> set[str]:
-    """Packages that the file tree of a README does not name, and those that it names although they do not exist."""
+    """Return packages that README's file tree does not name, and packages in it that do not exist."""
     there = {f"{path.parent.relative_to(package.parent)}/" for path in _sources(package) if path.name == "__init__.py"}
     return there ^ set(_packages_of_tree(readme, package.name))
 
@@ -119,7 +119,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _imported_names(path: Path) -> set[str]:
-    """Names that a package imports from modules; modules that it imports as such are left out."""
+    """Return names that a package imports from modules, without the modules themselves."""
     return {
         one.asname or one.name
         for statement in ast.walk(_tree(path))
@@ -153,7 +153,7 @@ def _public_callables(tree: ast.Module) -> Iterator[tuple[str, Function]]:
 
 
 def _parameters(one: Function) -> list[str]:
-    """Names of arguments that a caller may give."""
+    """Return names of arguments that a caller may give."""
     arguments = [*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]
     return [argument.arg for argument in arguments if argument.arg not in ("self", "cls")]
 

@@ -65,7 +65,7 @@ def test_the_docs_say_which_published_file_is_which_net() -> None:
 
 
 def spelled_out(pattern: str) -> list[str]:
-    """The names that a pattern like `mvitv2_{s,b}_ssv2` stands for."""
+    """Return the names that match a pattern such as `mvitv2_{s,b}_ssv2`."""
     start, brace, rest = pattern.partition("{")
     choices, _, end = rest.partition("}")
     return [start + choice + end for choice in choices.split(",")] if brace else [pattern]
@@ -78,7 +78,7 @@ def test_header_states_command_and_published_and_own_result(config: Path) -> Non
 
 
 def parsed(config: Path) -> tuple[ArgumentParser, Namespace]:
-    """The settings of a config, laid over those that it is a delta on."""
+    """Return the settings of a config, merged into its base configs."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--base", type=str)
@@ -118,7 +118,7 @@ def test_images_are_trained_as_published(name: str, images: int, rates: tuple[fl
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Annotations with one label per video, and with several; a folder of classes; folders of pictures."""
+    """Annotations with one label per video, and with several; a folder of classes; folders of images."""
     folder = tmp_path_factory.mktemp("videos")
     digits = write_digits(folder, num_train=8, num_val=4)
     rows = [{"path": str(path), "labels": [0, 3]} for path in sorted(digits.glob("train/**/*.mp4"))]

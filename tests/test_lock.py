@@ -1,4 +1,4 @@
-"""The locked dependencies: those that `pyproject.toml` asks for, each with the hashes that set-up checks."""
+"""The locked dependencies match `pyproject.toml`, and each has the hashes that set-up checks."""
 
 import re
 import sys
