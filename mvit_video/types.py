@@ -22,7 +22,12 @@ NUM_SEVERITIES = 5
 
 
 class THW(NamedTuple):
-    """A size, stride or kernel along time, height and width."""
+    """A size, stride or kernel along time, height and width.
+
+    Example:
+        >>> mv.THW(8, 14, 14).volume
+        1568
+    """
 
     t: int
     h: int
@@ -48,6 +53,10 @@ class ClipSpec:
             `{class_path: pytorchvideo.data.clip_sampling.RandomMultiClipSampler, init_args: {num_clips: 2}}`, places
             the clips of training; its `clip_duration` is that of a clip unless given. Validation and test then use
             "rate".
+
+    Example:
+        >>> mv.ClipSpec(num_frames=32, sampling_rate=3)
+        ClipSpec(num_frames=32, sampling_rate=3, target_fps=30.0, sampling='rate')
     """
 
     num_frames: int = 16
@@ -107,6 +116,10 @@ class ViewSpec:
             weights.
         frame_order: order of the frames of each clip.
         corruption: what is done to each clip before its frames are put into order and cropped; None is nothing.
+
+    Example:
+        >>> mv.ViewSpec(num_clips=10, num_crops=3).num_views
+        30
     """
 
     num_clips: int = 5
@@ -154,14 +167,27 @@ class MVitVideoError(Exception):
     """Base of every error that a user can cause; its text is one line.
 
     Attributes:
-        exit_code: of a command that it ends: 1 when the work failed.
+        exit_code: exit code of a command that it ends: 1 when the work failed.
+
+    Example:
+        >>> try:
+        ...     mv.load_model("mvit_b_16x5")
+        ... except mv.MVitVideoError as error:
+        ...     print(error)
+        source=mvit_b_16x5: neither a file nor a name of a model; did you mean mvit_b_16x4?
     """
 
     exit_code = 1
 
 
 class VideoDecodeError(MVitVideoError):
-    """A video cannot be opened or decoded; carries `path` and `reason`."""
+    """A video cannot be opened or decoded; carries `path` and `reason`.
+
+    Example:
+        >>> mv.open_video("runs/demo/version_0/config.yaml")
+        Traceback (most recent call last):
+        mvit_video.types.VideoDecodeError: runs/demo/version_0/config.yaml: ...
+    """
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
         self.path, self.reason = fspath(path), reason
@@ -172,7 +198,13 @@ class VideoDecodeError(MVitVideoError):
 
 
 class AnnotationError(MVitVideoError):
-    """An annotation file holds something unusable; carries `file`, 1-based `line` (0: the whole file) and `reason`."""
+    """An annotation file has an unusable line; carries `file`, 1-based `line` (0: the whole file) and `reason`.
+
+    Example:
+        >>> mv.evaluate("runs/demo/version_0", "gone.csv")
+        Traceback (most recent call last):
+        mvit_video.types.AnnotationError: gone.csv: ...
+    """
 
     def __init__(self, file: str | PathLike[str], line: int, reason: str) -> None:
         self.file, self.line, self.reason = fspath(file), line, reason
@@ -188,6 +220,11 @@ class CheckpointError(MVitVideoError):
     Args:
         reason: what is wrong; characters that do not print are escaped, since names in it come from the file.
         hint: what to do, in words of the Python interface; `advising` replaces it where another one applies.
+
+    Example:
+        >>> mv.create_model("mvit_b_16x4", checkpoint="v.mp4")
+        Traceback (most recent call last):
+        mvit_video.types.CheckpointError: v.mp4: ...
     """
 
     def __init__(self, reason: str, hint: str = "") -> None:
@@ -195,7 +232,7 @@ class CheckpointError(MVitVideoError):
         super().__init__(f"{self.reason}; {hint}" if hint else self.reason)
 
     def advising(self, hint: str) -> CheckpointError:
-        """The same error with another hint; without one where it had none."""
+        """Return the error with another hint; without one where it had none."""
         return CheckpointError(self.reason, hint if self.hint else "")
 
     def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, str]]:
@@ -203,13 +240,24 @@ class CheckpointError(MVitVideoError):
 
 
 class ConfigError(MVitVideoError):
-    """A setting has an impossible value, or two settings disagree: a command ends with 2, before the work begins."""
+    """A setting has an impossible value, or two settings disagree: a command ends with 2, before the work begins.
+
+    Example:
+        >>> mv.ClipSpec(num_frames=0)
+        Traceback (most recent call last):
+        mvit_video.types.ConfigError: clip.num_frames must be at least 1, got 0
+    """
 
     exit_code = 2
 
 
 class TrainingError(MVitVideoError):
-    """A run cannot go on; all its processes raise it together, and one of them tells the user."""
+    """A run cannot continue; all its processes raise it together, and one of them prints it.
+
+    Example:
+        >>> issubclass(mv.TrainingError, mv.MVitVideoError)
+        True
+    """
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -18,7 +18,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; pr
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
-    f"tests.fixtures.{name}" for name in ("data", "evaluation", "features", "nets", "pages", "processes", "training")
+    f"tests.fixtures.{name}"
+    for name in ("data", "door", "evaluation", "features", "nets", "pages", "processes", "training")
 ]
 
 

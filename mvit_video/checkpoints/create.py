@@ -51,7 +51,13 @@ def create_model(
 
     Raises:
         ConfigError: no model has this name, or the builder has no such argument.
-        CheckpointError: the checkpoint cannot be read, does not fit, or does not tell what it holds.
+        CheckpointError: the checkpoint cannot be read, does not fit, or does not state what it holds.
+
+    Example:
+        >>> import torch
+        >>> model = mv.create_model("mvit_b_16x4", num_classes=10, num_frames=4, crop_size=32, depths=(1, 1))
+        >>> model(torch.zeros(2, 3, 4, 32, 32)).shape
+        torch.Size([2, 10])
     """
     stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
     sizes = {"num_classes": num_classes, "num_frames": num_frames, "crop_size": crop_size}

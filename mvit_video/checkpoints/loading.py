@@ -49,6 +49,11 @@ class LoadReport:
         facts: what the weights were trained with, as the file states it or, where `assumed` says so, as published.
         notes: what else was done.
         head_is_new: the model kept its own head.
+
+    Example:
+        >>> model = mv.load_model("runs/demo/version_0")
+        >>> model.report.missing, model.report.unexpected
+        ([], [])
     """
 
     source: str
@@ -119,6 +124,11 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: the file cannot be read, or `strict` refuses it.
+
+    Example:
+        >>> net = mv.load_model("runs/demo/version_0").net
+        >>> mv.load_checkpoint(net, "runs/demo/version_0/checkpoints/best.ckpt").missing
+        []
 
     Source: resizing as in SlowFast's `load_checkpoint`; inflation on the middle frame and positions in time of zero
     as in MViTv2 (arXiv:2112.01526); tests/checkpoints/test_loading.py.

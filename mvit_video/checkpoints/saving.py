@@ -82,6 +82,12 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the model is none that a builder makes, or the file cannot be written.
+
+    Example:
+        >>> model = mv.load_model("runs/demo/version_0")
+        >>> mv.save_checkpoint(model.net, "net.safetensors", class_names=model.class_names)
+        >>> mv.load_model("net.safetensors").class_names
+        ('jump', 'run', 'sit')
     """
     metadata = metadata_of(model, class_names=class_names, facts=facts, assumed=assumed) | {"format": OWN_FORMAT}
     tensors = _state(model)
@@ -98,6 +104,10 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     Raises:
         ConfigError: there is no such format.
         CheckpointError: the other code base has no such model, or the file cannot be written.
+
+    Example:
+        >>> net = mv.load_model("runs/demo/version_0").net
+        >>> mv.export_checkpoint(net, "net.pyth", format="slowfast")
 
     Source: exported, loaded and run in torchvision and pytorchvideo (tests/checkpoints/test_exchange.py).
     """

@@ -98,6 +98,14 @@ class Evaluation:
         failures: why there is no score, by row of the table.
         left_out: rows excluded by a limit of the trainer.
         decodings: by row.
+
+    Example:
+        >>> result = mv.evaluate("runs/demo/version_0", "data", num_clips=1, num_crops=3)
+        >>> print(result)
+        Multi-view test
+        ...
+        >>> result.confusion.shape
+        torch.Size([3, 3])
     """
 
     table: VideoTable
@@ -131,7 +139,7 @@ class Evaluation:
     def __str__(self) -> str:
         text = io.StringIO()
         print_summary(self.record(), Console(file=text, width=80))
-        return text.getvalue().rstrip()
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

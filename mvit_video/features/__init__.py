@@ -1,6 +1,6 @@
-"""Features of the windows of videos: extracted, stored, used.
+"""Features of the windows of videos: extraction, storage, use.
 
-Names are loaded when first used: to read what was stored takes no model.
+Names are imported when first used: reading stored features imports no model.
 """
 
 from __future__ import annotations

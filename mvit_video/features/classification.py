@@ -57,6 +57,13 @@ class Classification:
         class_names: name of each class, when known.
         unread: windows that do not decode, in order; they are not among the W.
         k: classes that are named.
+
+    Example:
+        >>> found = mv.classify("v.mp4", "runs/demo/version_0")
+        >>> found.probabilities.shape  # windows, classes
+        (6, 3)
+        >>> [(segment.start_seconds, segment.end_seconds) for segment in found.segments()]
+        [(0.0, ...)]
     """
 
     path: str
@@ -182,7 +189,7 @@ def classify(
         window: frames, or seconds such as "2.5s"; None is what a clip of the model covers.
         stride: from one window to the next, as `window`; None is the window.
         num_crops: 1 or 3 crops of each window.
-        precision: of the model.
+        precision: precision of the model.
         batch_size: clips that the model takes at once.
         device: "auto" is a GPU where there is one.
         backend: library that decodes.
@@ -194,7 +201,7 @@ def classify(
 
     Example:
         >>> found = mv.classify("v.mp4", "runs/demo/version_0", k=2)
-        >>> print(found)  # doctest: +ELLIPSIS
+        >>> print(found)
         v.mp4
           ... %  ...
           ... %  ...
@@ -235,7 +242,7 @@ def classify_video(
         for batch in extractor.batches(chunk):
             logits = extractor.features_of(batch)
             if not np.isfinite(logits).all():
-                raise VideoDecodeError(video.path, "its logits are not finite numbers; try another precision")
+                raise VideoDecodeError(video.path, "its logits are NaN or infinite; try another precision")
             scores = extractor.trained.scores(torch.from_numpy(logits).float())
             found.append(scores.mean(dim=1).numpy())
             reached(float(chunk.windows.end_seconds[batch[-1].row]), chunk.end_seconds)

@@ -1,4 +1,4 @@
-"""From a video to the frames of its windows, each decoded once, a bounded number of them at a time.
+"""Frames of the windows of a video, decoded once each, a bounded number at a time.
 
 Letters: W windows, T frames of a clip, U frames of a chunk, K crops, S pixels of a square crop.
 """
@@ -25,17 +25,16 @@ from mvit_video.types import Interpolation, VideoDecodeError
 
 @dataclass(frozen=True)
 class ReadingRule:
-    """How videos are read.
+    """Rule by which videos are read.
 
     Attributes:
-        windows: which windows.
         short_side: pixels of the shorter edge before cropping.
         crop_size: pixels of a square crop.
         num_crops: crops of each window.
         backend: library that decodes.
         decode_short_side: pixels of the shorter edge that the decoder delivers; 0 is the frames' own size.
-        interpolation: of resizing to the shorter edge.
-        max_bytes: of decoded frames in memory at once; of a window that has more, the crops alone are kept.
+        interpolation: method of resizing to the shorter edge.
+        max_bytes: decoded frames in memory at once; of a window with more, only the crops are kept.
     """
 
     windows: WindowSpec
@@ -49,10 +48,10 @@ class ReadingRule:
 
 
 class Chunk(NamedTuple):
-    """Some windows of a video, in order, and their frames.
+    """Consecutive windows of a video and their frames.
 
     Attributes:
-        frames: bytes `(U, K, 3, S, S)`, each frame once.
+        frames: uint8 `(U, K, 3, S, S)`, each frame once.
         rows: `(W, T)` rows of `frames` that make each clip.
         windows: times of these windows, counted from the start of the whole video.
         fps: frames per second of the video, on average.
@@ -69,10 +68,10 @@ class Chunk(NamedTuple):
 def read_chunks(
     video: Video, rule: ReadingRule, unreadable: Callable[[Windows, VideoDecodeError], None] | None = None
 ) -> Iterator[Chunk]:
-    """Read all windows of a video in order; of an undamaged video each frame is decoded once.
+    """Yield all windows of a video in order; of an undamaged video each frame is decoded once.
 
     Args:
-        unreadable: called for each window that does not decode, and why; without it such a window is an error.
+        unreadable: called with each window that does not decode, and the error; None raises the error.
 
     Raises:
         VideoDecodeError: the video cannot be read.
@@ -93,20 +92,18 @@ def _chunks(
     begin_seconds: float,
     unreadable: Callable[[Windows, VideoDecodeError], None] | None,
 ) -> Iterator[Chunk]:
-    """The chunks of a reader whose first frame is `first_frame` of a video, and begins at `begin_seconds` of it."""
+    """Yield the chunks of a reader that begins with frame `first_frame` of a video, at `begin_seconds`."""
     windows = windows_of(rule.windows, reader.timestamps, reader.fps, reader.duration_seconds)
     times = {
         f"{name}_seconds": getattr(windows, f"{name}_seconds") + begin_seconds for name in ("start", "end", "center")
     }
     bounds = {f"{name}_frame": getattr(windows, f"{name}_frame") + first_frame for name in ("start", "end")}
-    told = windows._replace(**times, **bounds)
+    shown = windows._replace(**times, **bounds)
     end_seconds = begin_seconds + reader.duration_seconds
     wanted = np.unique(windows.frames)
-    # a window's frames begin at `low` among those wanted, and end before `high`
-    low, high = (
-        np.searchsorted(wanted, windows.frames[:, 0]),
-        np.searchsorted(wanted, windows.frames[:, -1], side="right"),
-    )
+    # the frames of a window are `wanted[low:high]`
+    low = np.searchsorted(wanted, windows.frames[:, 0])
+    high = np.searchsorted(wanted, windows.frames[:, -1], side="right")
     frame_bytes = 3 * (reader.height * reader.width + rule.num_crops * rule.crop_size**2)
     max_frames = max(rule.max_bytes // frame_bytes, 1)
     start = num_read = 0
@@ -120,7 +117,7 @@ def _chunks(
         except VideoDecodeError:
             if unreadable is None:
                 raise
-            lost = told.part(slice(start, stop))
+            lost = shown.part(slice(start, stop))
             for decoded, row, window in _one_by_one(reader, rule, windows.frames[start:stop], lost, unreadable):
                 yield Chunk(decoded, row, window, reader.fps, end_seconds)
             start, kept = stop, kept[:0]
@@ -129,7 +126,7 @@ def _chunks(
         kept = np.concatenate([kept, *new])
         num_read = int(high[stop - 1])
         rows = np.searchsorted(wanted, windows.frames[start:stop]) - (num_read - len(kept))
-        yield Chunk(kept, rows, told.part(slice(start, stop)), reader.fps, end_seconds)
+        yield Chunk(kept, rows, shown.part(slice(start, stop)), reader.fps, end_seconds)
         start = stop
 
 
@@ -157,7 +154,7 @@ def _one_by_one(
 
 
 def crop_frames(frames: Tensor, rule: ReadingRule) -> NDArray[np.uint8]:
-    """Frames `(U, H, W, 3)` resized and cropped as `crop_views` does; `(U, K, 3, S, S)`."""
+    """Return frames `(U, H, W, 3)` resized and cropped as `crop_views` does, `(U, K, 3, S, S)`."""
     resized = resize_frames(frames, rule.short_side, rule.interpolation).permute(0, 3, 1, 2)
     size = rule.crop_size
     places = spatial_crops(resized.shape[2], resized.shape[3], size, rule.num_crops).tolist()

@@ -1,4 +1,4 @@
-"""An extraction from the list of videos to the manifest, whichever engine computes."""
+"""Extraction from a list of videos to a manifest, with any engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mvit_video.features.extractor import Extractor, ExtractSettings
 from mvit_video.features.inputs import Inputs, Stamp, find_inputs
@@ -25,23 +25,22 @@ from mvit_video.types import Backend, Layer, Precision
 
 Outcome = tuple[Video, VideoFeatures | WorkFailure]
 Engine = Callable[[Iterable[Video], Callable[[int], None]], Generator[Outcome, None, None]]
-"""Computes features of videos, as they become ready; may tell how many windows it has computed."""
+"""Function that yields the features of videos as they become ready, and reports how many windows it has computed."""
 
 FEATURES = "features"
-# what a kill loses of finished videos at most
+# a kill loses at most as much of finished videos
 _WAITING_BYTES = 2**26
 _WAITING_SECONDS = 5.0
 
 
 class Summary(NamedTuple):
-    """What has become of the videos that were asked for.
+    """Result of an extraction.
 
     Attributes:
-        num_windows: of those that were extracted now.
-        num_before: had features already.
-        num_failed: have none.
-        seconds: wall clock.
-        out: with the features, and the manifest that tells of each.
+        num_windows: windows that were extracted now.
+        num_before: videos that had features already.
+        seconds: wall-clock time.
+        out: folder of the features and the manifest.
     """
 
     num_videos: int
@@ -56,8 +55,8 @@ class Summary(NamedTuple):
 def extract(
     videos: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     model: str | os.PathLike[str] | TrainedModel,
-    window: int | str | None = None,
-    stride: int | str | None = None,
+    window: int | str | None = 64,
+    stride: int | str | None = 16,
     layer: Layer = "pooled",
     *,
     num_crops: int = 1,
@@ -67,19 +66,19 @@ def extract(
     device: str = "auto",
     backend: Backend = "pyav",
 ) -> Iterator[VideoFeatures]:
-    """Features of windows that slide over videos, one video after the other, computed in this process.
+    """Yield the features of windows that slide over videos, one video after the other.
 
-    `mvit-video extract` decodes in several processes, writes files and goes on where it was stopped.
+    `mvit-video extract` decodes in several processes, writes files and resumes after a stop.
 
     Args:
         videos: files, folders, patterns, URLs, or annotations.
-        model: run folder, checkpoint of any known format, or name of a model; or one that is loaded.
-        window: frames, or seconds such as "2.5s"; None is what a clip of the model stands for.
-        stride: from one window to the next, likewise; None is the window.
+        model: run folder, checkpoint of any known format, or name of a model; or a loaded one.
+        window: frames, or seconds such as "2.5s"; None is what a clip of the model covers.
+        stride: from one window to the next, as `window`; None is the window.
         layer: the embedding, the final tokens, the map of a stage, or the logits.
         num_crops: 1 or 3 crops of each window.
-        keep_crops: keep the features of each crop, rather than their mean.
-        precision: of the model.
+        keep_crops: keep the features of each crop instead of their mean.
+        precision: precision of the model.
         batch_size: clips that the model takes at once.
         device: "auto" is a GPU where there is one.
         backend: library that decodes.
@@ -88,6 +87,12 @@ def extract(
         ConfigError: an argument is impossible, or names what is not there.
         CheckpointError: the checkpoint cannot be read.
         VideoDecodeError: a video cannot be read.
+
+    Example:
+        >>> for found in mv.extract("data/run", "runs/demo/version_0", window=16, stride=8):
+        ...     print(found.feature.shape)  # windows, crops, channels
+        (3, 1, 32)
+        (3, 1, 32)
     """
     trained = load_model(model)
     settings = ExtractSettings(
@@ -102,26 +107,24 @@ def extract(
 def extract_videos(
     inputs: Inputs, extractor: Extractor, engine: Engine, out: str | os.PathLike[str], format: str, console: Console
 ) -> Summary:
-    """Extracts features of every video that has none yet, and writes the manifest, also when it is stopped.
+    """Write the features of every video that has none yet, and the manifest, also when stopped.
 
-    The processes of a group (`torch.distributed`) all call it alike: each takes its share of the videos and writes
-    files of its own; the first of them writes the manifest when all are done.
+    In a group of processes (`torch.distributed`) each writes files of its share of the videos; the first writes the
+    manifest when all are done.
 
     Args:
         out: path or URL of the folder of this extraction alone.
-        format: of the features.
-        console: where progress is shown.
 
-    Returns: what has become of the videos of all processes.
+    Returns: the result of all processes.
 
     Raises:
-        ConfigError: `out` cannot be written to, holds other features, or its format cannot keep two videos apart.
-        JobStopped: on Ctrl-C; the same call goes on.
+        ConfigError: `out` cannot be written to, holds other features, or two videos would share a file.
+        JobStopped: on Ctrl-C; the same call resumes.
     """
     names, folder = inputs.class_names, Folder(out)
     record = extractor.record | {"format": format}
     if names is not None and (record["class_names"] is None or extractor.settings.layer != "logits"):
-        record["class_names"] = list(names)  # which number the labels
+        record["class_names"] = list(names)  # the labels are numbers of these
     writer, manifest = writer_for(format, folder / FEATURES, record), Manifest(folder, extractor.key)
     began = time.monotonic()
     with ExitStack() as claim:
@@ -155,7 +158,7 @@ def extract_videos(
 
 
 def _extract_share(inputs: Inputs, todo: NDArray[np.int64], engine: Engine, results: Results, console: Console) -> None:
-    """Extracts features of some of the videos; what is finished is on disk, however it ends."""
+    """Write the features of some videos; what is finished is on disk, however this ends."""
     try:
         with (
             _progress(console, len(todo)) as progress,
@@ -171,19 +174,19 @@ def _extract_share(inputs: Inputs, todo: NDArray[np.int64], engine: Engine, resu
 
 
 def describe(summary: Summary) -> list[str]:
-    """What has become of the videos, in lines."""
+    """Return the result in lines."""
     before = f", {summary.num_before:,} had features already" if summary.num_before else ""
     rate = f"{summary.num_windows:,} windows in {summary.seconds:,.1f} s"
     lines = [f"{summary.num_extracted:,} of {summary.num_videos:,} videos extracted ({rate}){before}"]
     if summary.num_failed:
         lines.append(f"{summary.num_failed:,} failed; the same command tries them again")
     lines.append(f"  {summary.out / FEATURES}  the features")
-    lines.append(f"  {summary.out / MANIFEST}  what became of each video, and why")
+    lines.append(f"  {summary.out / MANIFEST}  status of each video")
     return lines
 
 
 class Results:
-    """Finished videos on their way to the disk: features first, and then the ledger, so that it never says too much."""
+    """Finished videos on their way to disk: first the features, then the ledger that lists them."""
 
     def __init__(self, writer: FeatureWriter, manifest: Manifest) -> None:
         self._writer, self._manifest = writer, manifest
@@ -194,13 +197,13 @@ class Results:
         self.num_extracted = self.num_failed = self.num_windows = 0
 
     def begin(self, inputs: Inputs, numbers: NDArray[np.int64]) -> Iterator[Video]:
-        """The videos with some numbers, stamped as they are drawn."""
+        """Yield the videos with these numbers, and note their stamps."""
         for number in numbers.tolist():
             self._stamps[inputs.names[number].as_py()] = inputs.stamp(number)
             yield inputs.video(number)
 
     def add(self, video: Video, outcome: VideoFeatures | WorkFailure) -> None:
-        """Takes a finished video that was begun."""
+        """Add a finished video that was begun."""
         if isinstance(outcome, WorkFailure):
             self.num_failed += 1
             name = video.name
@@ -214,7 +217,7 @@ class Results:
             self.save()
 
     def save(self) -> None:
-        """Puts what waits on disk; where Ctrl-C comes meanwhile, a later run extracts it again."""
+        """Write what waits; if Ctrl-C comes meanwhile, a later run extracts it again."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if waiting:
             self._writer.write(waiting)
@@ -226,30 +229,30 @@ class Results:
 
 
 class _Bar:
-    """A progress bar over videos that tells windows per second and failures too."""
+    """Progress bar over videos with windows per second and failures."""
 
     def __init__(self, bar: Progress, num_videos: int) -> None:
         self._bar, self._task = bar, bar.add_task("extracting", total=num_videos, rate=0.0, failed="")
         self._began, self._num_windows, self._num_failed = time.monotonic(), 0, 0
 
     def add_windows(self, num_windows: int) -> None:
-        """Tells of windows that were computed."""
+        """Count windows that were computed."""
         self._num_windows += num_windows
         self._bar.update(self._task, rate=self._num_windows / max(time.monotonic() - self._began, 1e-9))
 
     def add_video(self, is_failed: bool) -> None:
-        """Tells of a video that is finished."""
+        """Count a finished video."""
         self._num_failed += is_failed
         self._bar.update(self._task, advance=1, failed=f"{self._num_failed} failed" if self._num_failed else "")
 
 
 @contextmanager
 def _progress(console: Console, num_videos: int) -> Iterator[_Bar]:
-    """Nothing is shown off a terminal."""
+    """Show progress on a terminal."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("videos"),
         TextColumn("{task.fields[rate]:.1f} windows/s"), TextColumn("[red]{task.fields[failed]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TimeRemainingColumn(), TextColumn("left"),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:

@@ -1,4 +1,4 @@
-"""Features of the windows of a video: what is asked for, and the model that answers.
+"""Extractor: settings, and the model that computes features of the windows of a video.
 
 Letters: B windows of a batch, W of a video, K crops, T frames of a clip, S pixels of a square crop.
 """
@@ -27,26 +27,26 @@ from mvit_video.runs.inference import choose_device, mixed_precision
 from mvit_video.runs.trained_model import TrainedModel, load_model
 from mvit_video.types import Backend, ConfigError, Layer, Precision, VideoDecodeError
 
-_RULE_VERSION = 1  # another one means other features from the same settings
+_RULE_VERSION = 1  # changes when the same settings give other features
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """What is extracted; plain values, for other processes and for JSON.
+    """Settings of an extraction as plain values, for other processes and for JSON.
 
     Attributes:
-        model: a model's name, a checkpoint, or a run folder.
+        model: run folder, checkpoint, or name of a model.
         layer: the embedding, the final tokens, the map of a stage, or the logits.
         window: frames such as 64, or seconds such as "2.5s"; None is what a clip of the model covers.
         stride: from one window to the next, as `window`; None is the window.
         num_crops: 1 or 3 crops of each window.
-        keep_crops: keep the features of each crop, rather than their mean.
-        precision: of the model; features are kept as float32 with "fp32", else as float16.
+        keep_crops: keep the features of each crop instead of their mean.
+        precision: precision of the model; features are float32 with "fp32", else float16.
         batch_size: clips that the model takes at once; a window has one per crop.
         device: "auto" is a GPU where there is one.
         backend: library that decodes.
-        decode_short_side: pixels of the shorter edge that larger frames are decoded to; None is what the crops need,
-            0 the frames' own size, which nets of images get that are resized bicubically.
+        decode_short_side: pixels of the shorter edge that larger frames are decoded to; 0 is the frames' own size; None
+            is what the crops need, and the frames' own size with bicubic resizing.
     """
 
     model: str
@@ -77,22 +77,20 @@ class ExtractSettings:
 
 
 class Place(NamedTuple):
-    """A window among the frames of a chunk."""
+    """A window of a chunk."""
 
     chunk: Chunk
     row: int
 
 
 class Extractor:
-    """A model, loaded once, and how videos are prepared for it.
+    """Model and preprocessing that turn videos into features.
 
     Attributes:
-        settings: what was asked for.
-        trained: the model.
         rule: how videos are read.
         key: sha256 of weights, preprocessing and rule of windows: equal keys give equal features.
-        record: what is true of all features: `key`, `model`, `checkpoint`, `layer`, `window`, `stride`, `crops`,
-            `precision`, `preprocessing`, `feature_shape`, `class_names`; values of JSON.
+        record: values of JSON that hold for all features: `key`, `model`, `checkpoint`, `layer`, `window`, `stride`,
+            `crops`, `precision`, `preprocessing`, `feature_shape`, `class_names`.
 
     Raises:
         ConfigError: a setting is impossible, or there is no such model.
@@ -113,17 +111,17 @@ class Extractor:
 
     @property
     def windows_per_batch(self) -> int:
-        """Windows that `features_of` should be given at once."""
+        """Number of windows in a batch."""
         return max(1, self.settings.batch_size // self.settings.num_crops)
 
     def extract(self, video: Video, heartbeat: Heartbeat = lambda: None) -> VideoFeatures:
-        """Features of a video, read and computed in this process.
+        """Return the features of a video, read and computed in this process.
 
         Args:
-            heartbeat: called whenever some of the work is done.
+            heartbeat: called after each part of the work.
 
         Raises:
-            VideoDecodeError: it cannot be read, or its features are not finite.
+            VideoDecodeError: the video cannot be read, or has a non-finite feature.
         """
         features: list[NDArray[Any]] = []
         windows: list[Windows] = []
@@ -144,7 +142,7 @@ class Extractor:
 
     @torch.inference_mode()
     def features_of(self, places: Sequence[Place]) -> NDArray[Any]:
-        """Features of some windows, of one video or of several; `(B, K, *shape)`."""
+        """Return the features `(B, K, *shape)` of some windows, of one video or several."""
         with mixed_precision(self.device, self.settings.precision):
             features = features_at(self._net, self.clips(places), self.settings.layer)
         features = features.float().unflatten(0, (-1, self.settings.num_crops))
@@ -153,7 +151,7 @@ class Extractor:
         return (features if self.settings.precision == "fp32" else features.half()).cpu().numpy()
 
     def clips(self, places: Sequence[Place]) -> Tensor:
-        """Clips of some windows as the model takes them, on its device; `(B*K, 3, T, S, S)`."""
+        """Return the clips `(B*K, 3, T, S, S)` of some windows, on the device of the model."""
         clips = torch.stack([torch.from_numpy(chunk.frames[chunk.rows[row]]) for chunk, row in places])
         # from (B, T, K, 3, S, S), as bytes, which are fewer to move
         clips = clips.permute(0, 2, 3, 1, 4, 5).flatten(0, 1).to(self.device).float()
@@ -173,7 +171,7 @@ class Extractor:
             return tuple(features_at(shapes, clip, layer).shape[1:])
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """Factor and offset of bytes: the numbers of `Normalize`."""
+        """Return the factor and the offset of bytes that do the same as `Normalize`."""
         needs = self.trained.preprocessing.input
         mean, std = torch.tensor(needs.mean), torch.tensor(needs.std)
         scale, shift = (values.view(3, 1, 1, 1).to(self.device) for values in (1 / (255 * std), mean / std))
@@ -212,14 +210,14 @@ class Extractor:
 def join_features(
     video: Video, windows: Sequence[Windows], features: Sequence[NDArray[Any]], fps: float
 ) -> VideoFeatures:
-    """What was computed of a video, piece by piece, as one.
+    """Join the features of the pieces of a video.
 
     Raises:
-        VideoDecodeError: a feature is not finite.
+        VideoDecodeError: a feature is NaN or infinite.
     """
     joined = np.concatenate(features)
     if not np.isfinite(joined).all():
-        raise VideoDecodeError(video.path, "its features are not finite numbers; try another precision")
+        raise VideoDecodeError(video.path, "its features are NaN or infinite; try another precision")
     columns = {name: np.concatenate([getattr(part, name) for part in windows]) for name in Windows._fields[1:]}
     return VideoFeatures(video, joined, fps=fps, **columns)
 

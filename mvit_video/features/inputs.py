@@ -1,4 +1,4 @@
-"""Which videos a user means: files, folders, patterns, annotations."""
+"""Videos that a user names: files, folders, patterns, annotations."""
 
 from __future__ import annotations
 
@@ -25,13 +25,7 @@ from mvit_video.types import AnnotationError, ConfigError
 
 
 class Stamp(NamedTuple):
-    """What differs when a video has another content.
-
-    Attributes:
-        size: bytes of a file of its own.
-        mtime_ns: time of its last change.
-        version: of a video in an archive or at a URL.
-    """
+    """Version of the content of a video: size and time of a file, `version` of a video in an archive or at a URL."""
 
     size: int | None
     mtime_ns: int | None
@@ -40,14 +34,14 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Videos, each once, in columns.
+    """Videos in columns, each once.
 
     Attributes:
-        tables: where they come from.
-        names: of each video, its path, with the seconds of the part that counts where it is not the whole.
-        table: number of the table of each.
-        row: row in it.
-        labels: class of each; -1 where unknown, where it has several, and where sources disagree.
+        tables: sources of the videos.
+        names: `video_name` of each video.
+        table: number of the table of each video.
+        row: its row in the table.
+        labels: its class; -1 where unknown, where it has several, and where sources disagree.
         class_names: name of each class, where known.
     """
 
@@ -62,7 +56,7 @@ class Inputs:
         return len(self.names)
 
     def named(self, class_names: tuple[str, ...]) -> Inputs:
-        """The same with names for the classes that their labels number.
+        """Return the videos with names for their classes.
 
         Raises:
             ConfigError: the classes have other names already, or there are fewer names than classes.
@@ -75,14 +69,14 @@ class Inputs:
         return replace(self, class_names=class_names)
 
     def stamp(self, number: int) -> Stamp:
-        """By which another content of a video is known, as far as its storage says."""
+        """Return the stamp of a video, by which a change of its content is seen."""
         table, row = self.tables[self.table[number]], int(self.row[number])
         if table.archive is not None:
             return Stamp(None, None, table.archive.version(row))
         return Stamp(*size_and_time(str(table.locate(row))), None)
 
     def video(self, number: int) -> Video:
-        """A video, not read yet."""
+        """Return a video, which is not read yet."""
         table, row = self.tables[self.table[number]], int(self.row[number])
         label = int(self.labels[number])
         part = None if table.archive is None else table.archive.take(np.array([row]))
@@ -91,17 +85,17 @@ class Inputs:
 
 
 def find_inputs(sources: Sequence[str], root: str | None = None) -> Inputs:
-    """The videos that some sources name.
+    """Return the videos that some sources name.
 
     Args:
         sources: video files; folders, with all videos below them; patterns and URLs of these; annotations as
-            `load_annotations` takes them, whose labels and segments count; lists of paths. Folders of one folder per
-            class give labels too.
+            `load_annotations` takes them, with their labels and segments; lists of paths. A folder of one folder per
+            class gives labels too.
         root: folder that relative paths of annotations start from; None is that of the annotations.
 
     Raises:
-        ConfigError: a source names nothing, or two of them number their classes differently.
-        AnnotationError: annotations cannot be read, or a folder not be listed.
+        ConfigError: a source names no video, or two sources number their classes differently.
+        AnnotationError: annotations cannot be read, or a folder cannot be listed.
     """
     return join_tables([table for source in sources for table in _tables(source, root)])
 
@@ -120,7 +114,7 @@ def one_video(source: str) -> Video:
 
 
 def join_tables(tables: Sequence[VideoTable]) -> Inputs:
-    """The videos of tables, each once.
+    """Return the videos of tables, each once.
 
     Raises:
         ConfigError: two tables number their classes differently.
@@ -140,14 +134,14 @@ def _tables(source: str, root: str | None) -> Iterator[VideoTable]:
         yield _table(source, root)
         return
     found = sorted(glob.glob(source, recursive=True))
-    fitting = [path for path in found if os.path.isdir(path) or is_video(path)]
-    if not fitting:
+    matching = [path for path in found if os.path.isdir(path) or is_video(path)]
+    if not matching:
         others = f"; of {len(found)} others none ends in {' '.join(sorted(VIDEO_SUFFIXES))}" if found else ""
         raise ConfigError(f"videos={source}: no video and no folder matches the pattern{others}")
-    files = [path for path in fitting if not os.path.isdir(path)]
+    files = [path for path in matching if not os.path.isdir(path)]
     if files:
         yield VideoTable.of_paths(files, Path())
-    for folder in fitting:
+    for folder in matching:
         if os.path.isdir(folder):
             yield _table(folder, root)
 
@@ -162,7 +156,7 @@ def _table(source: str, root: str | None) -> VideoTable:
     require_videos(table, "extract")
     if table.archive is not None or not os.path.isdir(source):
         return table
-    # what is below a folder is called as the user would call it
+    # paths begin with the folder as the user wrote it
     paths = [os.path.join(source, path) for path in table.paths.to_pylist()]
     return replace(table, paths=as_strings(paths), root=Path())
 
@@ -186,7 +180,7 @@ def _agreed(
         one, other = (describe_label(int(ends[differ[0]]), class_names) for ends in (lowest, highest))
         listed = "1 video is" if differ.size == 1 else f"{differ.size:,} videos are"
         warnings.warn(
-            f"{listed} listed with different labels and left without one, the first is "
+            f"{listed} listed with different labels and lose their label, the first is "
             f"{names[int(differ[0])].as_py()} ({one}, {other}); give several labels as a list, or correct them",
             stacklevel=3,
         )
@@ -194,7 +188,7 @@ def _agreed(
 
 
 def _class_names(tables: Sequence[VideoTable]) -> tuple[str, ...] | None:
-    """Those that all tables with labels agree on."""
+    """Return the class names of all tables with labels."""
     named = {table.class_names for table in tables if table.is_multilabel or (table.labels >= 0).any()}
     if len(named) > 1:
         raise ConfigError("the videos number their classes differently; give one annotation file")

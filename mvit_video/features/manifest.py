@@ -1,4 +1,4 @@
-"""What an extraction is, and what has become of each video."""
+"""Record of an extraction, and the manifest with the status of each video."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _SCHEMA = pa.schema(
 
 
 class Plan(NamedTuple):
-    """What an extraction has to do.
+    """Work of an extraction.
 
     Attributes:
-        todo: `(V,)` numbers of the videos.
-        num_lost: videos that were done and whose features are no longer complete.
-        num_again: those of them that are to do.
-        damaged: files that could not be read, where they are now.
+        todo: `(V,)` numbers of the videos to extract.
+        num_lost: videos that were done and have lost features.
+        num_again: lost videos that are to be extracted.
+        damaged: new places of files that could not be read.
     """
 
     todo: NDArray[np.int64]
@@ -53,23 +53,23 @@ class Plan(NamedTuple):
     damaged: list[str]
 
     def describe(self) -> list[str]:
-        """A line, if something was lost."""
-        told = []
+        """Return a line if something was lost."""
+        parts = []
         if self.num_lost:
             videos = "1 video" if self.num_lost == 1 else f"{self.num_lost:,} videos"
-            told.append(f"features of {videos} are missing or damaged, {self.num_again:,} extracted again")
+            parts.append(f"features of {videos} are missing or damaged, {self.num_again:,} extracted again")
         if self.damaged:
             files = "1 damaged file" if len(self.damaged) == 1 else f"{len(self.damaged):,} damaged files"
-            told.append(f"{files} moved, the first to {self.damaged[0]}")
-        return ["; ".join(told)] if told else []
+            parts.append(f"{files} moved, the first to {self.damaged[0]}")
+        return ["; ".join(parts)] if parts else []
 
 
 class Manifest:
-    """The ledger of an extraction: a row per video, its last result.
+    """Ledger of an extraction: a row per video with its last result.
 
     Args:
         folder: path or URL of the extraction.
-        key: of the extractor.
+        key: key of the extractor.
     """
 
     def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
@@ -77,9 +77,9 @@ class Manifest:
         self._ledger = Ledger(self._folder / LEDGER, _SCHEMA, added=["version"])
 
     def begin(self, inputs: Inputs, writer: FeatureWriter) -> Plan:
-        """What is left to do, after the features on disk have been compared with the ledger.
+        """Compare the features on disk with the ledger and return the videos to extract.
 
-        A video is left that failed, was never tried, or whose file has changed since; or whose features are lost.
+        These are the videos that are new, failed, changed since, or lost their features.
         """
         listed, stamps = self._listed(inputs)
         kept = writer.keep_only(listed)
@@ -93,7 +93,7 @@ class Manifest:
         return Plan(np.array(todo, dtype=np.int64), len(lost), num_again, [*self._ledger.damaged, *kept.damaged])
 
     def _listed(self, inputs: Inputs) -> tuple[dict[str, int], dict[str, Stamp]]:
-        """Windows and stamp of each video that the ledger calls done, but those whose file has changed."""
+        """Return windows and stamp of each video that is done and has not changed."""
         rows = self._ledger.load()
         rows = rows.filter(compute.and_(compute.equal(rows["status"], "ok"), compute.equal(rows["key"], self._key)))
         columns = (rows[name].to_pylist() for name in ("path", "num_windows", *Stamp._fields))
@@ -106,19 +106,19 @@ class Manifest:
         return listed, stamps
 
     def add_done(self, name: str, stamp: Stamp, num_windows: int) -> None:
-        """Notes a video whose features are on disk."""
+        """Add a video whose features are on disk."""
         self._add(name, "ok", num_windows, None, stamp)
 
     def add_failed(self, name: str, stamp: Stamp, reason: str) -> None:
-        """Notes a video that has no features."""
+        """Add a video without features."""
         self._add(name, "failed", 0, reason, stamp)
 
     def flush(self) -> None:
-        """Puts what was noted on disk."""
+        """Write the rows that were added."""
         self._ledger.flush()
 
     def write(self) -> pa.Table:
-        """Writes `manifest.parquet`, and returns it."""
+        """Write `manifest.parquet`, and return it."""
         self.flush()
         rows = self._ledger.load()
         self._folder.write_table(MANIFEST, rows)
@@ -133,11 +133,11 @@ class Manifest:
 
 @contextmanager
 def claimed(place: str | os.PathLike[str], record: Mapping[str, Any]) -> Iterator[None]:
-    """Makes a folder the one of an extraction, for the while; at a path it is alone there.
+    """Claim a folder for an extraction; a path is locked against other programs.
 
     Args:
         place: path or URL of the folder.
-        record: what is extracted, written to `extract.json`.
+        record: content of `extract.json`.
 
     Raises:
         ConfigError: it cannot be written to, another program writes there, or it holds another extraction.
@@ -158,7 +158,7 @@ def claimed(place: str | os.PathLike[str], record: Mapping[str, Any]) -> Iterato
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    # never through a link, whose target may be anything, and without cutting what is there
+    # never through a link, whose target may be anything, and without truncating it
     file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         if lock(file) is False:
@@ -171,7 +171,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _check(folder: Folder, record: Mapping[str, Any]) -> None:
-    """Refuses a folder of something else, or with other features, and says in what they differ."""
+    """Refuse a folder of something else, or with other features, and say how they differ."""
     content = folder.read(RECORD)
     if content is None:
         foreign = [name for name in folder.entries() if name != LOCK and not is_unfinished(name)]
@@ -188,7 +188,7 @@ def _check(folder: Folder, record: Mapping[str, Any]) -> None:
         raise ConfigError(f"{folder / RECORD}: not the record of an extraction; choose another --out") from error
     if (there["key"], there["format"]) == (record["key"], record["format"]):
         return
-    told = [name for name in record if name not in ("key", "feature_shape", "class_names", "checkpoint")]
-    differs = [f"{name} {there[name]} there, {record[name]} here" for name in told if there[name] != record[name]]
+    named = [name for name in record if name not in ("key", "feature_shape", "class_names", "checkpoint")]
+    differs = [f"{name} {there[name]} there, {record[name]} here" for name in named if there[name] != record[name]]
     what = "; ".join(differs) or "the weights differ"
     raise ConfigError(f"--out {folder} holds other features ({what}); choose another folder, or delete that one")

@@ -1,4 +1,4 @@
-"""A linear probe: how well a multinomial logistic regression on stored features tells the classes apart.
+"""Linear probe: multinomial logistic regression on stored features.
 
 Letters: R rows, V videos, K classes.
 """
@@ -25,12 +25,12 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How a probe is fitted.
+    """Settings of a probe.
 
     Attributes:
         strengths: values of C, the inverse of the penalty on the weights, to choose from.
-        num_folds: of the cross-validation that chooses; fewer where there are fewer files.
-        max_iterations: of the solver.
+        num_folds: folds of the cross-validation; fewer where there are fewer files.
+        max_iterations: iterations of the solver.
     """
 
     strengths: Sequence[float] = STRENGTHS
@@ -46,12 +46,12 @@ class ProbeSettings:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A fitted probe.
+    """Fitted probe.
 
     Attributes:
-        strength: C that cross-validation chose, the smallest of several that are equal.
-        accuracies: percent of rows right on the folds left out, for each value of C.
-        has_converged: whether the solver came to its end on all rows.
+        strength: C that cross-validation chose, the smallest of equal ones.
+        accuracies: percent of right rows on held-out folds, for each value of C.
+        has_converged: whether the solver converged on all rows.
     """
 
     strength: float
@@ -61,7 +61,7 @@ class Probe:
     _model: GridSearchCV
 
     def probabilities(self, table: FeatureTable) -> NDArray[np.float64]:
-        """Mean over the rows of each video, `(V, K)`; a class that training had no row of has 0."""
+        """Return the mean over the rows of each video, `(V, K)`; 0 for a class without a training row."""
         return video_means(self._of_rows(_finite(table.vectors, table)), table)
 
     def _of_rows(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -71,10 +71,10 @@ class Probe:
 
 
 def fit_probe(table: FeatureTable, num_classes: int, settings: ProbeSettings) -> Probe:
-    """Standardises the channels and fits a multinomial logistic regression on the rows that have a label.
+    """Standardise the channels and fit a multinomial logistic regression on the rows with a label.
 
-    C is chosen by the accuracy of cross-validation over files: windows of one file never stand on both sides. The
-    standardisation is fitted anew in each fold.
+    C is chosen by the accuracy of cross-validation over files: windows of one file are never on both sides. Each fold
+    fits its own standardisation.
 
     Raises:
         ConfigError: scikit-learn is not installed, or fewer than two classes have two files.
@@ -86,10 +86,9 @@ def fit_probe(table: FeatureTable, num_classes: int, settings: ProbeSettings) ->
 def cross_validate(
     table: FeatureTable, num_classes: int, settings: ProbeSettings
 ) -> tuple[NDArray[np.float64], list[Probe]]:
-    """Probabilities `(V, K)` of each video by a probe that saw no row of its file, and the probes.
+    """Return the probabilities `(V, K)` of each video by a probe that saw no row of its file, and the probes.
 
-    C is chosen anew for each, by a cross-validation among the files that it saw. Videos without a label have no
-    probabilities, all are 0.
+    Each probe chooses C by a cross-validation among the files that it saw. Videos without a label have only zeros.
     """
     known = np.flatnonzero(table.label >= 0)
     vectors, label, file = _finite(table.vectors, table), table.label, table.file
@@ -120,7 +119,7 @@ def _fit(
         cv=folds,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # told by `has_converged`
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # `has_converged` reports it
         search.fit(vectors, label)
     scores = 100 * search.cv_results_["mean_test_score"]
     accuracies = dict(zip(sorted(settings.strengths), scores.tolist(), strict=True))
@@ -132,7 +131,7 @@ def _fit(
 def _folds(
     label: NDArray[np.int64], file: NDArray[np.int64], num_folds: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows to fit on and rows to judge by; all rows of a file are on one side, classes spread evenly."""
+    """Return rows to train on and rows to test on; all rows of a file are on one side, classes spread evenly."""
     pairs = np.unique(np.stack([label, file]), axis=1)[0]
     files_per_class = np.bincount(pairs)
     if (files_per_class >= 2).sum() < 2:
@@ -149,7 +148,7 @@ def _folds(
 
 
 def _sklearn() -> tuple[Any, Any, Any, Any, Any]:
-    """The parts that are needed; slow to import."""
+    """Import the needed parts of scikit-learn, which is slow."""
     try:
         from sklearn import exceptions, linear_model, model_selection, pipeline, preprocessing
     except ModuleNotFoundError:
@@ -158,8 +157,8 @@ def _sklearn() -> tuple[Any, Any, Any, Any, Any]:
 
 
 def _finite(vectors: NDArray[Any], table: FeatureTable) -> NDArray[np.float32]:
-    """The vectors in memory, in single precision."""
+    """Return the vectors in memory, in single precision."""
     values = vectors.astype(np.float32)
     if not np.isfinite(values).all():
-        raise ConfigError(f"{table.source}: some features are not finite; extract them in a higher precision")
+        raise ConfigError(f"{table.source}: some features are NaN or infinite; extract them in a higher precision")
     return values

@@ -1,4 +1,4 @@
-"""What to search for: rows of stored features, or a video that is looked at the same way.
+"""Queries of a search: rows of stored features, or a video whose features are extracted like those.
 
 Letters: Q queries, C channels.
 """
@@ -25,15 +25,15 @@ from mvit_video.types import ConfigError
 
 
 class Queries(NamedTuple):
-    """What to search for.
+    """Queries of a search.
 
     Attributes:
         vectors: `(Q, C)`.
-        path: of each query's video.
-        start_seconds: `(Q,)` of the part that it stands for.
-        end_seconds: `(Q,)` likewise.
+        path: path of each query's video.
+        start_seconds: `(Q,)` start of the part of the video.
+        end_seconds: `(Q,)` end of the part of the video.
         label: `(Q,)` class; -1 where unknown.
-        file: `(Q,)` number of its file among those that are searched; -1 where it is none of them.
+        file: `(Q,)` number of its file among the searched ones; -1 where it is none of them.
     """
 
     vectors: NDArray[Any]
@@ -45,7 +45,7 @@ class Queries(NamedTuple):
 
 
 class _Windows(NamedTuple):
-    """Windows of one file, crops as windows of their own."""
+    """Windows of one file, one for each crop."""
 
     vectors: NDArray[Any]
     start_seconds: NDArray[np.float64]
@@ -54,7 +54,7 @@ class _Windows(NamedTuple):
 
 
 def query_rows(asked: FeatureTable, table: FeatureTable) -> Queries:
-    """Every row of a table as a query over another."""
+    """Return every row of a table as a query over another."""
     rows = asked.rows
     return Queries(
         asked.vectors,
@@ -67,15 +67,14 @@ def query_rows(asked: FeatureTable, table: FeatureTable) -> Queries:
 
 
 def query_video(text: str, table: FeatureTable) -> Queries:
-    """One query: a video as a whole, the mean of its windows, or with `:SECONDS` the window around that moment.
+    """Return one query: the mean of the windows of a video, or with `:SECONDS` the window there.
 
     Args:
-        text: path of a video as the table has it, or of any other, which is then read and extracted like those of the
-            table.
-        table: what is searched, every window in it.
+        text: path of a video of the table, or of any other video, whose features are then extracted.
+        table: every window that is searched.
 
     Raises:
-        ConfigError: there is no such video or moment, or the model that the table was made with is not at hand.
+        ConfigError: there is no such video or moment, or the model of the table is missing.
         VideoDecodeError: the video cannot be read.
     """
     path, number, seconds = _place(text, table)
@@ -93,23 +92,23 @@ def query_video(text: str, table: FeatureTable) -> Queries:
 
 
 def extractor_of(table: FeatureTable) -> Extractor:
-    """The model that made the features, to look at other videos in the same way.
+    """Return the extractor that made the features of a table.
 
     Raises:
-        ConfigError: the table does not tell its model, or that one has changed since.
+        ConfigError: the table does not state its model, or the model has changed since.
     """
     record = table.record
     if "model" not in record:
-        raise ConfigError(f"{table.source}: no extract.json tells the model; search for a video that is in there")
+        raise ConfigError(f"{table.source}: no extract.json states the model; search for a video of the table")
     extractor = Extractor(settings_of(record))
     if extractor.key != record["key"]:
         model = record["checkpoint"] or record["model"]
-        raise ConfigError(f"{model} is not what made {table.source}: weights or preprocessing have changed since")
+        raise ConfigError(f"{model} did not make {table.source}: weights or preprocessing have changed")
     return extractor
 
 
 def settings_of(record: Mapping[str, Any]) -> ExtractSettings:
-    """The settings that an `extract.json` records."""
+    """Return the settings that an `extract.json` records."""
     crops, preprocessing = str(record["crops"]), record["preprocessing"]
     return ExtractSettings(
         model=record["checkpoint"] or record["model"],
@@ -125,7 +124,7 @@ def settings_of(record: Mapping[str, Any]) -> ExtractSettings:
 
 
 def _place(text: str, table: FeatureTable) -> tuple[str, int, float | None]:
-    """Path, its number among the files of the table or -1, and moment; a colon may also belong to the path."""
+    """Return path, its number among the files of the table or -1, and seconds; a path may contain a colon."""
     split = re.fullmatch(r"(.+):(\d+(?:\.\d*)?)", text)
     for path, seconds in [(text, None), *([(split[1], float(split[2]))] if split else [])]:
         number = int(table.numbers_of(pa.array([path], table.files.type))[0])
@@ -137,7 +136,7 @@ def _place(text: str, table: FeatureTable) -> tuple[str, int, float | None]:
 
 
 def _number_of_file(path: Path, table: FeatureTable) -> int:
-    """Number of a file that the table knows by a path from another folder; -1 where it does not."""
+    """Return the number of a file whose path in the table starts from another folder; -1 if there is none."""
     alike = compute.ends_with(table.files, path.name).to_numpy(zero_copy_only=False)
     manifest = table.source / "manifest.parquet"
     sizes = read_parquet_table(manifest, wanted=["path", "size"])[0] if manifest.is_file() else None
@@ -160,13 +159,13 @@ def _of_features(features: VideoFeatures) -> _Windows:
 
 
 def _chosen(windows: _Windows, seconds: float | None, text: str) -> tuple[NDArray[np.float32], float, float]:
-    """The mean of the windows that are meant, and from when to when they last."""
+    """Return the mean of the queried windows, their start and their end."""
     if seconds is None:
         chosen = np.arange(len(windows.vectors))
     else:
         begin, end = windows.start_seconds.min(), windows.end_seconds.max()
         if not begin <= seconds <= end:
-            raise ConfigError(f"--query {text}: its windows reach from {begin:g} to {end:g} seconds")
+            raise ConfigError(f"--query {text}: its windows are from {begin:g} to {end:g} seconds")
         distance = np.abs(windows.center_seconds - seconds)
         chosen = np.flatnonzero(distance == distance.min())
     mean = windows.vectors[chosen].astype(np.float32).mean(axis=0)

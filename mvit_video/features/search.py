@@ -1,4 +1,4 @@
-"""The nearest rows by cosine, exactly, over a matrix of any size.
+"""Exact search for the rows of a matrix with the largest cosine.
 
 Letters: Q queries, R rows, C channels, k neighbours.
 """
@@ -20,7 +20,7 @@ _ROUNDING = 2.0**-24  # of single precision
 
 
 class Neighbours(NamedTuple):
-    """The nearest rows of each query, the nearest first.
+    """Nearest rows of each query, the nearest first.
 
     Attributes:
         row: `(Q, k)`; -1 where there are fewer.
@@ -39,26 +39,26 @@ def nearest_rows(
     file: NDArray[np.int64] | None = None,
     without: NDArray[np.int64] | None = None,
 ) -> Neighbours:
-    """The k rows of largest cosine, equal ones in the order of the rows.
+    """Return the k rows with the largest cosine, equal ones in the order of the rows.
 
-    Single precision, block by block, decides which rows can be among them; the cosines of those are computed in double
-    precision, so that neither the size of a block nor the order of the rows changes an answer. The matrix is read once
-    for 256 queries. A vector of zeros has the cosine 0 with every other; one that is not finite is never found.
+    Single precision chooses candidates block by block; their cosines are computed in double precision, so that neither
+    the size of a block nor the order of the rows changes the result. The matrix is read once for 256 queries. A vector
+    of zeros has the cosine 0 with every other; a vector with NaN or infinity is never found.
 
     Args:
         queries: `(Q, C)`.
         vectors: `(R, C)`, mapped or in memory.
         file: `(R,)` number of the file of each row.
-        without: `(Q,)` number of a file whose rows are not to be found; -1 for none.
+        without: `(Q,)` number of a file whose rows are excluded; -1 for none.
 
     Raises:
-        ConfigError: queries and rows differ in their channels, or a query is not finite.
+        ConfigError: queries and rows differ in their channels, or a query has NaN or infinity.
     """
     if queries.shape[1] != vectors.shape[1]:
         raise ConfigError(f"the query has {queries.shape[1]} channels, the features {vectors.shape[1]}; use one model")
     exact = queries.astype(np.float64)
     if not np.isfinite(exact).all():
-        raise ConfigError("the query's features are not finite; extract them in a higher precision")
+        raise ConfigError("the query's features are NaN or infinite; extract them in a higher precision")
     exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     k = min(k, len(vectors))
     found = Neighbours(np.full((len(exact), k), -1), np.full((len(exact), k), -np.inf))
@@ -83,7 +83,7 @@ def _rough_cosines(queries: NDArray[np.float64], block: NDArray[Any]) -> Tensor:
 
 
 def _candidates(rough: Tensor, best: Neighbours, num_channels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of query and row of a block that can be among the best, given how far single precision may be off."""
+    """Return pairs of query and row that can be among the best within the error of single precision."""
     k = best.row.shape[1]
     slack = 4 * (num_channels + 8) * _ROUNDING
     least = torch.from_numpy(best.similarity[:, -1])
@@ -97,7 +97,7 @@ def _candidates(rough: Tensor, best: Neighbours, num_channels: int) -> tuple[NDA
 def _cosines(
     queries: NDArray[np.float64], block: NDArray[Any], query: NDArray[np.int64], row: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Cosine of each pair; the same vectors give the same bits wherever they stand."""
+    """Return the cosine of each pair; equal vectors give equal bits."""
     cosines = np.empty(len(query))
     for start in range(0, len(query), _PAIRS_PER_STEP):
         some = slice(start, start + _PAIRS_PER_STEP)
@@ -111,12 +111,11 @@ def _cosines(
 def _merged(
     best: Neighbours, query: NDArray[np.int64], row: NDArray[np.int64], similarity: NDArray[np.float64]
 ) -> Neighbours:
-    """The best of those so far and of new pairs."""
+    """Return the best of the rows so far and of new pairs."""
     num_queries, k = best.row.shape
     queries = np.concatenate([np.repeat(np.arange(num_queries), k), query])
     rows = np.concatenate([best.row.ravel(), row])
     similarities = np.concatenate([best.similarity.ravel(), similarity])
-    # of the empty places, whose similarity is minus infinity, the order does not matter
     order = np.lexsort((rows, -similarities, queries))
     starts = np.searchsorted(queries[order], np.arange(num_queries))
     chosen = order[starts[:, None] + np.arange(k)]
@@ -124,7 +123,7 @@ def _merged(
 
 
 def vote(neighbours: Neighbours, label: NDArray[np.int64], num_classes: int, temperature: float) -> NDArray[np.float64]:
-    """Share of each class among the neighbours, weighted by exp(cosine / temperature), `(Q, num_classes)`.
+    """Return the share of each class among the neighbours, weighted by exp(cosine / temperature), `(Q, num_classes)`.
 
     Neighbours without a label have no vote; a query without a neighbour gives every class the same share.
 

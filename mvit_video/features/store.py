@@ -1,4 +1,4 @@
-"""Stored features read back: rows as an Arrow table, vectors as one array that is mapped, not loaded.
+"""Stored features: rows as an Arrow table, vectors as one memory-mapped array.
 
 Letters: R rows, V videos, C channels of a vector.
 """
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mvit_video.jobs import atomic_write
 from mvit_video.jobs.arrow import compute, joined
 from mvit_video.jobs.foreign import parsing, read_parquet_column, read_parquet_schema, read_parquet_table, require_file
-from mvit_video.types import ConfigError, MVitVideoError
+from mvit_video.types import ConfigError, MVitVideoError, printable
 
 _log = logging.getLogger(__name__)
 
@@ -40,19 +40,22 @@ _STORED = {pa.float16(): np.dtype(np.float16), pa.float32(): np.dtype(np.float32
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """Features of videos.
-
-    A part of a file that was extracted on its own counts as a video of its own.
+    """Features of videos; each extracted part of a file counts as a video.
 
     Attributes:
-        source: what was read.
-        rows: every column but the vectors, in the order of the part files.
-        vectors: `(R, C)` in half or single precision; flattened where the layer gives maps.
-        video: `(R,)` number of each row's video, rising from 0.
-        file: `(R,)` number of the file that each row comes from; videos of one file share it.
+        source: folder or file that was read.
+        rows: every column except the vectors, in the order of the part files.
+        vectors: `(R, C)` in half or single precision; maps are flattened.
+        video: `(R,)` number of each row's video, increasing from 0.
+        file: `(R,)` number of each row's file; videos of one file share it.
         files: path of each file.
-        metadata: of the part files: `feature_shape`, `layer`, `model` and `key`.
-        record: what `extract.json` says; empty where there is none.
+        metadata: metadata of the part files: `feature_shape`, `layer`, `model` and `key`.
+        record: content of `extract.json`; empty where there is none.
+
+    Example:
+        >>> table = mv.load_features("features")
+        >>> len(table), table.vectors.shape, table.label.tolist()
+        (6, (6, 32), [0, 0, 1, 1, 2, 2])
     """
 
     source: Path
@@ -67,6 +70,12 @@ class FeatureTable:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def __repr__(self) -> str:
+        layer = f"layer {self.metadata['layer']}, " if "layer" in self.metadata else ""
+        names = f", classes {', '.join(self.class_names)}" if self.class_names else ""
+        size = f"{len(self):,} rows of {len(self.first_rows):,} videos"
+        return f"{self.source}: {layer}{size}, {self.vectors.shape[1]:,} channels{printable(names, 200)}"
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -85,11 +94,11 @@ class FeatureTable:
         return np.flatnonzero(np.diff(self.video, prepend=-1))
 
     def numbers_of(self, files: pa.Array) -> NDArray[np.int64]:
-        """Number of each of these files among those of this table; -1 where it is none of them."""
+        """Return the number of each file in this table; -1 where it is not in it."""
         return compute.index_in(files, value_set=self.files).fill_null(-1).to_numpy().astype(np.int64)
 
     def averaged(self) -> FeatureTable:
-        """One row per video: the mean vector of its windows and crops, over all of their time."""
+        """Return a table with one row per video: the mean vector of its windows and crops."""
         first = self.first_rows
         last = np.append(first[1:], len(self)) - 1
         column = {name: self.rows[name] for name in COLUMNS}
@@ -108,7 +117,7 @@ class FeatureTable:
         )  # fmt: skip
 
     def _means(self, first: NDArray[np.int64], end: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-        """Mean vectors of the videos, some videos at a time."""
+        """Yield the mean vectors of the videos, some videos at a time."""
         start = 0
         while start < len(first):
             stop = max(start + 1, int(np.searchsorted(end, first[start] + _ROWS_PER_BATCH, side="right")))
@@ -119,19 +128,22 @@ class FeatureTable:
 
 
 def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> FeatureTable:
-    """Reads what `mvit-video extract` wrote in Parquet.
+    """Read the features that `mvit-video extract` wrote in Parquet.
 
-    Parquet cannot be mapped: the first reading copies the vectors to a `.npy` file in a folder `mapped` beside the part
-    files, under a name that the parts' names, sizes and times give, and every later one maps that file. Where it cannot
-    be written, the vectors are read into memory instead.
+    Parquet cannot be mapped: the first call copies the vectors to a `.npy` file in a folder `mapped` beside the part
+    files, and later calls map that file. If it cannot be written, the vectors are read into memory.
 
     Args:
-        source: the folder of an extraction, a folder of part files, or one Parquet file.
+        source: folder of an extraction, folder of part files, or one Parquet file.
         class_names: name of each class; None takes those of the extraction.
 
     Raises:
-        ConfigError: there is no such thing, or it has more classes than names.
-        MVitVideoError: it holds no features, or those of several extractions.
+        ConfigError: there are no features, or more classes than names.
+        MVitVideoError: the files hold no features, or features of several extractions.
+
+    Example:
+        >>> print(mv.load_features("features"))
+        features: layer pooled, 6 rows of 6 videos, 32 channels, classes jump, run, sit
     """
     path = Path(source)
     parts = _parts(path)
@@ -153,7 +165,7 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
     file = encoded.indices.to_numpy().astype(np.int64)
     record = _record(path) | ({} if class_names is None else {"class_names": list(class_names)})
     if record.get("checkpoint", "") is None:
-        _log.warning("%s: features of random weights, so that they mean nothing: extract with a checkpoint", path)
+        _log.warning("%s: features of random weights, so they mean nothing: extract with a checkpoint", path)
     table = FeatureTable(path, rows, vectors, _videos(rows, file), file, encoded.dictionary, metadata, record, cache)
     if class_names is not None and (largest := int(table.label.max())) >= len(class_names):
         raise ConfigError(f"class_names holds {len(class_names)} names, {path} has class {largest}")
@@ -161,7 +173,7 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
 
 
 def require_alike(one: FeatureTable, other: FeatureTable) -> None:
-    """Refuses features that cannot be compared.
+    """Refuse features that cannot be compared.
 
     Raises:
         ConfigError: they are of different models, layers or shapes, or number the classes differently.
@@ -178,7 +190,7 @@ def require_alike(one: FeatureTable, other: FeatureTable) -> None:
 
 
 def video_means(of_rows: NDArray[np.float64], table: FeatureTable) -> NDArray[np.float64]:
-    """Mean over the rows of each video, `(V, K)`."""
+    """Return the mean over the rows of each video, `(V, K)`."""
     sums = np.add.reduceat(of_rows, table.first_rows, axis=0)
     return sums / np.bincount(table.video)[:, None]
 
@@ -206,13 +218,13 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _agreed_schema(parts: Sequence[Path]) -> pa.Schema:
-    """The schema of the first part, whose vectors and key of extraction all parts must share."""
+    """Return the schema of the first part; all parts must share the type of vectors and the key."""
     first, agreed = None, None
     for part in parts:
         schema = read_parquet_schema(part)
-        lacking = next((name for name in (*COLUMNS, "feature") if name not in schema.names), None)
-        if lacking is not None:
-            raise MVitVideoError(f"{part}: these are no features of mvit-video extract, {lacking} is lacking")
+        missing = next((name for name in (*COLUMNS, "feature") if name not in schema.names), None)
+        if missing is not None:
+            raise MVitVideoError(f"{part}: these are no features of mvit-video extract, {missing} is missing")
         kind = schema.field("feature").type
         if not pa.types.is_fixed_size_list(kind) or kind.value_type not in _STORED:
             raise MVitVideoError(f"{part}: feature is {kind}, expected fixed_size_list of halffloat or float")
@@ -234,10 +246,10 @@ def _read_vectors(parts: Sequence[Path]) -> Iterator[NDArray[Any]]:
 
 
 def _videos(rows: pa.Table, file: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of each row's video: a new one begins with another file, and where windows and crops count anew."""
+    """Return the number of each row's video: a new one begins with another file, or where windows count from 0."""
     window, crop = (rows[name].to_numpy().astype(np.int64) for name in ("window", "crop"))
-    goes_on = (window[1:] > window[:-1]) | ((window[1:] == window[:-1]) & (crop[1:] > crop[:-1]))
-    return np.concatenate([[0], np.cumsum((file[1:] != file[:-1]) | ~goes_on)])
+    continues = (window[1:] > window[:-1]) | ((window[1:] == window[:-1]) & (crop[1:] > crop[:-1]))
+    return np.concatenate([[0], np.cumsum((file[1:] != file[:-1]) | ~continues)])
 
 
 def _key(parts: Sequence[Path]) -> str:
@@ -255,9 +267,9 @@ class _Cache:
     def mapped(
         self, name: str, shape: tuple[int, int], kind: np.dtype[Any], blocks: Callable[[], Iterator[NDArray[Any]]]
     ) -> NDArray[Any]:
-        """The array of that name, made of blocks of rows the first time."""
+        """Return the array of a name, made of blocks of rows the first time."""
         file = self.folder / f"{name}-{self.key}.npy"
-        with suppress(OSError, ValueError, EOFError):  # none yet, or damaged: made anew
+        with suppress(OSError, ValueError, EOFError):  # missing or damaged
             found = np.load(file, mmap_mode="r")
             if found.shape == shape and found.dtype == kind:
                 return found

@@ -1,4 +1,4 @@
-"""A video to extract features of, what it is called, and what is extracted."""
+"""Videos, their names, and their features."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Stored:
-    """A video that is no file of this machine, read where it is decoded.
+    """Video in an archive or at a URL, which is read where it is decoded.
 
     Attributes:
-        archive: of this video alone.
+        archive: archive of this video alone.
     """
 
     archive: Archive
 
 
 class Video(NamedTuple):
-    """A video to extract features of.
+    """Video to extract features of.
 
     Attributes:
-        path: what it is called in the results.
-        source: where it lies, or its file's bytes.
+        path: its path in the results.
+        source: file, content of a file, or an archive.
         label: class; None where unknown.
         span: start and end in seconds of the part that counts, the end perhaps infinite; None is the whole video.
     """
@@ -44,25 +44,32 @@ class Video(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
+        """Name in the manifest."""
         return video_name(self.path, self.span)
 
     def content(self) -> Path | bytes:
-        """What to open.
+        """Return the file to open, or its content.
 
         Raises:
-            VideoDecodeError: it cannot be read from where it is stored.
+            VideoDecodeError: it cannot be read from the archive.
         """
         return self.source.archive.read(0) if isinstance(self.source, Stored) else self.source
 
 
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
-    """Features of the windows of a video; see `Windows` for the columns.
+    """Features of the windows of a video; for the other columns see `Windows`.
 
     Attributes:
-        feature: `(W, K, *shape)`, K being 1 where crops are averaged; float32, or float16 in half precision.
+        feature: `(W, K, *shape)`, K is 1 where crops are averaged; float32, or float16 in half precision.
         fps: frames per second of the video, on average.
+
+    Example:
+        >>> (found,) = mv.extract("v.mp4", "runs/demo/version_0", window=16, stride=8)
+        >>> found
+        <VideoFeatures of 'v.mp4': 5 windows, shape (5, 1, 32)>
+        >>> found.start_seconds.round(2).tolist()
+        [0.0, 0.27, 0.53, 0.8, 1.07]
     """
 
     video: Video
@@ -75,14 +82,17 @@ class VideoFeatures:
     num_padded: NDArray[np.int32]
     fps: float
 
+    def __repr__(self) -> str:
+        return f"<VideoFeatures of {self.video.name!r}: {len(self.feature)} windows, shape {self.feature.shape}>"
+
 
 def video_name(path: str, span: Span | None) -> str:
-    """What the manifest calls a video: its path; of a part with its seconds behind, as `a/x.mp4#t=12.5,20`."""
+    """Return the name of a video in the manifest: its path, and the seconds of a part, as `a/x.mp4#t=12.5,20`."""
     return path if span is None else f"{path}#t={_seconds(span[0])},{_seconds(span[1])}"
 
 
 def split_video_name(name: str) -> tuple[str, Span | None]:
-    """Path and span of a video by its `video_name`."""
+    """Return path and span of a `video_name`."""
     path, mark, times = name.rpartition("#t=")
     start, _, end = times.partition(",")
     try:
@@ -92,13 +102,12 @@ def split_video_name(name: str) -> tuple[str, Span | None]:
 
 
 def file_name(path: str, span: Span | None, longest_ending: str = "") -> str:
-    """What files call a video: its path without suffix, inside the folder of the features wherever it lies itself.
+    """Return the name of a video's files: its path without suffix, below the folder of the features.
 
-    Folders stay, so that videos of one name in two of them do not meet; a part of a video is called by its seconds:
-    `a/x_12.5_20`. A name too long for file systems is cut, with a hash of it behind.
+    The seconds of a part are appended: `a/x_12.5_20`. A name too long for file systems is cut and gets a hash.
 
     Args:
-        longest_ending: what files add to the name at most.
+        longest_ending: longest ending that files add to the name.
     """
     whole = PurePath(path)
     parts = ["_" if part == ".." else part for part in whole.parts if part != whole.anchor]

@@ -1,4 +1,4 @@
-"""Which frames of a video belong to which window, and when: pure arithmetic on time stamps.
+"""Windows of a video, their frames and times: pure arithmetic on time stamps.
 
 Letters: V frames of the video, W windows, T frames of a clip.
 """
@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 
 from mvit_video.types import ClipSpec, ConfigError
 
-# containers round time stamps to a millisecond or finer, each on its own
+# containers round time stamps to a millisecond or finer
 _ROUNDING_SECONDS = 1.1e-3
-# the same place, computed twice, differs by less than this part of a frame
+# rounding of a place, in frames
 _SAME_FRAMES = 1e-6
 
 
 class Length(NamedTuple):
-    """A length of video, in source frames or in seconds.
-
-    Attributes:
-        value: above 0; whole where it counts frames.
-        in_frames: frames rather than seconds.
-    """
+    """Length of video in source frames (`in_frames`) or in seconds, above 0."""
 
     value: float
     in_frames: bool
@@ -46,7 +41,7 @@ class Length(NamedTuple):
         value = float(match[1]) if match else 0.0
         in_frames = bool(match) and not match[2]
         if value <= 0 or (in_frames and not value.is_integer()):
-            raise ConfigError(f"{argument}={text} is no number of frames such as 64, nor of seconds such as 2.5s")
+            raise ConfigError(f"{argument}={text}: expected frames such as 64, or seconds such as 2.5s")
         return cls(value, in_frames)
 
     def __str__(self) -> str:
@@ -55,12 +50,11 @@ class Length(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Windows that slide over a video.
+    """Rule of windows that slide over a video.
 
     Attributes:
-        window: length of each.
-        stride: from the start of one to the start of the next.
-        num_frames: frames of the clip that each becomes.
+        stride: from the start of a window to the start of the next.
+        num_frames: frames of the clip of a window.
     """
 
     window: Length
@@ -72,7 +66,7 @@ class WindowSpec:
         """Return the windows that the user asks for; by default what a clip of the model covers, end to end.
 
         Raises:
-            ConfigError: a length cannot be understood.
+            ConfigError: a length is neither frames nor seconds.
         """
         whole = Length(clip.num_frames * clip.sampling_rate / clip.target_fps, in_frames=False)
         length = whole if window is None else Length.parse(window, "window")
@@ -80,16 +74,16 @@ class WindowSpec:
 
 
 class Windows(NamedTuple):
-    """The windows of a video, in the order of their starts.
+    """Windows of a video, in the order of their starts.
 
     Attributes:
-        frames: `(W, T)` index of each frame of each clip, never falling along a row, nor down the first column.
-        start_seconds: `(W,)` where it begins, counted from the first frame of the video.
-        end_seconds: `(W,)` where it ends; at a tail, where the video ends.
+        frames: `(W, T)` index of each frame of each clip, non-decreasing along a row and down the first column.
+        start_seconds: `(W,)` start, counted from the first frame of the video.
+        end_seconds: `(W,)` end, at most the end of the video.
         center_seconds: `(W,)` half way between them.
-        start_frame: `(W,)` first frame that is shown in it.
-        end_frame: `(W,)` one behind the last frame that is shown in it.
-        num_padded: `(W,)` frames of the clip that lie behind the end of the video and repeat its last frame.
+        start_frame: `(W,)` first frame.
+        end_frame: `(W,)` last frame plus one.
+        num_padded: `(W,)` frames of the clip after the end of the video, which repeat its last frame.
     """
 
     frames: NDArray[np.int64]
@@ -101,23 +95,22 @@ class Windows(NamedTuple):
     num_padded: NDArray[np.int32]
 
     def part(self, rows: slice) -> Windows:
-        """Some of them."""
+        """Return some of the windows."""
         return self._make(column[rows] for column in self)
 
 
 def windows_of(spec: WindowSpec, timestamps: NDArray[np.float64], fps: float, duration_seconds: float) -> Windows:
-    """The windows of a video: from its first frame, a stride apart, until one reaches its end.
+    """Return the windows of a video: from its first frame, a stride apart, until one reaches its end.
 
-    A window counted in seconds stands where it stands in time, whatever the rate of the video; one counted in frames
-    begins and ends with a frame. The T frames of its clip are those shown at T even times, from its start to one mean
-    frame before its end. In a video of even rate, a window that begins with a frame and is as long as a clip thus has
-    the frames that `uniform_clips` gives a clip there. Only the last window may reach over the end of the video: its
-    clip then repeats the last frame, and `num_padded` says how often.
+    The T frames of a clip are the frames shown at T evenly spaced times, from the start of the window to one mean frame
+    before its end. At a constant frame rate, a window that begins with a frame and is as long as a clip has the frames
+    that `uniform_clips` gives a clip there. Only the last window may exceed the video: its clip repeats the last frame
+    `num_padded` times.
 
     Args:
-        timestamps: `(V,)` seconds at which each frame begins, rising from 0.
+        timestamps: `(V,)` seconds at which each frame begins, increasing from 0.
         fps: frames per second on average.
-        duration_seconds: where the last frame ends.
+        duration_seconds: end of the last frame.
     """
     clock = _Clock(timestamps, fps, duration_seconds)
     starts = _starts(spec.stride, clock)
@@ -126,7 +119,7 @@ def windows_of(spec: WindowSpec, timestamps: NDArray[np.float64], fps: float, du
         first = clock.frame_at(starts)
         starts, ends, last = (clock.time_of(frames) for frames in (first, first + length, first + length - 1))
     else:
-        # rounded, so that the clip's own length is the number that `uniform_clips` computes
+        # rounded, so that the length of a clip is the number that `uniform_clips` computes
         length = max(round(spec.window.value * fps, 9), 1.0)
         ends = starts + spec.window.value
         last = ends - min(1 / fps, spec.window.value / spec.num_frames)
@@ -150,7 +143,7 @@ def windows_of(spec: WindowSpec, timestamps: NDArray[np.float64], fps: float, du
 
 
 def _starts(stride: Length, clock: _Clock) -> NDArray[np.float64]:
-    """Every start that lies in the video."""
+    """Return the starts of windows within the video."""
     if stride.in_frames:
         return clock.time_of(np.arange(0, clock.num_frames, int(stride.value)))
     count = math.ceil((clock.end_seconds - _SAME_FRAMES / clock.fps) / stride.value)
@@ -158,7 +151,7 @@ def _starts(stride: Length, clock: _Clock) -> NDArray[np.float64]:
 
 
 class _Clock:
-    """Which frame is shown when; frames behind the last follow at the mean rate."""
+    """Times of the frames of a video; frames after the last follow at the mean rate."""
 
     def __init__(self, timestamps: NDArray[np.float64], fps: float, duration_seconds: float) -> None:
         self.num_frames, self.fps = len(timestamps), fps
@@ -171,24 +164,24 @@ class _Clock:
         self._begins = np.append(nominal if self.is_even else timestamps, self.end_seconds)
 
     def time_of(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
-        """When frames begin."""
+        """Return the times at which frames begin."""
         return self._begins[np.minimum(frames, self.num_frames)] + np.maximum(frames - self.num_frames, 0) / self.fps
 
     def frame_at(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The frames that are shown then; the number of frames at and behind the end."""
+        """Return the frames that are shown at these times; the number of frames from the end on."""
         return np.searchsorted(self._begins, seconds + _SAME_FRAMES / self.fps, side="right") - 1
 
     def frame_before(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The last frames that begin before then."""
+        """Return the last frames that begin before these times."""
         return np.searchsorted(self._begins, seconds - _SAME_FRAMES / self.fps) - 1
 
 
 def _frames_of_even(starts: NDArray[np.float64], length: float, num_frames: int) -> NDArray[np.int64]:
-    """Frames of windows of a video of even rate: the arithmetic of `uniform_clips` where a window begins with a frame.
+    """Return the frames of windows at a constant frame rate, by the arithmetic of `uniform_clips`.
 
     Args:
-        starts: in frames, fractions included.
-        length: likewise.
+        starts: in frames, with fractions.
+        length: in frames, with a fraction.
     """
     nearest = np.round(starts)
     starts = np.where(np.abs(starts - nearest) < _SAME_FRAMES, nearest, starts)

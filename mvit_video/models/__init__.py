@@ -47,7 +47,12 @@ __all__ = [
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the sorted names of the models that match a shell pattern such as `mvit_b*`."""
+    """Return the names of the models that match a shell pattern, sorted.
+
+    Example:
+        >>> mv.list_models("mvit_b_*x*")
+        ['mvit_b_16x4', 'mvit_b_32x3', 'mvit_b_64x3']
+    """
     return sorted(name for name in variants() if fnmatchcase(name, pattern))
 
 

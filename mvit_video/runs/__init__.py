@@ -1,6 +1,6 @@
-"""Run folders and what they hold: settings, checkpoints, trained models, predictions, the record.
+"""Run folders: settings, checkpoints, trained models, predictions, the record.
 
-Names are loaded when first used: reading what a test left needs no torch.
+Names are imported when first used: reading predictions imports no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folder of a run, `<root>/<name>/version_<n>`: its name, its version, its config and its checkpoints."""
+"""Folder of a run, `<root>/<name>/version_<n>`: name, version, config and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERSION = re.compile(r"version_(\d+)")
 
 
 def run_name(configs: Sequence[str]) -> str:
-    """Return the name of the runs of a config: its file's, or for the `config.yaml` of a run that run's own."""
+    """Return the name of the runs of a config: the name of its file, or of the run that a `config.yaml` is of."""
     if not configs:
         return "default"
     path = Path(configs[-1]).absolute()
@@ -33,7 +33,7 @@ def run_name(configs: Sequence[str]) -> str:
 
 
 def run_of(configs: Sequence[str]) -> Path | None:
-    """Return the folder of the run whose own `config.yaml` is among the configs; the last of several."""
+    """Return the folder of the run whose `config.yaml` is among the configs; the last of several."""
     return next((Path(path).parent for path in reversed(configs) if _is_config_of_run(Path(path).absolute())), None)
 
 
@@ -50,23 +50,23 @@ def versions(root: Path) -> list[Path]:
 
 
 def next_version(root: Path) -> Path:
-    """Return the folder of the next run under `root`, one higher than any that exists, without making it."""
+    """Return the folder of the next run under `root`, without making it."""
     found = versions(root)
     number = int(found[-1].name.removeprefix("version_")) + 1 if found else 0
     return root / f"version_{number}"
 
 
 def claim_version(root: Path) -> Path:
-    """Make the folder of the next run under `root`, which no other process gets.
+    """Make the folder of the next run under `root`, for this process alone.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: the folder cannot be made.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         while True:
             folder = next_version(root)
-            with contextlib.suppress(FileExistsError):  # another run was quicker
+            with contextlib.suppress(FileExistsError):  # another run has taken it
                 folder.mkdir()
                 return folder
     except OSError as error:
@@ -77,10 +77,10 @@ def claim_version(root: Path) -> Path:
 
 
 def read_config(run: Path) -> Mapping[str, Any]:
-    """Return the config of a run, with the keys of earlier versions where they are now; empty where there is none.
+    """Return the config of a run, its keys in the layout of this version; empty without a config.
 
     Raises:
-        ConfigError: it cannot be read, or is no mapping.
+        ConfigError: the config cannot be read, or is not a mapping.
     """
     file = run / CONFIG
     if not file.is_file():
@@ -93,7 +93,7 @@ def read_config(run: Path) -> Mapping[str, Any]:
 
 
 def run_with(checkpoint: Path) -> Path | None:
-    """Return the run folder that a checkpoint lies in; None where it lies elsewhere."""
+    """Return the run folder of a checkpoint; None outside a run folder."""
     folder = checkpoint.absolute().parent
     return folder.parent if folder.name == "checkpoints" else None
 
@@ -101,17 +101,16 @@ def run_with(checkpoint: Path) -> Path | None:
 def find_checkpoint(
     ckpt_path: str, root: Path, own_run: Path | None = None, warn: Callable[[str], object] = warnings.warn
 ) -> Path:
-    """Return the file that a user names; `last` and `best` are those of `own_run`, or of the newest run under `root`.
+    """Return the checkpoint that a user names; `last` and `best` are of `own_run`, or of the newest run under `root`.
 
-    Where the newest `last.ckpt` is damaged, `last` is the one before it, which a run keeps as `previous.ckpt`, with a
-    warning. A path never means another file.
+    If the newest `last.ckpt` is damaged, `last` is `previous.ckpt`, the one before it, with a warning.
 
     Args:
-        own_run: the run whose own config is given.
+        own_run: the run whose config is given.
 
     Raises:
-        ConfigError: there is none.
-        CheckpointError: there are some for `last`, all damaged.
+        ConfigError: there is no such checkpoint.
+        CheckpointError: all checkpoints for `last` are damaged.
     """
     if ckpt_path not in ("last", "best"):
         return _existing(ckpt_path)
@@ -127,13 +126,13 @@ def find_checkpoint(
     found = [path for path in saved if path.stem != "best"]
     if not found:
         raise ConfigError(f"ckpt_path=last: {where} has no last.ckpt; there is {saved[0]}")
-    if found[0].is_dir():  # a folder is a checkpoint of several processes
+    if found[0].is_dir():  # a sharded checkpoint is a folder
         return found[0]
     complete = next(filter(_is_complete, found), None)
     if complete is None:
         raise CheckpointError(f"ckpt_path=last: {found[0]} is truncated or damaged, and so are all before it")
     if complete != found[0]:
-        warn(f"{found[0]} is truncated or damaged: going on from {complete}, the one before it")
+        warn(f"{found[0]} is truncated or damaged: resuming from {complete}, the one before it")
     return complete
 
 
@@ -145,7 +144,7 @@ def _existing(name: str) -> Path:
         near = next(iter(difflib.get_close_matches(name.lower(), ("last", "best"), n=1)), None) or nearest(path)
         kind = "file" if near in ("last", "best") else "file or folder"
         raise ConfigError(f"ckpt_path={name}: there is no such {kind}" + (f"; did you mean {near}?" if near else ""))
-    if path.is_dir() and not (path / ".metadata").exists():  # of a checkpoint in parts, which is a folder
+    if path.is_dir() and not (path / ".metadata").exists():  # a sharded checkpoint has it
         found = [
             str(file) for pattern in ("", "checkpoints/", "*/checkpoints/") for file in path.glob(f"{pattern}*.ckpt")
         ]
@@ -155,13 +154,13 @@ def _existing(name: str) -> Path:
 
 
 def _checkpoints_by_age(runs: Iterable[Path]) -> list[Path]:
-    """The `last.ckpt`, `previous.ckpt` and `best.ckpt` of runs, the newest first."""
+    """Return the `last.ckpt`, `previous.ckpt` and `best.ckpt` of runs, the newest first."""
     paths = [checkpoint_path(run, name) for run in runs for name in ("last", "previous", "best")]
     return sorted(filter(Path.exists, paths), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def _best(saved: Sequence[Path], own_run: Path | None) -> Path:
-    """The `best.ckpt` of the run that saved the first of the checkpoints."""
+    """Return the `best.ckpt` of the run that saved the first of the checkpoints."""
     run = saved[0].parents[1]
     best = checkpoint_path(run, "best")
     if best in saved:
@@ -176,7 +175,7 @@ def _best(saved: Sequence[Path], own_run: Path | None) -> Path:
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether nothing of a checkpoint is cut off or changed; reads all of it."""
+    """Return whether a checkpoint is complete and unchanged, by its checksums."""
     try:
         if not path.is_file():  # a pipe would block
             return False

@@ -1,4 +1,4 @@
-"""Predictions of a test, `predictions.parquet`: their columns, and how they are written and read."""
+"""Predictions of a test, `predictions.parquet`: columns, writer and reader."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Column(NamedTuple):
     """A column of predictions.
 
     Attributes:
-        is_fit: whether a type is one of those that it may have.
-        expected: those types in words.
-        is_required: every version has written it, and so do all verbs that write predictions.
+        is_fit: returns whether the column may have a type.
+        expected: the types in words.
+        is_required: every version and every verb writes it.
     """
 
     is_fit: Callable[[pa.DataType], bool]
@@ -75,13 +75,13 @@ COLUMNS = {
     "status": Column(is_string, "text"),
     # library that decoded; null where it did not
     "backend": Column(is_string, "text", is_required=False),
-    # whether errors were concealed in the frames; null where the library does not tell
+    # whether errors were concealed in the frames; null where the library does not report it
     "damaged": Column(types.is_boolean, "true or false", is_required=False),
     # whether the video has less than one clip, so that frames were repeated
     "too_short": Column(types.is_boolean, "true or false", is_required=False),
     # one list per view, in half precision: probabilities or logits, as `view_scores` of the metadata says
     "view_scores": Column(lambda kind: _is_lists(kind, 2), "lists of lists of numbers", is_required=False),
-    # when the first and the last frame of each view begin
+    # times of the first and the last frame of each view
     "clip_seconds": Column(lambda kind: _is_lists(kind, 2), "lists of lists of numbers", is_required=False),
 }
 _REQUIRED = [name for name, column in COLUMNS.items() if column.is_required]
@@ -134,14 +134,14 @@ def list_column(values: NDArray[Any], is_there: NDArray[np.bool_]) -> pa.ListArr
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """A `predictions.parquet`; the scores of views are read when they are asked for.
+    """Content of a `predictions.parquet`; the scores of views are read on demand.
 
     Attributes:
         keys: path, start and end of each video; a start without an end reaches to the last frame.
         label: int64 class of each video; -1 where unknown, and everywhere when videos have several.
         labels: classes of each video; none where unknown.
         scored: whether a video has finite scores.
-        probabilities: of the scored videos alone, `(videos, classes)`.
+        probabilities: `(videos, classes)` of the scored videos only.
         status: "ok" or why a video has no score.
         class_names: name of each class, when known.
         metadata: the setting of the test, as text.
@@ -195,11 +195,11 @@ class Predictions:
 
 
 def load_predictions(source: str | Path, class_names: Sequence[str] | None = None) -> Predictions:
-    """Read the predictions of a run; what a file of its size cannot hold is refused.
+    """Read the predictions of a run, and refuse a file that claims more than its size can hold.
 
     Args:
         source: a run folder, or a `predictions.parquet`.
-        class_names: name of each class; None takes those that the test recorded.
+        class_names: name of each class; None takes the recorded names.
 
     Raises:
         ConfigError: there is no such file, or it has scores of another number of classes.
@@ -264,7 +264,7 @@ def _check_types(file: Path, schema: pa.Schema) -> None:
 
 
 def _check_classes(found: Predictions, label: pa.Array) -> None:
-    """Refuse classes beyond those that have scores."""
+    """Refuse a class without scores."""
     num_classes = found.probabilities.shape[1]
     largest = max(compute.max(label).as_py() or 0, int(found.prediction.max(initial=0)))
     if num_classes and largest >= num_classes:
@@ -272,7 +272,7 @@ def _check_classes(found: Predictions, label: pa.Array) -> None:
 
 
 def _width(file: Path, name: str, lists: pa.Array) -> int:
-    """Length of every list; 0 where there is none."""
+    """Return the length of every list; 0 without a list."""
     lengths = compute.list_value_length(lists).to_numpy(zero_copy_only=False)
     if len(lengths) and (lengths != lengths[0]).any():
         raise MVitVideoError(f"{file}: column {name} holds lists of different lengths")
@@ -280,7 +280,7 @@ def _width(file: Path, name: str, lists: pa.Array) -> int:
 
 
 def _are_finite(lists: pa.Array) -> NDArray[np.bool_]:
-    """Whether a list is there and has no NaN or inf, for each row."""
+    """Return for each row whether it has a list without NaN or infinity."""
     is_bad = ~np.isfinite(lists.flatten().to_numpy(zero_copy_only=False))
     finite = lists.is_valid().to_numpy(zero_copy_only=False).copy()
     finite[compute.list_parent_indices(lists).to_numpy()[is_bad]] = False

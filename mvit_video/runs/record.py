@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`: what a number from the run needs beside its config to be reproduced."""
+"""Record of a run, `run.json`: command, versions and end, which reproduce a result together with the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that a config file gives, as values of the types that they stand for."""
+"""Settings of a config file as typed values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mvit_video.types import ConfigError
 
 
 def typed_settings(given: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return those of the given settings that `kinds` names, each built from plain values and checked.
+    """Return the settings that `kinds` names, built from plain values and checked.
 
     Args:
-        given: mapping of a config; None is an empty one. Other keys are ignored, and keys that are null.
+        given: mapping of a config; None is an empty one. Other keys and null values are ignored.
         kinds: type of each setting, such as a frozen dataclass.
         where: key of the mapping, for messages.
 
@@ -30,9 +30,11 @@ def typed_settings(given: Any, kinds: Mapping[str, Any], where: str) -> dict[str
 
 def _typed(kind: Any, value: Any, key: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
+    if origin is dict or is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}={value!r}: expected keys with values")
+        if origin is dict:
+            return dict(value)
         hints = get_type_hints(kind)
         if unknown := [name for name in value if name not in hints]:
             raise ConfigError(f"{key}.{unknown[0]}: there is no such key; known are {', '.join(hints)}")

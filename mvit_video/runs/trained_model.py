@@ -56,6 +56,10 @@ class Preprocessing:
         clip: which source frames make a clip.
         input: size and scale of what the model sees of a frame.
         views: how frames are resized and clips placed at test; its numbers of clips and crops are those of the run.
+
+    Example:
+        >>> mv.load_model("runs/demo/version_0").preprocessing.short_side(num_crops=1)
+        36
     """
 
     clip: ClipSpec
@@ -282,7 +286,7 @@ def _of_checkpoint(source: str) -> TrainedModel:
 
 
 def _option(source: str, choice: re.Match[str]) -> str:
-    """Word `use_ema=...` as a command."""
+    """Return `use_ema=...` as a command."""
     return f"mvit-video convert {source} OUT --to mvit_video {'--use-ema' if choice[1] == 'True' else '--no-use-ema'}"
 
 

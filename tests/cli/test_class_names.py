@@ -62,7 +62,7 @@ def test_features_of_random_weights_are_told_of_where_they_are_used(
     assert caplog.text == ""
     (folder / "extract.json").write_text(json.dumps({"checkpoint": None}))
     load_features(folder)
-    assert f"{folder}: features of random weights, so that they mean nothing" in caplog.text
+    assert f"{folder}: features of random weights, so they mean nothing" in caplog.text
 
 
 def write_predictions(folder: Path, **metadata: str) -> Path:

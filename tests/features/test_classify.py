@@ -153,7 +153,7 @@ def test_other_layers_and_logits_that_are_not_finite_are_refused(
         classify_video(Extractor(ExtractSettings(str(checkpoint))), Video("a", video))
     extractor = Extractor(ExtractSettings(str(checkpoint), "logits"))
     monkeypatch.setattr(extractor, "features_of", lambda places: np.full((len(places), 1, 6), np.nan))
-    with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are not finite numbers; try another precision"):
+    with pytest.raises(VideoDecodeError, match=r"digit\.mp4: its logits are NaN or infinite; try another precision"):
         classify_video(extractor, Video("digit.mp4", video))
 
 

@@ -63,7 +63,7 @@ def test_mistakes_are_told_in_one_line(
     for words, told in (
         (
             ["notes.bin", *model, *out],
-            "INPUT notes.bin: neither annotations, which are text or Parquet, nor by its na",
+            "INPUT notes.bin: is not annotations (text or Parquet), and does not have the suf",
         ),
         (
             ["-abc.mp4", *model, *out],
@@ -78,7 +78,7 @@ def test_mistakes_are_told_in_one_line(
             "--model mvit_c: neither a file nor a name of a model; did you mean ",
         ),
         ([str(digits), *model, "--out", f"{tmp_path}/file/out"], f"--out {tmp_path}/file"),
-        ([str(digits), *model, *out, "--window", "1h"], "--window 1h is no number of frames such as 64, nor "),
+        ([str(digits), *model, *out, "--window", "1h"], "--window 1h: expected frames such as 64, or "),
         (
             [str(digits), *model, *out, "--address", "head:1"],
             "--address head:1 is a cluster for --engine ray; add that",

@@ -174,7 +174,7 @@ def test_a_damaged_video_is_an_error_with_its_reason(tiny_checkpoint: Path, tmp_
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"decode_short_side": 8}, "decode_short_side=8 is below the crop of 32 pixels"),
         ({"device": "tpu"}, "device=tpu must be auto, cpu or cuda"),
-        ({"window": "long"}, "window=long is no number of frames such as 64, nor of seconds such as 2.5s"),
+        ({"window": "long"}, "window=long: expected frames such as 64, or seconds such as 2.5s"),
         ({"layer": "stage4"}, "layer stage4: the MViT has 2"),
         ({"model": "mvit_b_16x5"}, "source=mvit_b_16x5: neither a file nor a name of a model; did you mean mvit"),
     ],

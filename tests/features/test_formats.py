@@ -239,7 +239,7 @@ def test_a_file_of_others_is_never_replaced(form: str, tmp_path: Path) -> None:
     writer = writer_for(form, tmp_path, RECORD)
     name = "x.npy" if form == "npy" else "x_fps.npy"
     (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(ConfigError, match=rf"^x\.mp4: .*/{name} is there, and not of this extraction; move it"):
+    with pytest.raises(ConfigError, match=rf"^x\.mp4: .*/{name} exists and is not of this extraction; move it"):
         writer.write([features_of("x.mp4")])
     assert contents(tmp_path) == {name: b"mine"}
 

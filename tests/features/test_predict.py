@@ -225,7 +225,7 @@ def starts_processes(pid: int) -> bool:
         (["--trainer.fast_dev_run", "true"], "trainer.fast_dev_run writes nothing"),
         (
             ["--features.window", "3x"],
-            "features.window=3x is no number of frames such as 64, nor of ",
+            "features.window=3x: expected frames such as 64, or ",
         ),
         (["--features.layer", "stage4"], "layer stage4: the MViT has 2 stage(s)"),
         (["--features.windw", "3"], "features.windw"),

@@ -104,7 +104,7 @@ def test_settings_and_data_that_no_probe_can_use_are_refused(store_features: Sto
         fit_probe(few, 2, ProbeSettings())
     vectors[0, 0] = np.inf
     infinite = load_features(store_features(vectors, paths, [0, 0, 1, 1, 1, 1], name="infinite"))
-    with pytest.raises(ConfigError, match=r"infinite: some features are not finite; extract them in a higher"):
+    with pytest.raises(ConfigError, match=r"infinite: some features are NaN or infinite; extract them in a higher"):
         fit_probe(infinite, 2, ProbeSettings())
 
 

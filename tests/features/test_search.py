@@ -85,7 +85,7 @@ def test_a_row_that_is_not_finite_is_never_found_and_a_query_is_refused() -> Non
     found = nearest_rows(np.array([[1.0, 0.0]]), vectors, 4)
     assert found.row.tolist() == [[2, 3, -1, -1]]
     assert found.similarity[0, :2] == pytest.approx([0.5**0.5, 0])
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(ConfigError, match="NaN or infinite"):
         nearest_rows(vectors[:1], vectors, 1)
     with pytest.raises(ConfigError, match="the query has 3 channels, the features 2"):
         nearest_rows(np.ones((1, 3)), vectors, 1)

@@ -83,7 +83,7 @@ def test_every_row_of_other_features_is_a_query(
     ("query", "message"),
     [
         ("d", "--query d: neither a video of"),
-        ("a:1.7", "--query a:1.7: its windows reach from 0 to 1.5 seconds"),
+        ("a:1.7", "--query a:1.7: its windows are from 0 to 1.5 seconds"),
     ],
 )
 def test_a_query_that_is_not_there_is_told(
@@ -172,4 +172,4 @@ def test_a_model_that_has_changed_since_is_refused(
     file = extracted / "extract.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"key": "another"}))
     assert main(["search", str(extracted), "--query", str(next(digits.glob("train/*/*.mp4")))]) == 2
-    assert f"{checkpoint} is not what made {extracted}: weights or preprocessing have" in capsys.readouterr().err
+    assert f"{checkpoint} did not make {extracted}: weights or preprocessing have" in capsys.readouterr().err

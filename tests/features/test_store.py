@@ -114,7 +114,7 @@ def test_what_holds_no_features_is_refused(store_features: StoreFeatures, tmp_pa
     with pytest.raises(ConfigError, match=r"nowhere: there are no features in Parquet here; give the --out folder"):
         load_features(tmp_path / "nowhere")
     parquet.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
-    with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no features .* label is lacking"):
+    with pytest.raises(MVitVideoError, match=r"other\.parquet: these are no features .* label is missing"):
         load_features(tmp_path / "other.parquet")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
     with pytest.raises(MVitVideoError, match=r"torn\.parquet: cannot be read as Parquet"):

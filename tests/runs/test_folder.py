@@ -106,7 +106,7 @@ def test_last_is_the_one_before_a_damaged_one(tmp_path: Path) -> None:
     last.write_bytes(b"PK")
     warnings: list[str] = []
     assert find_checkpoint("last", tmp_path, warn=warnings.append) == previous
-    assert warnings == [f"{last} is truncated or damaged: going on from {previous}, the one before it"]
+    assert warnings == [f"{last} is truncated or damaged: resuming from {previous}, the one before it"]
     previous.write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"ckpt_path=last: .* is truncated or damaged, and so are all before it"):
         find_checkpoint("last", tmp_path)

@@ -238,6 +238,15 @@ def test_a_saved_model_is_the_same_model(write_run: WriteRun, tmp_path: Path) ->
         trained.save(tmp_path / "file" / "saved")
 
 
+def test_a_run_with_a_sampler_of_clips_is_tested_at_its_rate(write_run: WriteRun, tmp_path: Path) -> None:
+    sampler = {"class_path": "pytorchvideo.data.clip_sampling.RandomClipSampler", "init_args": {"clip_duration": 1.0}}
+    trained = load_model(write_run({"clip": {"num_frames": 4, "sampling_rate": 2, "sampling": sampler}}, NAMES))
+    assert trained.preprocessing.clip.sampling == sampler
+    assert trained.preprocessing.test_views(num_clips=2, num_crops=1).num_frames == 4
+    trained.save(tmp_path / "saved")
+    assert load_model(tmp_path / "saved").preprocessing == trained.preprocessing
+
+
 def test_a_saved_model_of_random_weights_still_warns(tmp_path: Path) -> None:
     load_model("pvt_v2_b0").save(tmp_path)
     assert load_model(tmp_path).notes[0].endswith(RANDOM)

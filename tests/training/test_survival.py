@@ -116,7 +116,7 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     content = bytearray((folder / "last.ckpt").read_bytes())
     content[len(content) // 2] ^= 255
     (folder / "last.ckpt").write_bytes(content)
-    with pytest.warns(UserWarning, match=r"^\S*/last.ckpt is truncated or damaged: going on from \S*/previous.ckpt"):
+    with pytest.warns(UserWarning, match=r"^\S*/last.ckpt is truncated or damaged: resuming from \S*/previous.ckpt"):
         assert main([*words, "--ckpt_path=last"]) == 0
     assert newest("runs").parts[-3] == "version_1"
     assert_same(final("runs"), whole)

@@ -49,6 +49,11 @@ class VideoReader(ABC):
         container: FFmpeg's first name of the container; "mov" covers MP4, "matroska" covers WebM.
         backend: decoding library; becomes "pyav" if another library fails while reading.
         backend_reason: why this library decodes.
+
+    Example:
+        >>> with mv.open_video("v.mp4") as reader:
+        ...     print(len(reader), reader[0:64:4].shape)
+        48 torch.Size([12, 64, 96, 3])
     """
 
     num_frames: int
@@ -128,7 +133,7 @@ def open_video(
     """Open a video for reading frames by index.
 
     Example:
-        >>> with mv.open_video("video.mp4") as reader:
+        >>> with mv.open_video("v.mp4") as reader:
         ...     print(len(reader), reader.height, reader.width)
         ...     clip = reader[0:64:4]  # uint8 (16, H, W, 3), RGB
         ...     last = reader[-1]  # uint8 (H, W, 3)

@@ -1,1 +1,1 @@
-"""Where extraction runs: in processes of this machine, or on a Ray cluster."""
+"""Engines of extraction: processes of this machine, or a Ray cluster."""

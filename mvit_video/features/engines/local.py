@@ -1,4 +1,4 @@
-"""Extraction on one machine: processes decode, this one has the model."""
+"""Extraction on one machine: processes decode, this process computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mvit_video.types import VideoDecodeError
 
 @dataclass
 class _Unfinished:
-    """What is known of a video so far."""
+    """A video whose features are not complete yet."""
 
     video: Video
     windows: list[Windows] = field(default_factory=list)
@@ -39,14 +39,13 @@ def extract_locally(
     limit_seconds: float,
     count_windows: Callable[[int], None] = lambda num_windows: None,
 ) -> Generator[Outcome, None, None]:
-    """Features of videos, or why there are none, as they become ready; see `read_in_processes`.
+    """Yield the features of videos, or their failures, as they become ready; see `read_in_processes`.
 
-    The model takes windows of several videos at once, so that short videos fill its batches.
+    A batch of the model holds windows of several videos, so that short videos fill it.
 
     Args:
-        videos: drawn as processes become free.
         num_workers: processes that decode.
-        count_windows: told how many windows were computed.
+        count_windows: called with the number of windows that were computed.
     """
     batches = Batches()
     with closing(read_in_processes(videos, extractor.rule, num_workers, limit_seconds)) as pieces:
@@ -60,21 +59,21 @@ def extract_locally(
 
 
 class Waiting(NamedTuple):
-    """A window that the model has not seen yet, and the number of its video."""
+    """Number of a video, and one of its windows that the model has not seen."""
 
     number: int
     place: Place
 
 
 class Batches:
-    """Windows that wait until there are enough for the model, and the videos that they are of."""
+    """Windows that wait for the model, and their videos."""
 
     def __init__(self) -> None:
         self._unfinished: dict[int, _Unfinished] = {}
         self._waiting: list[Waiting] = []
 
     def add(self, piece: Piece) -> Iterator[Outcome]:
-        """Takes what was read; gives the video that is finished with it, if any."""
+        """Add what was read; yield the video that it finishes, if any."""
         number, video, content = piece
         state = self._unfinished.setdefault(number, _Unfinished(video))
         if isinstance(content, WorkFailure):
@@ -91,14 +90,14 @@ class Batches:
             yield from self._finished(number)
 
     def take(self, size: int, *, whole: bool) -> list[Waiting]:
-        """The next windows for the model; none where fewer wait than make a whole batch, if one is asked for."""
+        """Return the next windows for the model; with `whole` none while fewer than a batch wait."""
         if whole and len(self._waiting) < size:
             return []
         batch, self._waiting = self._waiting[:size], self._waiting[size:]
         return batch
 
     def fill(self, batch: Sequence[Waiting], features: NDArray[Any]) -> Iterator[Outcome]:
-        """Takes the features of a batch; gives the videos that are finished with them."""
+        """Add the features of a batch; yield the videos that they finish."""
         for waiting, feature in zip(batch, features, strict=True):
             if state := self._unfinished.get(waiting.number):  # none if its process has died meanwhile
                 state.features.append(feature[None])
@@ -107,7 +106,7 @@ class Batches:
             yield from self._finished(number)
 
     def _finished(self, number: int) -> Iterator[Outcome]:
-        """The features of a video that is read and computed."""
+        """Yield the features of a video that is read and computed."""
         state = self._unfinished.get(number)
         if state is None or state.num_missing or not state.is_read:
             return

@@ -1,8 +1,7 @@
-"""Extraction on the machines of a Ray cluster: actors that hold the model take videos, the caller gets features.
+"""Extraction on a Ray cluster: actors hold the model and take videos, the caller gets features and alone writes them.
 
-Ray's actors rather than Ray Data: Ray Data waits for ever when actors hold every CPU (ray#44687), and does not tell
-which video ended its process, which one in a million does. Here the caller alone writes, so that results follow the
-rules of one machine whatever the machines share.
+Actors rather than Ray Data, which waits for ever when actors hold every CPU (ray#44687) and does not report which
+video ended its process.
 """
 
 from __future__ import annotations
@@ -31,34 +30,27 @@ _SECONDS_TO_ANSWER = 10.0
 
 
 class Machine(NamedTuple):
-    """What a machine of a cluster offers."""
+    """CPUs and GPUs of a machine."""
 
     cpus: float
     gpus: float
 
 
 class Places(NamedTuple):
-    """How workers are placed.
-
-    Attributes:
-        num_workers: each has one CPU.
-        gpus: share of a GPU that each has; 0 where the model runs on the CPU.
-    """
+    """Number of workers, with one CPU each, and the share of a GPU of each (0 on a CPU)."""
 
     num_workers: int
     gpus: float
 
 
 def plan_places(machines: Sequence[Machine], device: str, num_workers: int | None) -> Places:
-    """Places for workers, one CPU each, as many as asked for or as there is room for.
-
-    Several workers share a GPU.
+    """Return places for `num_workers` workers, by default as many as fit; several share a GPU.
 
     Args:
         device: "auto" is the GPUs where there are some.
 
     Raises:
-        ConfigError: the cluster has no room for so many.
+        ConfigError: the cluster has no room.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device must be auto, cpu or cuda with --engine ray, got {device!r}")
@@ -88,14 +80,14 @@ def plan_places(machines: Sequence[Machine], device: str, num_workers: int | Non
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster, and how it is used.
+    """A cluster and its use.
 
     Attributes:
-        address: of its head, such as `10.0.0.1:6379`; None starts one on this machine for the while.
+        address: head of the cluster, such as `10.0.0.1:6379`; None starts one on this machine.
         device: "auto" is the GPUs where there are some, else "cuda" or "cpu".
-        num_workers: actors; None is as many as there is room for.
-        limit_seconds: CPU time that a worker may use without a heartbeat, and wall-clock time that it may spend without
-            using any, before it counts as hung.
+        num_workers: actors; None is as many as fit.
+        limit_seconds: CPU time without a heartbeat, and wall-clock time without CPU time, after which a worker counts
+            as hung.
     """
 
     address: str | None = None
@@ -110,12 +102,12 @@ def extract_on_ray(
     cluster: Cluster,
     count_windows: Callable[[int], None] = lambda num_windows: None,
 ) -> Generator[Outcome, None, None]:
-    """Features of videos, or why there are none, as they become ready.
+    """Yield the features of videos, or their failures, as they become ready.
 
-    The model goes to the machines; videos are read there.
+    The machines of the cluster read the videos.
 
     Args:
-        count_windows: told how many windows were computed.
+        count_windows: called with the number of windows that were computed.
 
     Raises:
         ConfigError: Ray is not installed, no cluster is at the address, or it has no room.
@@ -149,7 +141,7 @@ def extract_on_ray(
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """The module `ray`, with a cluster; one that the caller is connected to is left as it is.
+    """Open a connection to a cluster and return the module `ray`; keep a connection that the caller has.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster is at the address.
@@ -179,7 +171,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 
 def _require_answer(address: str) -> None:
-    """Ray itself waits for ever where nobody answers."""
+    """Refuse an address without a server, where Ray would wait for ever."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise ConfigError(f"--address must be HOST:PORT of the head of a Ray cluster, got {address!r}")
@@ -191,7 +183,7 @@ def _require_answer(address: str) -> None:
 
 
 class _Actor:
-    """A process of the cluster, with a model."""
+    """Process of the cluster with a model."""
 
     def __init__(self, settings: ExtractSettings, trained: TrainedModel, limit_seconds: float) -> None:
         self._guard = EndOfHung(limit_seconds)
@@ -199,7 +191,7 @@ class _Actor:
         self._trouble = ""
         try:
             self._extractor = Extractor(settings, trained)
-        except Exception as error:  # raised here it would reach the caller as the death of the actor
+        except Exception as error:  # raised here it would end the actor
             self._trouble = f"{type(error).__name__}: {error}"
 
     def begin(self) -> Start:
@@ -216,5 +208,5 @@ class _Actor:
                 return self._extractor.extract(video, heartbeat)
         except VideoDecodeError as error:
             return WorkFailure("error", error.reason)
-        except Exception as error:  # whatever one video does to the code, the others go on
+        except Exception as error:  # one video must not stop the others
             return WorkFailure("error", f"{type(error).__name__}: {error}")

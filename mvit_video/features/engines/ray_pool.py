@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster that are given tasks one after the other, and replaced when they die."""
+"""Pool of actors of a Ray cluster, which replaces dead actors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 VERSION = version("mvit-video")
-# one that is worked on and one that waits, so that a worker never does
+# one runs and one waits, so that a worker is never idle
 _TASKS_PER_WORKER = 2
 _SECONDS_TO_START = 300.0
 _SECONDS_PER_CHECK = 1.0
@@ -29,7 +29,7 @@ _GIVEN_UP = f"its process ended {_DEATHS_OF_AN_ITEM} times: it crashed, ran out 
 
 
 class Start(NamedTuple):
-    """What an actor says first."""
+    """First message of an actor."""
 
     node: str
     address: str
@@ -45,7 +45,7 @@ class _Task(NamedTuple):
 
 @dataclass
 class _Worker:
-    """An actor, and the tasks that it has, in the order in which it does them."""
+    """An actor and its tasks in their order."""
 
     handle: Any
     node: str | None = None
@@ -55,13 +55,12 @@ class _Worker:
 class Pool(Generic[Item, Result]):
     """Actors with the methods `begin() -> Start` and `work(item)`.
 
-    What a lost machine had is done by others. An item at which workers die is given up; which one it was is known,
-    since each worker takes one after the other.
+    Other actors do the tasks of a lost machine. An item at which actors die several times fails.
 
     Args:
         ray: the module, connected to a cluster.
         start: makes an actor.
-        key: that of the results which the actors must give.
+        key: key of the results that the actors must have.
     """
 
     def __init__(self, ray: Any, start: Callable[[], Any], key: str, num_workers: int) -> None:
@@ -76,7 +75,7 @@ class Pool(Generic[Item, Result]):
         self._without_worker_since = time.monotonic()
 
     def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result | WorkFailure]]:
-        """Results of `work`, or why there is none, in the order in which they are ready."""
+        """Yield the result of `work` on each item, or its failure, as they become ready."""
         new = map(_Task, count(), items)
         for _ in range(self._num_workers):
             self._start()
@@ -84,7 +83,7 @@ class Pool(Generic[Item, Result]):
             worker_number, task_number, answer = self._next_answer()
             worker = self._workers.get(worker_number)
             if worker is None:
-                continue  # it was lost, and its tasks are with others
+                continue  # it was lost, and others have its tasks
             try:
                 value = answer.result()
             except self._ray.exceptions.RayError as error:
@@ -104,7 +103,7 @@ class Pool(Generic[Item, Result]):
         return self._is_exhausted and not self._again and not any(worker.tasks for worker in self._workers.values())
 
     def end(self) -> None:
-        """Ends the actors."""
+        """End the actors."""
         for worker in self._workers.values():
             self._ray.kill(worker.handle)
         self._workers.clear()
@@ -131,14 +130,14 @@ class Pool(Generic[Item, Result]):
                     )
                     raise MVitVideoError(
                         f"none of {self._num_workers} workers could start in {_SECONDS_TO_START:.0f} s: {free:g} of "
-                        f"the cluster's {cpus:g} CPUs are free, a worker needs 1; the same command goes on from here"
+                        f"the cluster's {cpus:g} CPUs are free, a worker needs 1; the same command resumes"
                     ) from None
 
     def _welcome(self, worker: _Worker, start: Start) -> None:
-        """Takes an actor in that has begun.
+        """Accept an actor that has started.
 
         Raises:
-            MVitVideoError: it cannot work, or would give other results.
+            MVitVideoError: it cannot work, or has another version or key.
         """
         if start.failure:
             raise MVitVideoError(f"machine {start.address}: {start.failure}")
@@ -151,7 +150,7 @@ class Pool(Generic[Item, Result]):
         self._deaths_at_start = 0
 
     def _give(self, number: int, new: Iterator[_Task]) -> None:
-        """Fills up the tasks of a worker."""
+        """Give a worker as many tasks as it takes."""
         worker = self._workers[number]
         while worker.node and len(worker.tasks) < _TASKS_PER_WORKER:
             task = self._again.popleft() if self._again else next(new, None)
@@ -162,12 +161,10 @@ class Pool(Generic[Item, Result]):
             self._listen(number, task.number, worker.handle.work.remote(task.item))
 
     def _lose(self, number: int, error: Exception) -> tuple[Item, WorkFailure] | None:
-        """Puts another worker in the place of one that died.
-
-        Returns: the item that it worked on, if workers have died of it before.
+        """Replace a worker that died; return its item if too many workers died at it.
 
         Raises:
-            MVitVideoError: workers die before they can begin.
+            MVitVideoError: workers die before they can start.
         """
         worker = self._workers.pop(number)
         self._ray.kill(worker.handle)
@@ -176,7 +173,7 @@ class Pool(Generic[Item, Result]):
         if worker.node is None:
             self._deaths_at_start += 1
             if self._deaths_at_start >= _DEATHS_AT_START:
-                raise MVitVideoError(f"workers die before they can begin: {str(error).partition(chr(10))[0]}")
+                raise MVitVideoError(f"workers die before they can start: {str(error).partition(chr(10))[0]}")
         tasks = list(worker.tasks.values())
         given_up = None
         if tasks and has_machine:

@@ -1,6 +1,6 @@
-"""Decoding processes that hand over a video piece by piece, at the pace of whoever takes the pieces.
+"""Decoding processes that send a video chunk by chunk, at the pace of the consumer.
 
-`run_in_processes` gives one result per item; hours of video are many, and none of them may wait for all.
+`jobs.run_in_processes` gives one result per item; a long video is too large for one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _CHUNKS_WAITING = 2
 
 
 class Whole(NamedTuple):
-    """A video was read to its end."""
+    """End of a video."""
 
 
 class Piece(NamedTuple):
-    """What comes of a video: a chunk, its end, or why there is no more of it.
+    """A chunk of a video, its end, or its failure.
 
     Attributes:
-        number: of the video, in the order in which videos were drawn; those of several come mixed.
+        number: number of the video; pieces of several videos alternate.
     """
 
     number: int
@@ -48,18 +48,16 @@ class Piece(NamedTuple):
 def read_in_processes(
     videos: Iterable[Video], rule: ReadingRule, num_workers: int, limit_seconds: float
 ) -> Generator[Piece, None, None]:
-    """The chunks of videos, in order within each, as they become ready.
+    """Yield the chunks of videos, in order within each, as they become ready.
 
-    A process that dies, or stays silent, harms the video that it had, and is replaced. Processes end with this one,
-    however it ends.
+    A process that dies or misses its heartbeat is replaced, and its video fails. Processes end with this one.
 
     Args:
-        videos: drawn as processes become free.
-        limit_seconds: CPU time that a process may use between two chunks, and wall-clock time that it may spend
-            without using any, before it counts as hung.
+        limit_seconds: CPU time between two chunks, and wall-clock time without CPU time, after which a process counts
+            as hung.
 
     Raises:
-        RuntimeError: a process cannot even start.
+        RuntimeError: a process cannot start.
     """
     source = _Source(videos)
     pieces: queue.Queue[Piece | BaseException | None] = queue.Queue(_CHUNKS_WAITING)
@@ -84,7 +82,7 @@ def read_in_processes(
 
 
 class _Source:
-    """Videos with their numbers, drawn by several threads."""
+    """Numbered videos for several threads."""
 
     def __init__(self, videos: Iterable[Video]) -> None:
         self._videos: Iterator[tuple[int, Video]] = enumerate(videos)
@@ -96,7 +94,7 @@ class _Source:
 
 
 class _Reader(threading.Thread):
-    """A thread that gives a process its videos and passes on what it sends."""
+    """Thread that sends videos to a process and receives their chunks."""
 
     def __init__(
         self,
@@ -122,14 +120,14 @@ class _Reader(threading.Thread):
             self._stop()
 
     def end(self) -> None:
-        """Ends the process, and with it the thread."""
+        """End the process, and with it the thread."""
         self._is_ending.set()
         if (child := self._child) is not None:
             child.kill()
 
     def _contents(self, video: Video) -> Iterator[Chunk | Whole | WorkFailure]:
         child = self._start() if self._child is None else self._child
-        with suppress(OSError):  # it has just died, which reading tells
+        with suppress(OSError):  # it has just died, as reading will show
             child.connection.send(video)
         while True:
             try:
@@ -148,7 +146,7 @@ class _Reader(threading.Thread):
                 return
 
     def _put(self, piece: Piece | BaseException | None) -> None:
-        """Waits until there is room, or nobody takes pieces any more."""
+        """Wait until there is room or the consumer has ended."""
         while not self._is_ending.is_set():
             with suppress(queue.Full):
                 self._pieces.put(piece, timeout=_SECONDS_PER_CHECK)
@@ -162,16 +160,16 @@ class _Reader(threading.Thread):
             is_heard = wait_unless_hung(child.connection.poll, child.watch(_SECONDS_TO_START))
             if is_heard and child.connection.recv() == _READY:
                 return child
-        raise RuntimeError(f"a decoding process ended before it could begin ({cause_of_end(self._stop())})")
+        raise RuntimeError(f"a decoding process ended before it could start ({cause_of_end(self._stop())})")
 
     def _stop(self, grace_seconds: float = _SECONDS_TO_END) -> int:
-        """Waits for the end of the process, and then brings it about; its exit code."""
+        """Wait for the process, kill it after `grace_seconds`, and return its exit code."""
         child, self._child = self._child, None
         return 0 if child is None else child.end(grace_seconds)
 
 
 def _serve(connection: Connection, rule: ReadingRule) -> None:
-    """Reads one video after the other; sends their chunks, and at last `Whole` or `WorkFailure`."""
+    """Read videos; send the chunks of each, and then `Whole` or `WorkFailure`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it reaches the whole group; the parent decides
     torch.set_num_threads(1)
     connection.send(_READY)
@@ -184,5 +182,5 @@ def _serve(connection: Connection, rule: ReadingRule) -> None:
                 connection.send(Whole())
             except VideoDecodeError as error:
                 connection.send(WorkFailure("error", error.reason))
-            except Exception as error:  # whatever one video does to the code, the others go on
+            except Exception as error:  # one video must not stop the others
                 connection.send(WorkFailure("error", f"{type(error).__name__}: {error}"))

@@ -1,4 +1,4 @@
-"""Formats that features are written in."""
+"""Writers of features in several formats."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ if TYPE_CHECKING:
 
 
 class FeatureWriter(Protocol):
-    """Puts features on disk; videos are named as `Video.name` has it."""
+    """Writer of features; videos have the names of `Video.name`."""
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
-        """Writes some videos; a kill leaves each of its files whole or not at all."""
+        """Write some videos; a kill leaves each file complete or absent."""
         ...
 
     def require_free(self, videos: Sequence[str]) -> None:
-        """Refuse videos that this format cannot keep apart, or whose files are there already and not ours.
+        """Refuse new videos that would share a file, or whose files exist and are not of this extraction.
 
-        Called before a run writes, and after `keep_only`.
-
-        Args:
-            videos: names of those that the run will write.
+        Called after `keep_only`, before a run writes.
 
         Raises:
             ConfigError: names two videos, or a file.
@@ -35,28 +32,24 @@ class FeatureWriter(Protocol):
         ...
 
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
-        """Remove the features of other videos, and of those with another number of windows than is listed.
+        """Remove the features of videos that are not listed with their number of windows.
 
-        Others are videos that will be made again, and those that a kill left unlisted. Where a video was written twice,
-        the newer features stay. Files of other programs stay; damaged ones go to the folder `damaged`. Called before a
-        run writes.
-
-        Args:
-            listed: number of windows of each video that should be there.
+        Of a video that was written twice, the newer features are kept. Files of other programs are kept; damaged files
+        move to the folder `damaged`. Called before a run writes.
         """
         ...
 
     def finish(self) -> None:
-        """Called once when a run has written all."""
+        """Finish a run that has written all its videos."""
         ...
 
 
 def writer_for(format: str, folder: str | os.PathLike[str], record: Mapping[str, Any]) -> FeatureWriter:
-    """The writer of a format.
+    """Return the writer of a format.
 
     Args:
-        folder: path of where the files go, with Parquet also a URL.
-        record: what is true of all features, as `Extractor.record` has it.
+        folder: path of the files, with Parquet also a URL.
+        record: `Extractor.record`.
 
     Raises:
         ConfigError: there is no such format, it is not for URLs, or a package that it needs is not installed.

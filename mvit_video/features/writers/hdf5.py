@@ -21,15 +21,14 @@ _TIMES = ("start_seconds", "end_seconds", "center_seconds", "start_frame", "end_
 
 
 class Hdf5Writer:
-    """Writes `part-*.h5`; in each, `file["<path>"]` holds a video.
+    """Writer of `part-*.h5`, in which `file["<path>"]` holds a video.
 
     A group has the data sets `feature`, `(windows, crops, *shape)`, and `start_seconds`, `end_seconds`,
     `center_seconds`, `start_frame`, `end_frame`, `num_padded`, `(windows,)`; and the attributes `path`, `fps`, and
-    `label` and `span` where there are such. What is true of all videos are attributes of the file.
+    where known `label` and `span`. The file has the record as attributes.
 
     Args:
-        folder: where the files go.
-        record: what is true of all videos, as `Extractor.record` has it.
+        record: `Extractor.record`.
 
     Raises:
         ConfigError: h5py is not installed.
@@ -40,7 +39,7 @@ class Hdf5Writer:
         self._h5py = _h5py()
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
-        """Writes some videos in a file of their own."""
+        """Write some videos to a new file."""
         with self._new_file(new_part("h5")) as file:
             file.attrs.update({key: _attribute(value) for key, value in self.record.items() if value is not None})
             for features in batch:
@@ -65,11 +64,11 @@ class Hdf5Writer:
                 raise ConfigError(f"{video}: HDF5 takes {other} for the same; name one video once, or write parquet")
 
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
-        """Writes anew the files that hold other videos too, or older features of the same ones."""
+        """Rewrite the files that hold other videos too, or older features."""
         return keep_only_listed(Folder(self.folder), "h5", listed, self._contents, self._filter)
 
     def _contents(self, part: str) -> dict[str, int] | None:
-        """Number of windows of each video in a file; None of a file of something else."""
+        """Return the number of windows of each video in a file; None for a file of another extraction."""
         try:
             with self._h5py.File(self.folder / part, "r") as file:
                 if file.attrs.get("key") != self.record["key"]:
@@ -90,7 +89,7 @@ class Hdf5Writer:
 
     @contextmanager
     def _new_file(self, part: str) -> Iterator[Any]:
-        """A file to fill; it is in memory, since HDF5 may end the process when it cannot write to a disk."""
+        """Open a file in memory, since HDF5 may end the process when it cannot write to a disk; then write it."""
         with self._h5py.File(part, "w", driver="core", backing_store=False) as file:
             yield file
             file.flush()
@@ -99,7 +98,7 @@ class Hdf5Writer:
             unfinished.write_bytes(image)
 
     def finish(self) -> None:
-        """Does nothing: each file is as it stays."""
+        """Keep the files as they are."""
 
 
 def _h5py() -> Any:
@@ -111,7 +110,7 @@ def _h5py() -> Any:
 
 
 def _groups(file: Any, kind: type) -> list[tuple[str, Any]]:
-    """Name and group of each video: its path may make several groups, one in the other."""
+    """Return name and group of each video, whose path may make nested groups."""
     found: list[tuple[str, Any]] = []
     file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, kind) and item.attrs else None)
     return found
@@ -123,5 +122,5 @@ def _video_of(group: Any) -> str:
 
 
 def _attribute(value: Any) -> Any:
-    """HDF5 has no nested values."""
+    """Return a value of the record as HDF5 stores it, without nesting."""
     return value if isinstance(value, (str, int, float)) else json.dumps(value)

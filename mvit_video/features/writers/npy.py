@@ -1,4 +1,4 @@
-"""Features as NumPy files, those of a video beside a JSON file that says what they are."""
+"""Features as NumPy files, with a JSON file for each video."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ _OF_ALL_VIDEOS = ("model", "checkpoint", "layer", "window", "stride", "crops", "
 
 
 class NpyWriter:
-    """Writes `<path without suffix>.npy`, float32 `(windows, C)`, as ActionFormer and its relatives read it.
+    """Writer of `<path without suffix>.npy`, float32 `(windows, C)`, as ActionFormer and similar programs read it.
 
-    Features that are maps have `(windows, *shape)`, and crops that are kept stand behind the windows. The file
-    `<path without suffix>.json` comes last, so that a video has it only when its features are whole.
+    Maps have the shape `(windows, *shape)`; crops that are kept are the second axis. `<path without suffix>.json` is
+    written last, so that it stands for complete features.
 
     Args:
-        folder: where the files go, in folders as the videos lie.
-        record: what is true of all videos, as `Extractor.record` has it.
+        record: `Extractor.record`.
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
@@ -42,10 +41,10 @@ class NpyWriter:
         self._stride = Length.parse(record["stride"], "stride")
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
-        """Writes the files of some videos."""
+        """Write the files of some videos."""
         self.require_free([one.video.name for one in batch])
         files = {self._name(one.video): list(self._files(self._name(one.video))) for one in batch}
-        # after a kill it says which arrays without a JSON file are ours
+        # after a kill it lists our arrays without a JSON file
         journal = self.folder / f".writing-{secrets.token_hex(4)}.json"
         _write_json(journal, {"key": self.record["key"], "files": list(chain(*files.values()))})
         for features in batch:
@@ -57,7 +56,7 @@ class NpyWriter:
         journal.unlink()
 
     def require_free(self, videos: Sequence[str]) -> None:
-        """Refuse videos that would have the files of another one, or of another program."""
+        """Refuse videos that would overwrite the files of another video or program."""
         video_of: dict[str, str] = {}
         for video in videos:
             name = file_name(*split_video_name(video), self._longest_ending)
@@ -71,10 +70,10 @@ class NpyWriter:
                 )
             foreign = next(filter(os.path.lexists, files), None)
             if sidecar is None and foreign is not None:
-                raise ConfigError(f"{video}: {foreign} is there, and not of this extraction; move it elsewhere")
+                raise ConfigError(f"{video}: {foreign} exists and is not of this extraction; move it elsewhere")
 
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
-        """Removes the files of other videos, and what a kill left without a JSON file."""
+        """Remove the files of other videos, and arrays that a kill left without a JSON file."""
         kept, damaged, ours = set[str](), list[str](), set[Path]()
         for folder in {path.parent for path in self.folder.rglob("*.json")}:
             remove_unfinished(folder)
@@ -103,7 +102,7 @@ class NpyWriter:
         return Kept(kept, damaged)
 
     def finish(self) -> None:
-        """Does nothing: each file is as it stays."""
+        """Keep the files as they are."""
 
     def _name(self, video: Video) -> str:
         return file_name(video.path, video.span, self._longest_ending)
@@ -113,7 +112,7 @@ class NpyWriter:
 
     @property
     def _endings(self) -> tuple[str, ...]:
-        """What a video's arrays are called behind its name."""
+        """Endings of the names of a video's arrays."""
         return ("",)
 
     @property
@@ -121,7 +120,7 @@ class NpyWriter:
         return max((*(f"{ending}.npy" for ending in self._endings), ".json"), key=len)
 
     def _arrays(self, features: VideoFeatures) -> dict[str, NDArray[Any]]:
-        """Arrays of a video by the end of their file's name."""
+        """Return the arrays of a video by the ending of their file's name."""
         return {"": _without_single_crop(features).astype(np.float32, copy=False)}
 
     def _describe(self, features: VideoFeatures) -> dict[str, Any]:
@@ -140,7 +139,7 @@ class NpyWriter:
         }
 
     def _read(self, path: Path) -> _Sidecar | None:
-        """What a JSON file says of a video; None where it is not of this extraction, or damaged."""
+        """Return the content of a JSON file; None if it is damaged or of another extraction."""
         if not path.is_file():  # a pipe would block
             return None
         try:
@@ -155,7 +154,7 @@ class NpyWriter:
             return None
 
     def _listed_in(self, journal: Path) -> set[Path]:
-        """Arrays that a killed process had begun to write; none where the file is not of this extraction."""
+        """Return the arrays that a killed process was writing; none if the file is of another extraction."""
         try:
             found = json.loads(journal.read_text(encoding="utf-8"))
             names = found["files"] if found["key"] == self.record["key"] else []
@@ -167,12 +166,7 @@ class NpyWriter:
 
 
 class _Sidecar(NamedTuple):
-    """What stands in the JSON file of a video.
-
-    Attributes:
-        name: of its files, without their endings.
-        video: what the manifest calls it.
-    """
+    """Content of the JSON file of a video: the name of its files without ending, and its name in the manifest."""
 
     name: str
     video: str
@@ -180,9 +174,9 @@ class _Sidecar(NamedTuple):
 
 
 class VideoFeaturesWriter(NpyWriter):
-    """Writes the files of video_features: `<stem>_<layer>.npy`, `<stem>_fps.npy` and `<stem>_timestamps_ms.npy`.
+    """Writer of the files of video_features: `<stem>_<layer>.npy`, `<stem>_fps.npy` and `<stem>_timestamps_ms.npy`.
 
-    A time stamp is when the window ends.
+    A time stamp is the end of a window.
     """
 
     @property
@@ -198,15 +192,15 @@ class VideoFeaturesWriter(NpyWriter):
 
 
 class TimeGrid(NamedTuple):
-    """Times as ActionFormer computes them: row i is centred at `(i * feat_stride + num_frames / 2) / fps` seconds.
+    """Times in the config of ActionFormer: row i has its centre at `(i * feat_stride + num_frames / 2) / fps` seconds.
 
     Attributes:
-        feat_stride: frames from one window to the next; the same for all videos, as its config wants it.
-        num_frames: frames of a window, likewise.
-        default_fps: frames per second, likewise; None where the windows count frames of the video, so that the
-            annotations have to give the `fps` of each.
-        max_error_seconds: by how much this misses the centre of a window that lies whole in the video, at most: half a
-            frame; more where windows count frames and the stride seconds, or where the rate of the video varies.
+        feat_stride: frames from one window to the next, the same for all videos.
+        num_frames: frames of a window, the same for all videos.
+        default_fps: frames per second; None for windows that count frames, for which the annotations need the `fps` of
+            each video.
+        max_error_seconds: largest error of the centre of a window within the video: half a frame; more where windows
+            count frames and the stride seconds, or where the frame rate varies.
     """
 
     feat_stride: float
@@ -216,7 +210,7 @@ class TimeGrid(NamedTuple):
 
 
 def time_grid(features: VideoFeatures, window: Length, stride: Length) -> TimeGrid:
-    """The grid of the windows of a video, from the start of the first."""
+    """Return the grid of the windows of a video, from the start of the first."""
     default_fps = None if window.in_frames and stride.in_frames else _ANY_FPS
     fps = default_fps or features.fps
     num_frames, feat_stride = (
@@ -237,7 +231,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _is_readable(array: Path) -> bool:
-    """Whether a file holds as many numbers as its header says."""
+    """Return whether a file holds as many numbers as its header states."""
     if not array.is_file():  # a pipe would block
         return False
     try:
@@ -248,7 +242,7 @@ def _is_readable(array: Path) -> bool:
 
 
 def _identity(features: VideoFeatures) -> dict[str, Any]:
-    """What the sidecar calls the video; JSON has no infinity."""
+    """Return path and span of a video for JSON, which has no infinity."""
     span = features.video.span
     ends = None if span is None else [span[0], None if span[1] == inf else span[1]]
     return {"path": features.video.path, "span": ends}

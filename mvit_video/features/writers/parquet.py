@@ -26,15 +26,15 @@ _PART_BYTES = 2**26
 
 
 class ParquetWriter:
-    """Writes `part-*.parquet`; the rows of a video lie in one of them, in order.
+    """Writer of `part-*.parquet`; the rows of a video are in one of them, in order.
 
     Columns: `path`, `label`, `window`, `crop`, `start_seconds`, `end_seconds`, `center_seconds`, `start_frame`,
-    `end_frame`, `num_padded`, `feature`, and `video`, which is what the manifest calls it: its path, with the seconds
-    of the part that was asked for, if it was. The metadata have `feature_shape`, `layer`, `model` and `key`.
+    `end_frame`, `num_padded`, `feature`, and `video`, the name in the manifest. The metadata have `feature_shape`,
+    `layer`, `model` and `key`.
 
     Args:
-        folder: path or URL of where the files go.
-        record: what is true of all features, as `Extractor.record` has it.
+        folder: path or URL.
+        record: `Extractor.record`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
@@ -62,18 +62,18 @@ class ParquetWriter:
         )
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
-        """Writes some videos to a part of their own."""
+        """Write some videos to a new part."""
         self._write(pa.concat_tables([self._rows(features) for features in batch]))
 
     def require_free(self, videos: Sequence[str]) -> None:
-        """Does nothing: a column names the video."""
+        """Accept all videos: a column names them."""
 
     def keep_only(self, listed: Mapping[str, int]) -> Kept:
-        """Writes anew the parts that hold other videos too, or older features of the same ones."""
+        """Rewrite the parts that hold other videos too, or older features."""
         return keep_only_listed(self._folder, "parquet", listed, self._contents, self._filter)
 
     def finish(self) -> None:
-        """Joins the parts of a few seconds each to larger ones."""
+        """Join small parts to larger ones."""
         sizes = {part: self._folder.size(part) for part in self._folder.names("part-*.parquet")}
         small = [part for part in sizes if sizes[part] < _PART_BYTES // 2 and self._is_own(part)]
         group: list[str] = []
@@ -108,7 +108,7 @@ class ParquetWriter:
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def _contents(self, part: str) -> dict[str, int] | None:
-        """Number of windows of each video in a part; None of a part of something else."""
+        """Return the number of windows of each video in a part; None for a part of another extraction."""
         try:
             rows = self._folder.read_table(part, columns=["video", "crop"])
             rows.validate(full=True)  # text may be no UTF-8
@@ -131,8 +131,7 @@ class ParquetWriter:
         self._write_to(new_part("parquet"), rows)
 
     def _write_to(self, part: str, rows: pa.Table) -> None:
-        # features repeat no values and nobody asks for their range: with dictionary and statistics this takes 8 times
-        # as long, and reading 5 times, for 6 % less to store
+        # dictionary and statistics of features make writing 8 times as slow and reading 5 times, for 6 % less space
         plain = [name for name in self.schema.names if name != "feature"]
         self._folder.write_table(part, rows, use_dictionary=plain, write_statistics=plain)
 
@@ -141,7 +140,7 @@ class ParquetWriter:
         self._write_to(part, rows.filter(compute.is_in(rows["video"], value_set=pa.array(sorted(videos)))))
 
     def _join(self, parts: Sequence[str]) -> None:
-        """A kill leaves rows twice at worst, of which the next run keeps the newer."""
+        """Join parts; a kill leaves rows twice at worst, and the next run keeps the newer ones."""
         if len(parts) > 1:
             self._write(pa.concat_tables([self._folder.read_table(part) for part in parts]))
             for part in parts:

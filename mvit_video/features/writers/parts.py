@@ -1,4 +1,4 @@
-"""Part files of features: which videos each holds, and which of them stay."""
+"""Part files of features, and the videos in them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mvit_video.jobs.ledger import PART_NAME
 
 
 class Kept(NamedTuple):
-    """What a folder of features holds when a run begins.
+    """Content of a folder of features when a run begins.
 
     Attributes:
-        videos: names of those whose features are complete.
-        damaged: files that could not be read, where they are now.
+        videos: names of the videos with complete features.
+        damaged: new places of files that could not be read.
     """
 
     videos: set[str]
@@ -22,7 +22,7 @@ class Kept(NamedTuple):
 
 
 class Damaged(Exception):
-    """A part file cannot be read, as it is cut off or spoilt."""
+    """A part file is truncated or damaged."""
 
 
 def keep_only_listed(
@@ -35,9 +35,9 @@ def keep_only_listed(
     """Remove features from part files; see `FeatureWriter.keep_only`.
 
     Args:
-        contents: number of windows of each video in a part; None of a file that is not of this extraction. Raises
+        contents: returns the number of windows of each video in a part, None for a file of another extraction; raises
             `Damaged`.
-        rewrite: leaves some videos only in a part.
+        rewrite: keeps only some videos in a part.
     """
     folder.remove_unfinished()
     kept, seen, damaged = set[str](), set[str](), list[str]()
