@@ -29,7 +29,7 @@ SMALL = {
     "model.net.init_args.embed_dim": "8", "model.schedule.warmup_epochs": "0", "data.clip.num_frames": "2",
     "data.input.crop_size": "16", "data.input.decode_short_side": "null", "data.augment.repeats": "1",
     "data.views.short_side": "16", "data.loading.batch_size": "2", "data.loading.num_workers": "0",
-    "trainer.max_epochs": "1", "trainer.limit_train_batches": "2", "trainer.accelerator": "cpu",
+    "trainer.max_epochs": "1", "trainer.limit_train_batches": "2", "trainer.limit_val_batches": "2", "trainer.accelerator": "cpu",
     "trainer.precision": "32-true",
 }  # fmt: skip
 OF_DIGITS = {"model.net.init_args.patch.kernel": "[1,8,8]", "model.net.init_args.patch.stride": "[1,8,8]"}
