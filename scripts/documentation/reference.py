@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +35,7 @@ PUBLIC_MODULES = {
     "mvit_video.evaluation": "Multi-view testing.",
     "mvit_video.analysis": "Studies of a trained net.",
 }
+_GENERAL = ("seed_everything", "base", "checkpoint_every_n_steps", "studies", "severities")
 _GROUPS = {
     "general": "The run",
     "model": "`model`: net, optimiser, schedule",
@@ -91,31 +94,42 @@ def command_line_page() -> str:
 
 
 def _verb(verb: str) -> Iterator[str]:
-    parser = parser_of(verb)
-    description, _, example = (parser.description or VERBS[verb].purpose).partition(" Example: ")
-    example = example or (parser.epilog or "").removeprefix("example: ")
-    yield f"{_sentence(description)}"
-    if example:
-        yield from ("", "```text", example, "```")
     if verb in WITH_CONFIG:
-        yield from (
-            "",
-            "Every key of the [config](settings.md) is an option: `--data.loading.batch_size 4`. Beside them:",
-        )
+        yield from _verb_with_config(verb)
+        return
+    parser = parser_of(verb)
+    yield from (_sentence(parser.description), "", "```text", (parser.epilog or "").removeprefix("example: "), "```")
     yield from ("", "| option | default | meaning |", "|---|---|---|")
     for action in parser._actions:
         names = action.option_strings or [action.metavar or action.dest.upper()]
-        hidden = action.help == argparse.SUPPRESS or action.dest == "help"
-        if hidden or (verb in WITH_CONFIG and (_is_key(action) or action.dest.endswith(".help"))):
-            continue
-        choices = "" if action.choices is None else f" One of {', '.join(f'`{one}`' for one in action.choices)}."
-        yield f"| {', '.join(f'`{name}`' for name in names)} | {_default(action)} | {_cell(action.help)}{choices} |"
+        if action.help != argparse.SUPPRESS and action.dest != "help":
+            choices = "" if action.choices is None else f" One of {', '.join(f'`{one}`' for one in action.choices)}."
+            yield f"| {', '.join(f'`{name}`' for name in names)} | {_default(action)} | {_cell(action.help)}{choices} |"
+
+
+def _verb_with_config(verb: str) -> Iterator[str]:
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        main([verb, "--help"])
+    _, description, *rest = printed.getvalue().split("\n\n")
+    example = next(text for text in rest if text.startswith("example:")).partition("\n")[2]
+    yield from (" ".join(description.split()), "", "```text", example.strip(), "```", "")
+    yield "Every [config key](settings.md) is an option, such as `--data.loading.batch_size 4`. Besides:"
+    yield from ("", "| option | meaning |", "|---|---|")
+    yield "| `-c CONFIG` | Config file; of several, the later one overrides. |"
+    for name, text in re.findall(
+        r"^  (--?[\w.-]+(?: NAME)?|ckpt_path) +(?:null +)?(.+)$", printed.getvalue(), re.MULTILINE
+    ):
+        yield f"| `{name.replace('ckpt_path', '--ckpt_path')}` | {_sentence(text)} |"
 
 
 def settings_page() -> str:
     """Return the page of every key of a config with its default, grouped by its first word."""
     actions = {
-        action.dest: action for verb in ("predict", "fit") for action in parser_of(verb)._actions if _is_key(action)
+        action.dest: action
+        for verb in ("robustness", "predict", "fit")
+        for action in parser_of(verb)._actions
+        if _is_key(action)
     }
     rows: dict[str, list[str]] = {group: [] for group in _GROUPS}
     for action in actions.values():
@@ -137,7 +151,7 @@ def _is_key(action: argparse.Action) -> bool:
     first = action.dest.partition(".")[0]
     is_setting = "." in action.dest and first in _GROUPS and not action.dest.endswith(".help")
     is_group = type(action).__name__ == "_ActionConfigLoad"
-    return not is_group and (is_setting or action.dest in ("seed_everything", "base", "checkpoint_every_n_steps"))
+    return not is_group and (is_setting or action.dest in _GENERAL)
 
 
 def _key_rows(action: argparse.Action) -> Iterator[str]:
