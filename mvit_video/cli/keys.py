@@ -61,7 +61,7 @@ data:
   clip.num_frames               16       frames in a clip
   clip.sampling_rate            4        frames from one to the next
   clip.target_fps               30.0     rate that sampling_rate refers to
-  clip.sampling                 rate     rate, segments
+  clip.sampling                 rate     rate, segments, or a sampler class
   input.crop_size               224      pixels of the square
   input.mean                    [0.45, 0.45, 0.45]
   input.std                     [0.225, 0.225, 0.225]
@@ -137,8 +137,8 @@ studies:
 _GROUP, _LINE = re.compile(r"(\w+)[^:]*:"), re.compile(r"  ([a-z][\w.]*) +(\[.*\]|\S+)")
 # Values with keys of their own, which only the parser knows.
 _OPEN = (
-    "model.net", "model.optimizer", "model.mixing", "model.init_from", "data.augment.erasing", "data.val_views",
-    "data.views.corruption", "trainer",
+    "model.net", "model.optimizer", "model.mixing", "model.init_from", "data.augment.erasing", "data.clip.sampling",
+    "data.val_views", "data.views.corruption", "trainer",
 )  # fmt: skip
 
 

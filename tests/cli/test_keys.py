@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,9 +63,9 @@ def test_help_is_short_and_fits_80_columns(verb: str) -> None:
     assert "mvit_b_16x4" in " ".join(lines)
 
 
-def test_a_misspelt_key_imports_neither_torch_nor_lightning() -> None:
+def test_help_and_misspelt_keys_import_neither_torch_nor_lightning() -> None:
     code = (
-        "import sys; from mvit_video.cli import main; "
+        "import sys; from mvit_video.cli import main; main(['fit', '--help']); "
         "main(['fit', '-c', 'configs/demo.yaml', '--model.labelsmoothing', '1']); "
         "print(sorted({'torch', 'lightning'} & sys.modules.keys()))"
     )
@@ -96,3 +97,22 @@ def test_all_keys_without_the_layers_of_torch(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "--trainer.reload_dataloaders_every_n_epochs" in printed
     assert "torch.nn.Identity" not in printed
+
+
+def test_other_loggers_by_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are parsed without their packages, which a run names if they are missing."""
+    config = tmp_path / "loggers.yaml"
+    config.write_text(
+        """\
+trainer:
+  logger:
+    - class_path: lightning.pytorch.loggers.WandbLogger
+      init_args: {project: videos}
+    - class_path: lightning.pytorch.loggers.MLFlowLogger
+      init_args: {experiment_name: videos, tracking_uri: "file:mlruns"}
+"""
+    )
+    assert main(["fit", "-c", "configs/demo.yaml", "-c", str(config), "--print_config"]) == 0
+    wandb, mlflow = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
+    assert wandb["init_args"]["project"] == "videos"
+    assert mlflow["init_args"]["tracking_uri"] == "file:mlruns"
