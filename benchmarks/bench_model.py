@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import mvit_video as mv
-from mvit_video.models.families.mvit.exporting import to_pytorchvideo, to_torchvision
+from mvit_video.models.families.mvit.exporting import to_layout
 
 # multiply-adds of one forward pass of one clip (tests/models/test_published_tables.py)
 GIGA_MULTIPLY_ADDS = {"mvit_b_16x4": 70.6, "mvitv2_s_16x4": 64.2}
@@ -55,9 +55,9 @@ def build_all(model: str) -> dict[str, nn.Module]:
     """Build ours, then the peers with its weights."""
     nets = {name: build(model, name) for name in PEERS[model]}
     state = nets["mvit_video"].state_dict()
-    for name, rename in (("torchvision", to_torchvision), ("pytorchvideo", to_pytorchvideo)):
+    for name in ("torchvision", "pytorchvideo"):
         if name in nets:
-            nets[name].load_state_dict(rename(state))
+            nets[name].load_state_dict(to_layout(state, name))
     return nets
 
 

@@ -1,11 +1,18 @@
-"""Checkpoints: read from, and written for, the code bases that published weights."""
+"""Checkpoints of this project and of the projects that published weights: read, written, converted."""
 
+from mvit_video.checkpoints.architecture import (
+    FACTS_ASSUMED,
+    FACTS_KEY,
+    UnknownArchitectureError,
+    arguments_from,
+    infer_architecture,
+    published_facts,
+)
 from mvit_video.checkpoints.contents import ARCHITECTURE_KEY, StoredState
 from mvit_video.checkpoints.create import build_model, create_model
 from mvit_video.checkpoints.files import Source, read_checkpoint
 from mvit_video.checkpoints.folders import checkpoint_in
 from mvit_video.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
-from mvit_video.checkpoints.recipes import UnknownArchitectureError, infer_architecture
 from mvit_video.checkpoints.saving import (
     export_checkpoint,
     export_state,
@@ -14,7 +21,6 @@ from mvit_video.checkpoints.saving import (
     save_checkpoint,
 )
 from mvit_video.checkpoints.translation import Translation, translate
-from mvit_video.checkpoints.untraced import FACTS_ASSUMED, FACTS_KEY, arguments_from, published_facts
 
 __all__ = [
     "ARCHITECTURE_KEY",

@@ -1,4 +1,4 @@
-"""Content of a checkpoint file: which of its entries are the weights of the model."""
+"""Content of a checkpoint file: the entry that has the weights of the model."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 
 from mvit_video.types import CheckpointError, printable
 
-ARCHITECTURE_KEY = "mvit_video"  # of the builder and its arguments in a Lightning checkpoint
-CLASS_NAMES_KEY = "class_names"  # of a JSON list among the metadata
+ARCHITECTURE_KEY = "mvit_video"  # key of the recipe in a Lightning checkpoint
+CLASS_NAMES_KEY = "class_names"  # key of a JSON list in the metadata
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model", "net", "module")
 _AVERAGED = re.compile(r"(^|_)(ema|swa)(_|$)", re.IGNORECASE)
-_COUNTER = "n_averaged"  # a tensor that torch's AveragedModel has beside its weights
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # of a terminal, or no text
+_COUNTER = "n_averaged"  # a tensor of torch's AveragedModel besides its weights
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # control characters, or not text
 _MAX_DEPTH = 5  # of entries within entries; a hostile file can contain itself
 
 
 @dataclass(frozen=True)
 class StoredState:
-    """Part of a checkpoint that is about the model.
+    """Model in a checkpoint.
 
     Attributes:
-        name: the file, or what stands for it, for messages.
-        tensors: by the names that the file gives them.
-        others: names of entries beside them that are no tensors.
-        metadata: texts that a file of this project carries.
+        name: the file, or another name for messages.
+        tensors: by their names in the file.
+        others: names of other entries.
+        metadata: texts in a file of this project.
         is_lightning: Lightning wrote it.
-        notes: which entry of the file was taken, where it holds several.
-        config: SlowFast's settings as text, which its files carry as `cfg`.
+        notes: which of several entries was loaded.
+        config: settings of SlowFast as text, `cfg` in its files.
     """
 
     name: str
@@ -45,10 +45,10 @@ class StoredState:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Name of each class, where the file tells, with control characters escaped.
+        """Names of the classes with control characters escaped; None if the file has none.
 
         Raises:
-            CheckpointError: what it tells is no list of names.
+            CheckpointError: they are not a list of names.
         """
         text = self.metadata.get(CLASS_NAMES_KEY, "null")
         try:
@@ -63,14 +63,14 @@ class StoredState:
 
 
 def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
-    """The tensors of a model, taken out of `model_state`, `state_dict` and their like.
+    """Return the tensors of a model, found under `model_state`, `state_dict` and similar keys.
 
     Args:
-        name: the file, or what stands for it, for messages.
-        use_ema: as `read_checkpoint` takes it.
+        name: the file, or another name for messages.
+        use_ema: see `read_checkpoint`.
 
     Raises:
-        CheckpointError: there are none, or not those that `use_ema` asks for.
+        CheckpointError: there are no tensors, or no weights as `use_ema` asks.
     """
     is_lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
     metadata = _metadata_of_run(content) if is_lightning else {}
@@ -106,7 +106,7 @@ def unwrap(name: str, content: Any, use_ema: bool | None = None) -> StoredState:
 
 
 def _entries(content: Any, use_ema: bool | None) -> list[tuple[str, bool]]:
-    """Entries that hold weights, the one to take first, and whether each is an average over training."""
+    """Return the entries with weights, the chosen one first, and whether each is an average over training."""
     if not isinstance(content, Mapping):
         return []
     plain = [(key, False) for key in _WRAPPERS if _holds_tensors(content.get(key))]
@@ -116,17 +116,14 @@ def _entries(content: Any, use_ema: bool | None) -> list[tuple[str, bool]]:
         if isinstance(key, str) and _AVERAGED.search(key) and _holds_tensors(value)
     ]
     if "averaging_state" in content and _holds_tensors(content.get("current_model_state")):
-        # Lightning's WeightAveraging puts the average where the weights are
+        # Lightning's WeightAveraging puts the average in the place of the weights
         averaged, plain = [(key, True) for key, _ in plain], [("current_model_state", False)]
         return averaged + plain if use_ema is not False else plain + averaged
     return averaged + plain if use_ema else plain + averaged
 
 
 def _one_net(tensors: dict[str, Tensor], use_ema: bool | None) -> tuple[dict[str, Tensor], list[tuple[str, bool]]]:
-    """The tensors of one net among some by whose names others are averages of them, and what there is to choose from.
-
-    Nothing is, and all tensors are of one net, where no name is that of an average.
-    """
+    """Return the tensors of one net, and the choices where the names show averages besides the weights."""
     averages = {key.removesuffix(_COUNTER) for key in tensors if key.rpartition(".")[2] == _COUNTER}
     averages |= {
         f"{first}." for first, dot, _ in (key.partition(".") for key in tensors) if dot and _AVERAGED.search(first)
@@ -155,7 +152,7 @@ def _choice(found: list[tuple[str, bool]]) -> str:
 
 
 def _holds_tensors(value: Any, depth: int = _MAX_DEPTH) -> TypeGuard[Mapping[Any, Any]]:
-    """Say whether tensors are in a mapping, or in one of the entries of weights in it."""
+    """Say whether a mapping, or an entry of weights in it, holds tensors."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
     if any(isinstance(one, Tensor) for one in value.values()):
@@ -164,7 +161,7 @@ def _holds_tensors(value: Any, depth: int = _MAX_DEPTH) -> TypeGuard[Mapping[Any
 
 
 def _metadata_of_run(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a run of this project states about its model."""
+    """Return the metadata of the model in a checkpoint of a run of this project."""
     own, data = content.get(ARCHITECTURE_KEY), content.get("VideoDataModule")
     metadata = {key: value for key, value in own.items() if isinstance(value, str)} if isinstance(own, Mapping) else {}
     names = data.get(CLASS_NAMES_KEY) if isinstance(data, Mapping) else None

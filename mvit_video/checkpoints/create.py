@@ -1,8 +1,9 @@
-"""Models by name, with random weights or those of a checkpoint."""
+"""Models by name, with random weights or the weights of a checkpoint."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import Any
 
 import torch
 
+from mvit_video.checkpoints.architecture import FACTS_ASSUMED, arguments_from, infer_architecture
 from mvit_video.checkpoints.files import Source, read_checkpoint
 from mvit_video.checkpoints.loading import fill
-from mvit_video.checkpoints.recipes import infer_architecture
 from mvit_video.checkpoints.translation import translate
-from mvit_video.checkpoints.untraced import FACTS_ASSUMED, arguments_from
 from mvit_video.models.families import variants
 from mvit_video.models.family import builders
 from mvit_video.models.net import VideoNet
@@ -22,8 +22,8 @@ from mvit_video.nn import tune_for_cpu
 from mvit_video.types import ConfigError
 
 _log = logging.getLogger(__name__)
-_SIZES = ("num_classes", "num_frames", "crop_size")  # None takes the model's own
-_OF_OTHER_PACKAGES = {"pretrained", "weights"}  # arguments by which these download weights
+_SIZES = ("num_classes", "num_frames", "crop_size")  # None for the model's default
+_OF_OTHER_PACKAGES = {"pretrained", "weights"}  # arguments with which other packages download weights
 
 
 def create_model(
@@ -36,22 +36,22 @@ def create_model(
     use_ema: bool | None = None,
     **overrides: Any,
 ) -> VideoNet:
-    """Build a model by name, with random weights or those of a checkpoint; without a name, the one a checkpoint holds.
+    """Build a model by name, with random weights or a checkpoint; without a name, build the model in the checkpoint.
 
-    Its layers are tuned for inference on a CPU, see `nn.tune_for_cpu`; on another device they do the same as ever.
+    Its layers are tuned for inference on a CPU, see `nn.tune_for_cpu`; this changes nothing on another device.
 
     Args:
-        num_classes: of the head; None takes the checkpoint's, or else the model's own. A number other than the
-            checkpoint's makes a new head, which the log says.
-        num_frames: frames of a clip; None takes the model's own.
-        crop_size: height and width of a clip in pixels; None takes the model's own.
-        checkpoint: what `load_checkpoint` takes; loaded strictly.
-        use_ema: as `load_checkpoint` takes it.
+        num_classes: of the head; None for the checkpoint's, or else the model's default. Another number than the
+            checkpoint's gives the model a new head, with a warning.
+        num_frames: frames of a clip; None for the model's default.
+        crop_size: height and width of a clip in pixels; None for the model's default.
+        checkpoint: see `load_checkpoint`; loaded strictly.
+        use_ema: see `load_checkpoint`.
         **overrides: other arguments of the builder function.
 
     Raises:
         ConfigError: no model has this name, or the builder has no such argument.
-        CheckpointError: the checkpoint cannot be read, does not fit, or does not state what it holds.
+        CheckpointError: the checkpoint cannot be read, does not fit, or does not show its architecture.
 
     Example:
         >>> import torch
@@ -72,18 +72,18 @@ def create_model(
 def build_model(
     name: str | None = None, *, checkpoint: Source | None = None, use_ema: bool | None = None, **arguments: Any
 ) -> VideoNet:
-    """Build a model as `create_model` does, without a line in the log: its `load_report` is for the caller to show."""
+    """Build a model as `create_model` does, without logging its `load_report`."""
     arguments = {key: value for key, value in arguments.items() if value is not None or key not in _SIZES}
     if habit := arguments.keys() & _OF_OTHER_PACKAGES:
         raise ConfigError(
-            f"model {name}: no weights come with the package, so there is no {min(habit)}=; give checkpoint=PATH of a "
-            "file that you downloaded (docs/guides/fine-tune.md)"
+            f"model {name}: no weights come with the package, so there is no argument {min(habit)}; download a file "
+            "and give its path as checkpoint= (docs/guides/fine-tune.md)"
         )
     stored = None if checkpoint is None else read_checkpoint(checkpoint, use_ema=use_ema)
     chosen = set(arguments)
     if name is None:
         if stored is None:
-            raise ConfigError("create_model needs a name, a checkpoint, or both")
+            raise ConfigError("create_model needs the name of a model, a checkpoint, or both")
         found = translate(stored)
         sizes = {key: arguments.get(key) for key in ("num_frames", "crop_size")}
         recipe, notes = infer_architecture(found, **sizes)
@@ -110,12 +110,20 @@ def _built(name: str, build: Callable[..., VideoNet], arguments: Mapping[str, An
     try:
         return build(**arguments)
     except TypeError as error:
-        raise ConfigError(f"model {name}: {error}") from error
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not found:
+            raise ConfigError(f"model {name}: {error}") from error
+        with torch.device("meta"):
+            recipe = build().recipe
+        known = [] if recipe is None else list(recipe.arguments)
+        near = get_close_matches(found[1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        raise ConfigError(f"model {name} has no argument {found[1]}; {hint}") from error
 
 
 def _unknown_name(name: str) -> ConfigError:
     if Path(name).exists():
-        return ConfigError(f"{name} is the path of a file, not the name of a model; give it as checkpoint=")
+        return ConfigError(f"{name} is a file, not the name of a model; give it as checkpoint=")
     near = get_close_matches(name, variants(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"mv.list_models() names them: {', '.join(sorted(variants()))}"
+    hint = f"did you mean {near[0]}?" if near else f"mv.list_models() lists them: {', '.join(sorted(variants()))}"
     return ConfigError(f"there is no model {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything that they contain, written complete or not at all."""
+"""Checkpoint files: read without running code in them, written atomically."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from mvit_video.types import CheckpointError
 
 Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | StoredState
 
-MAX_FILE_BYTES = 16 << 30  # four times the largest published net with its optimiser
+MAX_FILE_BYTES = 16 << 30  # four times the largest published net with its optimizer
 MAX_TENSORS = 100_000
-_MAX_SHARING = 4  # tensors that one piece of storage serves, on average
-_SMALL_BYTES = 1 << 20  # for which no such thing is looked at
+_MAX_SHARING = 4  # tensors for one storage, on average
+_SMALL_BYTES = 1 << 20  # smaller files are not checked
 
 
 def read_checkpoint(source: Source, *, use_ema: bool | None = None) -> StoredState:
-    """The tensors of a model in a file or mapping, on the CPU; taken out of `model_state`, `state_dict` and their like.
+    """Return the tensors of a model in a file or mapping, on the CPU.
 
-    The kind of a file is known by its first bytes. Pickles are read with `weights_only=True`.
+    The first bytes of a file show its kind. Pickles are read with `weights_only=True`.
 
     Args:
-        source: path of a file of `torch.save` or safetensors, of a run folder (its best checkpoint, or the one that
-            it tested), or a mapping from names to tensors; what was read before is passed on.
-        use_ema: whether to take weights that were averaged over training; None takes the weights that the file names
-            as its model's, and notes where there are others.
+        source: file of `torch.save` or safetensors, run folder (its best checkpoint, or the tested one), mapping from
+            names to tensors, or the result of an earlier call.
+        use_ema: whether to load weights averaged over training; None loads the weights that the file names as the
+            model's, and notes others.
 
     Raises:
-        CheckpointError: there is no such file; it is no checkpoint, cut off, too large, or needs code to be read.
+        CheckpointError: there is no such file; it is not a checkpoint, cut off, too large, or needs code to be read.
     """
     if isinstance(source, StoredState):
         return source
@@ -62,7 +62,7 @@ def first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file.
 
     Raises:
-        CheckpointError: it is empty, too large, no regular file, or cannot be read.
+        CheckpointError: it is empty, too large, not a regular file, or cannot be read.
     """
     try:
         found = path.stat()
@@ -96,12 +96,12 @@ def _check_count(name: str, num_tensors: int) -> None:
 
 
 def _checked(state: StoredState, num_bytes: int | None = None) -> StoredState:
-    """Refuse what no model consists of, before anything is computed from it.
+    """Refuse tensors that no model has, before anything is computed from them.
 
-    A tensor can claim a size that its storage does not have, and a storage one that the file does not have.
+    A tensor can claim more than its storage has, and a storage more than the file has.
 
     Args:
-        num_bytes: what a file holds.
+        num_bytes: bytes in the file.
     """
     name, tensors = state.name, state.tensors
     if not tensors:
@@ -127,7 +127,7 @@ def _check_sizes(name: str, tensors: list[Tensor], num_bytes: int | None) -> Non
 
 
 def write_checkpoint(path: str | PathLike[str], write: Callable[[Path], None]) -> None:
-    """Have `write` make a temporary file, and put it at `path` once it is complete.
+    """Write a file atomically with `write`, which gets a temporary path.
 
     Raises:
         CheckpointError: the folder does not exist, or the file cannot be written.

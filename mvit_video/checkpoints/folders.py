@@ -1,4 +1,4 @@
-"""The checkpoint that a run folder stands for."""
+"""Checkpoints in a run folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_RECORD_BYTES = 1 << 20
 
 
 def checkpoint_path(run: Path, name: str) -> Path:
-    """Return where a run keeps its checkpoint `best`, `last`, `previous` or `last_good`."""
+    """Return the path of a run's checkpoint `best`, `last`, `previous` or `last_good`."""
     return run / "checkpoints" / f"{name}.ckpt"
 
 
@@ -22,7 +22,7 @@ def checkpoint_in(folder: Path) -> Path:
     A folder of `TrainedModel.save` has one file of weights.
 
     Raises:
-        CheckpointError: the folder holds none, and names none that exists.
+        CheckpointError: there is no such file.
     """
     names = ("best", "last")
     of_run = [checkpoint_path(folder, name) for name in names]
@@ -30,18 +30,18 @@ def checkpoint_in(folder: Path) -> Path:
         if file.is_file():
             return file
         if file.is_dir():
-            raise CheckpointError(f"{file}: a checkpoint in parts, of sharded training, which cannot be read here")
+            raise CheckpointError(f"{file}: a sharded checkpoint, which cannot be read here")
     tested = _tested_checkpoint(folder)
     if tested is None:
         raise CheckpointError(
             f"{folder}: is a directory without checkpoints/best.ckpt or last.ckpt; give a checkpoint file or the "
             "folder of a run"
         )
-    # relative to where the test was started, which is above its folder or here
+    # relative to where the test started: a folder above its own, or this one
     bases = [] if tested.is_absolute() else [*folder.absolute().parents, Path()]
     found = next((base / tested for base in bases or [Path()] if (base / tested).is_file()), None)
     if found is None:
-        raise CheckpointError(f"{folder}: the folder of a test of {tested}, which is gone; give a checkpoint file")
+        raise CheckpointError(f"{folder}: a test of {tested}, which no longer exists; give a checkpoint file")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Load a checkpoint of any known layout into a model, and report everything that was or was not done."""
+"""Load a checkpoint of any known layout into a model, with a report."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mvit_video.checkpoints.architecture import compare_untraced
 from mvit_video.checkpoints.files import Source, read_checkpoint
 from mvit_video.checkpoints.resizing import INFLATIONS, convert_positions, resize
 from mvit_video.checkpoints.translation import Translation, translate
-from mvit_video.checkpoints.untraced import compare_untraced
 from mvit_video.models.published import TrainingFacts
 from mvit_video.types import CheckpointError, ConfigError, printable
 
@@ -20,7 +20,7 @@ _HEAD = "head."
 
 
 class ShapeChange(NamedTuple):
-    """A tensor whose shape in the checkpoint is not the model's, and what was done about it."""
+    """Tensor with another shape in the checkpoint than in the model, and what was done."""
 
     key: str
     found: tuple[int, ...]
@@ -33,20 +33,20 @@ class ShapeChange(NamedTuple):
 
 @dataclass
 class LoadReport:
-    """Result of loading a checkpoint; printed, a few lines.
+    """Result of loading a checkpoint; it prints as a few lines.
 
     Attributes:
-        source: the file, or what stands for it.
-        format: lightning or mvit_video for files of this project, else the code base, such as slowfast.
-        loaded: names of the model's tensors that the checkpoint filled.
-        missing: names of the model's tensors that the checkpoint does not have; they keep their values.
-        unexpected: names in the checkpoint that the model has no place for.
-        resized: tensors that were loaded after a change of shape.
-        mismatched: tensors that were not loaded because no change of shape leads to the model's.
-        non_finite: names of loaded tensors that hold NaN or infinity.
-        conflicts: arguments that leave no trace in tensors, which the file states and the model has otherwise.
-        assumed: arguments that leave no trace in tensors, and that the file does not state; a line for each.
-        facts: what the weights were trained with, as the file states it or, where `assumed` says so, as published.
+        source: the file, or another name.
+        format: lightning or mvit_video for files of this project, else the project, such as slowfast.
+        loaded: tensors of the model that were loaded.
+        missing: tensors of the model that the checkpoint does not have; they keep their values.
+        unexpected: tensors of the checkpoint that the model does not have.
+        resized: tensors that were loaded with a change of shape.
+        mismatched: tensors that were not loaded because their shape does not fit.
+        non_finite: loaded tensors that hold NaN or infinity.
+        conflicts: arguments that differ in the file and the model, and that tensors do not show.
+        assumed: by argument, a line for what neither the tensors nor the file show.
+        facts: facts of the training in the file, or as published where `assumed` says so.
         notes: what else was done.
         head_is_new: the model kept its own head.
 
@@ -82,7 +82,7 @@ class LoadReport:
 
     @property
     def faults(self) -> list[str]:
-        """Reasons for a strict load to refuse, in words."""
+        """Reasons for a strict load to refuse."""
         faults = [
             f"{len(found)} {what} (first {found[0]})"
             for found, what in (
@@ -107,20 +107,20 @@ def load_checkpoint(
     new_head: bool = False,
     use_ema: bool | None = None,
 ) -> LoadReport:
-    """Fill a model with the weights of a checkpoint of any layout known here: see docs/reference/checkpoints.md.
+    """Load the weights of a checkpoint of any known layout into a model: see docs/reference/checkpoints.md.
 
-    Positions of another size are resized, and kernels of images are inflated for clips; the report lists each. A
-    refused load leaves the model as it was.
+    Positions of another size are resized, and kernels of images are inflated for clips; the report lists them. A
+    refused load does not change the model.
 
     Args:
-        source: path, or state dict as it is found in such a file.
-        strict: refuse a checkpoint with a tensor missing, unexpected, not finite or of a shape that does not fit.
-        inflate: `centre` puts a kernel of images on the middle frame of a clip's, `average` an equal part on each.
-        new_head: keep the model's own head where the checkpoint has one of another number of classes, or none.
-        use_ema: take weights that were averaged over training (`model_ema`, `state_dict_ema`, ...), or refuse to; None
-            takes what the file names as its model, and the report says what else it holds.
+        source: path, or the state dict in such a file.
+        strict: refuse a checkpoint with missing, unexpected, non-finite or mismatched tensors.
+        inflate: `centre` puts a kernel of images on the middle frame, `average` an equal part on each frame.
+        new_head: keep the model's own head if the checkpoint has another number of classes, or no head.
+        use_ema: load weights averaged over training (`model_ema`, `state_dict_ema`, ...), or refuse to; None loads the
+            weights that the file names as the model's, and the report lists others.
 
-    Returns: every name loaded, missing, unexpected, resized.
+    Returns: names of tensors that were loaded, missing, unexpected, resized.
 
     Raises:
         CheckpointError: the file cannot be read, or `strict` refuses it.
@@ -147,11 +147,11 @@ def fill(
     origin: str = "as the model has it",
     chosen: Collection[str] = (),
 ) -> LoadReport:
-    """Fill a model with a checkpoint that was read and translated; see `load_checkpoint`.
+    """Load a translated checkpoint into a model; see `load_checkpoint`.
 
     Args:
-        origin: where the model's arguments that leave no trace in tensors are from, for the report.
-        chosen: arguments of the model that the caller gave, and that may differ from those that the file states.
+        origin: source of the model's arguments that tensors do not show, for the report.
+        chosen: arguments of the caller, which may differ from the file's.
     """
     if inflate not in INFLATIONS:
         raise ConfigError(f"inflate must be one of {', '.join(INFLATIONS)}, got {inflate!r}")
@@ -176,7 +176,7 @@ def fill(
             report.unexpected.append(checkpoint.names.get(key, key))
             continue
         expected = tuple(own[key].shape)
-        if tensor.is_floating_point() != own[key].is_floating_point():  # whose counts of batches are whole
+        if tensor.is_floating_point() != own[key].is_floating_point():  # a count of batches is an integer
             report.mismatched.append(ShapeChange(key, tuple(tensor.shape), expected, f"{tensor.dtype}"))
         elif tensor.shape == expected:
             values[key] = tensor
@@ -196,7 +196,7 @@ def fill(
 
 
 def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport) -> set[str]:
-    """Take a head of other classes out of `tensors`; return the model's names that then need no tensor."""
+    """Remove a head of other classes from `tensors`; return the names in the model that need no tensor."""
     theirs, ours = tensors.get("head.projection.weight"), own.get("head.projection.weight")
     if theirs is None:
         own_head = {key for key in own if key.startswith(_HEAD) and key not in tensors}
@@ -209,7 +209,7 @@ def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadR
     for key in [key for key in tensors if key.startswith(_HEAD)]:
         del tensors[key]
     if ours is None:
-        report.notes.append(f"the head of {theirs.shape[0]} classes is left out: the model has none")
+        report.notes.append(f"the head of {theirs.shape[0]} classes is ignored: the model has none")
         return set()
     report.head_is_new = True
     report.notes.append(
@@ -221,7 +221,7 @@ def _keep_head(tensors: dict[str, Tensor], own: dict[str, Tensor], report: LoadR
 def _fill_times(
     tensors: dict[str, Tensor], values: dict[str, Tensor], own: dict[str, Tensor], report: LoadReport
 ) -> None:
-    """Relative positions in time that a checkpoint of images cannot have begin at zero."""
+    """Zero the relative positions in time, which a checkpoint of images does not have."""
     times = [key for key in own if key.endswith(".rel_pos.t") and key not in tensors]
     kernel = tensors.get("patch_embed.proj.weight")
     if times and kernel is not None and kernel.ndim == 5 and kernel.shape[2] == 1:
@@ -233,7 +233,7 @@ def _fill_times(
 def _copy(own: dict[str, Tensor], values: dict[str, Tensor], report: LoadReport) -> None:
     if any(own[key].is_meta != value.is_meta for key, value in values.items()):
         raise CheckpointError(
-            f"{report.source}: model and checkpoint must both have storage; model.to_empty(device=...) gives it some"
+            f"{report.source}: model or checkpoint is on the device meta; model.to_empty(device=...) gives it storage"
         )
     dtypes = {(value.dtype, own[key].dtype) for key, value in values.items() if value.dtype != own[key].dtype}
     for found, expected in sorted(dtypes, key=str):
@@ -244,7 +244,7 @@ def _copy(own: dict[str, Tensor], values: dict[str, Tensor], report: LoadReport)
 
 def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
     text = f"{report.source} ({report.format}) does not fit the model of {len(own)} tensors: "
-    hint = "create_model(checkpoint=...) without a name builds the model that it holds, "
+    hint = "create_model(checkpoint=...) without a name builds the model in the file, "
     hint += "load_checkpoint(model, ..., strict=False) loads the rest"
     key, found, expected, _ = report.mismatched[0] if report.mismatched else ShapeChange("", (), (), "")
     if key.startswith(_HEAD) and found[1:] == expected[1:] and len(report.faults) == 1:
@@ -254,10 +254,10 @@ def _refusal(report: LoadReport, own: dict[str, Tensor]) -> CheckpointError:
         hint += "load_checkpoint(model, ..., new_head=True) keeps the model's own"
     if len(report.conflicts) == len(report.faults):
         hint = "create_model(checkpoint=...) without a name builds the model as the file says, "
-        hint += "load_checkpoint(model, ..., strict=False) loads the weights all the same"
+        hint += "load_checkpoint(model, ..., strict=False) loads the weights anyway"
     if report.non_finite and len(report.faults) == 1:
-        text = f"{report.source} ({report.format}) is spoilt: "
-        hint = "load_checkpoint(model, ..., strict=False) loads it all the same"
+        text = f"{report.source} ({report.format}) is damaged: "
+        hint = "load_checkpoint(model, ..., strict=False) loads it anyway"
     return CheckpointError(f"{text}{', '.join(report.faults)}", hint)
 
 

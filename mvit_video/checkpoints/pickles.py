@@ -1,4 +1,4 @@
-"""Files of `torch.save`: read without running what they contain, and without believing the sizes that they claim."""
+"""Files of `torch.save`: read without running code in them, and without trust in the sizes that they claim."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ import torch
 
 from mvit_video.types import CheckpointError, MVitVideoError
 
-MAX_INDEX_BYTES = 64 << 20  # the part of a file that names and describes tensors
-MAX_RATIO = 10  # of what a compressed file unpacks to, over its size: weights hardly compress
+MAX_INDEX_BYTES = 64 << 20  # names and descriptions of tensors
+MAX_RATIO = 10  # unpacked size over file size: weights hardly compress
 _ARCHIVE, _PICKLE = b"PK\x03\x04", b"\x80"
 _REMEDY = "save its tensors alone with torch.save"
-_SIZED = b"\nbytearray\n"  # reserves as much memory as a number in the file says
+_SIZED = b"\nbytearray\n"  # it reserves as much memory as the file says
 
 
 class _UnreadError(Exception):
-    """A value that is not read; its text says which."""
+    """Value that is not read; the text names it."""
 
 
 class _DType:
-    """Stand-in for `numpy.dtype`, whose own `__setstate__` believes everything."""
+    """Replacement of `numpy.dtype`, whose `__setstate__` checks nothing."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
         self.code, self.order = str(code), "="
@@ -39,10 +39,10 @@ class _DType:
         self.order = state[1]
 
     def real(self) -> np.dtype[Any]:
-        """The data type.
+        """Return the data type.
 
         Raises:
-            _UnreadError: it is none of numbers, texts or objects.
+            _UnreadError: it is not of numbers, texts or objects.
         """
         if self.order not in ("<", ">", "=", "|") or not re.fullmatch(r"[biufcSUO]\d{1,6}", self.code):
             raise _UnreadError(f"holds NumPy values of type {self.code!r}")
@@ -50,7 +50,7 @@ class _DType:
 
 
 class _Array(np.ndarray):
-    """Stand-in for `numpy.ndarray`, whose own `__setstate__` believes the sizes."""
+    """Replacement of `numpy.ndarray`, whose `__setstate__` trusts sizes."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         _, shape, dtype, is_fortran, data = state
@@ -62,21 +62,21 @@ class _Array(np.ndarray):
 
 
 def _scalar(dtype: _DType, data: bytes) -> Any:
-    """Stand-in for NumPy's maker of scalars."""
+    """Make a NumPy scalar."""
     return np.frombuffer(data, dtype.real(), count=1)[0]
 
 
 def _no_bytes() -> bytes:
-    """Stand-in for `bytes`, which pickles call for empty ones; of a number it would reserve memory."""
+    """Replace `bytes`, which pickles call for empty bytes and which reserves memory for a number."""
     return b""
 
 
 def _empty_array(*_: Any) -> _Array:
-    """Stand-in for NumPy's maker of arrays, which get shape and values later."""
+    """Make a NumPy array, which gets shape and values later."""
     return _Array((0,))
 
 
-# plain values that training scripts leave beside the weights
+# plain values that training scripts save with the weights
 _PLAIN: list[Any] = [
     argparse.Namespace,
     (_DType, "numpy.dtype"),
@@ -93,10 +93,10 @@ _PLAIN: list[Any] = [
 
 @contextmanager
 def parsing(name: str) -> Iterator[None]:
-    """Turn whatever the parsing of foreign bytes raises into an error of one line that names the file.
+    """Turn errors of parsing foreign bytes into one line that names the file.
 
     Raises:
-        CheckpointError: something was raised that was no error of this project.
+        CheckpointError: instead of an error of another library.
     """
     try:
         yield
@@ -109,16 +109,16 @@ def parsing(name: str) -> Iterator[None]:
 
 
 def is_pickle(start: bytes) -> bool:
-    """Say whether a file that begins like this is of `torch.save`."""
+    """Say whether a file with this beginning is of `torch.save`."""
     return start.startswith((_ARCHIVE, _PICKLE))
 
 
 def read_pickle(path: Path, *, map_location: Any = "cpu", lazily: bool = True) -> tuple[Any, int]:
-    """The content of a file of `torch.save`, and the bytes that it unpacks to.
+    """Return the content of a file of `torch.save`, and its unpacked size in bytes.
 
     Args:
-        map_location: as `torch.load` takes it.
-        lazily: read tensors when they are used, where the file allows it.
+        map_location: see `torch.load`.
+        lazily: read tensors when they are used, if the file allows it.
 
     Raises:
         CheckpointError: the file is cut off, needs code to be read, or claims more than it holds.
@@ -131,7 +131,7 @@ def read_pickle(path: Path, *, map_location: Any = "cpu", lazily: bool = True) -
             )
         with torch.serialization.safe_globals(_PLAIN):
             try:
-                if path.suffix == ".safetensors":  # by whose name torch would be misled
+                if path.suffix == ".safetensors":  # torch would go by the name
                     with path.open("rb") as file:
                         return torch.load(file, map_location=map_location, weights_only=True), num_bytes
                 mapped = lazily and can_map and map_location == "cpu"
@@ -152,7 +152,7 @@ def _explained(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
 
 
 def _measured_stream(path: Path, descriptor: int) -> int:
-    """The size of a file without an archive, which holds nothing compressed."""
+    """Return the size of a file that is not an archive, which is not compressed."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
         if content.find(_SIZED) >= 0:
             raise _sized(path)
@@ -160,10 +160,10 @@ def _measured_stream(path: Path, descriptor: int) -> int:
 
 
 def _measured_archive(path: Path) -> tuple[int, bool]:
-    """Return the bytes that an archive of `torch.save` unpacks to, and whether its records lie in it uncompressed.
+    """Return the unpacked size of an archive of `torch.save`, and whether it is not compressed.
 
     Raises:
-        CheckpointError: it is none of `torch.save`, or unpacks to more than can be in it.
+        CheckpointError: it is another archive, or claims more than it can hold.
     """
     file_bytes = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -184,9 +184,7 @@ def _measured_archive(path: Path) -> tuple[int, bool]:
         if claimed > limit:
             held = f"a file of {file_bytes} bytes" + ("" if plain else f", compressed, can hold {limit}")
             raise CheckpointError(f"{path}: claims {claimed} bytes, more than {held}")
-        with archive.open(
-            index
-        ) as file:  # all but the last byte: at the end the checksum, which may be left out, counts
+        with archive.open(index) as file:  # without the last byte, at which a missing checksum would raise
             if _SIZED in file.read(max(index.file_size - 1, 0)):
                 raise _sized(path)
     return claimed, plain
@@ -197,5 +195,5 @@ def _sized(path: Path) -> CheckpointError:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error, cut to a line."""
+    """Return the text of an error as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

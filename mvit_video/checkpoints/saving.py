@@ -1,4 +1,4 @@
-"""Save a model for this project, or export it in the layout of another."""
+"""Save a model for this project, or export it for another."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mvit_video.checkpoints.architecture import ASSUMED_KEY, FACTS_KEY
 from mvit_video.checkpoints.contents import CLASS_NAMES_KEY
 from mvit_video.checkpoints.files import write_checkpoint
-from mvit_video.checkpoints.untraced import ASSUMED_KEY, FACTS_KEY
 from mvit_video.models.family import OWN_FORMAT, Family, all_families, family_of
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import TrainingFacts
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def foreign_formats() -> list[str]:
-    """Return the layouts of other code bases that some family can be exported to."""
+    """Return the layouts of other projects to which a family can be exported."""
     return list(dict.fromkeys(format for family in all_families() for format in family.weights.export_formats))
 
 
@@ -35,11 +35,11 @@ def metadata_of(
     facts: TrainingFacts | None = None,
     assumed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the recipe of a model, and what else no tensor shows, as texts for a file.
+    """Return the recipe of a model, and other facts that tensors do not show, as texts for a file.
 
     Args:
         class_names: name of each class.
-        facts: what the weights are trained with.
+        facts: facts of the training.
         assumed: lines of `LoadReport.assumed`.
 
     Raises:
@@ -59,10 +59,10 @@ def metadata_of(
 
 def _check_recipe(model: VideoNet) -> None:
     if model.recipe is None:
-        raise CheckpointError("the model is none that a builder makes; save model.state_dict() instead")
+        raise CheckpointError("no builder makes this model; save model.state_dict() instead")
     difference = model.recipe.first_difference({key: value.shape for key, value in model.state_dict().items()})
     if difference:
-        raise CheckpointError(f"the model is none that a builder makes: {difference}; save model.state_dict() instead")
+        raise CheckpointError(f"no builder makes this model: {difference}; save model.state_dict() instead")
 
 
 def save_checkpoint(
@@ -73,15 +73,15 @@ def save_checkpoint(
     facts: TrainingFacts | None = None,
     assumed: Mapping[str, str] | None = None,
 ) -> None:
-    """Write weights and the builder's arguments to a safetensors file, from which `create_model` makes the model again.
+    """Write weights and recipe to a safetensors file, from which `create_model(checkpoint=path)` builds the model.
 
     Args:
-        class_names: name of each class, for `classify` and other verbs that name classes.
-        facts: what the weights were trained with, for `extract` and `classify`.
-        assumed: lines of `LoadReport.assumed`, which are reported again when the file is loaded.
+        class_names: name of each class, for `classify` and other verbs.
+        facts: facts of the training, for `extract` and `classify`.
+        assumed: lines of `LoadReport.assumed`, to be reported again when the file is loaded.
 
     Raises:
-        CheckpointError: the model is none that a builder makes, or the file cannot be written.
+        CheckpointError: no builder makes this model, or the file cannot be written.
 
     Example:
         >>> model = mv.load_model("runs/demo/version_0")
@@ -95,15 +95,14 @@ def save_checkpoint(
 
 
 def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -> None:
-    """Write weights to a file that another code base loads strictly into its net of the same numbers.
+    """Write weights to a file that another project loads strictly into the same net.
 
-    A file for SlowFast and pytorchvideo holds the state dict as `model_state`, as those they publish; one for
-    torchvision is the state dict. What the other code base does not have is refused, see
-    docs/reference/checkpoints.md. The log warns of what no tensor shows and the other code base has otherwise.
+    A file for SlowFast or pytorchvideo holds the state dict as `model_state`; a file for torchvision is the state dict.
+    The log warns of arguments that tensors do not show and that differ there, see docs/reference/checkpoints.md.
 
     Raises:
         ConfigError: there is no such format.
-        CheckpointError: the other code base has no such model, or the file cannot be written.
+        CheckpointError: the other project has no such model, or the file cannot be written.
 
     Example:
         >>> net = mv.load_model("runs/demo/version_0").net
@@ -117,7 +116,7 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
     content = state if format == "torchvision" else {"model_state": state}
 
     def write(place: Path) -> None:
-        with place.open("wb") as file:  # torch writes the name of a path into the file
+        with place.open("wb") as file:  # torch would write the path into the file
             torch.save(content, file)
 
     write_checkpoint(path, write)

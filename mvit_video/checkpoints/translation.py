@@ -1,7 +1,6 @@
-"""State dicts in this project's layout: the layout of a file is recognised by the names of its tensors.
+"""State dicts in this project's layout; the names of a file's tensors show its layout (`models.family.Layout`).
 
-Layouts are the families' (`mvit_video.models.family.Layout`). A file of this project says in its metadata which builder
-made its net; where that family lists no names, all names in the file are taken as they are.
+A file of this project names its builder in its metadata; if that family lists no names, all names stay as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mvit_video.checkpoints.pickles import parsing
 from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings, all_families, family_of
 from mvit_video.types import CheckpointError
 
-_PREFIXES = ("", "net.", "model.", "module.")  # which of several nets in a file is meant
+_PREFIXES = ("", "net.", "model.", "module.")  # of the net to load, where a file holds several
 
 
 @dataclass
@@ -27,16 +26,16 @@ class Translation:
     """A checkpoint in this project's layout.
 
     Attributes:
-        name: the file, or what stands for it, for messages.
-        format: layout that it was in.
-        family: whose layout it was in.
+        name: the file, or another name for messages.
+        format: layout of the file.
+        family: family of the layout.
         tensors: by our names.
-        names: theirs of those that were only renamed.
-        unexpected: their names that the layout does not know.
-        notes: what was done beside renaming.
+        names: their names, by ours, of tensors that were only renamed.
+        unexpected: their names that the layout does not have.
+        notes: changes other than renaming.
         metadata: of a file of this project.
-        settings: readers of `config`, where the layout has some.
-        config: settings of the other code base as text.
+        settings: readers of `config`, if the layout has them.
+        config: settings of the other project as text.
     """
 
     name: str
@@ -52,20 +51,20 @@ class Translation:
 
 
 def translate(state: StoredState, model: nn.Module | None = None) -> Translation:
-    """Return a checkpoint in this project's layout, its own layout recognised by its names.
+    """Return a checkpoint in this project's layout.
 
     Args:
-        model: that is to be filled; its names are known where its family lists none.
+        model: model to load it into; its names are known if its family lists none.
 
     Raises:
-        CheckpointError: its names are those of no layout; or a tensor is stored twice with different values.
+        CheckpointError: no layout has its names, or a tensor is stored twice with different values.
     """
     with parsing(state.name):
         return _as_it_is(state, model) or _translated(state)
 
 
 def _as_it_is(state: StoredState, model: nn.Module | None) -> Translation | None:
-    """Take all names of a file whose metadata name a builder, or of a state dict of the model, if none are listed."""
+    """Keep all names of a file that names a builder, or of the model's state dict, if the family lists no names."""
     builder = state.metadata.get("builder")
     family = next((family for family in all_families() if builder in family.builders), family_of(model))
     if family is None or family.weights.layouts:
@@ -89,7 +88,7 @@ def _as_it_is(state: StoredState, model: nn.Module | None) -> Translation | None
 
 
 def _prefix(state: StoredState) -> str:
-    """Return what a wrapper of the net left before the names of its tensors."""
+    """Return the prefix that a wrapper of the net put before the names of its tensors."""
     stems = {layout.stem for _, layout in _layouts()}
     found = {key.removesuffix(stem) for key in state.tensors for stem in stems if key.endswith(stem)}
     found = {prefix for prefix in found if not prefix.endswith(".entry.")}
@@ -105,7 +104,7 @@ def _unknown(state: StoredState) -> CheckpointError:
     first = next(iter(state.tensors))
     formats = dict.fromkeys(layout.format for _, layout in _layouts())
     return CheckpointError(
-        f"{state.name}: not a model in a layout known here ({', '.join(formats)}): {len(state.tensors)} tensors, "
+        f"{state.name}: not a model in a known layout ({', '.join(formats)}): {len(state.tensors)} tensors, "
         f"the first is {first}"
     )
 
@@ -159,7 +158,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _with_our_axes(key: str, tensor: Tensor, translation: Translation) -> Tensor:
-    """Add the axes that a layout leaves out: batch of tables, time of kernels for images."""
+    """Add the axes that a layout does not have: batch of tables, time of kernels for images."""
     if key == "class_token" or key.startswith("position."):
         return tensor.reshape((1,) * (3 - tensor.ndim) + tensor.shape) if tensor.ndim < 3 else tensor
     if is_kernel(key) and tensor.ndim == 4:
@@ -171,12 +170,12 @@ def _with_our_axes(key: str, tensor: Tensor, translation: Translation) -> Tensor
 
 
 def is_kernel(key: str) -> bool:
-    """Say whether our name is that of a convolution's kernel, whose last axes are time, height and width."""
+    """Say whether our name is of the kernel of a convolution, whose last axes are time, height and width."""
     return key.endswith(("patch_embed.proj.weight", ".pool.weight", ".conv.weight"))
 
 
 def _join_qkv(translation: Translation) -> None:
-    """Make one layer of three; in an incomplete set, or one of several shapes, each is unexpected."""
+    """Join q, k and v into one layer; incomplete or of several shapes, they are unexpected."""
     tensors = translation.tensors
     parts = [key for key in tensors if re.fullmatch(r"blocks\.\d+\.attn\.[qkv]\.(weight|bias)", key)]
     for joint in dict.fromkeys(re.sub(r"\.[qkv]\.", ".qkv.", key) for key in parts):
@@ -192,11 +191,7 @@ def _join_qkv(translation: Translation) -> None:
 
 
 def _by_blocks(names: Mapping[str, str]) -> dict[str, str]:
-    """Return names by stage and place as this project has them, for each key.
-
-    Args:
-        names: from their keys to the first column of a layout that is staged.
-    """
+    """Return our names, by key, for names by stage and block (first column of a staged layout)."""
     sizes = _num_blocks(names.values())
     order = {stage: index for index, stage in enumerate(sorted(sizes))}
     starts = list(accumulate((sizes[stage] for stage in sorted(sizes)), initial=0))

@@ -141,7 +141,7 @@ class Weights:
         """Return, by argument, a line for each argument that neither tensors nor the file show.
 
         Args:
-            origin: source of the net's arguments, as the end of "... leaves no trace; taken".
+            origin: source of the net's arguments, as the end of "... is not in the file; assumed".
         """
         return {}
 

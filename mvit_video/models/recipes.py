@@ -87,7 +87,7 @@ class Recipe:
                     raise TypeError(f"{key} takes no mapping")
                 arguments[key] = kinds[0](**arguments[key])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"its metadata name no model that can be built ({error})") from error
+            raise CheckpointError(f"its metadata describe no model that can be built ({error})") from error
         return cls(builder, arguments)
 
 

@@ -21,6 +21,24 @@ def _table(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
+def resize_plane(table: Tensor, found: tuple[int, int], size: tuple[int, int], mode: Resize) -> Tensor:
+    """Return a table `(1, h*w, C)` over the grid `found` for the grid `size`."""
+    plane = table.mT.unflatten(-1, found)
+    return F.interpolate(plane, size, mode=mode, align_corners=False).flatten(2).mT
+
+
+def resize_line(table: Tensor, num_rows: int) -> Tensor:
+    """Return a table `(1, rows, C)` along an axis with another number of rows, linearly."""
+    return F.interpolate(table.mT, num_rows, mode="linear", align_corners=False).mT
+
+
+def resize_joint(table: Tensor, found: THW, thw: THW) -> Tensor:
+    """Return a table `(1, T*H*W, C)` for another grid, trilinearly; rows before the cells (class token) stay."""
+    class_token, cells = table.tensor_split([table.shape[1] - found.volume], dim=1)
+    cells, _ = grid_to_tokens(F.interpolate(tokens_to_grid(cells, found), thw, mode="trilinear", align_corners=False))
+    return torch.cat([class_token, cells], dim=1)
+
+
 class SeparablePosition(nn.Module):
     """Table over space plus table over time, and a row for the class token.
 
@@ -38,23 +56,19 @@ class SeparablePosition(nn.Module):
 
     def __init__(self, thw: THW, dim: int, *, class_token: bool = True, resize: Resize = "bicubic") -> None:
         super().__init__()
-        self.thw, self.resize = thw, resize
+        self.thw = thw
+        self.resize: Resize = resize
         self.spatial = _table(1, thw.h * thw.w, dim)
         self.temporal = _table(1, thw.t, dim)
         self.class_token = _table(1, 1, dim) if class_token else None
 
-    def _resized(self, thw: THW) -> tuple[Tensor, Tensor]:
-        spatial, temporal = self.spatial, self.temporal
-        if thw[1:] != self.thw[1:]:
-            plane = spatial.mT.unflatten(-1, self.thw[1:])
-            spatial = F.interpolate(plane, thw[1:], mode=self.resize, align_corners=False).flatten(2).mT
-        if thw.t != self.thw.t:
-            temporal = F.interpolate(temporal.mT, thw.t, mode="linear", align_corners=False).mT
-        return spatial, temporal
-
     def forward(self, thw: THW) -> Float[Tensor, "1 tokens dim"]:
         """Return rows for the class token, if there is one, and for every cell of the grid `thw`."""
-        spatial, temporal = self._resized(thw)
+        spatial, temporal = self.spatial, self.temporal
+        if thw[1:] != self.thw[1:]:
+            spatial = resize_plane(spatial, self.thw[1:], thw[1:], self.resize)
+        if thw.t != self.thw.t:
+            temporal = resize_line(temporal, thw.t)
         cells = (temporal[:, :, None] + spatial[:, None]).flatten(1, 2)
         return cells if self.class_token is None else torch.cat([self.class_token, cells], dim=1)
 
@@ -81,10 +95,7 @@ class JointPosition(nn.Module):
         """Return rows for the class token, if there is one, and for every cell of the grid `thw`."""
         if thw == self.thw:
             return self.table
-        class_token, cells = self.table.tensor_split([self.num_class_tokens], dim=1)
-        volume = tokens_to_grid(cells, self.thw)
-        cells, _ = grid_to_tokens(F.interpolate(volume, thw, mode="trilinear", align_corners=False))
-        return torch.cat([class_token, cells], dim=1)
+        return resize_joint(self.table, self.thw, thw)
 
 
 class RelativePosition(nn.Module):
@@ -144,7 +155,7 @@ def relative_rows(table: Float[Tensor, "distance dim"], num_q: int, num_k: int) 
     """
     num_rows = 2 * max(num_q, num_k) - 1
     if len(table) != num_rows:
-        table = F.interpolate(table.T[None], num_rows, mode="linear", align_corners=False)[0].T
+        table = resize_line(table[None], num_rows)[0]
     step_q, step_k = max(num_k / num_q, 1.0), max(num_q / num_k, 1.0)
     at_q = torch.arange(num_q, device=table.device)[:, None] * step_q
     at_k = torch.arange(num_k, device=table.device)[None] * step_k

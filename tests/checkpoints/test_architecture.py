@@ -28,7 +28,7 @@ from mvit_video.models.recipes import Recipe
 from mvit_video.nn import tune_for_cpu
 from tests.fixtures.nets import ClipFor, MakeNet
 
-UNSEEN = ("drop_path_rate", "dropout", "kv_reduction")  # leave no trace in tensors, or are part of `pooling`
+UNSEEN = ("drop_path_rate", "dropout", "kv_reduction")  # tensors do not show these, or they are part of `pooling`
 
 
 @pytest.mark.parametrize("name", mv.list_models())
@@ -46,7 +46,7 @@ def test_every_published_net_is_inferred_from_its_shapes(name: str) -> None:
 def test_a_name_of_no_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(mv.ConfigError, match=r"there is no model 'mvit_b_16x5'; did you mean mvit_b_16x4\?$"):
         mv.create_model("mvit_b_16x5")
-    with pytest.raises(mv.ConfigError, match="is the path of a file, not the name of a model; give it as checkpoint="):
+    with pytest.raises(mv.ConfigError, match="is a file, not the name of a model; give it as checkpoint="):
         mv.create_model(str(tmp_path))
 
 
@@ -170,7 +170,7 @@ def test_arguments_change_what_a_checkpoint_holds(
         net = mv.create_model(checkpoint=tmp_path / "net.pyth", num_frames=8, drop_path_rate=0.0)
     assert (net.num_classes, net.num_frames, net.crop_size) == (5, 8, 32)
     assert "resized: position.temporal (1, 2, 12) -> (1, 4, 12), linear" in caplog.text
-    assert "taken as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)" in caplog.text
+    assert "assumed as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)" in caplog.text
     caplog.clear()
     net = mv.create_model(checkpoint=tmp_path / "net.pyth", num_classes=9)
     assert net.num_classes == 9
@@ -185,15 +185,15 @@ def test_by_name_the_classes_are_the_checkpoints(make_v1: MakeNet) -> None:
     assert mv.create_model("mvit_b_16", embed_dim=8).num_classes == 1000
     with pytest.raises(mv.CheckpointError, match="does not fit the model"):
         mv.create_model("mvit_b_16x4", checkpoint=make_v1().state_dict(), **small | {"depths": (1, 1, 2)})
-    with pytest.raises(mv.ConfigError, match="needs a name, a checkpoint, or both"):
+    with pytest.raises(mv.ConfigError, match="needs the name of a model, a checkpoint, or both"):
         mv.create_model()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pooling": Pooling(mode="max", stride_kv=(1, 4, 4))}, "max or average pooling leaves no trace"),
-        ({"position": "none"}, "without position tables num_frames and crop_size are not told; give both"),
+        ({"pooling": Pooling(mode="max", stride_kv=(1, 4, 4))}, "max or average pooling has none"),
+        ({"position": "none"}, "without position tables num_frames and crop_size are unknown; give both"),
         ({"position": "joint"}, "a joint position table of 128 cells fits no clip of 224 pixels; give crop_size"),
         ({"pooling": Pooling(kernel=(3, 5, 3))}, None),
     ],
@@ -227,8 +227,8 @@ def test_a_tensor_that_belongs_to_no_such_net_is_named(make_v1: MakeNet) -> None
         ({"depths": [10**9]}, r"its metadata have depths \(1000000000,\), it has 5"),
         ({"embed_dim": 16}, "its metadata and its tensors disagree: blocks"),
         ({"widht": 1}, "unexpected keyword argument 'widht'"),
-        ({"version": "2"}, r"its metadata name no model that can be built \(version 2, expected 1\)"),
-        ({"pooling": {"kernels": 1}}, "its metadata name no model that can be built"),
+        ({"version": "2"}, r"its metadata describe no model that can be built \(version 2, expected 1\)"),
+        ({"pooling": {"kernels": 1}}, "its metadata describe no model that can be built"),
     ],
 )
 def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: MakeNet, tmp_path: Path) -> None:
@@ -245,5 +245,5 @@ def test_metadata_are_checked(change: dict[str, Any], message: str, make_v1: Mak
 def test_a_net_that_was_changed_is_not_saved_as_one_that_was_not(make_v1: MakeNet, tmp_path: Path) -> None:
     net = make_v1()
     net.head = torch.nn.Linear(48, 5)
-    with pytest.raises(mv.CheckpointError, match=r"the model is none that a builder makes: head\.bias would be absent"):
+    with pytest.raises(mv.CheckpointError, match=r"no builder makes this model: head\.bias would be absent"):
         mv.save_checkpoint(net, tmp_path / "net.safetensors")

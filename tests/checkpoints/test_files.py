@@ -49,7 +49,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "list": (lambda path: torch.save([torch.zeros(1)], path), "holds a list; expected a mapping"),
     "no_tensors": (lambda path: torch.save({"epoch": 3}, path), "holds no tensors; its entries are epoch"),
     "nothing": (lambda path: torch.save({}, path), "holds no tensors; it is empty"),
-    "resnet": (lambda path: torch.save({"conv1.weight": torch.zeros(1)}, path), "not a model in a layout known here"),
+    "resnet": (lambda path: torch.save({"conv1.weight": torch.zeros(1)}, path), "not a model in a known layout"),
 }
 
 

@@ -103,7 +103,7 @@ def test_a_net_of_no_builder_has_no_recipe(tmp_path: Path) -> None:
         position="none",
     )  # fmt: skip
     assert net.recipe is None
-    with pytest.raises(mv.CheckpointError, match=r"the model is none that a builder makes; save model\.state_dict"):
+    with pytest.raises(mv.CheckpointError, match=r"no builder makes this model; save model\.state_dict"):
         mv.save_checkpoint(net, tmp_path / "net.safetensors")
     changed = mvit(**SIZES, depths=(1,), embed_dim=8)
     changed.norm = nn.Identity()

@@ -118,13 +118,13 @@ def test_without_settings_the_assumptions_are_said_and_can_be_replaced(
     report = found.load_report
     assert report is not None
     assert list(report.assumed) == ["stride", "head_pool", "norm_eps", "training"]
-    text = "head_pool leaves no trace; taken as published: cls; SlowFast with USE_MEAN_POOLING is mean_of_patches"
+    text = "head_pool is not in the file; assumed as published: cls (SlowFast with USE_MEAN_POOLING: mean_of_patches)"
     assert text in str(report)
     assert "mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax" in str(report)
-    assert "head_pool leaves no trace; taken as the model has it: cls" in str(mv.load_checkpoint(found, file_of))
+    assert "head_pool is not in the file; assumed as the model has it: cls" in str(mv.load_checkpoint(found, file_of))
     found = mv.create_model(checkpoint=file_of, head_pool="mean_of_patches")
-    assert "head_pool leaves no trace" not in caplog.text
-    assert "strides leave no trace; taken as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)" in caplog.text
+    assert "head_pool is not in the file" not in caplog.text
+    assert "strides are not in the file; assumed as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)" in caplog.text
     clip = clip_for(maskfeat)
     torch.testing.assert_close(found.double().eval()(clip), maskfeat(clip), rtol=0, atol=1e-4)
 
@@ -217,7 +217,7 @@ def test_what_old_settings_do_not_state_is_said(file_of: dict[str, Any], maskfea
     file_of["cfg"] = yaml.safe_dump(values)
     assumed = mv.load_checkpoint(maskfeat, file_of).assumed
     assert list(assumed) == ["cfg"]
-    assert assumed["cfg"].endswith("taken as SlowFast has it by default: MODEL.HEAD_ACT=softmax")
+    assert assumed["cfg"].endswith("assumed as SlowFast's defaults: MODEL.HEAD_ACT=softmax")
     assert "norm_eps" in unstated_in_config("MVIT: {DEPTH: 5}")
     assert "DATA.SAMPLING_RATE=8" in unstated_in_config("MVIT: {DEPTH: 5}")["cfg"]
     assert "SAMPLING_RATE" not in unstated_in_config("MVIT: {PATCH_KERNEL: [7, 7]}")["cfg"]

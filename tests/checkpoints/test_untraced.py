@@ -49,9 +49,9 @@ def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
     assert main(words) == 0
     printed = capsys.readouterr().out
     lines = (
-        "strides leave no trace; taken as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)",
-        "head_pool leaves no trace; taken as published: cls; SlowFast with USE_MEAN_POOLING is mean_of_patches",
-        "taken as published for clips: mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax",
+        "strides are not in the file; assumed as published: stride_q=(1, 2, 2), stride_kv=(1, 4, 4)",
+        "head_pool is not in the file; assumed as published: cls (SlowFast with USE_MEAN_POOLING: mean_of_patches)",
+        "assumed as published for clips: mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax",
     )
     assert all(line in printed for line in lines)
     net = build_model(checkpoint=tmp_path / "net.safetensors")
@@ -62,7 +62,7 @@ def test_convert_prints_what_it_assumes_and_the_file_keeps_it(
     assert report.facts == TrainingFacts()
     converted = [words[0], words[2], str(tmp_path / "chosen.safetensors"), *words[3:]]
     assert main([*converted, "--head-pool", "gap"]) == 0
-    assert "head_pool leaves no trace" not in capsys.readouterr().out  # nor is it assumed any more
+    assert "head_pool is not in the file" not in capsys.readouterr().out  # nor is it assumed any more
     assert main([*words, "--head-pool", "gap"]) == 0
     assert "head_pool" not in capsys.readouterr().out
     assert mv.create_model(checkpoint=tmp_path / "net.safetensors").recipe.arguments["head_pool"] == "gap"

@@ -29,7 +29,7 @@ def test_a_corrupt_video_is_listed_with_its_reason_and_the_exit_code_says_so(
     words = ["extract", str(videos), "--model", str(tiny_checkpoint), "--out", str(tmp_path / "out"), "--stride", "16"]
     assert main(words) == 1
     printed = capsys.readouterr().out
-    assert "mean, std, sampling rate and activation leave no trace; taken as published for clips: " in caplog.text
+    assert "sampling rate and activation are not in the file; assumed as published for clips: " in caplog.text
     assert "mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225), 4x4, softmax" in caplog.text
     assert "8 of 9 videos extracted (16 windows in " in printed
     assert "1 failed; the same command tries them again\n" in printed
@@ -158,5 +158,5 @@ def test_ctrl_c_says_how_to_go_on(
     assert process.returncode == 130, told
     done = num_listed(tmp_path / "out")
     note, told = told.split("\n", 1)
-    assert note.startswith("mean, std, sampling rate and activation leave no trace; taken as published for clips: ")
+    assert note.startswith("mean, std, sampling rate and activation are not in the file; assumed as published for ")
     assert told == f"stopped with {done} of 40 videos done; the same command does the rest\n"

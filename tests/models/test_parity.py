@@ -15,7 +15,7 @@ from torchvision.models.video.mvit import MViT as TorchvisionMViT
 
 import mvit_video as mv
 from mvit_video.models import MViT, Pooling, block_table, mvit, mvitv2
-from mvit_video.models.families.mvit.exporting import to_pytorchvideo, to_torchvision
+from mvit_video.models.families.mvit.exporting import to_layout
 
 DEPTHS, SIZE, FRAMES, CLASSES = (1, 2, 2), 32, 4, 5
 
@@ -113,7 +113,7 @@ POOLINGS = {
 @pytest.mark.parametrize("name", POOLINGS)
 def test_small_net_equals_torchvision_in_float64(name: str) -> None:
     ours, theirs = small_mvit(pooling=POOLINGS[name]), small_torchvision(POOLINGS[name])
-    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    theirs.load_state_dict(to_layout(ours.state_dict(), "torchvision"), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
@@ -128,7 +128,7 @@ def test_small_net_equals_pytorchvideo_in_float64(mode: str, kernel: tuple | Non
         pool_kv_stride_adaptive=[1, 4, 4],
         sep_pos_embed=position == "separable",
     )
-    theirs.load_state_dict(to_pytorchvideo(ours.state_dict()), strict=True)
+    theirs.load_state_dict(to_layout(ours.state_dict(), "pytorchvideo"), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
@@ -138,7 +138,7 @@ def test_small_net_without_positions_equals_pytorchvideo_with_zero_positions() -
         small_mvit(position="none"),
         small_pytorchvideo(pool_kv_stride_adaptive=[1, 8, 8], pool_kvq_kernel=[3, 3, 3]),
     )
-    state = to_pytorchvideo(ours.state_dict())
+    state = to_layout(ours.state_dict(), "pytorchvideo")
     tables = {k: torch.zeros_like(v) for k, v in theirs.state_dict().items() if "pos_embed" in k}
     theirs.load_state_dict(state | tables, strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
@@ -156,7 +156,7 @@ POOLINGS_V2 = {
 @pytest.mark.parametrize("name", POOLINGS_V2)
 def test_small_v2_equals_torchvision_in_float64(name: str) -> None:
     ours, theirs = small_mvitv2(pooling=POOLINGS_V2[name]), small_torchvision(POOLINGS_V2[name], v2=True)
-    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    theirs.load_state_dict(to_layout(ours.state_dict(), "torchvision"), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
@@ -164,7 +164,7 @@ def test_small_v2_equals_torchvision_in_float64(name: str) -> None:
 def test_small_v2_of_one_token_frame_equals_torchvision_in_float64() -> None:
     pooling = POOLINGS_V2["published"]
     ours, theirs = small_mvitv2(frames=2, pooling=pooling), small_torchvision(pooling, frames=2, v2=True)
-    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    theirs.load_state_dict(to_layout(ours.state_dict(), "torchvision"), strict=True)
     clip = clips(2, SIZE, torch.float64)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-10)
 
@@ -173,12 +173,12 @@ def test_small_v2_of_one_token_frame_equals_torchvision_in_float64() -> None:
 def test_gradients_equal_torchvision_in_float64(v2: bool) -> None:
     pooling = (POOLINGS_V2 if v2 else POOLINGS)["published"]
     ours, theirs = (small_mvitv2 if v2 else small_mvit)(pooling=pooling), small_torchvision(pooling, v2=v2)
-    theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+    theirs.load_state_dict(to_layout(ours.state_dict(), "torchvision"), strict=True)
     clip = clips(FRAMES, SIZE, torch.float64)
     for net in (ours, theirs):
         net(clip).square().sum().backward()
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
-    found = to_torchvision({name: parameter.grad for name, parameter in ours.named_parameters()})
+    found = to_layout({name: parameter.grad for name, parameter in ours.named_parameters()}, "torchvision")
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
@@ -194,9 +194,9 @@ def test_full_size_logits_equal_in_float32(name: str, peer: str) -> None:
     ours = randomise(mv.create_model(name).eval())
     if peer == "torchvision":
         theirs = (mvit_v1_b() if name == "mvit_b_16x4" else mvit_v2_s()).eval()
-        theirs.load_state_dict(to_torchvision(ours.state_dict()), strict=True)
+        theirs.load_state_dict(to_layout(ours.state_dict(), "torchvision"), strict=True)
     else:
         theirs = with_todays_eps(pytest.importorskip("pytorchvideo.models.hub").mvit_base_16x4())
-        theirs.load_state_dict(to_pytorchvideo(ours.state_dict()), strict=True)
+        theirs.load_state_dict(to_layout(ours.state_dict(), "pytorchvideo"), strict=True)
     clip = clips(16, 224, torch.float32, batch=1)
     torch.testing.assert_close(ours(clip), theirs(clip), rtol=0, atol=1e-4)

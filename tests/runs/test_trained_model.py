@@ -168,7 +168,7 @@ def test_what_the_weights_were_trained_with_is_in_the_file_or_assumed_and_said(t
     trained = load_model(str(tmp_path / "image.pt"))
     assert (trained.preprocessing.input.mean, trained.preprocessing.input.std) == (IMAGENET_MEAN, IMAGENET_STD)
     assert len(trained.notes) == 1
-    assert "leave no trace; taken as published for images: mean=(0.485, 0.456, 0.406)" in trained.notes[0]
+    assert "are not in the file; assumed as published for images: mean=(0.485, 0.456, 0.406)" in trained.notes[0]
     with torch.device("meta"):
         trained = load_model("mvitv2_t")
     assert trained.preprocessing.input.mean == IMAGENET_MEAN

@@ -166,7 +166,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("habit", [{"pretrained": True}, {"weights": "DEFAULT"}])
 def test_weights_that_would_be_downloaded_are_refused_with_the_way_to_load_some(habit: dict[str, Any]) -> None:
-    with pytest.raises(mv.ConfigError, match=r"model mvit_b_16x4: no weights come with the package.*checkpoint=PATH"):
+    with pytest.raises(mv.ConfigError, match=r"model mvit_b_16x4: no weights come with the package.*checkpoint="):
         mv.create_model("mvit_b_16x4", **habit)
 
 

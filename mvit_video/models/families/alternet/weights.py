@@ -1,4 +1,4 @@
-"""Weights of AlterNet: names of its tensors here and in the published code, and the net that tensors show."""
+"""Weights of AlterNet: names of tensors here and in the published code, and the net that tensors show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvit_video.models.family import Layout, Weights, own_layout
 from mvit_video.models.recipes import Recipe
 
 _STEM = "stem.0.weight"
-_CROPS = {4: 224, 1: 32}  # published, by the stride of the stem, of nets without windows
+_CROPS = {4: 224, 1: 32}  # published, by the stride of the stem, for nets without windows
 _OWN = own_layout(
     _STEM,
     _STEM,
@@ -74,5 +74,5 @@ class AlterNetWeights(Weights):
         if attention:
             window = (tensors[f"blocks.{attention[0]}.attn.rel_pos"].shape[0] + 1) // 2
             arguments |= {"window_size": window, "crop_size": crop_size or 8 * stem_stride * window}
-        notes = ["frames and size of clips leave no trace; taken as one frame whose last map is one window"]
+        notes = ["num_frames and crop_size are not in the file; assumed one frame whose last map is one window"]
         return Recipe(alternet, arguments), notes

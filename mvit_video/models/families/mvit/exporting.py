@@ -18,13 +18,13 @@ _LAYOUTS = {layout.format: layout for layout in (SLOWFAST, PYTORCHVIDEO, TORCHVI
 
 
 def export(net: MViT, state: dict[str, Tensor], format: str) -> dict[str, Tensor]:
-    """Return a state dict that another code base loads strictly into its net of the same numbers.
+    """Return a state dict that another project loads strictly into the same net.
 
     Raises:
-        CheckpointError: the other code base has no such net.
+        CheckpointError: the other project has no such net.
     """
-    if lack := _lack(net, format):
-        raise CheckpointError(f"cannot export to {format}, which has {lack}")
+    if missing := _missing(net, format):
+        raise CheckpointError(f"cannot export to {format}, which has {missing}")
     if not _is_v2(net) and not net.position_kinds and format != "slowfast":
         state |= _zero_positions(net)
     if _is_v2(net) and format == "torchvision":
@@ -36,8 +36,8 @@ def to_layout(state: Mapping[str, Tensor], format: str, *, is_image: bool = Fals
     """Return a state dict of this project in another layout.
 
     Args:
-        format: `slowfast`, `pytorchvideo` or `torchvision`.
-        is_image: the net takes images, whose patch embedding SlowFast and pytorchvideo have without a time axis.
+        format: `slowfast`, `pytorchvideo` (q, k and v are three layers) or `torchvision` (tables have no batch axis).
+        is_image: the net takes images: SlowFast and pytorchvideo then have no time axis in the patch embedding.
 
     Raises:
         CheckpointError: the layout has no name for a tensor.
@@ -59,18 +59,8 @@ def to_layout(state: Mapping[str, Tensor], format: str, *, is_image: bool = Fals
     return renamed
 
 
-def to_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict in the layout of torchvision's `mvit_v1_b` and `mvit_v2_s`: tables have no batch axis."""
-    return to_layout(state, "torchvision")
-
-
-def to_pytorchvideo(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict in the layout of pytorchvideo, which has q, k and v as three layers."""
-    return to_layout(state, "pytorchvideo")
-
-
 def export_notes(net: MViT, format: str) -> list[str]:
-    """Return what the other code base has to be told, because its own value is another and no tensor shows it."""
+    """Return what the user has to set in the other project, whose default differs."""
     lines, pooling = [], net.pooling
     if net.head_pool == "mean_of_patches":
         lines.append("the head takes the mean of patches: set MVIT.USE_MEAN_POOLING in SlowFast")
@@ -88,8 +78,8 @@ def _is_v2(net: MViT) -> bool:
     return "relative" in net.position_kinds or any(block.widens_in_attention for block in blocks)
 
 
-def _lack(net: MViT, format: str) -> str | None:
-    """Name what the other code base does not have of a net; None where it has everything."""
+def _missing(net: MViT, format: str) -> str | None:
+    """Name the part of a net that the other project does not have; None if it has all parts."""
     is_v2, pooling, kinds, has_token = _is_v2(net), net.pooling, net.position_kinds, net.class_token is not None
     usual = "cls" if has_token else "gap"
     if net.head_pool != usual and (format != "slowfast" or net.head_pool != "mean_of_patches"):
@@ -118,7 +108,7 @@ def _lack(net: MViT, format: str) -> str | None:
 
 
 def _zero_positions(model: MViT) -> dict[str, Tensor]:
-    """Tables that change nothing, for code bases whose MViT always has some."""
+    """Return tables of zeros, for projects whose MViT always has tables."""
     thw = model.patch_embed.thw(THW(model.num_frames, model.crop_size, model.crop_size))
     like = model.patch_embed.proj.bias
     assert like is not None
@@ -127,6 +117,6 @@ def _zero_positions(model: MViT) -> dict[str, Tensor]:
 
 
 def _zero_times(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Relative positions in the time of a single frame, which torchvision always has."""
+    """Return relative positions in time for a single frame, which torchvision always has."""
     tables = {key.removesuffix("h") + "t": table for key, table in state.items() if key.endswith(".rel_pos.h")}
     return {key: torch.zeros_like(table[:1]) for key, table in tables.items() if key not in state}

@@ -1,4 +1,4 @@
-"""The recipe of an MViT, inferred from the names and shapes of its tensors."""
+"""Infer the recipe of an MViT from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def infer_recipe(
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe of the net that has these tensors by our names, and lines on what was assumed.
 
-    Strides leave no trace in the tensors: those of the stem and of keys and values are taken as in the published models
-    of these kernels and this number of stages, unless a kernel tells them.
+    Tensors do not show strides: unless a kernel shows them, the strides of the stem and of keys and values are those of
+    the published models with these kernels and this number of stages.
 
     Args:
-        num_frames: frames of a clip, for a checkpoint whose positions do not tell.
-        crop_size: height and width in pixels, also.
-        norm_eps: of the norms after pools, which leave no trace.
+        num_frames: frames of a clip, if positions do not show it.
+        crop_size: height and width in pixels, if positions do not show it.
+        norm_eps: of the norms after pools, which tensors do not show.
 
     Raises:
-        UntracedError: something is not told.
+        UntracedError: the tensors do not show the architecture.
     """
     kernel = _shape(tensors, "patch_embed.proj.weight", 5)[2:]
     num_blocks = 0
@@ -46,7 +46,7 @@ def infer_recipe(
         raise UntracedError("there is no blocks.0.attn.proj.weight")
     depths = tuple(len(list(run)) for _, run in groupby(widths))
     is_v2 = "blocks.0.attn.rel_pos.h" in tensors
-    # published cubes are twice as large as their stride, less one, or tile the clip
+    # published cubes tile the clip, or are as large as twice their stride, less one
     patch = Patch(THW(*kernel), THW(*(k if k % 2 == 0 else (k + 1) // 2 for k in kernel)))
     is_plain = len(depths) == 1 and "blocks.0.peg.conv.weight" in tensors
     if is_plain:
@@ -59,9 +59,9 @@ def infer_recipe(
         pooling = _pooling(tensors, depths, is_v2, norm_eps, is_image=frames == 1)
     elif is_plain:
         pooling = Pooling(kernel=None, stride_kv=None, norm_eps=norm_eps)
-        notes.append("heads leave no trace; taken as published")
+        notes.append("heads are not in the file; assumed as published")
     else:
-        raise UntracedError("there are no pooling weights, and max or average pooling leaves no trace")
+        raise UntracedError("there are no pooling weights, and max or average pooling has none")
     arguments: dict[str, Any] = {
         "num_classes": 0 if head is None else head.shape[0],
         "num_frames": frames,
@@ -107,16 +107,14 @@ def _pooling(
         norm_eps=norm_eps,
     )
     if pooling is None:
-        raise UntracedError(
-            f"pools of kernels {sorted(map(tuple, kernels))} in these blocks belong to no published rule"
-        )
+        raise UntracedError(f"pools of kernels {sorted(map(tuple, kernels))} in these blocks follow no published rule")
     return pooling
 
 
 def _input(
     tensors: Mapping[str, Tensor], patch: Patch, num_frames: int | None, crop_size: int | None
 ) -> tuple[int, int]:
-    """Frames and crop size."""
+    """Return frames and crop size."""
     if "blocks.0.attn.rel_pos.h" in tensors:
         rows_h = _shape(tensors, "blocks.0.attn.rel_pos.h", 2)[0]
         time = tensors.get("blocks.0.attn.rel_pos.t")
@@ -138,7 +136,7 @@ def _input(
             return cells // (crop // patch.stride[1]) ** 2 * patch.stride[0], crop
         raise UntracedError(f"a joint position table of {cells} cells fits no clip of {crop} pixels; give crop_size")
     if num_frames is None or crop_size is None:
-        raise UntracedError("without position tables num_frames and crop_size are not told; give both")
+        raise UntracedError("without position tables num_frames and crop_size are unknown; give both")
     return num_frames, crop_size
 
 
@@ -160,11 +158,11 @@ def matching_pooling(
     strides_kv: Sequence[THW | None],
     **fixed: Any,
 ) -> Pooling | None:
-    """Return the first pooling among the candidates that leaves the trace `seen` in the blocks; None where none does.
+    """Return the first of the candidate poolings whose blocks have the traces `seen`; None if no candidate has.
 
     Args:
-        trace: what would be seen of a block.
-        kernels: all that occur.
+        trace: from a block to what shows of it.
+        kernels: all kernels in the blocks.
         strides_q: candidates.
         strides_kv: candidates.
         **fixed: other arguments of the pooling.

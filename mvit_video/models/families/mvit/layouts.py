@@ -1,4 +1,4 @@
-"""Names of the tensors of an MViT: here, in SlowFast, pytorchvideo and torchvision, and of MViTv2 in timm."""
+"""Names of the tensors of MViT here, in SlowFast, pytorchvideo and torchvision, and of MViTv2 in timm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that SlowFast writes into its checkpoints, as text under `cfg`: the net that they build, and its input."""
+"""Net and input that the settings of SlowFast, text under `cfg` in its checkpoints, describe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mvit_video.models.published import IMAGE_FACTS, TrainingFacts
 from mvit_video.models.recipes import Recipe
 from mvit_video.types import THW, CheckpointError, MVitVideoError, printable
 
-# SlowFast's defaults, which a file from before a setting existed had; those of facebookresearch/mvit are in its files.
+# SlowFast's defaults, for files older than a setting; files of facebookresearch/mvit state theirs
 _DEFAULTS: dict[str, Any] = {
     "DATA.NUM_FRAMES": 8, "DATA.SAMPLING_RATE": 8, "DATA.TRAIN_CROP_SIZE": 224, "DATA.REVERSE_INPUT_CHANNEL": False,
     "DATA.MEAN": [0.45, 0.45, 0.45], "DATA.STD": [0.225, 0.225, 0.225], "TRAIN.DATASET": "kinetics",
@@ -33,42 +33,42 @@ _DEFAULTS: dict[str, Any] = {
     "MVIT.POOL_KV_STRIDE_ADAPTIVE": None, "MVIT.POOL_KVQ_KERNEL": None, "MVIT.RESIDUAL_POOLING": False,
     "MVIT.USE_ABS_POS": True, "MVIT.SEP_POS_EMBED": False, "MVIT.REL_POS_SPATIAL": False,
 }  # fmt: skip
-# What no net here has otherwise; none of these shows in the tensors of every net.
+# the only value here; tensors do not always show another
 _FIXED: dict[str, Any] = {
     "MVIT.MLP_RATIO": 4.0, "MVIT.QKV_BIAS": True, "MVIT.NORM": "layernorm", "MVIT.NORM_STEM": False,
     "MVIT.POOL_FIRST": False, "MVIT.LAYER_SCALE_INIT_VALUE": 0.0, "MVIT.USE_FIXED_SINCOS_POS": False,
     "MVIT.REV.ENABLE": False, "DETECTION.ENABLE": False,
 }  # fmt: skip
-# What no tensor shows, and one setting that is as old as the eps of today.
+# settings that tensors do not show, and a setting as old as today's eps
 _UNTRACED = (
     "MVIT.MODE", "MVIT.USE_MEAN_POOLING", "MVIT.RESIDUAL_POOLING", "DATA.MEAN", "DATA.STD", "DATA.SAMPLING_RATE",
     "MODEL.HEAD_ACT",
 )  # fmt: skip
 _SINCE_EPS = "MVIT.REL_POS_SPATIAL"
-_BGR_DATASETS = ("ssv2", "charades")  # whose frames SlowFast reads as BGR
+_BGR_DATASETS = ("ssv2", "charades")  # SlowFast reads their frames as BGR
 _KERNELS = "MVIT.POOL_{}_KERNEL"
 _MAX_BLOCKS = 1000
-_MAX_LITERAL = 200  # characters of a value that stands as text
+_MAX_LITERAL = 200  # characters of a value in quotes
 
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):
-    """Loader that reads Python's tuples as lists; settings need no other objects."""
+    """Loader that reads Python tuples as lists."""
 
 
 _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_sequence)
 
 
 class _Settings:
-    """Settings by dotted key, each checked where it is asked for."""
+    """Settings by dotted key; each method checks the type."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
     def states(self, key: str) -> bool:
-        """Say whether the text has this setting, whatever its value."""
+        """Say whether the text has this setting."""
         return self._find(key) is not _ABSENT
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -86,7 +86,10 @@ class _Settings:
         return found
 
     def flag(self, key: str) -> bool:
-        return self._of(key, bool, "true or false")
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise _mistake(key, value, "true or false")
+        return value
 
     def whole(self, key: str, least: int = 1) -> int:
         value = _whole(self.get(key))
@@ -114,18 +117,12 @@ class _Settings:
             raise _mistake(key, value, "a list with an entry for a block")
         return list(value)
 
-    def _of(self, key: str, kind: type, expected: str) -> Any:
-        value = self.get(key)
-        if not isinstance(value, kind):
-            raise _mistake(key, value, expected)
-        return value
-
 
 _ABSENT = object()
 
 
 def _decoded(value: Any) -> Any:
-    """A value that YAML reads as text, as `1e-5` and `(3, 7, 7)`, the way SlowFast reads it: as a Python literal."""
+    """Return text such as `1e-5` and `(3, 7, 7)` as a Python literal, as SlowFast reads it."""
     if isinstance(value, str) and len(value) <= _MAX_LITERAL:
         with suppress(SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
             return ast.literal_eval(value)
@@ -133,7 +130,7 @@ def _decoded(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """A whole number that is written as a float."""
+    """Return a float without a fraction as an int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -152,7 +149,7 @@ def _settings(text: str) -> _Settings:
 
 
 def facts_in_config(text: str) -> TrainingFacts:
-    """Mean, standard deviation, sampling rate and activation that settings of SlowFast state, for frames in RGB.
+    """Return mean, standard deviation (RGB), sampling rate and activation in settings of SlowFast.
 
     Raises:
         CheckpointError: the text is not settings of SlowFast.
@@ -161,9 +158,8 @@ def facts_in_config(text: str) -> TrainingFacts:
     activation = settings.get("MODEL.HEAD_ACT") or "none"
     mean, std = (settings.get(f"DATA.{key}") for key in ("MEAN", "STD"))
     if settings.get("TRAIN.DATASET") in _BGR_DATASETS and settings.flag("DATA.REVERSE_INPUT_CHANNEL"):
-        mean, std = (
-            one[::-1] if isinstance(one, list | tuple) else one for one in (mean, std)
-        )  # reversed once normalised
+        # SlowFast reverses the channels after it normalises
+        mean, std = (one[::-1] if isinstance(one, list | tuple) else one for one in (mean, std))
     _, is_image = _patch(settings)
     rate = IMAGE_FACTS.sampling_rate if is_image else settings.whole("DATA.SAMPLING_RATE")
     try:
@@ -173,7 +169,7 @@ def facts_in_config(text: str) -> TrainingFacts:
 
 
 def unstated_in_config(text: str) -> dict[str, str]:
-    """A line for each thing that no tensor shows and that settings, being old, do not state either.
+    """Return a line for each argument that neither tensors nor these (old) settings show.
 
     Raises:
         CheckpointError: the text is not settings of SlowFast.
@@ -182,23 +178,23 @@ def unstated_in_config(text: str) -> dict[str, str]:
     untraced = [key for key in _UNTRACED if key != "DATA.SAMPLING_RATE" or len(settings.rows("MVIT.PATCH_KERNEL")) > 2]
     if absent := [key for key in untraced if not settings.states(key)]:  # an image has no rate
         values = ", ".join(f"{key}={_DEFAULTS[key]}" for key in absent)
-        lines["cfg"] = f"its cfg does not state all that leaves no trace; taken as SlowFast has it by default: {values}"
+        lines["cfg"] = f"its cfg does not state these settings; assumed as SlowFast's defaults: {values}"
     if not settings.states(_SINCE_EPS):
         lines["norm_eps"] = (
-            f"pooling.norm_eps leaves no trace; taken as {Pooling.norm_eps:g} (SlowFast had 1e-05 before June 2022, as "
-            "its cfg is)"
+            f"pooling.norm_eps is not in its cfg; assumed {Pooling.norm_eps:g} (SlowFast had 1e-05 before June 2022, "
+            "the time of this cfg)"
         )
     return lines
 
 
 def recipe_in_config(text: str, tensors: Mapping[str, Tensor]) -> Recipe:
-    """Return the recipe of the net that settings of SlowFast, or of facebookresearch/mvit, build.
+    """Return the recipe of the net that settings of SlowFast or facebookresearch/mvit describe.
 
     Args:
-        tensors: of the checkpoint, by our names, whose numbers of blocks and channels the settings must have.
+        tensors: of the checkpoint, by our names; blocks and channels must be those of the settings.
 
     Raises:
-        CheckpointError: the text is not settings of SlowFast, or they are of a net that this project does not have.
+        CheckpointError: the text is not settings of SlowFast, or this project has no such net.
 
     Source: `slowfast/models/video_model_builder.py`, MViT; tests/checkpoints/test_slowfast_config.py.
     """
@@ -246,7 +242,7 @@ def _rows_of(tensors: Mapping[str, Tensor], key: str) -> int:
 
 
 def _patch(settings: _Settings) -> tuple[Patch, bool]:
-    """The cubes of the stem, and whether they are squares of an image."""
+    """Return the cubes of the stem, and whether the net takes images."""
     kernel, stride, padding = (
         settings.wholes(f"MVIT.PATCH_{key}", settings.get(f"MVIT.PATCH_{key}"), (2, 3))
         for key in ("KERNEL", "STRIDE", "PADDING")
@@ -262,12 +258,12 @@ def _patch(settings: _Settings) -> tuple[Patch, bool]:
 
 
 def _thw(numbers: Sequence[int]) -> THW:
-    """With a time of 1 where there are only height and width, as for images."""
+    """Return a size; without a time, as for images, its time is 1."""
     return THW(*(1,) * (3 - len(numbers)), *numbers)
 
 
 def _depths(settings: _Settings, num_blocks: int) -> tuple[int, ...]:
-    """Blocks of each stage; stages begin where channels and heads double."""
+    """Return the blocks of each stage; a stage begins where channels and heads double."""
     found = []
     for key in ("MVIT.DIM_MUL", "MVIT.HEAD_MUL"):
         rows = settings.rows(key)
@@ -278,12 +274,12 @@ def _depths(settings: _Settings, num_blocks: int) -> tuple[int, ...]:
     if found[0] != found[1] or any(type(start) is not int for start in starts):
         raise CheckpointError("its cfg doubles channels (MVIT.DIM_MUL) and heads (MVIT.HEAD_MUL) at different blocks")
     if any(start >= end for start, end in pairwise(starts)):
-        raise CheckpointError(f"its cfg has MVIT.DIM_MUL at blocks {found[0]} of {num_blocks}, which make no stages")
+        raise CheckpointError(f"its cfg has MVIT.DIM_MUL at blocks {found[0]} of {num_blocks}, which are no stages")
     return tuple(end - start for start, end in pairwise(starts))
 
 
 def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
-    """The pooling whose table of blocks is the one that SlowFast makes of its settings."""
+    """Return the pooling whose blocks are those that SlowFast makes of its settings."""
     num_blocks, mode = sum(depths), settings.get("MVIT.MODE")
     if mode not in ("conv", "max", "avg"):
         raise _mistake("MVIT.MODE", mode, "conv, max or avg")
@@ -324,7 +320,7 @@ def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
 
 
 def _kernels(settings: _Settings, letters: str, strides: Mapping[int, THW], num_blocks: int) -> dict[int, THW | None]:
-    """Kernel of each block that pools its queries, or its keys and values; the settings of June 2021 list them."""
+    """Return the kernel of each block that pools queries, or keys and values; settings of June 2021 list them."""
     if settings.states(_KERNELS.format(letters)):
         kernels: dict[int, THW | None] = {**_rows(settings, _KERNELS.format(letters), num_blocks)}
     else:
@@ -335,7 +331,7 @@ def _kernels(settings: _Settings, letters: str, strides: Mapping[int, THW], num_
 
 
 def _rows(settings: _Settings, key: str, num_blocks: int) -> dict[int, THW]:
-    """Stride or kernel of each block that has one; the first settings have a row for each block, empty for none."""
+    """Return stride or kernel by block; the first settings have a row for every block, empty for none."""
     found = settings.rows(key)
     if settings.states(_KERNELS.format("KV")) and all(isinstance(row, list) and len(row) in (0, 3) for row in found):
         found = [[block, *row] for block, row in enumerate(found) if row]

@@ -1,4 +1,4 @@
-"""Weights of PVT, PVTv2 and Twins-PCPVT: names of their tensors, and the net that tensors show."""
+"""Weights of PVT, PVTv2 and Twins-PCPVT: names of tensors, and the net that tensors show."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OWN = own_layout(
     "norm.{p}",
     "head.projection.{p}",
 )
-# Ours with a stage and a place in it, `{s}.{j}`, where this project has one number; theirs. PVT numbers stages from 1.
+# our name with `{s}.{j}` (stage, block in it) for the number of the block; their name
 _BLOCK = (
     ("norm{i}.{p}", "norm{i}.{p}"),
     ("attn.q.{p}", "attn.q.{p}"),
@@ -102,7 +102,7 @@ _TWINS = Layout(
 
 
 class PVTWeights(Weights):
-    """Weights of the published PVT and PVTv2, of Twins-PCPVT, and of timm's."""
+    """Weights of the published PVT, PVTv2 and Twins-PCPVT, and of timm."""
 
     layouts = (_OWN, _PVT, _TIMM, _TWINS)
 
@@ -143,7 +143,7 @@ def _inferred(tensors: Mapping[str, Tensor], num_frames: int | None, crop_size: 
         num_frames = num_frames or 1
         if side := square(tensors["position.table"].shape[1] * patch.stride[0] // num_frames):
             arguments["crop_size"] = side * patch.stride[1]
-    notes = ["heads leave no trace; taken as published, of 64 channels where all stages divide, or else of the first's"]
+    notes = ["heads are not in the file; assumed of 64 channels, or of the first stage's if 64 divides not all stages"]
     return Recipe(pvt_v2 if is_convolutional else pvt, arguments), notes
 
 
