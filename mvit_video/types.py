@@ -22,7 +22,7 @@ NUM_SEVERITIES = 5
 
 
 class THW(NamedTuple):
-    """A size, stride or kernel along time, height and width.
+    """Size, stride or kernel along time, height and width.
 
     Example:
         >>> mv.THW(8, 14, 14).volume
@@ -35,7 +35,7 @@ class THW(NamedTuple):
 
     @property
     def volume(self) -> int:
-        """Number of cells of a grid of this size."""
+        """Number of cells."""
         return self.t * self.h * self.w
 
 
@@ -46,8 +46,7 @@ class ClipSpec:
     Attributes:
         num_frames: frames in a clip after sampling.
         sampling_rate: source frames from one clip frame to the next, in a video of `target_fps`.
-        target_fps: nominal frames per second that `sampling_rate` refers to; a video at another rate is
-            sampled so that a clip covers the same seconds.
+        target_fps: frames per second that `sampling_rate` refers to; at another rate, a clip covers the same seconds.
         sampling: "rate" takes frames `sampling_rate` apart; "segments" takes one frame from each of `num_frames` equal
             parts of the video, a random one in training and the middle one otherwise. A class with its arguments, as in
             `{class_path: pytorchvideo.data.clip_sampling.RandomMultiClipSampler, init_args: {num_clips: 2}}`, places
@@ -55,8 +54,8 @@ class ClipSpec:
             "rate".
 
     Example:
-        >>> mv.ClipSpec(num_frames=32, sampling_rate=3)
-        ClipSpec(num_frames=32, sampling_rate=3, target_fps=30.0, sampling='rate')
+        >>> mv.ClipSpec(num_frames=32, sampling_rate=3).target_fps
+        30.0
     """
 
     num_frames: int = 16
@@ -81,11 +80,11 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to test clips.
+    """Corruption of test clips.
 
     Attributes:
-        kind: "gaussian_noise"; "shot_noise", of few photons; "blur", Gaussian; "frame_drop", where the frame before
-            stands for each that is lost; "compression" to H.264 and back.
+        kind: "gaussian_noise"; "shot_noise" of few photons; Gaussian "blur"; "frame_drop", which repeats the frame
+            before a lost one; "compression" with H.264.
         severity: 1 to 5.
     """
 
@@ -103,23 +102,22 @@ class Corruption:
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """Which views of a video are scored, `num_clips` clip positions times `num_crops` crop positions, and how.
+    """Views of a video to score: `num_clips` clip positions times `num_crops` crop positions.
 
     Attributes:
         num_clips: clip positions, spread uniformly over the video.
         num_crops: 1 for the centre crop, 3 for left/centre/right (top/centre/bottom of a tall video).
         short_side: pixels of the short side before cropping; None is SlowFast's rule: 8/7 of the crop size
-            (256 for 224) with one crop, the crop size itself with three.
-        interpolation: of resizing to the short side: "bilinear", as published for videos, or "bicubic", for images.
-        protocol: whose rules give the starts of the clips, their frames, the short side and the centre of the crops:
-            "slowfast", as the published results of MViT; "torchvision" (one crop) or "pytorchvideo", as those of their
-            weights.
+            (256 for 224) with one crop, the crop size with three.
+        interpolation: interpolation of resizing: "bilinear", as published for videos, or "bicubic", for images.
+        protocol: rules for clip starts, frames, short side and centre crops: "slowfast", as in published results of
+            MViT; "torchvision" (one crop) or "pytorchvideo", as for their weights.
         frame_order: order of the frames of each clip.
-        corruption: what is done to each clip before its frames are put into order and cropped; None is nothing.
+        corruption: corruption of each clip, before frames are ordered and cropped; None is off.
 
     Example:
-        >>> mv.ViewSpec(num_clips=10, num_crops=3).num_views
-        30
+        >>> mv.ViewSpec(num_clips=5, num_crops=3).num_views
+        15
     """
 
     num_clips: int = 5
@@ -153,28 +151,28 @@ def _require_one_of(known: tuple[str, ...], key: str, value: str, other: str = "
 
 
 def _one_line(text: str) -> str:
-    """Paths may hold line breaks."""
+    """Replace line breaks, which paths may have."""
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def printable(text: str, max_length: int = 1000) -> str:
-    """Text of a file as one line that is safe to show: control characters are escaped, and the end is cut."""
+    """Return text of a file as one safe line, with control characters escaped and at most `max_length` characters."""
     shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text[:max_length])
     return shown + ("..." if len(text) > max_length else "")
 
 
 class MVitVideoError(Exception):
-    """Base of every error that a user can cause; its text is one line.
+    """Base class of errors that a user can cause; the message is one line.
 
     Attributes:
-        exit_code: exit code of a command that it ends: 1 when the work failed.
+        exit_code: exit code of a command: 1 if the work failed.
 
     Example:
         >>> try:
-        ...     mv.load_model("mvit_b_16x5")
+        ...     mv.open_video("missing.mp4")
         ... except mv.MVitVideoError as error:
         ...     print(error)
-        source=mvit_b_16x5: neither a file nor a name of a model; did you mean mvit_b_16x4?
+        missing.mp4: no such file
     """
 
     exit_code = 1
@@ -184,9 +182,8 @@ class VideoDecodeError(MVitVideoError):
     """A video cannot be opened or decoded; carries `path` and `reason`.
 
     Example:
-        >>> mv.open_video("runs/demo/version_0/config.yaml")
-        Traceback (most recent call last):
-        mvit_video.types.VideoDecodeError: runs/demo/version_0/config.yaml: ...
+        >>> str(mv.VideoDecodeError("v.mp4", "no video stream"))
+        'v.mp4: no video stream'
     """
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
@@ -198,12 +195,11 @@ class VideoDecodeError(MVitVideoError):
 
 
 class AnnotationError(MVitVideoError):
-    """An annotation file has an unusable line; carries `file`, 1-based `line` (0: the whole file) and `reason`.
+    """An annotation file has an error; carries `file`, `line` (from 1; 0 is the complete file) and `reason`.
 
     Example:
-        >>> mv.evaluate("runs/demo/version_0", "gone.csv")
-        Traceback (most recent call last):
-        mvit_video.types.AnnotationError: gone.csv: ...
+        >>> str(mv.AnnotationError("clips.csv", 7, "label 'runing' is not a class"))
+        "clips.csv:7: label 'runing' is not a class"
     """
 
     def __init__(self, file: str | PathLike[str], line: int, reason: str) -> None:
@@ -215,16 +211,15 @@ class AnnotationError(MVitVideoError):
 
 
 class CheckpointError(MVitVideoError):
-    """A checkpoint cannot be read or does not fit the model; carries `reason` and `hint`, which its text joins.
+    """A checkpoint cannot be read or does not fit the model; carries `reason` and `hint`.
 
     Args:
-        reason: what is wrong; characters that do not print are escaped, since names in it come from the file.
-        hint: what to do, in words of the Python interface; `advising` replaces it where another one applies.
+        reason: the problem; control characters are escaped, since names come from the file.
+        hint: the remedy in words of the Python interface; `advising` replaces it.
 
     Example:
-        >>> mv.create_model("mvit_b_16x4", checkpoint="v.mp4")
-        Traceback (most recent call last):
-        mvit_video.types.CheckpointError: v.mp4: ...
+        >>> str(mv.CheckpointError("weights have 400 classes", "set num_classes=400"))
+        'weights have 400 classes; set num_classes=400'
     """
 
     def __init__(self, reason: str, hint: str = "") -> None:
@@ -232,7 +227,7 @@ class CheckpointError(MVitVideoError):
         super().__init__(f"{self.reason}; {hint}" if hint else self.reason)
 
     def advising(self, hint: str) -> CheckpointError:
-        """Return the error with another hint; without one where it had none."""
+        """Return the error with another hint, if it has one."""
         return CheckpointError(self.reason, hint if self.hint else "")
 
     def __reduce__(self) -> tuple[type[CheckpointError], tuple[str, str]]:
@@ -240,19 +235,19 @@ class CheckpointError(MVitVideoError):
 
 
 class ConfigError(MVitVideoError):
-    """A setting has an impossible value, or two settings disagree: a command ends with 2, before the work begins.
+    """A setting has an impossible value, or settings disagree; a command ends with 2 before the work begins.
 
     Example:
-        >>> mv.ClipSpec(num_frames=0)
+        >>> mv.ViewSpec(num_crops=2)
         Traceback (most recent call last):
-        mvit_video.types.ConfigError: clip.num_frames must be at least 1, got 0
+        mvit_video.types.ConfigError: views.num_crops must be 1 or 3, got 2
     """
 
     exit_code = 2
 
 
 class TrainingError(MVitVideoError):
-    """A run cannot continue; all its processes raise it together, and one of them prints it.
+    """A run cannot continue; all its processes raise this together, and one reports it.
 
     Example:
         >>> issubclass(mv.TrainingError, mv.MVitVideoError)
@@ -264,8 +259,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
     """Return `__getattr__` and `__dir__` for a package whose names are imported when first used.
 
     Args:
-        package: its `__name__`.
-        modules: names that each module defines, with spaces between; modules are relative to the package.
+        package: `__name__` of the package.
+        modules: names of each module, separated by spaces; modules are relative to the package.
     """
     home = {name: module for module, names in modules.items() for name in names.split()}
 

@@ -51,7 +51,7 @@ def average_precision(
 
     Args:
         classes: the labels that count; None is all.
-        frames: evaluated frames that may lack annotations. Predictions elsewhere are ignored.
+        frames: evaluated frames, with or without annotations; predictions elsewhere are ignored.
         excluded: frames that are removed from both sides.
         max_per_frame: only this many best predictions of a frame count, over all classes.
         rule: "slowfast" matches in the order of the rows, evaluates every frame and keeps every prediction.
@@ -98,7 +98,7 @@ def _class_precision(predicted: list, truth: list, iou: float) -> float:
 
 
 def _hits(overlap: NDArray[np.float64], iou: float) -> NDArray[np.bool_]:
-    """Whether each prediction of one frame and class finds an annotation, in the order of the rows."""
+    """Return whether each prediction of one frame and class finds an annotation, in the order of the rows."""
     nearest = overlap.argmax(axis=1)
     reached = overlap.max(axis=1) >= iou
     # the first to reach an annotation takes it

@@ -76,12 +76,12 @@ def fit_temperature(probabilities: Tensor, label: Tensor) -> float:
     """Return the temperature at which the labels are most likely, between 1/64 and 64.
 
     Args:
-        probabilities: `(V, C)` of held-out videos, other than those that the temperature will be applied to.
+        probabilities: `(V, C)` of held-out videos, not of the videos to correct.
     """
     logits = _logits(probabilities)
     own = logits.gather(1, label[:, None])[:, 0]
     low, high = math.log(1 / 64), math.log(64)
-    # the likelihood is convex in 1 / temperature, so that the sign of its slope tells the side
+    # the likelihood is convex in 1 / temperature: bisect by the sign of its slope
     for _ in range(32):
         middle = (low + high) / 2
         weights = (logits * math.exp(middle)).softmax(dim=1)

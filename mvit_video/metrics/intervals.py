@@ -63,9 +63,9 @@ def paired_interval(only_first: int, only_second: int, num_videos: int) -> Inter
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Return the probability of a split this uneven if neither run were better: McNemar's exact test, two-sided."""
+    """Return the p-value of McNemar's exact test, two-sided."""
     num_discordant = only_first + only_second
-    ways, term = 0, 1  # whole numbers of any size: what they are divided by is beyond floating point
+    ways, term = 0, 1  # integers: the divisor exceeds floating point
     for k in range(min(only_first, only_second) + 1):
         ways += term
         term = term * (num_discordant - k) // (k + 1)
@@ -73,9 +73,9 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
 
 
 def _wilson(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bounds of shares between 0 and 1."""
+    """Return the bounds of shares between 0 and 1."""
     middle = hits + _Z**2 / 2
     half = _Z * np.sqrt(hits * (totals - hits) / totals + _Z**2 / 4)
-    # exactly 0 and 1 at the ends, where rounding would leave a little
+    # exactly 0 and 1 at the ends, despite rounding
     low = np.where(hits == 0, 0.0, (middle - half) / (totals + _Z**2))
     return low, np.where(hits == totals, 1.0, (middle + half) / (totals + _Z**2))

@@ -79,7 +79,7 @@ def _class_precision(
 
 
 def _hits(overlap: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each prediction of one video and class, best first, finds an annotation, per threshold."""
+    """Return whether each prediction of one video and class, best first, finds an annotation, per threshold."""
     is_hit = np.zeros((len(thresholds), len(overlap)), bool)
     nearest_first = np.argsort(-overlap, axis=1, kind="stable")
     for level, threshold in enumerate(thresholds):

@@ -30,7 +30,7 @@ def join_views(
         ensemble: "sum" is the mean of the probabilities, which ranks classes as their sum does; "logit_mean" the
             softmax, or sigmoid, of the mean logits; "max" the largest probability of each class, scaled to a sum of 1
             where a video has one label.
-        views: those that count; None is all.
+        views: views to use; None is all.
 
     Source: SlowFast `TestMeter`, whose single precision sum depends on the order of the views; this one is in double
     precision and in the order of the views (tests/metrics/test_views.py).
@@ -83,7 +83,7 @@ def fewer_views(views: ViewSpec) -> list[ViewSpec]:
 
 
 def chosen_views(views: ViewSpec, num_clips: int, num_crops: int) -> np.ndarray:
-    """Return the numbers of the views that stand for a test with fewer; one crop is the centre.
+    """Return the numbers of the views of a test with fewer; one crop is the centre.
 
     Args:
         num_crops: 1, or as many as there are.

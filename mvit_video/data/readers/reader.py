@@ -134,10 +134,10 @@ def open_video(
 
     Example:
         >>> with mv.open_video("v.mp4") as reader:
-        ...     print(len(reader), reader.height, reader.width)
-        ...     clip = reader[0:64:4]  # uint8 (16, H, W, 3), RGB
+        ...     clip = reader[0:16:4]  # uint8 (T, H, W, 3), RGB
         ...     last = reader[-1]  # uint8 (H, W, 3)
-        48 64 96
+        >>> len(clip), last.shape == (reader.height, reader.width, 3)
+        (4, True)
 
     Args:
         source: path of a file, bytes of a video, or a file opened in binary mode, which is read to its end.
