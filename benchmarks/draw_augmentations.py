@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from mvit_video.data.clips.erasing import Erasing
 from mvit_video.data.clips.mixing import cutmix_, cutmix_box, mixup_
 from mvit_video.data.clips.randaugment import randaugment_clip
+from mvit_video.data.clips.transforms import Erasing
 
 NUM_FRAMES, SIDE, GAP, TITLE = 6, 150, 4, 26
 

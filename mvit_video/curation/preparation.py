@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from mvit_video.curation.encoding import EncodeSettings, encode_video
 from mvit_video.curation.scanning.checks import CONCEALED, TRIED_AGAIN, Check, inspect, schema_of, undecodable
-from mvit_video.curation.scanning.manifest import write_failures
+from mvit_video.curation.scanning.scanner import write_failures
 from mvit_video.data import VideoTable
 from mvit_video.data.sources import require_videos
 from mvit_video.jobs import Heartbeat, Ledger, Workers, WorkFailure, atomic_write, fitting_name, is_unfinished, run_job

@@ -12,8 +12,7 @@ from mvit_video.jobs.files import (
     scratch_folder,
     write_rows,
 )
-from mvit_video.jobs.folder import Folder
-from mvit_video.jobs.ledger import Ledger
+from mvit_video.jobs.folder import Folder, Ledger
 from mvit_video.jobs.pool import Heartbeat, WorkFailure, num_cores, run_in_processes
 
 __all__ = [

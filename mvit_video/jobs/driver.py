@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mvit_video.jobs.ledger import Ledger
+from mvit_video.jobs.folder import Ledger
 from mvit_video.jobs.pool import Heartbeat, WorkFailure, run_in_processes
 
 

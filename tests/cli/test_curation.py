@@ -131,17 +131,17 @@ def test_mistakes_are_told_in_one_line(
 SLOWLY = """
 import pathlib, sys, time
 from mvit_video.cli import main
-from mvit_video.jobs import ledger
+from mvit_video.jobs import folder
 
-ledger._ROWS_PER_PART = 5
-flush = ledger.Ledger.flush
+folder._ROWS_PER_PART = 5
+flush = folder.Ledger.flush
 waited = []
 def wait_at_two(self):
     flush(self)
     if not waited and len(list(pathlib.Path(sys.argv[4], "checked").glob("*.parquet"))) == 2:
         waited.append(True)
         time.sleep(600)
-ledger.Ledger.flush = wait_at_two
+folder.Ledger.flush = wait_at_two
 sys.exit(main(sys.argv[1:]))
 """
 

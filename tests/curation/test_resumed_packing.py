@@ -62,7 +62,7 @@ def test_nothing_of_others_is_removed_or_replaced(files: WriteFiles, tmp_path: P
     out, table = tmp_path / "out", files(3)
     out.mkdir()
     (out / "classes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"out/classes\.txt was not written by pack; give a new or an empty folder"):
+    with pytest.raises(ConfigError, match=r"out/classes\.txt was not written by pack; give a new or empty folder"):
         pack_videos(table, str(out))
     assert (out / "classes.txt").read_text() == "mine"
     (out / "classes.txt").unlink()

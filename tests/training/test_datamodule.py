@@ -68,7 +68,7 @@ def test_missing_data_is_one_line_that_helps(listed: Listed, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)  # the demo's data may lie in the folder that the tests are run in
     data = VideoDataModule(**SMALL)
     with pytest.raises(
-        ConfigError, match=r"data\.train is not set.*docs/guides/videos\.md.*configs/demo\.yaml needs none.*digits`"
+        ConfigError, match=r"data\.train is not set.*docs/guides/videos\.md.*configs/demo\.yaml uses .*digits`"
     ) as caught:
         data.setup("fit")
     assert "\n" not in str(caught.value)

@@ -117,7 +117,7 @@ def test_one_label_beside_lists_is_a_list_of_one(listed: Listed, tmp_path: Path)
     data.setup("fit")
     assert data.tables["train"].is_multilabel
     data = VideoDataModule(train=str(tmp_path / "train.txt"), val=listed(1, -1, name="unknown.txt"), **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.val: 1\.mp4 has label -1 .* beside lists of labels; give its labels"):
+    with pytest.raises(ConfigError, match=r"data\.val: 1\.mp4 has label -1 .* have lists of labels; write its labels"):
         data.setup("fit")
 
 

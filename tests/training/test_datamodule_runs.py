@@ -109,7 +109,7 @@ def test_a_checkpoint_numbers_the_classes(listed: Listed, tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
     names = ClassSpec(["hop", "sit", "run"])
     other_order = VideoDataModule(train=listed("run", "hop", name="d.txt"), classes=names, **SMALL)
-    with pytest.raises(ConfigError, match=r"data\.classes\.names has 'sit' as class 1, the checkpoint \S+ 'run'"):
+    with pytest.raises(ConfigError, match=r"data\.classes\.names has 'sit' as class 1, the checkpoint \S+ has 'run'"):
         fit(tmp_path, other_order, checkpoint)
     fit(tmp_path, VideoDataModule(train=listed("run", "hop", "sit", name="e.txt"), **SMALL), checkpoint)
 

@@ -1,8 +1,7 @@
 """Scan of a data set: which videos can be read, and their properties."""
 
-from mvit_video.curation.scanning.manifest import write_failures, write_manifest
 from mvit_video.curation.scanning.page import write_page
-from mvit_video.curation.scanning.scanner import ScanSettings, scan_videos
+from mvit_video.curation.scanning.scanner import ScanSettings, scan_videos, write_failures, write_manifest
 from mvit_video.curation.scanning.summary import Summary, summarise
 from mvit_video.curation.scanning.terminal import print_summary
 

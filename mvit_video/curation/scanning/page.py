@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mvit_video.curation.scanning.manifest import wrong_rows
+from mvit_video.curation.scanning.scanner import wrong_rows
 from mvit_video.curation.scanning.summary import Summary, histogram
 from mvit_video.pages.html import write_html
 

@@ -1,22 +1,24 @@
-"""Scan of the videos of a table."""
+"""Scan of the videos of a table, its manifest, and the list of problems."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from pyarrow import parquet
 
 from mvit_video.curation.scanning.checks import CHECK_SCHEMA, TRIED_AGAIN, Check, Checker, hash_file
-from mvit_video.curation.scanning.manifest import build_manifest
 from mvit_video.data import VideoTable
 from mvit_video.data.readers import Backend, IndexCache
 from mvit_video.data.readers.libraries import require_torchcodec
 from mvit_video.data.sources import require_videos
-from mvit_video.jobs import Ledger, Workers, WorkFailure, run_job
+from mvit_video.jobs import Ledger, Workers, WorkFailure, atomic_write, run_job, write_rows
 from mvit_video.jobs.arrow import compute
 from mvit_video.jobs.files import size_and_time
 from mvit_video.types import ConfigError
@@ -112,3 +114,64 @@ def _not_yet(paths: pa.Array, known: pa.Table) -> list[str]:
     columns = (known[name].to_pylist() for name in ("path", "size", "mtime_ns"))
     done = {path: (size, mtime_ns) for path, size, mtime_ns in zip(*columns, strict=True)}
     return [path for path in paths.to_pylist() if path not in done or size_and_time(path) != done[path]]
+
+
+_FROM_CHECK = (
+    "num_frames", "fps", "duration_seconds", "height", "width", "codec", "container", "backend", "backend_reason",
+    "damaged", "size", "mtime_ns", "sha256",
+)  # fmt: skip
+
+
+def build_manifest(table: VideoTable, locations: pa.Array, checks: pa.Table, min_seconds: float) -> pa.Table:
+    """Return the rows of the annotations with the checks of their videos.
+
+    Args:
+        locations: absolute path of each row's video.
+        checks: one row per distinct path.
+    """
+    found = checks.take(compute.index_in(locations, value_set=checks["path"]))
+    start, end = (np.full((len(table), 2), np.nan) if table.spans is None else table.spans).T
+    is_usable = np.asarray(found["is_usable"])
+    kind, reason = found["kind"].to_pylist(), found["reason"].to_pylist()
+    duration = np.asarray(compute.fill_null(found["duration_seconds"], 0.0))
+    seconds = np.where(np.isnan(start), duration, np.minimum(end, duration) - start)
+    too_short = is_usable & (seconds < min_seconds)
+    for row in np.flatnonzero(too_short):
+        lasts = f"lasts {duration[row]:.2f} s"
+        if not np.isnan(start[row]):
+            lasts += f", its segment from {start[row]:g} s lasts {max(seconds[row], 0):.2f} s"
+        lasts += f", --min-seconds is {min_seconds:g}"
+        # an earlier problem may be the cause
+        kind[row], reason[row] = (kind[row], f"{reason[row]}; {lasts}") if kind[row] else ("too short", lasts)
+    columns = {
+        "path": table.paths,
+        **table.label_columns,
+        **table.span_columns,
+        "status": pa.array(np.where(is_usable & ~too_short, "ok", "failed")),
+        "kind": pa.array(kind, pa.string()),
+        "reason": pa.array(reason, pa.string()),
+    }
+    manifest = pa.table({**columns, **{name: found[name] for name in _FROM_CHECK}})
+    metadata = {"root": os.path.abspath(table.root)}
+    if table.class_names is not None:
+        metadata["class_names"] = json.dumps(table.class_names)
+    return manifest.replace_schema_metadata(metadata)
+
+
+def write_manifest(manifest: pa.Table, path: Path) -> None:
+    """Write the manifest as Parquet."""
+    with atomic_write(path) as unfinished:
+        parquet.write_table(manifest, unfinished)
+
+
+def write_failures(videos: pa.Table, path: Path) -> None:
+    """Write `path,kind,reason` of every video with a problem."""
+    rows = wrong_rows(videos)
+    with atomic_write(path) as unfinished:
+        write_rows(unfinished, [("path", "kind", "reason"), *zip(*rows.values(), strict=True)])
+
+
+def wrong_rows(videos: pa.Table) -> dict[str, list[str]]:
+    """Return `path`, `kind`, `reason` of the videos with a problem, sorted by kind and path."""
+    rows = videos.select(["path", "kind", "reason"]).filter(compute.is_valid(videos["kind"]))
+    return rows.sort_by([("kind", "ascending"), ("path", "ascending")]).to_pydict()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mvit_video.data.annotations.delimited import guess_header, read_columns, read_header, read_table_columns
 from mvit_video.data.annotations.folders import read_folders
-from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines
-from mvit_video.data.annotations.lists import read_list, read_paths
+from mvit_video.data.annotations.lines import Lines, below_comments, read_head, read_lines, read_list, read_paths
 from mvit_video.data.annotations.published import (
     CHARADES_COLUMNS,
     KINETICS_COLUMNS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mvit_video.features.videos import VideoFeatures, video_name
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder, atomic_write
-from mvit_video.jobs.ledger import new_part
+from mvit_video.jobs.folder import new_part
 from mvit_video.types import ConfigError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from mvit_video.features.videos import VideoFeatures
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder
 from mvit_video.jobs.arrow import compute
-from mvit_video.jobs.ledger import new_part
+from mvit_video.jobs.folder import new_part
 
 if TYPE_CHECKING:
     from mvit_video.features.videos import VideoFeatures

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from mvit_video.jobs import Folder
-from mvit_video.jobs.ledger import PART_NAME
+from mvit_video.jobs.folder import PART_NAME
 
 
 class Kept(NamedTuple):

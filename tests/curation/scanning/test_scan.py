@@ -30,8 +30,7 @@ from mvit_video.curation.scanning import (
     write_failures,
     write_manifest,
 )
-from mvit_video.curation.scanning.checks import decode_all, inspect
-from mvit_video.curation.scanning.containers import missing_bytes
+from mvit_video.curation.scanning.checks import decode_all, inspect, missing_bytes
 from mvit_video.data import VideoTable, find_videos, load_annotations
 from mvit_video.data.readers import open_video
 from mvit_video.jobs import Ledger, Workers, WorkFailure
@@ -313,11 +312,11 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
     for i in range(100):
         (videos / f"{i:03d}.mp4").write_bytes(barcode_video.read_bytes())
     code = (
-        "import pathlib, sys, time; from mvit_video.cli import main; from mvit_video.jobs import ledger\n"
+        "import pathlib, sys, time; from mvit_video.cli import main; from mvit_video.jobs import folder\n"
         "ledger._ROWS_PER_PART, flush = 5, ledger.Ledger.flush\n"
         "def wait_at_three(self):\n    flush(self)\n"
         "    if len(list(pathlib.Path(sys.argv[3], 'checked').glob('*.parquet'))) >= 3: time.sleep(600)\n"
-        "ledger.Ledger.flush = wait_at_three\n"
+        "folder.Ledger.flush = wait_at_three\n"
         "main(['scan', *sys.argv[1:]])"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(videos), "--out", str(out), "--workers", "2"]) as job:

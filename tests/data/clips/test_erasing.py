@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvit_video.data.clips.erasing import Erasing
+from mvit_video.data.clips.transforms import Erasing
 from mvit_video.types import ConfigError
 
 

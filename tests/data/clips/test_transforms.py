@@ -13,9 +13,9 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from torchvision.transforms import functional as pillow_functional
 from torchvision.transforms.v2 import functional as F
 
-from mvit_video.data.clips.erasing import Erasing
 from mvit_video.data.clips.transforms import (
     Augment,
+    Erasing,
     Normalize,
     augment_clip,
     crop_views,

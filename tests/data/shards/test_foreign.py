@@ -103,9 +103,9 @@ def test_headers_are_read_once(write_tar: WriteTar, tmp_path: Path, monkeypatch:
     def count(real: Callable) -> Callable:
         return lambda shard: (calls.append(os.path.basename(shard.url)), real(shard))[1]
 
-    from mvit_video.data.shards import loading
+    from mvit_video.data.shards import archive
 
-    monkeypatch.setattr(loading, "read_samples", count(loading.read_samples))
+    monkeypatch.setattr(archive, "read_samples", count(archive.read_samples))
     for name in ("0", "1"):
         write_tar(tmp_path / "a" / f"{name}.tar", {"x.mp4": name.encode(), "x.cls": name})
     expected = [(b"0", 0), (b"1", 1)]
