@@ -24,7 +24,7 @@ NUM_SEVERITIES = 5
 class THW(NamedTuple):
     """Size, stride or kernel along time, height and width.
 
-    Example:
+    Examples:
         >>> mv.THW(8, 14, 14).volume
         1568
     """
@@ -53,7 +53,7 @@ class ClipSpec:
             the clips of training; its `clip_duration` is that of a clip unless given. Validation and test then use
             "rate".
 
-    Example:
+    Examples:
         >>> mv.ClipSpec(num_frames=32, sampling_rate=3).target_fps
         30.0
     """
@@ -115,7 +115,7 @@ class ViewSpec:
         frame_order: order of the frames of each clip.
         corruption: corruption of each clip, before frames are ordered and cropped; None is off.
 
-    Example:
+    Examples:
         >>> mv.ViewSpec(num_clips=5, num_crops=3).num_views
         15
     """
@@ -167,7 +167,7 @@ class MVitVideoError(Exception):
     Attributes:
         exit_code: exit code of a command: 1 if the work failed.
 
-    Example:
+    Examples:
         >>> try:
         ...     mv.open_video("missing.mp4")
         ... except mv.MVitVideoError as error:
@@ -181,7 +181,7 @@ class MVitVideoError(Exception):
 class VideoDecodeError(MVitVideoError):
     """A video cannot be opened or decoded; carries `path` and `reason`.
 
-    Example:
+    Examples:
         >>> str(mv.VideoDecodeError("v.mp4", "no video stream"))
         'v.mp4: no video stream'
     """
@@ -197,7 +197,7 @@ class VideoDecodeError(MVitVideoError):
 class AnnotationError(MVitVideoError):
     """An annotation file has an error; carries `file`, `line` (from 1; 0 is the complete file) and `reason`.
 
-    Example:
+    Examples:
         >>> str(mv.AnnotationError("clips.csv", 7, "label 'runing' is not a class"))
         "clips.csv:7: label 'runing' is not a class"
     """
@@ -217,7 +217,7 @@ class CheckpointError(MVitVideoError):
         reason: the problem; control characters are escaped, since names come from the file.
         hint: the remedy in words of the Python interface; `advising` replaces it.
 
-    Example:
+    Examples:
         >>> str(mv.CheckpointError("weights have 400 classes", "set num_classes=400"))
         'weights have 400 classes; set num_classes=400'
     """
@@ -237,7 +237,7 @@ class CheckpointError(MVitVideoError):
 class ConfigError(MVitVideoError):
     """A setting has an impossible value, or settings disagree; a command ends with 2 before the work begins.
 
-    Example:
+    Examples:
         >>> mv.ViewSpec(num_crops=2)
         Traceback (most recent call last):
         mvit_video.types.ConfigError: views.num_crops must be 1 or 3, got 2
@@ -249,7 +249,7 @@ class ConfigError(MVitVideoError):
 class TrainingError(MVitVideoError):
     """A run cannot continue; all its processes raise this together, and one reports it.
 
-    Example:
+    Examples:
         >>> issubclass(mv.TrainingError, mv.MVitVideoError)
         True
     """

@@ -53,7 +53,7 @@ def create_model(
         ConfigError: no model has this name, or the builder has no such argument.
         CheckpointError: the checkpoint cannot be read, does not fit, or does not show its architecture.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = mv.create_model("mvit_b_16x4", num_classes=10, num_frames=4, crop_size=32, depths=(1, 1))
         >>> model(torch.zeros(2, 3, 4, 32, 32)).shape

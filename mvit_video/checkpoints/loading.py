@@ -50,7 +50,7 @@ class LoadReport:
         notes: what else was done.
         head_is_new: the model kept its own head.
 
-    Example:
+    Examples:
         >>> model = mv.load_model("runs/demo/version_0")
         >>> model.report.missing, model.report.unexpected
         ([], [])
@@ -125,7 +125,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file cannot be read, or `strict` refuses it.
 
-    Example:
+    Examples:
         >>> net = mv.load_model("runs/demo/version_0").net
         >>> mv.load_checkpoint(net, "runs/demo/version_0/checkpoints/best.ckpt").missing
         []

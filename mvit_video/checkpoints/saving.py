@@ -83,7 +83,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: no builder makes this model, or the file cannot be written.
 
-    Example:
+    Examples:
         >>> model = mv.load_model("runs/demo/version_0")
         >>> mv.save_checkpoint(model.net, "net.safetensors", class_names=model.class_names)
         >>> mv.load_model("net.safetensors").class_names
@@ -104,7 +104,7 @@ def export_checkpoint(model: VideoNet, path: str | PathLike[str], format: str) -
         ConfigError: there is no such format.
         CheckpointError: the other project has no such model, or the file cannot be written.
 
-    Example:
+    Examples:
         >>> net = mv.load_model("runs/demo/version_0").net
         >>> mv.export_checkpoint(net, "net.pyth", format="slowfast")
 

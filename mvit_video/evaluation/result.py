@@ -99,7 +99,7 @@ class Evaluation:
         left_out: rows excluded by a limit of the trainer.
         decodings: by row.
 
-    Example:
+    Examples:
         >>> result = mv.evaluate("runs/demo/version_0", "data", num_clips=1, num_crops=3)
         >>> print(result)
         Multi-view test

@@ -58,7 +58,7 @@ def evaluate(
         CheckpointError: the checkpoint cannot be read.
         VideoDecodeError: a video cannot be read.
 
-    Example:
+    Examples:
         >>> result = mv.evaluate("runs/demo/version_0", "data", num_clips=2)
         >>> result.probabilities.shape
         torch.Size([6, 3])

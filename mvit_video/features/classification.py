@@ -58,7 +58,7 @@ class Classification:
         unread: windows that do not decode, in order; they are not among the W.
         k: classes that are named.
 
-    Example:
+    Examples:
         >>> found = mv.classify("v.mp4", "runs/demo/version_0")
         >>> found.probabilities.shape  # windows, classes
         (6, 3)
@@ -199,7 +199,7 @@ def classify(
         CheckpointError: the checkpoint cannot be read.
         VideoDecodeError: the video, or every window of it, cannot be read.
 
-    Example:
+    Examples:
         >>> found = mv.classify("v.mp4", "runs/demo/version_0", k=2)
         >>> print(found)
         v.mp4

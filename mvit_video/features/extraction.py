@@ -88,7 +88,7 @@ def extract(
         CheckpointError: the checkpoint cannot be read.
         VideoDecodeError: a video cannot be read.
 
-    Example:
+    Examples:
         >>> for found in mv.extract("data/run", "runs/demo/version_0", window=16, stride=8):
         ...     print(found.feature.shape)  # windows, crops, channels
         (3, 1, 32)

@@ -52,7 +52,7 @@ class FeatureTable:
         metadata: metadata of the part files: `feature_shape`, `layer`, `model` and `key`.
         record: content of `extract.json`; empty where there is none.
 
-    Example:
+    Examples:
         >>> table = mv.load_features("features")
         >>> len(table), table.vectors.shape, table.label.tolist()
         (6, (6, 32), [0, 0, 1, 1, 2, 2])
@@ -141,7 +141,7 @@ def load_features(source: str | os.PathLike[str], class_names: Sequence[str] | N
         ConfigError: there are no features, or more classes than names.
         MVitVideoError: the files hold no features, or features of several extractions.
 
-    Example:
+    Examples:
         >>> print(mv.load_features("features"))
         features: layer pooled, 6 rows of 6 videos, 32 channels, classes jump, run, sit
     """

@@ -64,7 +64,7 @@ class VideoFeatures:
         feature: `(W, K, *shape)`, K is 1 where crops are averaged; float32, or float16 in half precision.
         fps: frames per second of the video, on average.
 
-    Example:
+    Examples:
         >>> (found,) = mv.extract("v.mp4", "runs/demo/version_0", window=16, stride=8)
         >>> found
         <VideoFeatures of 'v.mp4': 5 windows, shape (5, 1, 32)>

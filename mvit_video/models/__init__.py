@@ -49,7 +49,7 @@ __all__ = [
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of the models that match a shell pattern, sorted.
 
-    Example:
+    Examples:
         >>> mv.list_models("mvit_b_*x*")
         ['mvit_b_16x4', 'mvit_b_32x3', 'mvit_b_64x3']
     """

@@ -57,7 +57,7 @@ class Preprocessing:
         input: size and scale of what the model sees of a frame.
         views: how frames are resized and clips placed at test; its numbers of clips and crops are those of the run.
 
-    Example:
+    Examples:
         >>> mv.load_model("runs/demo/version_0").preprocessing.short_side(num_crops=1)
         36
     """
@@ -93,7 +93,7 @@ class TrainedModel:
         config: config of the run; empty without a run.
         multi_label: scores are a sigmoid for each class instead of a softmax over all.
 
-    Example:
+    Examples:
         >>> model = mv.load_model("runs/demo/version_0")
         >>> clips = model.preprocess("v.mp4", num_clips=2)
         >>> clips.shape
@@ -216,7 +216,7 @@ def load_model(source: str | PathLike[str] | TrainedModel, *, class_names: Seque
         ConfigError: there is no such model, or it has another number of classes than there are names.
         CheckpointError: the checkpoint cannot be read, or does not state which model it is of.
 
-    Example:
+    Examples:
         >>> model = mv.load_model("runs/demo/version_0")
         >>> model.class_names
         ('jump', 'run', 'sit')

@@ -50,7 +50,7 @@ class VideoReader(ABC):
         backend: decoding library; becomes "pyav" if another library fails while reading.
         backend_reason: why this library decodes.
 
-    Example:
+    Examples:
         >>> with mv.open_video("v.mp4") as reader:
         ...     print(len(reader), reader[0:64:4].shape)
         48 torch.Size([12, 64, 96, 3])
@@ -132,7 +132,7 @@ def open_video(
 ) -> VideoReader:
     """Open a video for reading frames by index.
 
-    Example:
+    Examples:
         >>> with mv.open_video("v.mp4") as reader:
         ...     clip = reader[0:16:4]  # uint8 (T, H, W, 3), RGB
         ...     last = reader[-1]  # uint8 (H, W, 3)
