@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, get_args
 
 from mvit_video.cli.options import (
@@ -37,19 +37,7 @@ def run(words: list[str]) -> int:
 
     console = console_for_reports()
     with in_flags(**FLAGS_OF_EXTRACTION):
-        settings = ExtractSettings(
-            model=args.model,
-            layer=args.layer,
-            window=args.window,
-            stride=args.stride,
-            num_crops=args.crops,
-            keep_crops=args.keep_crops,
-            precision=args.precision,
-            batch_size=args.batch_size,
-            device=args.device,
-            backend=args.backend,
-            decode_short_side=args.decode_short_side,
-        )
+        settings = ExtractSettings(**{one.name: getattr(args, one.name) for one in fields(ExtractSettings)})
     if args.address and args.engine != "ray":
         raise ConfigError(f"--address {args.address} is a cluster for --engine ray; add that, or omit --address")
     of_logits = args.class_names if args.layer == "logits" else None
@@ -110,7 +98,9 @@ def _parser() -> VerbParser:
     parser.add_argument(
         "--stride", metavar="LENGTH", help="from one window to the next, as --window (default: the window)"
     )
-    parser.add_argument("--crops", type=int, choices=(1, 3), default=1, help="of each window (default: %(default)s)")
+    parser.add_argument(
+        "--crops", dest="num_crops", type=int, choices=(1, 3), default=1, help="of each window (default: %(default)s)"
+    )
     parser.add_argument("--keep-crops", action="store_true", help="keep the features of each crop, not their mean")
     parser.add_argument(
         "--precision", choices=get_args(Precision), default="fp32", help="of the model; fp16 and bf16 are "

@@ -17,13 +17,14 @@ from mvit_video.data.dataset import ClipBatch, VideoDataset
 from mvit_video.evaluation.result import Decoding, Evaluation, Setting, Temperature
 from mvit_video.evaluation.scores import ViewScores
 from mvit_video.evaluation.summary import print_summary
-from mvit_video.evaluation.written_files import write_confusion, write_failures, write_predictions
+from mvit_video.evaluation.written_files import write_predictions
 from mvit_video.jobs.distributed import all_gather_objects, from_first, on_first
 from mvit_video.jobs.files import write_json_object
 from mvit_video.metrics.calibration import fit_temperature
 from mvit_video.metrics.names import shown_metrics
 from mvit_video.metrics.views import Ensemble
-from mvit_video.runs.predictions import load_predictions
+from mvit_video.runs.predictions import PREDICTIONS, load_predictions
+from mvit_video.runs.results import CONFUSION, FAILURES, METRICS, write_confusion, write_failures
 from mvit_video.types import ConfigError
 
 File = Literal["metrics", "predictions", "confusion"]
@@ -156,17 +157,18 @@ class MultiViewEvaluation(Callback):
     def _write(self, evaluation: Evaluation, found: dict[str, Any], folder: Path) -> list[Path]:
         files: list[Path] = []
         if "metrics" in self.write:
-            files.append(folder / "metrics.json")
+            files.append(folder / METRICS)
             write_json_object(files[-1], found)
         if "predictions" in self.write:
-            files.append(folder / "predictions.parquet")
+            files.append(folder / PREDICTIONS)
             write_predictions(files[-1], evaluation, with_views=self.with_views)
             if evaluation.failures:
-                files.append(folder / "failures.csv")
-                write_failures(files[-1], evaluation.table, evaluation.failures)
+                files.append(folder / FAILURES)
+                failed = sorted(evaluation.failures.items())
+                write_failures(files[-1], ((evaluation.table.path(row), reason) for row, reason in failed))
         if "confusion" in self.write and not evaluation.table.is_multilabel:
-            files.append(folder / "confusion.parquet")
-            write_confusion(files[-1], evaluation)
+            files.append(folder / CONFUSION)
+            write_confusion(files[-1], evaluation.confusion.numpy(), evaluation.table.class_names)
         return files
 
 

@@ -1,19 +1,14 @@
-"""Files of a test: `predictions.parquet`, `confusion.parquet` and `failures.csv`."""
+"""Predictions of a test as columns of `predictions.parquet`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
-from mvit_video.data import VideoTable
 from mvit_video.evaluation.result import Evaluation
-from mvit_video.jobs import atomic_write, write_rows
 from mvit_video.runs.predictions import list_column, save_predictions
 
 _ROWS_PER_GROUP = 1024
@@ -74,22 +69,3 @@ def _status(evaluation: Evaluation, row: int) -> str:
     if row in evaluation.left_out:
         return "left out by trainer.limit_test_batches"
     return evaluation.failures.get(row, "ok")
-
-
-def write_failures(path: Path, table: VideoTable, failures: Mapping[int, str]) -> None:
-    """Write `path,reason` of each video without a score, in the order of the table."""
-    with atomic_write(path) as unfinished:
-        write_rows(unfinished, [("path", "reason"), *((table.path(row), failures[row]) for row in sorted(failures))])
-
-
-def write_confusion(path: Path, evaluation: Evaluation) -> None:
-    """Write `label`, `prediction` and `num_videos` of each pair of classes, with the class names as metadata."""
-    cells = evaluation.confusion
-    label, prediction = cells.nonzero(as_tuple=True)
-    columns = {"label": label.numpy(), "prediction": prediction.numpy(), "num_videos": cells[label, prediction].numpy()}
-    metadata = {"num_classes": str(len(cells))}
-    if evaluation.table.class_names is not None:
-        metadata["class_names"] = json.dumps(evaluation.table.class_names)
-    table = pa.table(columns, metadata=metadata)
-    with atomic_write(path) as unfinished:
-        parquet.write_table(table, unfinished)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mvit_video.jobs.files import read_json_object
 from mvit_video.jobs.yaml_files import read_yaml
 from mvit_video.runs.record import RECORD, State, read_record, state_of
+from mvit_video.runs.results import LOG, METRICS
 from mvit_video.types import ConfigError
 
 _BEST = {"val/top1": max, "val/mAP": max, "val/loss": min, "train/loss_epoch": min}  # the first that a run logged
@@ -74,13 +75,13 @@ def _model(run: Path) -> str:
 def _metrics(run: Path) -> Iterator[tuple[str, float]]:
     """Yield the headline metrics of a test, or the best ones of a training."""
     with suppress(OSError, ValueError):
-        found = read_json_object(run / "metrics.json").get("metrics")
+        found = read_json_object(run / METRICS).get("metrics")
         for name in _OF_TEST:
             if isinstance(found, dict) and isinstance(found.get(name), int | float):
                 yield f"test/{name}", found[name]
     with (
         suppress(OSError, csv.Error),
-        (run / "metrics.csv").open(newline="", encoding="utf-8", errors="replace") as file,
+        (run / LOG).open(newline="", encoding="utf-8", errors="replace") as file,
     ):
         rows = list(csv.DictReader(file))
         for name, best in _BEST.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mvit_video.jobs.files import read_json_object, write_json_object
+from mvit_video.runs.results import METRICS
 
 RECORD = "run.json"
 State = Literal["finished", "tested", "stopped", "failed", "running"]
@@ -63,7 +64,7 @@ def state_of(run: Path, record: Mapping[str, Any]) -> State:
     if state := next((one for one in get_args(State) if one == ended), None):
         return state
     if not isinstance(process, int):  # of a version that recorded no process
-        return "tested" if (run / "metrics.json").exists() else "finished"
+        return "tested" if (run / METRICS).exists() else "finished"
     if record.get("host") != platform.node():
         is_recent = time.time() - max(file.stat().st_mtime for file in run.iterdir()) < _QUIET_SECONDS
         return "running" if is_recent else "failed"

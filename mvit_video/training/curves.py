@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mvit_video.pages.figures import GREY, INK, SERIES, new_figure, write_png
+from mvit_video.runs.results import LOG
 from mvit_video.training.output import survives_failure
 
 _MOST_MARKERS = 60
@@ -37,7 +38,7 @@ class Curves(Callback):
             return
         for logger in trainer.loggers:
             logger.save()
-        metrics, target = self.folder / "metrics.csv", self.folder / "curves.png"
+        metrics, target = self.folder / LOG, self.folder / "curves.png"
         if metrics.exists():
             with survives_failure(target):
                 draw_curves(metrics, target)

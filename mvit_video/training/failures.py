@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mvit_video.data import VideoTable
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.jobs.distributed import all_gather_objects
+from mvit_video.runs.results import DECODING, FAILURES, write_failures
 from mvit_video.training.output import print_line, write_csv
 from mvit_video.types import TrainingError
 
@@ -29,7 +30,7 @@ class FailureList(Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "failures.csv"
+        self.path = folder / FAILURES
         self._reasons: dict[tuple[str, tuple[float, float] | None], str] = {}  # by path and segment
         self._num_listed = 0
 
@@ -65,7 +66,7 @@ class FailureList(Callback):
             return
         self._num_listed = len(reasons)
         listed = sorted((path, reason) for (path, _), reason in reasons.items())
-        write_csv(self.path, [("path", "reason"), *listed])
+        write_failures(self.path, listed)
         print_line(f"videos failed so far: {len(reasons)}, listed in {self.path}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -122,7 +123,7 @@ class DecodingRecord(Callback):
             (split, *key, number) for split, counted in sorted(counts.items()) for key, number in counted.most_common()
         ]
         damaged = sorted(set().union(*(paths for _, paths in shares)))
-        write_csv(self.folder / "decoding.csv", [("split", "backend", "reason", "videos"), *rows])
+        write_csv(self.folder / DECODING, [("split", "backend", "reason", "videos"), *rows])
         if damaged:
             write_csv(self.folder / "damaged.csv", [("path",), *((path,) for path in damaged)])
         reasons = dict.fromkeys((row[1], row[2]) for row in rows if row[2] != _AS_ASKED)
@@ -134,7 +135,7 @@ class DecodingRecord(Callback):
             print_line(line)
         self._printed |= notable
         listed = f", {len(damaged)} damaged videos in damaged.csv" if damaged else ""
-        print_line(f"listed in {self.folder / 'decoding.csv'}{listed}")
+        print_line(f"listed in {self.folder / DECODING}{listed}")
 
     on_test_epoch_end = on_train_epoch_end
 

@@ -60,7 +60,7 @@ def test_what_the_parsers_state_is_what_the_library_takes() -> None:
     probe, extract = probe_parser(), extract_parser()
     assert ProbeSettings(*map(probe.get_default, ("strengths", "folds", "max_iterations"))) == ProbeSettings()
     names = [name for name in ExtractSettings.__dataclass_fields__ if name != "model"]
-    given = {name: extract.get_default("crops" if name == "num_crops" else name) for name in names}
+    given = {name: extract.get_default(name) for name in names}
     assert ExtractSettings("", **given) == ExtractSettings("")
 
 

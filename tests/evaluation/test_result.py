@@ -15,8 +15,9 @@ from mvit_video.data.clips.views import UniformViews
 from mvit_video.evaluation import result
 from mvit_video.evaluation.result import Evaluation, Setting
 from mvit_video.evaluation.scores import VideoViews
-from mvit_video.evaluation.written_files import write_confusion, write_predictions
+from mvit_video.evaluation.written_files import write_predictions
 from mvit_video.metrics import accuracy, calibration
+from mvit_video.runs.results import write_confusion
 from mvit_video.types import ClipSpec
 
 SCORES = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]]
@@ -52,7 +53,7 @@ def test_each_number_is_computed_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     evaluation = make_evaluation([0, 1, 1, -1])
     found = evaluation.record()
     assert evaluation.metrics == found["metrics"]
-    write_confusion(tmp_path / "confusion.parquet", evaluation)
+    write_confusion(tmp_path / "confusion.parquet", evaluation.confusion.numpy(), evaluation.table.class_names)
     write_predictions(tmp_path / "predictions.parquet", evaluation)
     assert set(calls.values()) == {1}
     cells = parquet.read_table(tmp_path / "confusion.parquet").to_pylist()

@@ -10,8 +10,8 @@ import pytest
 from mvit_video.curation.packing import PackSettings, pack_videos
 from mvit_video.curation.scanning import write_failures as write_scan
 from mvit_video.data import VideoTable
-from mvit_video.evaluation.written_files import write_failures as write_test
 from mvit_video.jobs import write_rows
+from mvit_video.runs.results import write_failures as write_test
 from mvit_video.training.output import write_csv
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
@@ -36,7 +36,7 @@ def test_every_list_of_videos_is_written_so(writer: str, tmp_path: Path) -> None
     if writer == "scan":
         write_scan(pa.table({"path": [name], "kind": ["missing"], "reason": ["+none"]}), path)
     elif writer == "test":
-        write_test(path, table, {0: "+none"})
+        write_test(path, [(name, "+none")])
     elif writer == "run":
         write_csv(path, [("path", "reason"), (name, "+none")])
     else:

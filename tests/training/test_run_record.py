@@ -11,7 +11,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
-from mvit_video.training import curves, step_times
+from mvit_video.runs.record import read_record
+from mvit_video.training import RunRecord, curves, step_times
 from mvit_video.training.curves import Curves, draw_curves
 from mvit_video.training.step_times import PARTS, StepTimes, what_bounds
 from tests.fixtures.training import MakeTask, MakeTinyData, MakeTinyNet, MakeTrainer
@@ -22,6 +23,16 @@ def fit(trainer: Any, task: Any, data: Any) -> None:
         warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         trainer.fit(task, datamodule=data)
+
+
+@pytest.mark.parametrize(("error", "state"), [(KeyboardInterrupt(), "stopped"), (ValueError(), "failed")])
+def test_a_run_records_how_it_ended(
+    error: BaseException, state: str, make_task: MakeTask, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    record, trainer = RunRecord(tmp_path / "run", seed=1, checkpoint=None), make_trainer()
+    record.setup(trainer, make_task(), "fit")
+    record.on_exception(trainer, make_task(), error)
+    assert read_record(tmp_path / "run")["state"] == state
 
 
 class Clock:

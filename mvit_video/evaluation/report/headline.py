@@ -12,7 +12,9 @@ from mvit_video.evaluation.report.run_files import RunFiles
 from mvit_video.evaluation.report.videos import ScoredVideos
 from mvit_video.metrics.names import ACCURACIES, CALIBRATION, shown_metrics
 from mvit_video.runs.folder import CONFIG
+from mvit_video.runs.predictions import PREDICTIONS
 from mvit_video.runs.record import RECORD
+from mvit_video.runs.results import FAILURES, METRICS
 
 _COUNTS = {
     "expected": "expected",
@@ -134,7 +136,7 @@ def links(run: RunFiles, page: Path) -> dict[str, list[Link]]:
     checkpoint = (run.record or {}).get("checkpoint")
     data = next((value for key in ("test", "val") if isinstance(value := run.settings("data").get(key), str)), None)
     trained = [] if run.training is None else [run.training / name for name in (CONFIG, RECORD, "curves.png")]
-    here = [run.folder / name for name in (CONFIG, RECORD, "metrics.json", "predictions.parquet", "failures.csv")]
+    here = [run.folder / name for name in (CONFIG, RECORD, METRICS, PREDICTIONS, FAILURES)]
     found = {
         "Model": [*([Link(name, None)] if isinstance(name, str) else []), *_links(run, [checkpoint], page)],
         "Data": _links(run, [data], page),

@@ -20,6 +20,7 @@ from mvit_video.jobs.yaml_files import parse_yaml
 from mvit_video.runs.folder import CONFIG, run_with
 from mvit_video.runs.predictions import Predictions, load_predictions
 from mvit_video.runs.record import RECORD, read_record
+from mvit_video.runs.results import DECODING, METRICS, ROBUSTNESS
 from mvit_video.types import AnnotationError
 
 T = TypeVar("T")
@@ -101,11 +102,11 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
             notes.append(f"{name} cannot be read: {' '.join(str(error).split())}.")
         return None
 
-    metrics = read("metrics.json", read_json_object)
+    metrics = read(METRICS, read_json_object)
     record = read(RECORD, lambda path: read_record(path.parent))
     config = read(CONFIG, lambda path: path.read_text("utf-8", "replace"))
-    decoding = read("decoding.csv", _read_csv)
-    names = "robustness.parquet", "studies.parquet"  # the second is that of earlier versions
+    decoding = read(DECODING, _read_csv)
+    names = ROBUSTNESS, "studies.parquet"  # the second is that of earlier versions
     name = next((name for name in names if (folder / name).exists()), names[0])
     robustness, gigaflops = read(name, _read_robustness) or (None, None)
     if absent := [name for name in missing if name not in names]:  # a test does not leave these

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from mvit_video.jobs import atomic_write
 from mvit_video.pages.figures import BLUE, GREY, INK, MARKERS, ORANGE, SERIES, label_text, new_figure, write_png
+from mvit_video.runs.results import ROBUSTNESS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def draw_studies(rows: Sequence[Row], gigaflops: float | None, num_classes: int)
 
 def write_robustness(folder: Path, table: pa.Table) -> list[Path]:
     """Write `robustness.parquet` and its figure `robustness.png`; return both."""
-    files = [folder / "robustness.parquet", folder / "robustness.png"]
+    files = [folder / ROBUSTNESS, folder / "robustness.png"]
     with atomic_write(files[0]) as unfinished:
         parquet.write_table(table, unfinished)
     write_png(draw_robustness(table), files[1])

@@ -14,12 +14,12 @@ from mvit_video.evaluation.multiview import MultiViewEvaluation
 from mvit_video.jobs.files import read_json_object, write_json_object
 from mvit_video.models.net import multiply_adds
 from mvit_video.runs.folder import versions
+from mvit_video.runs.results import ROBUSTNESS_KEY
 from mvit_video.types import NUM_SEVERITIES, ConfigError, Corruption, CorruptionKind, FrameOrder
 
 Study = Literal["views", "frame_order", "corruptions"]
 STUDIES: tuple[Study, ...] = get_args(Study)
 SEVERITIES = tuple(range(1, NUM_SEVERITIES + 1))
-RECORD = "robustness.json"
 # settings of the data without an effect on a test
 _IMMATERIAL = {
     "train", "augment", "val_views", "batch_size", "test_batch_size", "num_workers", "index_cache", "max_failure_rate",
@@ -126,13 +126,13 @@ def _material(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_robustness_run(root: Path, key: str) -> Path | None:
     """Return the newest run folder under `root` with a robustness run of this key."""
-    found = [record for run in versions(root) if _read(record := run / RECORD).get("key") == key]
+    found = [record for run in versions(root) if _read(record := run / ROBUSTNESS_KEY).get("key") == key]
     return max(found, key=lambda record: record.stat().st_mtime_ns).parent if found else None
 
 
 def write_robustness_record(folder: Path, key: str) -> None:
     """Mark a run folder, so that `find_robustness_run` finds it."""
-    write_json_object(folder / RECORD, {"key": key})
+    write_json_object(folder / ROBUSTNESS_KEY, {"key": key})
 
 
 def run_settings(
