@@ -1,1 +1,1 @@
-"""Small experiments beside published findings: `python -m experiments --help`, results in docs/findings.md."""
+"""Small experiments on published findings: `python -m experiments --help`, results in docs/findings.md."""

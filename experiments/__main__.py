@@ -1,4 +1,4 @@
-"""Small experiments beside published findings, on a CPU; docs/findings.md has what they found."""
+"""Small experiments on published findings, on a CPU; docs/findings.md has the results."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def main() -> None:
         verb = verbs.add_parser(
             name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        verb.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run of every net for each")
+        verb.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run of every net per seed")
         verb.add_argument("--out", type=Path, default=Path("findings"), help="folder for tables and figures")
-        verb.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
+        verb.add_argument("--workers", type=int, default=2, help="runs at a time, each with one thread")
         experiment.add_arguments(verb)
     args = parser.parse_args()
     try:

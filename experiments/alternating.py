@@ -1,4 +1,4 @@
-"""AlterNet's rule for putting attention into a ResNet, step by step, on few digits."""
+"""AlterNet's rule for replacing convolutions of a ResNet by attention, on few digits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from experiments.material import digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, fit
 from mvit_video.analysis.batches import score
+from mvit_video.analysis.drawing import describe
 from mvit_video.pages.figures import new_figure
 
 SIDE, DEPTHS, _NAME = 16, (2, 2, 2), "AlterNet"
@@ -24,12 +25,11 @@ NumPairs = tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """One net that was tried.
+    """A net of the search.
 
     Attributes:
         num_pairs: pairs of convolution and attention at the end of each stage, see `AlterNet`.
-        score: how good it is.
-        is_kept: whether the search went on from it.
+        is_kept: whether the search continued from it.
     """
 
     num_pairs: NumPairs
@@ -40,14 +40,14 @@ class Step(NamedTuple):
 def build_up(score: Callable[[NumPairs], float], depths: Sequence[int]) -> list[Step]:
     """Search for the places of attention, greedily.
 
-    It begins with the convolutions alone. From the last stage on, the last convolution of the next pair of blocks
-    becomes attention; where that does not help, or no pair is left, the stage before it is next.
+    Start with convolutions only. From the last stage on, replace the last convolution of the next pair of blocks by
+    attention; where that does not help, or no pair is left, move to the stage before.
 
     Args:
-        score: trains and scores the net with so many pairs; higher is better.
+        score: trains and scores the net with these pairs; higher is better.
         depths: blocks in each stage.
 
-    Returns: the nets in the order in which they were tried; the last that is kept is the result.
+    Returns: the nets in the order of the search; the last kept one is the result.
 
     Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5.
     """
@@ -67,11 +67,11 @@ def build_up(score: Callable[[NumPairs], float], depths: Sequence[int]) -> list[
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--train", type=int, default=300, help="training digits; all 1200 leave little to gain")
+    parser.add_argument("--train", type=int, default=300, help="training digits; with all 1200 there is little to gain")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Search with each seed, print and save the outcome; the digits of the score are not those of the search."""
+    """Search with each seed, print and save the result on held-out digits."""
     context = (digit_images(SIDE), Recipe(args.epochs, 2e-3, label_smoothing=0.1), args.train)
     table = train_all(_search, context, [Run(_NAME, seed) for seed in args.seeds], args.workers, "alternating")
     save(args.out, "alternating", table, draw(table, args.seeds))
@@ -82,16 +82,16 @@ def run(args: argparse.Namespace) -> None:
          "parameters": f"{row['num_parameters']:,}"}
         for row in rows
     ]  # fmt: skip
-    show(f"Nets tried, {args.train} training digits, {args.epochs} epochs", shown)
+    show(f"Nets of the search, {args.train} training digits, {args.epochs} epochs", shown)
     gains = []
     for seed in args.seeds:
         kept = [row["held_out_top1"] for row in rows if row["seed"] == seed and row["is_kept"]]
         gains.append(kept[-1] - kept[0])
-    show("The last net kept less the ResNet, held out", [{"": "top1", "mean (range)": spread(np.array(gains))}])
+    show("Last kept net minus the ResNet, held out", [{"": "top1", "mean (range)": spread(np.array(gains))}])
 
 
 def draw(table: pa.Table, seeds: list[int]) -> Figure:
-    """The nets that the search of each seed tried, and what they have on digits that it did not see."""
+    """Draw the nets of each search and their accuracy on held-out digits."""
     figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
     for i, (seed, colour) in enumerate(zip(seeds, COLOURS[1:], strict=False)):
         mine = [row for row in table.to_pylist() if row["seed"] == seed]
@@ -102,9 +102,7 @@ def draw(table: pa.Table, seeds: list[int]) -> Figure:
             axes.annotate(text, at, (4, 5 + 9 * i), textcoords="offset points", color=colour, fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.1)
-    axes.legend(fontsize=9)
-    axes.set_xlabel("net tried; beside it the pairs of each stage, ✗ where the search went back")
-    axes.set_ylabel("top1 of held-out digits, percent")
+    describe(axes, x="net (pairs of each stage; ✗: not kept)", y="top-1 on held-out digits, %", legend=True)
     return figure
 
 

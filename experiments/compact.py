@@ -1,4 +1,4 @@
-"""A ResNet small enough for still digits, whose stages may end in attention as those of AlterNet do."""
+"""A small ResNet for still digits, whose stages may end in attention like those of AlterNet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mvit_video.nn.residual import BasicBlock, WindowBlock
 
 
 class CompactNet(nn.Module):
-    """Pre-activation residual blocks of convolutions, each stage half as high and wide as the one before.
+    """Pre-activation residual blocks of convolutions; each stage halves height and width.
 
     Args:
         widths: channels of each stage.

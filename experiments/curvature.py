@@ -1,4 +1,4 @@
-"""Training that looks at the curvature of the loss on its way."""
+"""Training with measurements of the curvature of the loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIPS_PER_BATCH = 16
 
 
 class Measured(NamedTuple):
-    """A number and what it is."""
+    """A quantity and its value."""
 
     quantity: str
     value: float
@@ -34,10 +34,10 @@ def fit_and_measure(
     num_batches: int,
     epochs: Collection[int],
 ) -> list[Measured]:
-    """Train a net, and measure the curvature of its loss after some epochs, its accuracy and its loss at the end.
+    """Train a net, and measure the curvature of its loss after some epochs, and accuracy and loss at the end.
 
     Args:
-        num_batches: of training examples that the curvature is taken of, the same after every epoch.
+        num_batches: batches of training examples for the curvature, the same after every epoch.
     """
     rng = np.random.default_rng(seed)
     num_clips = len(split.train.clip)

@@ -1,4 +1,4 @@
-"""How far attention looks; patches, heads, stages and size: vision transformers on still digits."""
+"""Window of attention, patches, heads, stages and size of vision transformers on still digits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIDE, _PATCH, _HEADS = 16, 2, 3
 
 
 class _Windowed(nn.Module):
-    """A net without class token whose attention looks at a square of cells around each, in training too."""
+    """A net without class token whose attention is limited to a square window, in training too."""
 
     def __init__(self, net: nn.Module, window: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train each variant with each seed, print and save the outcome."""
+    """Train each variant with each seed, print and save the results."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     recipe = Recipe(args.epochs, learning_rate=2e-3, batch_size=32, label_smoothing=0.1)
     table = train_all(_train, (digit_images(SIDE), recipe, args.hessian_batches), runs, args.workers, "design")
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str]) -> Figure:
-    """Each quantity of the table, a point per seed."""
+    """Draw each quantity of the table, a point per seed."""
     figure, axes = new_figure(1, len(_SHOWN), width=14, height=3.8)
     for place, quantity in zip(axes, _SHOWN, strict=True):
         for row, variant in enumerate(variants):
@@ -103,7 +103,7 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
         place.set_yticks(range(len(variants)), variants if place is axes[0] else [], fontsize=9)
         place.invert_yaxis()
         place.grid(axis="x", alpha=0.3)
-        place.set_xlabel(quantity + (", percent" if quantity == "top1" else ""))
+        place.set_xlabel("top-1, %" if quantity == "top1" else quantity)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Position encodings and heads of a plain vision transformer on still digits, a token for every pixel."""
+"""Position encodings and heads of a plain vision transformer on still digits, with a token per pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.material import PAPER, digit_images
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Examples, Recipe, Split, drawn_for_width, fit
 from mvit_video.analysis.batches import score
-from mvit_video.analysis.drawing import where
+from mvit_video.analysis.drawing import describe, where
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.mvit.net import MViT
 from mvit_video.models.families.mvit.variants_cpvt import cpvt
@@ -31,7 +31,7 @@ _DIM = 32
 
 
 class _AfterPEG(nn.Module):
-    """A block whose tokens meet a PEG before it: place -1 of CPVT."""
+    """A block with a PEG before it: place -1 of CPVT."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train each variant with each seed, print and save the outcome."""
+    """Train each variant with each seed, print and save the results."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     recipe = Recipe(args.epochs, learning_rate=2e-3, batch_size=32, label_smoothing=0.1)
     table = train_all(_train, (digit_images(SIDE), recipe), runs, args.workers, "digits")
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
-    """Accuracy over epochs, a curve per seed, and on the right what the trained nets make of larger images."""
+    """Draw the accuracy over epochs, a curve per seed, and that of the trained nets on larger images."""
     figure, (left, right) = new_figure(1, 2, width=13, height=5)
     last = int(max(table["epoch"].to_numpy()))
     for place, variant in enumerate(variants):
@@ -119,15 +119,12 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int]) -> Figure:
             right.plot(x, final[name], marker, color=colour, markersize=5, alpha=0.8, label=label)
     for axes in (left, right):
         axes.axhline(CHANCE, color=GREY, linestyle="--", linewidth=1)
-        axes.set_ylim(0, 102)
-        axes.set_ylabel("top1 of validation digits, percent")
-    left.set_xlabel("epoch")
+        axes.set_ylim(0, 100)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_title("A curve per seed; dashed: chance", fontsize=10)
-    left.legend(fontsize=8, framealpha=0.9)
     right.set_xticks(range(len(variants)), variants, fontsize=8, rotation=30, ha="right")
-    right.set_title("The trained nets given larger images", fontsize=10)
-    right.legend(fontsize=8, framealpha=0.9)
+    y = "top-1 on validation digits, %"
+    describe(left, "A curve per seed (dashed: chance)", x="epoch", y=y, legend=True)
+    describe(right, "The trained nets on larger images", x="", y=y, legend=True)
     return figure
 
 
@@ -145,7 +142,7 @@ def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe]) -> Row
 
 
 def _on_canvas(examples: Examples) -> Examples:
-    """The same digits, as large as they are, on more paper."""
+    """Return the digits in their size on a larger canvas."""
     room = CANVAS - examples.clip.shape[-1]
     clip = F.pad(examples.clip, [room // 2, room - room // 2] * 2, value=PAPER)
     return examples._replace(clip=clip, crop_size=CANVAS)

@@ -1,6 +1,6 @@
-"""What attention and convolution do to feature maps and to the loss: small nets on still digits.
+"""Effect of attention and convolution on feature maps and on the loss: small nets on still digits.
 
-A vision transformer of six blocks, with a class token and with the mean of its tokens, beside a ResNet of nine.
+A vision transformer of six blocks, with a class token or with the mean of its tokens, and a ResNet of nine.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--hessian-batches", type=int, default=8, help="of 16 training examples")
-    parser.add_argument("--analysed", type=int, default=240, help="validation digits that feature maps are taken of")
+    parser.add_argument("--analysed", type=int, default=240, help="validation digits for the feature maps")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train and study each net with each seed, print and save the outcome."""
+    """Train and study each net with each seed, print and save the results."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     recipe = Recipe(args.epochs, learning_rate=2e-3, batch_size=32, label_smoothing=0.1)
     context = (digit_images(SIDE), recipe, args.hessian_batches, args.analysed)
@@ -76,9 +76,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str]) -> Figure:
-    """Highest frequency and variance over the layers, a curve per seed, shaded by what each layer is."""
+    """Draw highest frequency and variance over the layers, a curve per seed, shaded by the kind of layer."""
     figure, axes = new_figure(2, len(variants), width=4.2 * len(variants))
-    names = {"fourier at": "log amplitude of the highest frequency − that at 0", "variance at": "variance over cells"}
+    names = {
+        "fourier at": "log amplitude of the top frequency, relative to 0",
+        "variance at": "variance over cells",
+    }
     for row, (quantity, label) in enumerate(names.items()):
         for column, variant in enumerate(variants):
             place, found = axes[row * len(variants) + column], where(table, variant=variant, quantity=quantity)
@@ -89,7 +92,7 @@ def draw(table: pa.Table, variants: list[str]) -> Figure:
                 if layer:
                     place.axvspan(layer - 1, layer, color=SHADES[kind][0], zorder=0, linewidth=0)
             place.set_title(variant, fontsize=10)
-            place.set_xlabel("layer: 0 is the stem; grey: attention, blue: the grid changes", fontsize=9)
+            place.set_xlabel("layer (0: stem; grey: attention, blue: change of grid)", fontsize=9)
             place.set_ylabel(label, fontsize=9)
             place.legend(fontsize=8)
     return figure
@@ -131,7 +134,7 @@ def _variances(net: nn.Module, batches: list[Batch]) -> Rows:
 
 
 def _changes(what: str, ends: list[tuple[str, float]]) -> Iterator[dict[str, Any]]:
-    """Mean change that a layer of each kind makes, and the share of its layers that lower the value."""
+    """Yield the mean change by a layer of each kind, and the share of layers that lower the value."""
     changes: dict[str, list[float]] = {}
     for (_, before), (kind, after) in pairwise(ends):
         changes.setdefault(kind, []).append(after - before)
@@ -142,7 +145,7 @@ def _changes(what: str, ends: list[tuple[str, float]]) -> Iterator[dict[str, Any
 
 
 def _stages(net: nn.Module, batches: list[Batch]) -> Rows:
-    """Similarity of layers within a third of the net less that between thirds; stages are the thirds of the ResNet."""
+    """Return the CKA within thirds of the net minus that between thirds; the thirds of the ResNet are its stages."""
     table = cka(net, batches)
     first, second, value = (table[name].to_numpy() for name in ("first", "second", "cka"))
     third = np.arange(first.max()) * 3 // first.max()

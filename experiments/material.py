@@ -1,4 +1,4 @@
-"""What the small nets are trained on: the clips of the demo, and the digits that they are made of."""
+"""Training data of the small nets: the clips of the demo, and the digits in them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mvit_video.types import ClipSpec, ViewSpec
 CLIP = ClipSpec(num_frames=8, sampling_rate=4)
 CLIP_CROP, _CLIP_SIDE = 32, 36
 _MEAN_INK, _STD_INK = 0.3, 0.38
-PAPER = -_MEAN_INK / _STD_INK  # what a pixel without ink is to a net
+PAPER = -_MEAN_INK / _STD_INK  # normalised pixel without ink
 
 
 def demo_clips(root: Path, labels: str, num_train: int, num_val: int) -> Split:
-    """Videos of the demo, written if they are not there and decoded once.
+    """Return videos of the demo, written if missing and decoded once.
 
-    The class is what only the order of frames tells: in `orbit` the four there are, in `pairs`, whose classes are four
-    movements and the same four backwards, which of the two it is.
+    The class depends only on the order of frames: the four classes of `orbit`; forwards or backwards in `pairs`, whose
+    classes are four movements and their reverses.
     """
     folder = write_digits(root, labels, num_train, num_val)
     motions = [motion for _, motion in sorted(LABEL_SETS[labels].items())]
@@ -44,7 +44,7 @@ def demo_clips(root: Path, labels: str, num_train: int, num_val: int) -> Split:
 
 
 def digit_images(side: int) -> Split:
-    """The digits that the videos show, as clips of one frame; a margin of an eighth lets them move."""
+    """Return the digits of the videos as clips of one frame, with a margin of an eighth for random crops."""
     from sklearn.datasets import load_digits
 
     label = torch.from_numpy(load_digits(return_X_y=True)[1]).long()

@@ -1,4 +1,4 @@
-"""Runs over seeds in processes, and what is left of them: a table on the screen, a CSV file and a figure."""
+"""Runs over seeds in processes, and their results: a printed table, a CSV file and a figure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mvit_video.jobs import WorkFailure, atomic_write, run_in_processes
 from mvit_video.jobs.driver import progress_bar
+from mvit_video.pages.figures import write_png
 from mvit_video.types import MVitVideoError
 
 _SILENCE_SECONDS = 1800
@@ -36,11 +37,11 @@ class Run(NamedTuple):
 def train_all(
     work: Callable[[Run, Heartbeat, Context], Rows], context: Context, runs: Sequence[Run], num_workers: int, title: str
 ) -> pa.Table:
-    """Rows of all runs, in the order of the runs; each takes one thread of one process.
+    """Return the rows of all runs in order; each run takes one thread of one process.
 
     Args:
-        work: a function of a module, which gives the rows of a run; it calls what it is given at least every half hour.
-        context: what all runs need, sent to each process once.
+        work: a function of a module that returns the rows of a run, and calls its heartbeat at least every half hour.
+        context: argument of all runs, sent to each process once.
 
     Raises:
         MVitVideoError: a run has failed.
@@ -61,13 +62,12 @@ def train_all(
 
 
 def save(out: Path, name: str, table: pa.Table, figure: Figure | None = None) -> None:
-    """Write a table as CSV and a figure beside it."""
+    """Write a table as CSV, and a figure as PNG."""
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / f"{name}.csv") as path:
         csv.write_csv(table, path)
     if figure is not None:
-        with atomic_write(out / f"{name}.png") as path:
-            figure.savefig(path, format="png")
+        write_png(figure, out / f"{name}.png")
     Console().print(f"{out / name}.csv" + (" and .png" if figure is not None else ""), highlight=False)
 
 
@@ -83,7 +83,7 @@ def show(title: str, rows: Iterable[Mapping[str, str]]) -> None:
 
 
 def spread(values: Sequence[float] | np.ndarray, digits: int = 1) -> str:
-    """Mean and range over seeds; a dash for no values."""
+    """Return mean and range over seeds as text; a dash for no values."""
     values = np.asarray(values, dtype=float)
     if not len(values):
         return "–"

@@ -1,4 +1,4 @@
-"""Whether a net can tell the order of frames, by how it knows positions; and what shuffled frames leave of it."""
+"""Position encodings and the order of frames: accuracy on forward, shuffled and reversed clips."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator
 from experiments.material import CLIP, CLIP_CROP, demo_clips
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit, top1_in_order
-from mvit_video.analysis.drawing import where
+from mvit_video.analysis.drawing import describe, where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import Patch, Pooling
 from mvit_video.pages.figures import GREY, new_figure
 
-# Pools that span no time: apart from its position encoding, the net treats frames as a set.
+# Pools without extent in time: apart from its position encoding, the net treats frames as a set.
 _SPATIAL, _DEMO = Pooling(kernel=None, stride_kv=(1, 1, 1)), Pooling(kernel=(3, 3, 3), stride_kv=(1, 1, 1))
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"position": "none", "pooling": _SPATIAL},
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train each variant with each seed, print and save the outcome."""
+    """Train each variant with each seed, print and save the results."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     split, recipe = demo_clips(args.data, args.labels, *args.clips), Recipe(args.epochs, args.rate)
     chance = 100 / split.val.num_classes
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) -> Figure:
-    """Accuracy over epochs, a curve per seed, and on the right what other orders of frames leave at the end."""
+    """Draw the accuracy over epochs, a curve per seed, and that of the trained nets with other orders of frames."""
     figure, (left, right) = new_figure(1, 2, height=4.2)
     last = int(max(table["epoch"].to_numpy()))
     colours = dict(zip(VARIANTS, COLOURS, strict=True))
@@ -78,18 +78,16 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) 
         for offset, (name, marker) in enumerate({"top1": "o", "shuffled": "s", "reversed": "^"}.items()):
             x = np.full(len(seeds), place + 0.22 * (offset - 1))
             label = None if place else {"top1": "forward"}.get(name, name)
-            right.plot(x, final[name], marker, color=colours[variant], markersize=6, alpha=0.8, label=label)
+            right.plot(x, final[name], marker, color=colours[variant], markersize=6, label=label, clip_on=False)
     for axes in (left, right):
         axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
-        axes.set_ylim(-3, 103)
-        axes.set_ylabel("top1 of validation clips, percent")
-    left.set_xlabel("epoch")
+        axes.set_ylim(0, 100)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_title("Told by the order of frames alone; a curve per seed, dashed: chance", fontsize=10)
-    left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
     right.set_xticks(range(len(variants)), variants, fontsize=9)
-    right.set_title("The trained nets given frames in another order", fontsize=10)
-    right.legend(fontsize=9, framealpha=0.9)
+    y = "top-1 on validation clips, %"
+    describe(left, "Classes by order of frames; a curve per seed (dashed: chance)", x="epoch", y=y)
+    left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
+    describe(right, "The trained nets with another order of frames", x="", y=y, legend=True)
     return figure
 
 

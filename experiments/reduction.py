@@ -1,4 +1,4 @@
-"""What fewer keys and values cost and save: the ways of reducing them at equal width, on the clips of the demo."""
+"""Cost and accuracy of reduced keys and values: all reductions at equal width, on the clips of the demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.material import CLIP, CLIP_CROP, demo_clips
 from experiments.output import COLOURS, Heartbeat, Rows, Run, save, show, spread, train_all
 from experiments.training import Recipe, Split, drawn_for_width, fit
-from mvit_video.analysis.drawing import where
+from mvit_video.analysis.drawing import describe, where
 from mvit_video.data.digits import LABEL_SETS
 from mvit_video.models import mvit
 from mvit_video.models.architecture import KVReduction, Patch, Pooling
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train each variant with each seed, print and save the outcome."""
+    """Train each variant with each seed, print and save the results."""
     runs = [Run(variant, seed) for variant in args.variants for seed in args.seeds]
     context = (demo_clips(args.data, args.labels, *args.clips), Recipe(args.epochs, learning_rate=1e-3))
     table = train_all(_train, context, runs, args.workers, "reduction")
@@ -56,23 +56,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) -> Figure:
-    """Accuracy against the time that it took, a curve per seed."""
+    """Draw the accuracy against CPU time, a curve per seed."""
     figure, (axes,) = new_figure(1, 1, width=7.5, height=4.2)
     for variant, colour in zip(variants, COLOURS, strict=False):
         for i, seed in enumerate(seeds):
             found = where(table, variant=variant, seed=seed)
             axes.plot(found["cpu_seconds"], found["top1"], ".-", color=colour, label=None if i else variant)
     axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
-    axes.set_xlabel("CPU seconds of training, a point per epoch")
-    axes.set_ylabel("top1 of validation clips, percent")
-    axes.set_ylim(0, 103)
-    axes.set_title("A curve per seed; dashed: chance", fontsize=10)
+    axes.set_ylim(0, 100)
+    x = "CPU seconds of training (a point per epoch)"
+    describe(axes, "A curve per seed (dashed: chance)", x=x, y="top-1 on validation clips, %")
     axes.legend(fontsize=9, title="keys and values", title_fontsize=9)
     return figure
 
 
 def build(kind: KVReduction | None, num_classes: int) -> MViT:
-    """The net of all runs, a PEG for its positions, with one way of reducing keys and values."""
+    """Return the net of all runs, with PEG positions and one reduction of keys and values."""
     pooling = Pooling(kernel=None, stride_kv=_STRIDE if kind else None, kv_reduction=kind)
     net = mvit(
         num_classes=num_classes,

@@ -1,4 +1,4 @@
-"""Training of nets that are small enough for one thread of a CPU, from tensors in memory.
+"""Training of nets small enough for one CPU thread, from tensors in memory.
 
 Letters: N examples, T frames, S pixels of a side.
 """
@@ -28,10 +28,10 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class Examples(NamedTuple):
-    """Clips with a margin around what a net is shown, and their classes.
+    """Clips with a margin around the crop, and their classes.
 
     Attributes:
-        crop_size: pixels that a net is shown: anywhere in training, the centre in evaluation.
+        crop_size: pixels of a random crop in training and of the centre crop in evaluation.
     """
 
     clip: Float[Tensor, "N 3 T S S"]
@@ -40,14 +40,14 @@ class Examples(NamedTuple):
     crop_size: int
 
     def batches(self, size: int = _EVALUATION_BATCH) -> list[Batch]:
-        """All of them in order, the centre of each."""
+        """Return all examples in order, centre crops."""
         start = (self.clip.shape[-1] - self.crop_size) // 2
         centre = self.clip[..., start : start + self.crop_size, start : start + self.crop_size]
         target = F.one_hot(self.label, self.num_classes).float()
         return [Batch(*pair) for pair in zip(centre.split(size), target.split(size), strict=True)]
 
     def drawn(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Some of them, each cropped at random."""
+        """Return some examples, each with a random crop."""
         room = self.clip.shape[-1] - self.crop_size + 1
         crops = [
             self.clip[row, ..., y : y + self.crop_size, x : x + self.crop_size]
@@ -57,7 +57,7 @@ class Examples(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What is trained on, and what is scored."""
+    """Examples for training and for validation."""
 
     train: Examples
     val: Examples
@@ -65,7 +65,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net is trained: AdamW, a linear warm-up of one epoch, then half a cosine."""
+    """Recipe of a training: AdamW, a linear warm-up of one epoch, then half a cosine."""
 
     num_epochs: int
     learning_rate: float
@@ -75,9 +75,10 @@ class Recipe:
 
 
 class Epoch(NamedTuple):
-    """After an epoch: of training the mean loss, of the validation examples loss and percent right.
+    """Mean training loss, validation loss and accuracy of an epoch.
 
     Attributes:
+        top1: percent.
         cpu_seconds: of training alone, since its start.
     """
 
@@ -91,10 +92,10 @@ class Epoch(NamedTuple):
 def fit(
     net: nn.Module, split: Split, recipe: Recipe, seed: int, after_epoch: Callable[[int], object] = lambda epoch: None
 ) -> list[Epoch]:
-    """Train a net and score it after every epoch; the result is a function of the net and the seed.
+    """Train a net and score it after every epoch; the result depends only on the net and the seed.
 
     Args:
-        after_epoch: called with the number of epochs that are done.
+        after_epoch: called with the number of finished epochs.
     """
     tune_for_cpu(net)
     optimizer = torch.optim.AdamW(decay_groups(net), recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -119,10 +120,10 @@ def fit(
 
 @torch.no_grad()
 def drawn_for_width(net: Net) -> Net:
-    """The net with weights drawn anew for few channels: linear layers by their inputs, tables of positions by 0.5.
+    """Initialise a net again for few channels: linear layers by their inputs, position tables with 0.5.
 
-    The published 0.02 is for 768 channels. At 32 it leaves attention and MLPs with next to nothing, and tables far
-    below the tokens: nets with a table alone then stayed at chance on the order of frames for 60 epochs.
+    The published 0.02 is for 768 channels. At 32 channels it makes attention and MLPs almost 0, and tables far below
+    the tokens: nets with only a table stayed at chance on the order of frames for 60 epochs.
     """
     for module in net.modules():
         if isinstance(module, nn.Linear):
@@ -134,7 +135,7 @@ def drawn_for_width(net: Net) -> Net:
 
 
 def top1_in_order(net: nn.Module, examples: Examples, order: str, seed: int) -> Score:
-    """How well a net does on clips whose frames are `shuffled`, each clip in its own way, or `reversed`."""
+    """Score a net on clips whose frames are `shuffled`, each clip differently, or `reversed`."""
     clip = examples.clip.flip(2)
     if order == "shuffled":
         keys = torch.rand(len(clip), clip.shape[2], generator=torch.Generator().manual_seed(seed))

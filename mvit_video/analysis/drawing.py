@@ -51,7 +51,7 @@ def score_panels(x: str, *, width: float = 11.0) -> tuple[Figure, dict[str, Axes
 
 
 def shade_kinds(axes: Axes, kinds: Sequence[Kind]) -> None:
-    """Shade the step to each sample by its kind, and number the layers on the axis."""
+    """Draw a shade for the step to each sample by its kind, and number the layers on the axis."""
     for i, kind in enumerate(kinds[1:], start=1):
         axes.axvspan(i - 1, i, color=SHADES[kind][0], zorder=0, linewidth=0)
     axes.set_xlim(0, max(len(kinds) - 1, 1))
@@ -73,7 +73,7 @@ def plot_runs(
 
 
 def kind_legend(figure: Figure, kinds: Sequence[Kind]) -> None:
-    """Explain shading and dotted lines below the figure."""
+    """Add a legend of shades and dotted lines below the figure."""
     shown = [SHADES[kind] for kind in SHADES if kind in kinds[1:]]
     handles: list[Artist] = [
         Patch(facecolor=colour, edgecolor=GREY, linewidth=0.6, label=what) for colour, what in shown

@@ -133,7 +133,7 @@ class Evaluation:
         seen = set(views.video.tolist())
         failed = {row: reason for row, reason in failures.items() if row not in seen}
         finite = views.scores.sum(dim=(1, 2), dtype=torch.float64).isfinite()
-        failed |= dict.fromkeys(views.video[~finite].tolist(), "the model's output is not finite")
+        failed |= dict.fromkeys(views.video[~finite].tolist(), "the model's output is non-finite")
         return cls(table, setting, views.select(finite), failed, left_out, decodings)
 
     def __str__(self) -> str:

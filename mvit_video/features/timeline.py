@@ -16,7 +16,7 @@ OTHER = "#9aa0a6"
 
 
 def foremost(timeline: Classification, count: int) -> Sequence[int]:
-    """Return the classes that get a colour: those that are the most probable for the longest time."""
+    """Return the classes that get a colour: the most probable ones for the longest time."""
     seconds = np.zeros(timeline.probabilities.shape[1])
     np.add.at(seconds, timeline.probabilities.argmax(axis=1), np.diff(timeline.edges))
     order = np.lexsort((-timeline.overall, -seconds))

@@ -182,7 +182,7 @@ def test_lists_a_video_whose_probabilities_are_not_finite(
 
     run_test(make_data(), Diverged())
     status = parquet.read_table(tmp_path / "run" / "predictions.parquet")["status"].to_pylist()
-    assert status == ["the model's output is not finite" if row == 4 else "ok" for row in range(8)]
+    assert status == ["the model's output is non-finite" if row == 4 else "ok" for row in range(8)]
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_the_settings_of_the_callback_are_those_of_every_test(score: Score, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_order": "reversed"}, "data.views.frame_order=reversed: a robustness run changes it for each setting"),
+        ({"frame_order": "reversed"}, "data.views.frame_order=reversed: a robustness run changes it"),
         (
             {"corruption": Corruption("blur", 2)},
             "data.views.corruption=blur 2: a robustness run changes it for each setting",

@@ -1,4 +1,4 @@
-"""The page of a test, with its pictures and figures inside."""
+"""The page of a test, with frames of its videos and figures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_report(source: str | Path, path: Path, console: Console, class_names: 
         source: run folder of the test, or the `predictions.parquet` in it.
         path: HTML file to write.
         console: where progress is shown.
-        class_names: name of each class; None takes those that the test recorded.
+        class_names: name of each class; None takes the names that the test recorded.
 
     Raises:
         ConfigError: there are no predictions, or of another number of classes.

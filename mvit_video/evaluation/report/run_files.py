@@ -113,10 +113,11 @@ def read_run(source: str | Path, class_names: Sequence[str] | None = None) -> Ru
         notes.insert(0, f"Missing files; their sections are left out: {', '.join(absent)}.")
     num_scored = int(predictions.scored.sum())
     videos = None if metrics is None else metrics.get("videos")
-    told = videos.get("scored") if isinstance(videos, dict) else None
-    if isinstance(told, int) and told != num_scored:
+    counted = videos.get("scored") if isinstance(videos, dict) else None
+    if isinstance(counted, int) and counted != num_scored:
         notes.append(
-            f"metrics.json has {told:,} scored videos, predictions.parquet {num_scored:,}: they are of different tests."
+            f"metrics.json has {counted:,} scored videos, predictions.parquet {num_scored:,}: they are of different "
+            "tests."
         )
     return RunFiles(
         folder=folder,
@@ -140,8 +141,8 @@ def _read_robustness(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     if missing := [name for name in _OF_ROBUSTNESS if name not in table.column_names]:
         raise ValueError(f"there is no column {missing[0]}")
     rows = [{key: _finite(value) for key, value in row.items()} for row in table.to_pylist()]
-    told = metadata.get("gigaflops_per_view")
-    return rows, None if told is None else _finite(float(told))
+    gigaflops = metadata.get("gigaflops_per_view")
+    return rows, None if gigaflops is None else _finite(float(gigaflops))
 
 
 def _finite(value: Any) -> Any:
