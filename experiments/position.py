@@ -83,7 +83,7 @@ def draw(table: pa.Table, variants: list[str], seeds: list[int], chance: float) 
         axes.axhline(chance, color=GREY, linestyle="--", linewidth=1)
         axes.set_ylim(0, 100)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set_xticks(range(len(variants)), variants, fontsize=9)
+    right.set_xticks(range(len(variants)), variants, fontsize=9, rotation=20, ha="right")
     y = "top-1 on validation clips, %"
     describe(left, "Classes by order of frames; a curve per seed (dashed: chance)", x="epoch", y=y)
     left.legend(fontsize=9, framealpha=0.9, title="position encoding", title_fontsize=9)
