@@ -291,7 +291,7 @@ class _Packing:
 
 
 def _number_videos(table: VideoTable) -> NDArray[np.int64]:
-    """Number the video of each row, in the order of first rows."""
+    """Return the number of the video of each row, in the order of first rows."""
     if table.archive is None:
         codes = table.paths.dictionary_encode().indices.to_numpy()
     elif isinstance(table.archive, TarArchive):

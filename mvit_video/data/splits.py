@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_video.data.table.files import SPLITS, unlistable
+from mvit_video.data.table.files import SPLITS, first_few, unlistable
 from mvit_video.data.table.labels import label_number
 from mvit_video.data.table.video_table import VideoTable
 from mvit_video.types import ConfigError
@@ -45,8 +45,8 @@ def split_folders(root: str) -> dict[Split, str]:
     others = [folder.name for folder in folders if str(folder) not in found.values()]
     if others:
         warnings.warn(
-            f"data.root={root}: {len(others)} folders are ignored, since they are not a split (train, val, test) with "
-            f"class folders: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}",
+            f"data.root={root}: ignoring folders that are not a split (train, val, test) with class folders: "
+            f"{first_few(others)}",
             stacklevel=4,
         )
     val = found.get("val", found["train"])

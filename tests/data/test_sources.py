@@ -24,7 +24,7 @@ def test_folders_of_classes_have_labels_and_others_have_not(touch: Touch) -> Non
     table = find_videos(str(folder), labels="optional")
     assert known(table) == [("c.mp4", -1), ("cooking/a.mp4", -1), ("running/b.mp4", -1)]
     assert table.unlabelled_because == "the folder has videos rather than one folder per class"
-    with pytest.warns(UserWarning, match="1 videos are not in a class folder"):
+    with pytest.warns(UserWarning, match="ignoring videos that are not in a class folder"):
         assert len(find_videos(str(folder))) == 2
 
 

@@ -87,7 +87,7 @@ def test_two_folders_of_one_split_are_refused(make_folder: Callable[..., Path]) 
 
 def test_folders_that_are_no_split_are_named(make_folder: Callable[..., Path]) -> None:
     root = make_folder(train__bow=2, held_back__bow=1, test=3)
-    with pytest.warns(UserWarning, match=r"2 folders are ignored, .*: held_back, test$"):
+    with pytest.warns(UserWarning, match=r"ignoring folders that are not a split .*: held_back, test$"):
         VideoDataModule(root=str(root), **SMALL)
 
 

@@ -15,6 +15,7 @@ from mvit_video.data.table.files import (
     SPLITS,
     VIDEO_SUFFIXES,
     files_below,
+    first_few,
     is_image,
     is_text,
     is_video,
@@ -61,11 +62,7 @@ def read_folders(folder: Path, *, need_all: bool) -> Rows:
     files_beside = sorted(entry.name for entry in entries if not entry.is_dir())
     loose = [name for name in files_beside if is_wanted(name)]
     if loose:
-        warnings.warn(
-            f"{folder}: {len(loose)} videos are not in a class folder and are ignored: "
-            f"{', '.join(loose[:3])}{', ...' if len(loose) > 3 else ''}",
-            stacklevel=3,
-        )
+        warnings.warn(f"{folder}: ignoring videos that are not in a class folder: {first_few(loose)}", stacklevel=3)
     others = [os.path.join(folder, name) for name in files_beside if not is_wanted(name) and not is_text(name)]
     warn_of_others(folder, [*others, *(path for found in listed for path in found.others)])
     paths = as_strings([path for found in files for path in found])

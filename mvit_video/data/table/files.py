@@ -79,12 +79,13 @@ def videos_below(folder: str | os.PathLike[str]) -> list[str]:
 def warn_of_others(folder: str | os.PathLike[str], others: Sequence[str]) -> None:
     """Warn about files of a folder that are ignored because of their suffix."""
     if others:
-        shown = [printable(os.path.relpath(path, folder)) for path in others[:3]]
-        warnings.warn(
-            f"{os.fspath(folder)}: {len(others)} files without the suffix of a video are ignored: "
-            f"{', '.join(shown)}{', ...' if len(others) > len(shown) else ''}",
-            stacklevel=3,
-        )
+        shown = first_few([printable(os.path.relpath(path, folder)) for path in others])
+        warnings.warn(f"{os.fspath(folder)}: ignoring files without the suffix of a video: {shown}", stacklevel=3)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return up to three names, and the number of the others."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def files_below(folder: str | os.PathLike[str], is_wanted: Callable[[str], bool]) -> Files:

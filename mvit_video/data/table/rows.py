@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mvit_video.data.table.classes import ClassNames
-from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex
+from mvit_video.data.table.files import MAX_DEPTH, FoldersOf, VideoIndex, first_few
 from mvit_video.data.table.labels import check_label_spans
 from mvit_video.data.table.numbering import WrittenLabels
 from mvit_video.data.table.video_table import Archive, VideoTable
@@ -132,10 +132,9 @@ def locate_videos(rows: Rows, root: Path, names: list[pa.Array], folders_of: Fol
             f"of a video up to {MAX_DEPTH} folders deep; set data.root to the folder of the videos"
         )  # fmt: skip
     if missing.size:
-        examples = ", ".join(rows.paths[int(row)].as_py() for row in missing[:3])
+        shown = first_few(rows.paths.take(pa.array(missing)).to_pylist())
         warnings.warn(
-            f"{rows.file}: {missing.size} of {len(rows)} videos are missing under {root} and are ignored: {examples}"
-            f"{', ...' if missing.size > 3 else ''}",
+            f"{rows.file}: ignoring {missing.size} of {len(rows)} videos, which are missing under {root}: {shown}",
             stacklevel=5,
         )
     return select(replace(rows, paths=found, num_missing=rows.num_missing + missing.size), is_there)

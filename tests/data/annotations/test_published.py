@@ -42,7 +42,9 @@ def test_kinetics_is_found_as_downloaders_lay_it_out(write: Write, touch: Touch,
 
 def test_kinetics_goes_on_without_the_videos_that_are_not_there(write: Write, touch: Touch) -> None:
     source, root = write(KINETICS, "train.csv"), touch(KINETICS_LAYOUTS[0][1])
-    with pytest.warns(UserWarning, match=r"2 of 3 videos are missing under .*ignored: -3ouPhoy2A__000010_000020, zzzz"):
+    with pytest.warns(
+        UserWarning, match=r"ignoring 2 of 3 videos, which are missing under .*: -3ouPhoy2A__000010_000020, zzzz"
+    ):
         table = load_annotations(source, root, class_names=["riding a bike", "dancing, slowly"])
     assert table.paths.to_pylist() == [KINETICS_LAYOUTS[0][1]]
     assert table.labels.tolist() == [1]
