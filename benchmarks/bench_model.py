@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mvit_video as mv
 from mvit_video.models.families.mvit.exporting import to_layout
 
-# multiply-adds of one forward pass of one clip (tests/models/test_published_tables.py)
+# multiply-adds of one forward pass of one clip (tests/models/families/mvit/test_published_tables.py)
 GIGA_MULTIPLY_ADDS = {"mvit_b_16x4": 70.6, "mvitv2_s_16x4": 64.2}
 PEERS = {"mvit_b_16x4": ("mvit_video", "torchvision", "pytorchvideo"), "mvitv2_s_16x4": ("mvit_video", "torchvision")}
 

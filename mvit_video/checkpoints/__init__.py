@@ -4,15 +4,14 @@ from mvit_video.checkpoints.architecture import (
     FACTS_ASSUMED,
     FACTS_KEY,
     UnknownArchitectureError,
-    arguments_from,
     infer_architecture,
     published_facts,
 )
-from mvit_video.checkpoints.contents import ARCHITECTURE_KEY, StoredState
+from mvit_video.checkpoints.contents import ARCHITECTURE_KEY
 from mvit_video.checkpoints.create import build_model, create_model
-from mvit_video.checkpoints.files import Source, read_checkpoint
+from mvit_video.checkpoints.files import read_checkpoint
 from mvit_video.checkpoints.folders import checkpoint_in
-from mvit_video.checkpoints.loading import LoadReport, ShapeChange, fill, load_checkpoint
+from mvit_video.checkpoints.loading import LoadReport, load_checkpoint
 from mvit_video.checkpoints.saving import (
     export_checkpoint,
     export_state,
@@ -20,25 +19,19 @@ from mvit_video.checkpoints.saving import (
     metadata_of,
     save_checkpoint,
 )
-from mvit_video.checkpoints.translation import Translation, translate
+from mvit_video.checkpoints.translation import translate
 
 __all__ = [
     "ARCHITECTURE_KEY",
     "FACTS_ASSUMED",
     "FACTS_KEY",
     "LoadReport",
-    "ShapeChange",
-    "Source",
-    "StoredState",
-    "Translation",
     "UnknownArchitectureError",
-    "arguments_from",
     "build_model",
     "checkpoint_in",
     "create_model",
     "export_checkpoint",
     "export_state",
-    "fill",
     "foreign_formats",
     "infer_architecture",
     "load_checkpoint",

@@ -80,6 +80,20 @@ class Layout:
         return _renamed(name, self.rules)
 
 
+TRANSFORMER = (  # our names in all families of transformers
+    "class_token",
+    *(f"position.{part}" for part in ("spatial", "temporal", "class_token", "table")),
+    "blocks.{n}.norm{i}.{p}",
+    *(f"blocks.{{n}}.attn.{layer}.{{p}}" for layer in ("qkv", "q", "kv", "proj", "reduction.{l}", "pool_{x}.norm")),
+    "blocks.{n}.attn.pool_{x}.pool.weight",
+    "blocks.{n}.attn.rel_pos.{a}",
+    "blocks.{n}.mlp.fc{i}.{p}",
+    "blocks.{n}.peg.conv.{p}",
+    "norm.{p}",
+    "head.projection.{p}",
+)
+
+
 def own_layout(stem: str, *names: str) -> Layout:
     """Return the layout of this project, for state dicts without metadata."""
     return Layout(OWN_FORMAT, tuple((name, name) for name in names), stem)

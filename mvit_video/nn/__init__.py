@@ -3,7 +3,6 @@
 from mvit_video.nn.attention import DotProductAttention, PoolingAttention, ReducedAttention, make_attention
 from mvit_video.nn.block import ClassificationHead, DropPath, Mlp, MultiscaleBlock
 from mvit_video.nn.cpu import tune_for_cpu, untuned
-from mvit_video.nn.depthwise import DepthwiseConv3d, HeadSharedConv3d
 from mvit_video.nn.embedding import CubeEmbedding
 from mvit_video.nn.grid import grid_to_tokens, split_class_token, through_map, tokens_to_grid
 from mvit_video.nn.pooling import PoolMode, TokenPool
@@ -15,10 +14,8 @@ __all__ = [
     "ClassificationHead",
     "ConvMlp",
     "CubeEmbedding",
-    "DepthwiseConv3d",
     "DotProductAttention",
     "DropPath",
-    "HeadSharedConv3d",
     "JointPosition",
     "KVReduction",
     "LinearSpatialReduction",

@@ -76,7 +76,7 @@ class PoolingAttention(_MultiheadAttention):
         residual_pooling: add the pooled queries to the output, the class token excepted.
 
     Source: MViT (arXiv:2104.11227) section 3.1 and MViTv2 (arXiv:2112.01526) section 4.1, eq. 4 for residual pooling;
-    agrees with torchvision and pytorchvideo (tests/models/test_parity.py).
+    agrees with torchvision and pytorchvideo (tests/models/families/mvit/test_parity.py).
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ReducedAttention(_MultiheadAttention):
         residual_pooling: add the pooled queries to the output, the class token excepted.
 
     Source: PVT (arXiv:2102.12122) section 3.3, eq. 2; agrees with timm's Twins-PCPVT
-    (tests/models/test_pvt_parity.py).
+    (tests/models/families/pvt/test_pvt_parity.py).
     """
 
     def __init__(

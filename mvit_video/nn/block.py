@@ -72,7 +72,7 @@ class MultiscaleBlock(nn.Module):
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: MViT (arXiv:2104.11227) section 3.2, MViTv2 (arXiv:2112.01526) section 4; agrees with
-    torchvision and pytorchvideo (tests/models/test_parity.py).
+    torchvision and pytorchvideo (tests/models/families/mvit/test_parity.py).
     """
 
     def __init__(

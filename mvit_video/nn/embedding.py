@@ -23,7 +23,7 @@ class CubeEmbedding(nn.Module):
         norm: normalise the tokens, as PVT does.
 
     Source: MViT (arXiv:2104.11227) section 3.2, cube1; agrees with torchvision and pytorchvideo
-    (tests/models/test_parity.py).
+    (tests/models/families/mvit/test_parity.py).
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class TokenPool(nn.Module):
         norm_eps: added to the variance by the norm.
 
     Source: MViT (arXiv:2104.11227) section 3.1, eq. 1; agrees with torchvision and pytorchvideo
-    (tests/models/test_parity.py).
+    (tests/models/families/mvit/test_parity.py).
     """
 
     def __init__(

@@ -110,8 +110,8 @@ class RelativePosition(nn.Module):
         head_dim: channels of a head.
         temporal: have a table over time; nets for images have none.
 
-    Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision (tests/models/test_parity.py).
-    As in SlowFast `cal_rel_pos_spatial` the term is neither scaled nor applied to the class token.
+    Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision
+    (tests/models/families/mvit/test_parity.py). As in SlowFast the term is not scaled, and not for the class token.
     """
 
     def __init__(self, thw_q: THW, thw_k: THW, head_dim: int, *, temporal: bool = True) -> None:
@@ -176,7 +176,7 @@ class PositionEncodingGenerator(nn.Module):
         borders: padding: zeros, or the other side of the grid.
 
     Source: CPVT (arXiv:2102.10882) section 3.2, in three dimensions; agrees with timm's Twins-PCPVT
-    (tests/models/test_pvt_parity.py), identities in tests/nn/test_peg.py.
+    (tests/models/families/pvt/test_pvt_parity.py), identities in tests/nn/test_peg.py.
     """
 
     def __init__(self, dim: int, kernel: THW, borders: Borders = "zeros") -> None:

@@ -59,7 +59,7 @@ class ConvMlp(nn.Module):
         kernel: of the convolution; `(1, 3, 3)` in nets of images.
         relu: put a ReLU before the convolution, as PVTv2 does where its attention is linear.
 
-    Source: PVTv2 (arXiv:2106.13797) section 3.3; agrees with timm (tests/models/test_pvt_parity.py).
+    Source: PVTv2 (arXiv:2106.13797) section 3.3; agrees with timm (tests/models/families/pvt/test_pvt_parity.py).
     """
 
     def __init__(self, dim: int, hidden: int, kernel: THW, *, relu: bool = False) -> None:
@@ -91,7 +91,7 @@ class PyramidBlock(MultiscaleBlock):
         drop_path_rate: probability of dropping each residual branch of a sample.
 
     Source: PVT (arXiv:2102.12122) section 3.2, PVTv2 (arXiv:2106.13797) section 3; agrees with timm
-    (tests/models/test_pvt_parity.py).
+    (tests/models/families/pvt/test_pvt_parity.py).
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PyramidBlock(MultiscaleBlock):
         return (x if self.stage_norm is None else self.stage_norm(x)), thw
 
     def second_half(self, x: Float[Tensor, "*tokens dim"], thw: THW) -> Float[Tensor, "*tokens dim"]:
-        """Do as `MultiscaleBlock`; the MLP of PVTv2 convolves over the grid."""
+        """Add the MLP and its skip to the output of attention; the MLP of PVTv2 convolves over the grid."""
         if isinstance(self.mlp, ConvMlp):
             return x + self.drop_path(self.mlp(self.norm2(x), thw))
         return super().second_half(x, thw)

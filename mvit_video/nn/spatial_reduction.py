@@ -30,7 +30,7 @@ class SpatialReduction(nn.Module):
         uneven: where the cubes do not tile the grid: `pad` adds zeros; `floor` ignores the rest, as the published code.
 
     Source: PVT (arXiv:2102.12122) section 3.3, eq. 3 and 4; agrees with timm's Twins-PCPVT
-    (tests/models/test_pvt_parity.py), and with reshaping and a linear layer (tests/nn/test_spatial_reduction.py).
+    (tests/models/families/pvt/test_pvt_parity.py), and with a linear layer (tests/nn/test_spatial_reduction.py).
     """
 
     def __init__(self, dim: int, stride: THW, uneven: Uneven = "pad") -> None:
@@ -61,7 +61,8 @@ class LinearSpatialReduction(nn.Module):
         dim: channels of a token.
         side: height and width of the plane; a smaller frame is stretched to it.
 
-    Source: PVTv2 (arXiv:2106.13797) section 3.1, linear SRA; agrees with timm (tests/models/test_pvt_parity.py).
+    Source: PVTv2 (arXiv:2106.13797) section 3.1, linear SRA; agrees with timm
+    (tests/models/families/pvt/test_pvt_parity.py).
     """
 
     def __init__(self, dim: int, side: int = 7) -> None:

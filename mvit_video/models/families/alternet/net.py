@@ -28,18 +28,7 @@ class AlterNet(VideoNet):
     A stage of `depth` blocks with `n` pairs is `depth - 2n` convolution blocks and then `n` times a convolution and an
     attention block. The embedding of a clip is the mean over the cells of all its frames.
 
-    Args:
-        depths: blocks in each of four stages.
-        num_pairs: pairs at the end of each stage; all 0 for a pre-activation ResNet.
-        block: kind of the convolution blocks.
-        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
-        num_frames: frames of a clip; 1 for an image.
-        crop_size: height and width in pixels, which set `window_size`.
-        stem_stride: 4 for a 7x7 convolution and a maximum, 1 for a 3x3 convolution (small images); None is 1 for a
-            `crop_size` below 64, else 4.
-        window_size: side of the windows in cells; None for the largest up to 8 that tiles every stage with attention.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        dropout: of the embedding before the classifier.
+    The arguments are those of the builder `alternet`.
 
     Raises:
         ConfigError: no window tiles the stages.

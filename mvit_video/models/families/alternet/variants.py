@@ -34,7 +34,7 @@ def alternet(
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
-    Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5; parameters in tests/models/test_alternet.py.
+    Source: How Do Vision Transformers Work? (arXiv:2202.06709) section 5.
     """
     return AlterNet(
         depths,

@@ -161,7 +161,7 @@ def matching_pooling(
     """Return the first of the candidate poolings whose blocks have the traces `seen`; None if no candidate has.
 
     Args:
-        trace: from a block to what shows of it.
+        trace: from a block to its trace.
         kernels: all kernels in the blocks.
         strides_q: candidates.
         strides_kv: candidates.

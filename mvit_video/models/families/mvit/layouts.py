@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mvit_video.models.families.mvit.slowfast_config import facts_in_config, recipe_in_config, unstated_in_config
-from mvit_video.models.family import Layout, Rules, Settings, own_layout
+from mvit_video.models.family import TRANSFORMER, Layout, Rules, Settings, own_layout
 
 _SHARED: Rules = tuple(
     (name, name)
@@ -16,24 +16,7 @@ _SHARED: Rules = tuple(
         "norm.{p}",
     )
 )
-OWN = own_layout(
-    "patch_embed.proj.weight",
-    *(name for name, _ in _SHARED),
-    "class_token",
-    "patch_embed.proj.{p}",
-    "position.spatial",
-    "position.temporal",
-    "position.class_token",
-    "position.table",
-    "blocks.{n}.attn.pool_{x}.pool.weight",
-    "blocks.{n}.attn.pool_{x}.norm.{p}",
-    "blocks.{n}.attn.rel_pos.{a}",
-    "blocks.{n}.attn.q.{p}",
-    "blocks.{n}.attn.kv.{p}",
-    "blocks.{n}.attn.reduction.{l}.{p}",
-    "blocks.{n}.peg.conv.{p}",
-    "head.projection.{p}",
-)
+OWN = own_layout("patch_embed.proj.weight", *TRANSFORMER, "patch_embed.proj.{p}", "blocks.{n}.proj.{p}")
 SLOWFAST = Layout(
     "slowfast",
     (

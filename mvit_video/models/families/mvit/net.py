@@ -31,22 +31,17 @@ class MViT(VideoNet):
 
     Args:
         blocks: table of blocks, as `block_table` makes it.
-        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
-        num_frames: frames of a clip that position tables are built for; 1 for an image.
-        crop_size: height and width in pixels that position tables are built for.
-        position: one or more kinds of position encoding, see `kinds_of`.
-        class_token: add a class token.
         head_pool: input of the head: the normalised class token (`cls`), the mean of the normalised patch tokens
             (`gap`), or the norm of the mean of the patch tokens (`mean_of_patches`, SlowFast's USE_MEAN_POOLING); None
             is `cls` with a class token, else `gap`.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        dropout: of the embedding before the classifier.
+
+    The others are those of the builder `mvit`.
 
     Raises:
         ConfigError: `head_pool` is unknown, or needs a class token that the net does not have.
 
     Source: MViT (arXiv:2104.11227), MViTv2 (arXiv:2112.01526); equal to torchvision and pytorchvideo given the same
-    weights (tests/models/test_parity.py).
+    weights (tests/models/families/mvit/test_parity.py).
     """
 
     def __init__(

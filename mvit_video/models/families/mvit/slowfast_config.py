@@ -196,7 +196,7 @@ def recipe_in_config(text: str, tensors: Mapping[str, Tensor]) -> Recipe:
     Raises:
         CheckpointError: the text is not settings of SlowFast, or this project has no such net.
 
-    Source: `slowfast/models/video_model_builder.py`, MViT; tests/checkpoints/test_slowfast_config.py.
+    Source: `slowfast/models/video_model_builder.py`, MViT; tests/models/families/mvit/test_slowfast_config.py.
     """
     num_blocks = sum(f"blocks.{i}.norm1.weight" in tensors for i in range(len(tensors)))
     num_classes, embed_dim = _rows_of(tensors, "head.projection.weight"), _rows_of(tensors, "patch_embed.proj.weight")
@@ -279,7 +279,7 @@ def _depths(settings: _Settings, num_blocks: int) -> tuple[int, ...]:
 
 
 def _pooling(settings: _Settings, depths: tuple[int, ...]) -> Any:
-    """Return the pooling whose blocks are those that SlowFast makes of its settings."""
+    """Return the pooling whose blocks are as SlowFast makes them of its settings."""
     num_blocks, mode = sum(depths), settings.get("MVIT.MODE")
     if mode not in ("conv", "max", "avg"):
         raise _mistake("MVIT.MODE", mode, "conv, max or avg")

@@ -42,7 +42,7 @@ def mvit(
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
-    Source: MViT (arXiv:2104.11227) table 3; parameters and FLOPs in tests/models/test_published_tables.py.
+    Source: MViT (arXiv:2104.11227) table 3.
     """
     if kv_reduction:
         pooling = replace(pooling, kv_reduction=kv_reduction)

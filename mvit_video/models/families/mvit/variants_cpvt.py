@@ -30,7 +30,7 @@ def cpvt(
         position: one or more kinds of position encoding, see `kinds_of`.
         **overrides: other arguments of `mvit`.
 
-    Source: CPVT (arXiv:2102.10882) table 2; parameters in tests/models/test_pvt_tables.py.
+    Source: CPVT (arXiv:2102.10882) table 2.
     """
     return mvit(
         num_classes=num_classes,

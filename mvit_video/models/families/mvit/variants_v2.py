@@ -47,7 +47,7 @@ def mvitv2(
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
-    Source: MViTv2 (arXiv:2112.01526) section 4; parameters and FLOPs in tests/models/test_published_tables.py.
+    Source: MViTv2 (arXiv:2112.01526) section 4.
     """
     if kv_reduction:
         pooling = replace(pooling, kv_reduction=kv_reduction)

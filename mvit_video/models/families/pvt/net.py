@@ -57,7 +57,7 @@ class Pyramid:
     def __post_init__(self) -> None:
         check_reduction("pyramid.kv_reduction", self.kv_reduction)
         if self.uneven not in ("pad", "floor"):
-            raise ConfigError(f"pyramid.uneven must be pad or floor, got {self.uneven!r}")
+            raise ConfigError(f"pyramid.uneven={self.uneven}, expected pad or floor")
         for key in ("num_heads", "strides_kv", "mlp_ratios"):
             if len(getattr(self, key)) != len(self.dims):
                 raise ConfigError(
@@ -78,17 +78,13 @@ class PVT(VideoNet):
     Args:
         depths: blocks in each stage.
         pyramid: what else differs from stage to stage.
-        num_classes: logits of the head; 0 for no head: the net then returns embeddings.
-        num_frames: frames of a clip that position tables are built for; 1 for an image.
-        crop_size: height and width in pixels that position tables are built for.
         patch: cubes of the stem.
         position: one or more kinds of position encoding, see `kinds_of`; each stage has its own table.
-        class_token: classify by a token that joins in the last stage instead of the mean of all tokens.
         convolutional: PVTv2: overlapping patches, a convolution in every MLP, and a norm after each stage.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
-        dropout: of the embedding before the classifier.
 
-    Source: agrees with timm's PVTv2 and Twins-PCPVT given the same weights (tests/models/test_pvt_parity.py).
+    The others are those of the builder `pvt`.
+
+    Source: agrees with timm's PVTv2 and Twins-PCPVT (tests/models/families/pvt/test_pvt_parity.py).
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def pvt(
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
-    Source: PVT (arXiv:2102.12122) table 1; parameters and FLOPs in tests/models/test_pvt_tables.py.
+    Source: PVT (arXiv:2102.12122) table 1.
     """
     return PVT(
         depths,
@@ -127,7 +127,7 @@ def pvt_v2(
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         dropout: of the embedding before the classifier.
 
-    Source: PVTv2 (arXiv:2106.13797) table 1; parameters in tests/models/test_pvt_tables.py.
+    Source: PVTv2 (arXiv:2106.13797) table 1.
     """
     return PVT(
         depths,

@@ -10,37 +10,21 @@ from torch import Tensor
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.pvt.net import Pyramid
 from mvit_video.models.families.pvt.variants import pvt, pvt_v2
-from mvit_video.models.family import Layout, Rules, UntracedError, Weights, own_layout
+from mvit_video.models.family import TRANSFORMER, Layout, Rules, UntracedError, Weights, own_layout
 from mvit_video.models.position import position_in, square
 from mvit_video.models.recipes import Recipe
 from mvit_video.types import THW, ConfigError
 
 _PUBLISHED_CROP = 224
 _PUBLISHED_HEAD_DIM = 64
-_POSITION = tuple(f"position.{part}" for part in ("spatial", "temporal", "class_token", "table"))
 _OWN = own_layout(
     "patch_embed.proj.weight",
-    "class_token",
+    *TRANSFORMER,
     "patch_embed.{e}.{p}",
-    *_POSITION,
-    "blocks.{n}.norm{i}.{p}",
-    "blocks.{n}.attn.qkv.{p}",
-    "blocks.{n}.attn.q.{p}",
-    "blocks.{n}.attn.kv.{p}",
-    "blocks.{n}.attn.proj.{p}",
-    "blocks.{n}.attn.reduction.{l}.{p}",
-    "blocks.{n}.attn.pool_{x}.pool.weight",
-    "blocks.{n}.attn.pool_{x}.norm.{p}",
-    "blocks.{n}.attn.rel_pos.{a}",
-    "blocks.{n}.mlp.fc{i}.{p}",
     "blocks.{n}.mlp.conv.{p}",
-    "blocks.{n}.peg.conv.{p}",
     "blocks.{n}.stage_norm.{p}",
-    "blocks.{n}.entry.class_token",
     "blocks.{n}.entry.patch_embed.{e}.{p}",
-    *(f"blocks.{{n}}.entry.{name}" for name in _POSITION),
-    "norm.{p}",
-    "head.projection.{p}",
+    *(f"blocks.{{n}}.entry.{name}" for name in TRANSFORMER[:5]),  # class token and positions
 )
 # our name with `{s}.{j}` (stage, block in it) for the number of the block; their name
 _BLOCK = (

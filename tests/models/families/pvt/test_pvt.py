@@ -262,7 +262,7 @@ def test_unknown_names_are_refused_with_the_known_names() -> None:
         "pooling.kv_reduction must be one of conv, max, avg, sra, linear_sra, got 'pvt'",
         "head_pool must be one of cls, mean_of_patches, gap, got 'mean'",
         "pyramid.kv_reduction must be one of conv, max, avg, sra, linear_sra, got 'mean'",
-        "pyramid.uneven must be pad or floor, got 'crop'",
+        "pyramid.uneven=crop, expected pad or floor",
     ], done.stderr
 
 
