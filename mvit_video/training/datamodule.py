@@ -163,7 +163,7 @@ class VideoDataModule(L.LightningDataModule):
         return {} if self.class_names is None else {"class_names": list(self.class_names)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Number the classes as the checkpoint does.
+        """Give the classes the numbers they have in the checkpoint.
 
         Raises:
             ConfigError: the annotations have a class that the checkpoint does not have.
