@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 
 export NO_MKDOCS_2_WARNING=1  # an announcement of mkdocs-material, not a fault
-.venv/bin/python -m mkdocs build --strict --quiet "$@"
+.venv/bin/python -m mkdocs build --strict "$@"
