@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any, cast
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -13,7 +14,22 @@ from mkdocs.structure.pages import Page
 from scripts.documentation import reference
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.md"))
 LOG = logging.getLogger("mkdocs.hooks")  # a warning fails a strict build
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the menus of the pages that are generated."""
+    python = ["index", *reference.PUBLIC_MODULES]
+    menu = cast("list[Any]", config.nav)
+    next(item for item in menu if "Reference" in item)["Reference"][-1]["Python"] = [
+        f"reference/python/{name}.md" for name in python
+    ]
+    next(item for item in menu if "Benchmarks" in item)["Benchmarks"] = [
+        "benchmarks/index.md",
+        *({path.stem.capitalize(): f"benchmarks/{path.name}"} for path in BENCHMARKS if path.stem != "README"),
+    ]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -24,10 +40,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/command-line.md": reference.command_line_page(),
         "reference/settings.md": reference.settings_page(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
-        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "]("),
     }
     pages |= {f"reference/python/{name}.md": text for name, text in reference.python_pages().items()}
-    for path in sorted((ROOT / "benchmarks").glob("*.md")):
+    for path in BENCHMARKS:
         name = "index" if path.stem == "README" else path.stem
         pages[f"benchmarks/{name}.md"] = path.read_text(encoding="utf-8").replace("](../docs/", "](../")
     for name, text in pages.items():
