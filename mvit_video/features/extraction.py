@@ -207,7 +207,7 @@ class Results:
         if isinstance(outcome, WorkFailure):
             self.num_failed += 1
             name = video.name
-            self._manifest.add_failed(name, self._stamps.pop(name), outcome.reason)
+            self._manifest.add(name, self._stamps.pop(name), reason=outcome.reason)
         else:
             self.num_extracted += 1
             self.num_windows += len(outcome.feature)
@@ -223,7 +223,7 @@ class Results:
             self._writer.write(waiting)
         for features in waiting:
             name = features.video.name
-            self._manifest.add_done(name, self._stamps.pop(name), len(features.feature))
+            self._manifest.add(name, self._stamps.pop(name), len(features.feature))
         self._manifest.flush()
         self._last_save = time.monotonic()
 

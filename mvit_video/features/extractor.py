@@ -107,7 +107,10 @@ class Extractor:
         self.record = self._record()
         self.key: str = self.record["key"]
         self._net.to(self.device)
-        self._scale, self._shift = self._normalisation()
+        needs = self.trained.preprocessing.input
+        mean, std = torch.tensor(needs.mean), torch.tensor(needs.std)
+        # of bytes, with the result of `Normalize`
+        self._scale, self._shift = (one.view(3, 1, 1, 1).to(self.device) for one in (1 / (255 * std), mean / std))
 
     @property
     def windows_per_batch(self) -> int:
@@ -169,13 +172,6 @@ class Extractor:
         with torch.inference_mode():
             clip = torch.empty(1, 3, net.num_frames, net.crop_size, net.crop_size, device="meta")
             return tuple(features_at(shapes, clip, layer).shape[1:])
-
-    def _normalisation(self) -> tuple[Tensor, Tensor]:
-        """Return the factor and the offset of bytes that do the same as `Normalize`."""
-        needs = self.trained.preprocessing.input
-        mean, std = torch.tensor(needs.mean), torch.tensor(needs.std)
-        scale, shift = (values.view(3, 1, 1, 1).to(self.device) for values in (1 / (255 * std), mean / std))
-        return scale, shift
 
     def _preprocessing_record(self) -> dict[str, Any]:
         needs, rule = self.trained.preprocessing, self.rule

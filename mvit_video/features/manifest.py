@@ -85,7 +85,7 @@ class Manifest:
         kept = writer.keep_only(listed)
         lost = [name for name in listed if name not in kept.videos]
         for name in lost:
-            self._add(name, "failed", 0, "its features were lost", stamps[name])
+            self.add(name, stamps[name], reason="its features were lost")
         self.flush()
         names = inputs.names.to_pylist()
         todo = [number for number, name in enumerate(names) if name not in kept.videos]
@@ -105,13 +105,11 @@ class Manifest:
                 del listed[name]
         return listed, stamps
 
-    def add_done(self, name: str, stamp: Stamp, num_windows: int) -> None:
-        """Add a video whose features are on disk."""
-        self._add(name, "ok", num_windows, None, stamp)
-
-    def add_failed(self, name: str, stamp: Stamp, reason: str) -> None:
-        """Add a video without features."""
-        self._add(name, "failed", 0, reason, stamp)
+    def add(self, name: str, stamp: Stamp, num_windows: int = 0, reason: str | None = None) -> None:
+        """Add a video whose features are on disk, or the reason why it has none."""
+        status = "ok" if reason is None else "failed"
+        row = {"path": name, "status": status, "num_windows": num_windows, "reason": reason, "key": self._key}
+        self._ledger.add(row | stamp._asdict())
 
     def flush(self) -> None:
         """Write the rows that were added."""
@@ -123,12 +121,6 @@ class Manifest:
         rows = self._ledger.load()
         self._folder.write_table(MANIFEST, rows)
         return rows
-
-    def _add(self, name: str, status: str, num_windows: int, reason: str | None, stamp: Stamp) -> None:
-        self._ledger.add(
-            {"path": name, "status": status, "num_windows": num_windows, "reason": reason, "key": self._key}
-            | stamp._asdict()
-        )
 
 
 @contextmanager

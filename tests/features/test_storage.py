@@ -134,7 +134,7 @@ def test_videos_are_found_at_urls(memory: MemoryFileSystem, videos: Path) -> Non
     assert find_inputs([every[2]]).names.to_pylist() == [every[2]]
     with pytest.raises(ConfigError, match="memory://bucket/none: cannot be listed"):
         find_inputs(["memory://bucket/none"])
-    with pytest.raises(ConfigError, match=r"\*\.avi: no video and no tar lies there"):
+    with pytest.raises(ConfigError, match=r"\*\.avi: has no videos and no \.tar files"):
         find_inputs(["memory://bucket/videos/*.avi"])
 
 

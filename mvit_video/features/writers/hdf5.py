@@ -6,16 +6,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvit_video.features.videos import VideoFeatures, video_name
 from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder, atomic_write
 from mvit_video.jobs.folder import new_part
 from mvit_video.types import ConfigError
-
-if TYPE_CHECKING:
-    from mvit_video.features.videos import VideoFeatures
 
 _TIMES = ("start_seconds", "end_seconds", "center_seconds", "start_frame", "end_frame", "num_padded")
 
@@ -36,7 +33,11 @@ class Hdf5Writer:
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         self.folder, self.record = folder, record
-        self._h5py = _h5py()
+        try:
+            import h5py
+        except ImportError as error:
+            raise ConfigError("--format hdf5 needs h5py: pip install 'mvit-video[hdf5]'") from error
+        self._h5py: Any = h5py
 
     def write(self, batch: Sequence[VideoFeatures]) -> None:
         """Write some videos to a new file."""
@@ -99,14 +100,6 @@ class Hdf5Writer:
 
     def finish(self) -> None:
         """Keep the files as they are."""
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ConfigError("--format hdf5 needs h5py: pip install 'mvit-video[hdf5]'") from error
-    return h5py
 
 
 def _groups(file: Any, kind: type) -> list[tuple[str, Any]]:

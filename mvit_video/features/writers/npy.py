@@ -124,11 +124,12 @@ class NpyWriter:
         return {"": _without_single_crop(features).astype(np.float32, copy=False)}
 
     def _describe(self, features: VideoFeatures) -> dict[str, Any]:
-        array = _without_single_crop(features)
+        array, span = _without_single_crop(features), features.video.span
         axes = ["window"] + ["crop"] * (features.feature.shape[1] > 1)
         axes += ["channel"] if features.feature.ndim == 3 else [f"axis_{i}" for i in range(features.feature.ndim - 2)]
         return {
-            **_identity(features),
+            "path": features.video.path,
+            "span": None if span is None else [span[0], None if span[1] == inf else span[1]],  # JSON has no infinity
             "label": features.video.label,
             **{name: self.record.get(name) for name in _OF_ALL_VIDEOS},
             "fps": features.fps,
@@ -239,13 +240,6 @@ def _is_readable(array: Path) -> bool:
     except (ValueError, EOFError):
         return False
     return True
-
-
-def _identity(features: VideoFeatures) -> dict[str, Any]:
-    """Return path and span of a video for JSON, which has no infinity."""
-    span = features.video.span
-    ends = None if span is None else [span[0], None if span[1] == inf else span[1]]
-    return {"path": features.video.path, "span": ends}
 
 
 def _without_single_crop(features: VideoFeatures) -> NDArray[Any]:

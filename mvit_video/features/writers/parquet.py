@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,6 @@ from mvit_video.features.writers.parts import Damaged, Kept, keep_only_listed
 from mvit_video.jobs import Folder
 from mvit_video.jobs.arrow import compute
 from mvit_video.jobs.folder import new_part
-
-if TYPE_CHECKING:
-    from mvit_video.features.videos import VideoFeatures
 
 # parts of a run are joined until they are this large
 _PART_BYTES = 2**26
@@ -127,17 +124,14 @@ class ParquetWriter:
         except Damaged:
             return False
 
-    def _write(self, rows: pa.Table) -> None:
-        self._write_to(new_part("parquet"), rows)
-
-    def _write_to(self, part: str, rows: pa.Table) -> None:
+    def _write(self, rows: pa.Table, part: str | None = None) -> None:
         # dictionary and statistics of features make writing 8 times as slow and reading 5 times, for 6 % less space
         plain = [name for name in self.schema.names if name != "feature"]
-        self._folder.write_table(part, rows, use_dictionary=plain, write_statistics=plain)
+        self._folder.write_table(part or new_part("parquet"), rows, use_dictionary=plain, write_statistics=plain)
 
     def _filter(self, part: str, videos: set[str]) -> None:
         rows = self._folder.read_table(part)
-        self._write_to(part, rows.filter(compute.is_in(rows["video"], value_set=pa.array(sorted(videos)))))
+        self._write(rows.filter(compute.is_in(rows["video"], value_set=pa.array(sorted(videos)))), part)
 
     def _join(self, parts: Sequence[str]) -> None:
         """Join parts; a kill leaves rows twice at worst, and the next run keeps the newer ones."""
