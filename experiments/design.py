@@ -19,7 +19,7 @@ from experiments.training import Recipe, Split, drawn_for_width
 from mvit_video.analysis.attention_reach import window_mask
 from mvit_video.analysis.drawing import where
 from mvit_video.models.architecture import Patch
-from mvit_video.models.families.mvit.variants_cpvt import cpvt
+from mvit_video.models.families.mvit.variants import cpvt
 from mvit_video.pages.figures import new_figure
 from mvit_video.types import THW
 

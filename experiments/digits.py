@@ -19,7 +19,7 @@ from mvit_video.analysis.batches import score
 from mvit_video.analysis.drawing import describe, where
 from mvit_video.models.architecture import Patch
 from mvit_video.models.families.mvit.net import MViT
-from mvit_video.models.families.mvit.variants_cpvt import cpvt
+from mvit_video.models.families.mvit.variants import cpvt
 from mvit_video.models.position import Position
 from mvit_video.nn import PositionEncodingGenerator
 from mvit_video.nn.block import MultiscaleBlock

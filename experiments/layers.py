@@ -32,7 +32,7 @@ from mvit_video.analysis import (
 from mvit_video.analysis.drawing import SHADES, layers_of, where
 from mvit_video.analysis.layers import summary_of
 from mvit_video.models.architecture import Patch
-from mvit_video.models.families.mvit.variants_cpvt import cpvt
+from mvit_video.models.families.mvit.variants import cpvt
 from mvit_video.pages.figures import new_figure
 
 SIDE = 16

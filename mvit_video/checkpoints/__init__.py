@@ -7,9 +7,8 @@ from mvit_video.checkpoints.architecture import (
     infer_architecture,
     published_facts,
 )
-from mvit_video.checkpoints.contents import ARCHITECTURE_KEY
 from mvit_video.checkpoints.create import build_model, create_model
-from mvit_video.checkpoints.files import read_checkpoint
+from mvit_video.checkpoints.files import ARCHITECTURE_KEY, read_checkpoint
 from mvit_video.checkpoints.folders import checkpoint_in
 from mvit_video.checkpoints.loading import LoadReport, load_checkpoint
 from mvit_video.checkpoints.saving import (

@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mvit_video.checkpoints.architecture import ASSUMED_KEY, FACTS_KEY
-from mvit_video.checkpoints.contents import CLASS_NAMES_KEY
-from mvit_video.checkpoints.files import write_checkpoint
+from mvit_video.checkpoints.files import CLASS_NAMES_KEY, write_checkpoint
 from mvit_video.models.family import OWN_FORMAT, Family, all_families, family_of
 from mvit_video.models.net import VideoNet
 from mvit_video.models.published import TrainingFacts

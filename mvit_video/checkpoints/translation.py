@@ -13,7 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from mvit_video.checkpoints.contents import StoredState
+from mvit_video.checkpoints.files import StoredState
 from mvit_video.checkpoints.pickles import parsing
 from mvit_video.models.family import OWN_FORMAT, Family, Layout, Settings, all_families, family_of
 from mvit_video.types import CheckpointError

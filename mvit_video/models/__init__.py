@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mvit_video.models.families.alternet.variants import *
     from mvit_video.models.families.mvit.net import MViT
     from mvit_video.models.families.mvit.variants import *
-    from mvit_video.models.families.mvit.variants_cpvt import *
     from mvit_video.models.families.mvit.variants_v2 import *
     from mvit_video.models.families.pvt.net import PVT, Pyramid
     from mvit_video.models.families.pvt.variants import *

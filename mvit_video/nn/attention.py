@@ -67,7 +67,6 @@ class PoolingAttention(_MultiheadAttention):
     The pooled queries set the grid of the output; the pooled keys and values set the cost.
 
     Args:
-        dim: channels in.
         dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
         pool_q: pool of the queries, None where they keep their grid.
         pool_k: pool of the keys, None where they keep theirs.
@@ -114,12 +113,9 @@ class ReducedAttention(_MultiheadAttention):
     `PoolingAttention` pools keys and values separately, head by head, after their projection.
 
     Args:
-        dim: channels in.
-        dim_out: channels of queries, keys, values and out, a multiple of `num_heads`.
         reduction: from the tokens and their grid to fewer tokens; None for plain multi-head attention.
-        pool_q: pool of the queries, None where they keep their grid.
-        rel_pos: relative positions, None for none.
-        residual_pooling: add the pooled queries to the output, the class token excepted.
+
+    The others are those of `PoolingAttention`.
 
     Source: PVT (arXiv:2102.12122) section 3.3, eq. 2; agrees with timm's Twins-PCPVT
     (tests/models/families/pvt/test_pvt_parity.py).

@@ -37,13 +37,7 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them.
-
-    Args:
-        dim: channels in.
-        hidden: channels between the layers.
-        dim_out: channels out.
-    """
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
         super().__init__()
@@ -63,7 +57,6 @@ class MultiscaleBlock(nn.Module):
 
     Args:
         attention: from `dim` to `dim_attention` channels.
-        dim: channels in.
         dim_attention: channels between attention and MLP; above `dim` in the first block of a stage of MViTv2.
         dim_out: channels out; above `dim_attention` in the last block of a stage of MViT.
         mlp: from `dim_attention` to `dim_out` channels; None for an `Mlp` with four times as many hidden channels.
@@ -119,7 +112,6 @@ class ClassificationHead(nn.Module):
     """Dropout and a linear layer; logits in training and evaluation alike, never a softmax.
 
     Args:
-        dim: channels of the embedding.
         dropout: probability of dropping a channel in training.
     """
 

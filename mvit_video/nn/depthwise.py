@@ -23,7 +23,6 @@ class DepthwiseConv3d(nn.Conv3d):
     """Depthwise convolution with bias; the grid keeps its size.
 
     Args:
-        dim: channels.
         kernel: odd sizes.
         borders: padding: zeros, or the other side of the grid.
     """

@@ -16,9 +16,7 @@ class CubeEmbedding(nn.Module):
     Cubes larger than their stride are padded by half their size; cubes as large as their stride tile the clip.
 
     Args:
-        dim: channels of a token.
         kernel: size of a cube in frames and pixels.
-        stride: distance from one cube to the next.
         uneven: where cubes as large as their stride do not tile the clip: `floor` ignores the rest, `pad` adds zeros.
         norm: normalise the tokens, as PVT does.
 

@@ -45,9 +45,6 @@ class SeparablePosition(nn.Module):
     For another grid the spatial table is resized in its plane and the temporal one linearly.
 
     Args:
-        thw: grid that the tables are built for.
-        dim: channels of a token.
-        class_token: the tokens begin with one.
         resize: of the spatial table: bicubic in MViT, bilinear in PVT.
 
     Source: MViT (arXiv:2104.11227) section 3.3 and table 11, `pos_embed_spatial|temporal|class` of the published
@@ -76,11 +73,6 @@ class SeparablePosition(nn.Module):
 class JointPosition(nn.Module):
     """Table with a row for the class token and each cell, resized trilinearly for another grid.
 
-    Args:
-        thw: grid that the table is built for.
-        dim: channels of a token.
-        class_token: the tokens begin with one.
-
     Source: MViT (arXiv:2104.11227) table 11, `pos_embed` of the published checkpoints; for images, where trilinear is
     bilinear, PVT (arXiv:2102.12122).
     """
@@ -107,7 +99,6 @@ class RelativePosition(nn.Module):
     Args:
         thw_q: grid of the pooled queries that the tables are built for.
         thw_k: grid of the pooled keys that the tables are built for.
-        head_dim: channels of a head.
         temporal: have a table over time; nets for images have none.
 
     Source: MViTv2 (arXiv:2112.01526) section 4.1, eq. 2 and 3; agrees with torchvision
@@ -171,7 +162,6 @@ class PositionEncodingGenerator(nn.Module):
     encoding is equivariant to shifts.
 
     Args:
-        dim: channels of a token.
         kernel: odd sizes; `(1, k, k)` for nets of images.
         borders: padding: zeros, or the other side of the grid.
 

@@ -54,8 +54,6 @@ class ConvMlp(nn.Module):
     """Two linear layers with a depthwise convolution over the grid and a GELU between them; no class token.
 
     Args:
-        dim: channels in and out.
-        hidden: channels between the layers.
         kernel: of the convolution; `(1, 3, 3)` in nets of images.
         relu: put a ReLU before the convolution, as PVTv2 does where its attention is linear.
 
@@ -83,7 +81,6 @@ class PyramidBlock(MultiscaleBlock):
 
     Args:
         attention: from `dim` to `dim` channels.
-        dim: channels.
         mlp: of PVT, or with the convolution of PVTv2.
         entry: of the stage; None in the first stage and in all blocks but the first.
         stage_norm: normalise the output of the block, as PVTv2 does at the end of a stage.

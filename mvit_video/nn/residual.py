@@ -17,8 +17,6 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut, which is projected where grid or width change.
 
     Args:
-        dim: channels in.
-        dim_out: channels out.
         stride: from a cell of the output to the next, in cells of the input.
         drop_path_rate: probability of dropping the branch of a map.
 
@@ -44,9 +42,7 @@ class Bottleneck(nn.Module):
     """A 3x3 convolution of a quarter of the channels between two 1x1 convolutions, around the same shortcut.
 
     Args:
-        dim: channels in.
         dim_out: channels out, a multiple of 4.
-        stride: of the middle convolution.
         drop_path_rate: probability of dropping the branch of a map.
 
     Source: Identity Mappings in Deep Residual Networks (arXiv:1603.05027).
@@ -75,8 +71,6 @@ class WindowAttention(nn.Module):
     """Self-attention within square windows that tile a map, with one table of relative positions for all heads.
 
     Args:
-        dim: channels in.
-        dim_out: channels out.
         head_dim: channels of each head, whatever `dim` is.
         window_size: side of a window in cells.
 
@@ -131,8 +125,6 @@ class WindowBlock(nn.Module):
     """Pre-activation residual block that mixes cells by attention within windows; it has no MLP.
 
     Args:
-        dim: channels in.
-        dim_out: channels out.
         width: channels that enter attention.
         drop_path_rate: probability of dropping the branch of a map.
     """

@@ -25,7 +25,6 @@ class SpatialReduction(nn.Module):
     """Convolution that joins each cube of patch tokens into one, and a norm; a class token passes unchanged.
 
     Args:
-        dim: channels of a token.
         stride: size of a cube, PVT's `(1, R, R)`.
         uneven: where the cubes do not tile the grid: `pad` adds zeros; `floor` ignores the rest, as the published code.
 
@@ -58,7 +57,6 @@ class LinearSpatialReduction(nn.Module):
     """Average of the patch tokens of each frame over a plane of fixed size: attention of linear cost.
 
     Args:
-        dim: channels of a token.
         side: height and width of the plane; a smaller frame is stretched to it.
 
     Source: PVTv2 (arXiv:2106.13797) section 3.1, linear SRA; agrees with timm
