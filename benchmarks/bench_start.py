@@ -1,8 +1,8 @@
 """CPU time from a command line to its answer: help of every verb, `models`, and `classify` where a model is given.
 
-Each command runs in a new process, alternating with `python -c "import torch"`; CPU seconds (user and system), median.
-Then the five packages that take longest to import, from `-X importtime`: milliseconds by the clock, without what they
-import of other packages.
+Each command runs in a new process, all of them and `python -c "import torch"` in every round; CPU seconds (user and
+system), median. Then the five packages that take longest to import, from `-X importtime`: milliseconds by the clock,
+without what they import of other packages.
 
     python benchmarks/bench_start.py
     python benchmarks/bench_start.py --model runs/demo/version_0 --video v.mp4      # classify too
@@ -63,15 +63,14 @@ def main() -> None:
     table = Table(title=f"CPU seconds, median of {args.rounds}; load of the machine {os.getloadavg()[0]:.1f}")
     for column in ("command", "CPU s", "limit", "x import torch", "costliest imports, ms"):
         table.add_column(column, justify="left" if column.startswith("co") else "right")
-    for name, words in commands.items():
-        if args.only not in name:
-            continue
-        pairs = [(child_seconds((*MVIT, *words)), child_seconds(TORCH)) for _ in range(args.rounds)]
-        seconds, ratio = (
-            statistics.median(one for one, _ in pairs),
-            statistics.median(one / torch for one, torch in pairs),
-        )
-        costly = ", ".join(f"{module} {micros / 1e3:.0f}" for module, micros in costliest_imports((*MVIT, *words), 5))
+    chosen = {name: (*MVIT, *words) for name, words in commands.items() if args.only in name}
+    rounds = [
+        {name: child_seconds(words) for name, words in {"torch": TORCH, **chosen}.items()} for _ in range(args.rounds)
+    ]
+    for name, words in chosen.items():
+        seconds = statistics.median(one[name] for one in rounds)
+        ratio = statistics.median(one[name] / one["torch"] for one in rounds)
+        costly = ", ".join(f"{package} {micros / 1e3:.0f}" for package, micros in costliest_imports(words, 5))
         limit = f"{LIMITS[name]:.1f}" if name in LIMITS else ""
         table.add_row(name, f"{seconds:.2f}", limit, f"{ratio:.2f}", costly)
     console.print(table, highlight=False, markup=False)
