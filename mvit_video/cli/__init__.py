@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mvit_video import __version__
 from mvit_video.cli.configs import with_found_configs
-from mvit_video.cli.explain import out_of_memory
+from mvit_video.cli.wording import out_of_memory
 from mvit_video.types import ConfigError, MVitVideoError, printable
 
 

@@ -24,12 +24,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvit_video.cli import TRAINER_VERBS, Stopped
-from mvit_video.cli.explain import failed_class, missing_metric, out_of_memory
 from mvit_video.cli.keys import DESCRIPTIONS
 from mvit_video.cli.options import existing
 from mvit_video.cli.parser import Parser, read_yaml_our_way, words_in_full
-from mvit_video.cli.quiet import quiet_lightning
-from mvit_video.cli.wording import in_flags
+from mvit_video.cli.wording import failed_class, in_flags, missing_metric, out_of_memory, quiet_lightning
 from mvit_video.data.loader import explain_dead_worker
 from mvit_video.evaluation import MultiViewEvaluation
 from mvit_video.runs.folder import (

@@ -1,9 +1,11 @@
-"""Messages about settings, from jsonargparse and the library, in a user's words."""
+"""Messages of jsonargparse, Lightning, torch and the library in a user's words."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +36,13 @@ _OF_FUNCTION = re.compile(
 _NO_OPTION = re.compile(r"Option '(?P<name>[\w.]+)' is not accepted(?P<hint>.*)")
 _LENGTH = re.compile(r"Expected a tuple with (?P<number>\d+) elements\. Got value: (?P<value>.*)")
 _KEY = re.compile(r"(?P<key>[\w.]+): (?P<rest>.*)")
+_OUT_OF_MEMORY = re.compile(
+    r"(CUDA|HIP|MPS|XPU)[\w ]* out of memory|(CUDA|HIP) error: out of memory|CU(DNN|BLAS|SOLVER)_STATUS_ALLOC_FAILED|"
+    r"DefaultCPUAllocator: .*(allocate|enough) memory|not enough memory|std::bad_alloc|[Cc]annot allocate memory"
+)
+_DEVICE = re.compile(r"CUDA|HIP|MPS|XPU|CUBLAS|CUDNN|CUSOLVER")
+_CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)':\s*(.+?)(?:\n\s*- |\nGiven value|$)", re.DOTALL)
+_TRIED = re.compile(r"[Tt]ried to allocate ([\d.]+ ?\w+)")
 
 
 @contextmanager
@@ -109,3 +118,60 @@ def _expected(key: str, value: str, kinds: str) -> str:
     near = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{key}={value}: expected {' or '.join(words or classes)}{hint}"
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return which memory ran out, of the GPU or of the machine; None for another error."""
+    text = str(error)
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not is_named and not (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text)):
+        return None
+    place = "GPU memory" if _DEVICE.search(text) else "memory"
+    tried = _TRIED.search(text) or re.search(r"tried to allocate (\d+ bytes)", text)
+    return f"{place} ran out" + (f" (tried to allocate {tried[1]})" if tried else "")
+
+
+def failed_class(error: BaseException) -> str | None:
+    """Return which class of a config could not be made and why, such as a missing package; None for another error."""
+    found = _CLASS_PATH.search(str(error))
+    return found and f"{found[1]}: {' '.join(found[2].split())}"
+
+
+def missing_metric(error: BaseException) -> str | None:
+    """Return Lightning's message about early stopping on a metric that nothing logs; None for another error."""
+    text = " ".join(str(error).split())
+    return f"trainer.callbacks: {text}" if text.startswith("Early stopping conditioned on metric") else None
+
+
+class _Chatter(logging.Filter):
+    """Filter of Lightning's hints and announcements."""
+
+    PREFIXES = (
+        "GPU available", "TPU available", "HPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Seed set to",
+        "Restoring states from", "Restored all states from", "Loaded model weights from", "LOCAL_RANK",
+        "Loading `train_dataloader` to estimate", "\nDetected KeyboardInterrupt",
+        "`Trainer.fit` stopped",
+    )  # fmt: skip
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self.PREFIXES)
+
+
+_CHATTER = _Chatter()
+
+
+def quiet_lightning() -> None:
+    """Hide the log lines and warnings of Lightning that mean nothing to a user."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_CHATTER)
+    for message, category in (
+        ("`isinstance.treespec, LeafSpec.` is deprecated", FutureWarning),  # Lightning's own call of torch
+        ("The '.*_dataloader' does not have many workers", UserWarning),  # the user's choice
+        ("Be aware that when using `ckpt_path`, callbacks used", UserWarning),  # a test keeps no checkpoints
+        ("The dirpath has changed from", UserWarning),  # a resumed run has a folder of its own
+        ("The number of training batches .* is smaller than the logging interval", UserWarning),  # each epoch is logged
+        # the net is sharded only where the strategy shards
+        ("You're using the WeightAveraging callback with a model that overrides the configure_model", UserWarning),
+        ("Grad strides do not match bucket view strides", UserWarning),  # a copy that costs next to nothing
+    ):
+        warnings.filterwarnings("ignore", message, category)

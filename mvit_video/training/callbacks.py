@@ -82,9 +82,11 @@ class EpochLine(Callback):
         self._is_first, self._is_validated = True, False
         self._last = 0.0
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; an epoch that is resumed has no start."""
         self._last = time.monotonic()
+
+    on_train_epoch_start = on_train_start
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Print, once, what is trained, where, and where its files go."""

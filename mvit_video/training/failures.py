@@ -94,7 +94,7 @@ class DecodingRecord(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset the counts of the split."""
-        self._counts[_split(trainer)].clear()
+        self._counts[split_of(trainer)].clear()
 
     on_validation_epoch_start = on_test_epoch_start = on_train_epoch_start
 
@@ -109,7 +109,7 @@ class DecodingRecord(Callback):
 
     def _count(self, trainer: Trainer, batch: ClipBatch) -> None:
         for decode in batch.decodes:
-            self._counts[_split(trainer)][decode.backend, decode.reason] += 1
+            self._counts[split_of(trainer)][decode.backend, decode.reason] += 1
             if decode.damaged:
                 self._damaged.add(_table(trainer).path(decode.video))
 
@@ -161,11 +161,12 @@ def describe_decoding(counts: Mapping[str, Counter[tuple[str, str]]], reasons: S
     return [*lines, f"and {more} more reasons"] if more > 0 else lines
 
 
-def _split(trainer: Trainer) -> str:
+def split_of(trainer: Trainer) -> str:
+    """Return the split whose loader the trainer goes through: "train", "val" or "test"."""
     assert trainer.state.stage is not None
     return str(trainer.state.stage.dataloader_prefix)
 
 
 def _table(trainer: Trainer) -> VideoTable:
     data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-    return data.tables[_split(trainer)]
+    return data.tables[split_of(trainer)]

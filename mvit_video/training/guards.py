@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.jobs.distributed import all_gather_objects
 from mvit_video.training.checkpoint_io import why_unwritten
+from mvit_video.training.failures import split_of
 from mvit_video.training.stopping import STEPS_PER_DECISION
 from mvit_video.types import TrainingError
 
@@ -111,50 +113,41 @@ class StopAtFailureRate(Callback):
 
     def __init__(self, highest: float) -> None:
         self.highest = highest
-        self._num_tried = {"train": 0, "val": 0}
-        self._failures: dict[str, list[str]] = {"train": [], "val": []}
+        self._num_tried: Counter[str] = Counter()  # by split
+        self._failures: defaultdict[str, list[str]] = defaultdict(list)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset the count."""
-        self._begin("train")
+        """Reset the count of the split."""
+        self._num_tried[split_of(trainer)], self._failures[split_of(trainer)] = 0, []
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset the count."""
-        self._begin("val")
+    on_validation_start = on_train_epoch_start
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
     ) -> None:
         """Count, and now and then check over all processes."""
-        self._count(trainer, "train", batch)
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if batch_idx % STEPS_PER_DECISION == 0:
-            self._check(trainer, "train", self.MIN_VIDEOS)
+            self._check(trainer, self.MIN_VIDEOS)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Count."""
-        self._count(trainer, "val", batch)
+        split = split_of(trainer)
+        self._num_tried[split] += len(batch.decodes) + len(batch.failures)
+        table = _data(trainer).tables[split]
+        self._failures[split] += [f"{table.path(one.video)}: {one.reason}" for one in batch.failures]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check over all processes."""
-        self._check(trainer, "train", 1)
+        self._check(trainer, 1)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check over all processes."""
-        self._check(trainer, "val", 1)
+    on_validation_end = on_train_epoch_end
 
-    def _begin(self, split: str) -> None:
-        self._num_tried[split], self._failures[split] = 0, []
-
-    def _count(self, trainer: Trainer, split: str, batch: ClipBatch) -> None:
-        self._num_tried[split] += len(batch.decodes) + len(batch.failures)
-        for failure in batch.failures:
-            path = _data(trainer).tables[split].path(failure.video)
-            self._failures[split].append(f"{path}: {failure.reason}")
-
-    def _check(self, trainer: Trainer, split: str, least: int) -> None:
+    def _check(self, trainer: Trainer, least: int) -> None:
+        split = split_of(trainer)
         if trainer.sanity_checking:  # too few videos
             return
         counts = torch.tensor([self._num_tried[split], len(self._failures[split])], device=trainer.strategy.root_device)

@@ -29,10 +29,12 @@ class StepTimes(Callback):
         self._events: list[list[torch.cuda.Event]] = []
         self._last = 0.0
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; an epoch that is resumed has no start."""
         self._epoch.clear()
         self._last = time.perf_counter()
+
+    on_train_epoch_start = on_train_start
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """End the wait for data."""

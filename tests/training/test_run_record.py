@@ -89,6 +89,23 @@ def test_the_slow_part_is_named(
     assert f"bounded by {bound}" in capsys.readouterr().out
 
 
+def test_a_resumed_epoch_does_not_count_the_time_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning does not start an epoch that it resumes."""
+    shares: dict[str, float] = {}
+    clock = Clock()
+    clock.pass_by(1000.0)
+    monkeypatch.setattr(step_times, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    task: Any = SimpleNamespace(device=torch.device("cpu"), log=shares.__setitem__)
+    times: Any = StepTimes()
+    trainer = None
+    times.on_train_start(trainer, task)
+    times.on_train_batch_start(trainer, task, None, 3)
+    clock.pass_by(1.0)
+    times.on_before_backward(trainer, task, torch.zeros(()))
+    times.on_train_epoch_end(trainer, task)
+    assert shares == {"time/data": 0, "time/forward": 1, "time/backward": 0, "time/step": 0}
+
+
 def test_a_gpu_is_called_one() -> None:
     shares = {"data": 0.05, "forward": 0.3, "backward": 0.6, "step": 0.05}
     assert what_bounds(shares, "cuda") == ("time: data 5%, forward 30%, backward 60%, step 5%; bounded by the GPU")
