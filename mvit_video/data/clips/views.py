@@ -90,8 +90,37 @@ class _ClipRule:
         return self.clip.num_frames
 
 
+class _AugmentingRule:
+    """Rule that augments clips for training, or crops them."""
+
+    augment: Augment | None
+    crop_size: int
+    normalize: Normalize
+    num_crops = 1
+
+    @property
+    def short_side(self) -> int:
+        """Pixels that the short side needs, or has before cropping without augmentation."""
+        return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
+
+    @property
+    def is_training(self) -> bool:
+        """Whether clips have only the labels that occur in them."""
+        return self.augment is not None
+
+    def _make(
+        self, reader: VideoReader, clips: NDArray[np.int64], too_short: bool, rng: np.random.Generator
+    ) -> MadeViews:
+        if self.augment is None:
+            read = _read_union(reader, clips)
+            shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
+        else:
+            shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
+        return _made(reader, clips, shown, too_short)
+
+
 @dataclass(frozen=True)
-class RandomView(_ClipRule):
+class RandomView(_ClipRule, _AugmentingRule):
     """One clip at a random place, or the clips of a sampler: augmented for training, or cropped for validation.
 
     Attributes:
@@ -117,16 +146,6 @@ class RandomView(_ClipRule):
         counts = {len(_sampled_times(self._sampler, time, np.random.default_rng(0))) for time in (10.0, 1000.0)}
         return counts.pop() * repeats if len(counts) == 1 else None
 
-    @property
-    def short_side(self) -> int:
-        """Pixels that the short side needs, or has before cropping without augmentation."""
-        return published_short_side(self.crop_size, 1) if self.augment is None else self.crop_size
-
-    @property
-    def is_training(self) -> bool:
-        """Whether clips have only the labels that occur in them."""
-        return self.augment is not None
-
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """Return the copies of each clip."""
         too_short = _is_too_short(reader, self.clip)
@@ -136,11 +155,7 @@ class RandomView(_ClipRule):
             clips = segment_frames(reader.num_frames, self.num_frames, rng)[None]
         else:
             clips = random_clip(reader.num_frames, reader.fps, self.clip, rng)[None]
-        if self.augment is None:
-            shown = crop_views(*_read_union(reader, clips), self.crop_size, self.short_side, 1, self.normalize)
-        else:
-            shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        return _made(reader, clips, shown, too_short)
+        return self._make(reader, clips, too_short, rng)
 
 
 @dataclass(frozen=True)
@@ -221,7 +236,7 @@ class DenseViews(_ClipRule):
 
 
 @dataclass(frozen=True)
-class SamplerViews:
+class SamplerViews(_AugmentingRule):
     """Views at the times of a sampler of `pytorchvideo.data.clip_sampling`; T frames are spaced evenly in each clip.
 
     Times count from the first frame and refer to time stamps, so they are right at a variable rate.
@@ -239,25 +254,10 @@ class SamplerViews:
     num_crops: int = 1
     normalize: Normalize = field(default_factory=Normalize)
 
-    @property
-    def short_side(self) -> int:
-        """Pixels that the short side needs, or has before cropping without augmentation."""
-        return published_short_side(self.crop_size, self.num_crops) if self.augment is None else self.crop_size
-
-    @property
-    def is_training(self) -> bool:
-        """Whether clips have only the labels that occur in them."""
-        return self.augment is not None
-
     def __call__(self, reader: VideoReader, rng: np.random.Generator) -> MadeViews:
         """Return all views in the order of the sampler's clips."""
         clips, too_short = _sampled_clips(self.sampler, reader, self.num_frames, rng)
-        if self.augment is None:
-            read = _read_union(reader, clips)
-            shown = crop_views(*read, self.crop_size, self.short_side, self.num_crops, self.normalize)
-        else:
-            shown = _augmented(reader, clips, self.crop_size, self.augment, self.normalize, rng)
-        return _made(reader, clips, shown, too_short)
+        return self._make(reader, clips, too_short, rng)
 
 
 def _make_sampler(clip: ClipSpec) -> ClipSampler | None:
