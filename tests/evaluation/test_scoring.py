@@ -76,6 +76,20 @@ def test_labels_that_the_model_does_not_have_are_refused(tiny_checkpoint: Path, 
         mv.evaluate(tiny_checkpoint, tmp_path / "many.csv")
 
 
+def test_a_model_of_several_labels_is_scored_by_sigmoids(write_run: WriteRun, digits: Path, tmp_path: Path) -> None:
+    run = write_run({}, ["a", "b", "c"])
+    (run / "config.yaml").write_text('{"model": {"multi_label": true}, "data": {}}')
+    model, videos = mv.load_model(run), sorted(digits.glob("val/*/*.mp4"))[:2]
+    (tmp_path / "many.csv").write_text(f'path,labels\n{videos[0]},"[0, 1]"\n{videos[1]},[2]\n')
+    result = mv.evaluate(model, tmp_path / "many.csv", num_clips=2, num_workers=0)
+    assert list(result.metrics) == ["mAP"]
+    assert result.setting.ensemble == "max"
+    expected = [model.net(model.preprocess(video, 2)).sigmoid().max(dim=0).values for video in videos]
+    torch.testing.assert_close(result.probabilities, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    found = mv.classify(videos[0], model, k=3)
+    assert abs(float(found.overall.sum()) - 1) > 0.01
+
+
 def test_a_video_that_cannot_be_read_raises_or_is_listed(tiny_checkpoint: Path, broken: Path) -> None:
     model = mv.load_model(tiny_checkpoint)
     table = load_annotations(broken).without_labels(None)
