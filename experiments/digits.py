@@ -132,10 +132,7 @@ def _train(one: Run, heartbeat: Heartbeat, context: tuple[Split, Recipe]) -> Row
     split, recipe = context
     net = VARIANTS[one.variant]()
     epochs = fit(net, split, recipe, one.seed, lambda epoch: heartbeat())
-    larger = {
-        "on a larger canvas": _on_canvas(split.val),
-        "enlarged": digit_images(CANVAS).val,
-    }
+    larger = {"on a larger canvas": _on_canvas(split.val), "enlarged": digit_images(CANVAS).val}
     found = {name: score(net, examples.batches()).top1 for name, examples in larger.items()}
     unknown = dict.fromkeys(found, float("nan"))
     return [{**epoch._asdict(), **(found if epoch is epochs[-1] else unknown)} for epoch in epochs]

@@ -78,10 +78,7 @@ def run(args: argparse.Namespace) -> None:
 def draw(table: pa.Table, variants: list[str]) -> Figure:
     """Draw highest frequency and variance over the layers, a curve per seed, shaded by the kind of layer."""
     figure, axes = new_figure(2, len(variants), width=4.2 * len(variants))
-    names = {
-        "fourier at": "log amplitude of the top frequency, relative to 0",
-        "variance at": "variance over cells",
-    }
+    names = {"fourier at": "log amplitude of the top frequency, relative to 0", "variance at": "variance over cells"}
     for row, (quantity, label) in enumerate(names.items()):
         for column, variant in enumerate(variants):
             place, found = axes[row * len(variants) + column], where(table, variant=variant, quantity=quantity)

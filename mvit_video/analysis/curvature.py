@@ -72,12 +72,7 @@ class Eigenvalues(NamedTuple):
 
 
 def top_eigenvalues(
-    product: Callable[[Tensor], Tensor],
-    start: Tensor,
-    num_values: int,
-    *,
-    max_steps: int,
-    tolerance: float,
+    product: Callable[[Tensor], Tensor], start: Tensor, num_values: int, *, max_steps: int, tolerance: float
 ) -> Eigenvalues:
     """Return the eigenvalues of largest magnitude of a symmetric matrix: Lanczos with full re-orthogonalisation.
 

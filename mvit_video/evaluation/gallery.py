@@ -60,9 +60,7 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
             raise VideoDecodeError(path, "the video is no longer where the test found it")
         strips.append(draw_strip(read_frames(path, num_frames, FRAME_SIZE), row, found.class_names))
     image = Image.new(
-        "RGB",
-        (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN),
-        BACKGROUND,
+        "RGB", (max(s.width for s in strips) + 2 * MARGIN, sum(s.height + MARGIN for s in strips) + MARGIN), BACKGROUND
     )
     top = MARGIN
     for strip in strips:
@@ -73,10 +71,7 @@ def write_gallery(predictions: str | Path, output: str | Path, *, num_videos: in
 
 
 def read_frames(
-    source: Path | bytes,
-    num_frames: int,
-    size: tuple[int, int],
-    span: tuple[float, float] | None = None,
+    source: Path | bytes, num_frames: int, size: tuple[int, int], span: tuple[float, float] | None = None
 ) -> list[Image.Image]:
     """Return frames at equal distances of a video, or of a part of it, scaled to fit into a size.
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mvit_video.analysis.adapter import iter_features
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.feature_variance import draw_variance, map_variances, variance
+from mvit_video.analysis.feature_maps import draw_variance, map_variances, variance
 from mvit_video.models import MViT
 from tests.fixtures.nets import MakeBatches
 

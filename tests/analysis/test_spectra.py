@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mvit_video.analysis.batches import Batch
-from mvit_video.analysis.spectra import draw_fourier, fourier, frequencies, map_spectra
+from mvit_video.analysis.feature_maps import draw_fourier, fourier, frequencies, map_spectra
 from mvit_video.models import MViT
 from tests.fixtures.nets import MakeBatches
 

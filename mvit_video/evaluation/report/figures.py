@@ -53,7 +53,14 @@ def _draw_reliability(bins: Sequence[dict[str, Any]]) -> Markup:
     width = [0.9 * (one["high"] - one["low"]) for one in bins]
     accuracy = [100 * one["accuracy"] for one in bins]
     axes.bar(middle, accuracy, width, color=BLUE, alpha=0.35)
-    axes.plot([one["confidence"] for one in bins], accuracy, "o-", color=BLUE, label="at their mean probability")
+    axes.plot(
+        [one["confidence"] for one in bins],
+        accuracy,
+        "o-",
+        color=BLUE,
+        label="at their mean probability",
+        clip_on=False,
+    )
     axes.plot([0, 1], [0, 100], "--", color=GREY, linewidth=1, label="calibrated")
     axes.set(ylim=(0, 100), ylabel="accuracy, %")
     axes.legend(frameon=False, fontsize=9)
