@@ -313,7 +313,7 @@ def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monk
         (videos / f"{i:03d}.mp4").write_bytes(barcode_video.read_bytes())
     code = (
         "import pathlib, sys, time; from mvit_video.cli import main; from mvit_video.jobs import folder\n"
-        "ledger._ROWS_PER_PART, flush = 5, ledger.Ledger.flush\n"
+        "folder._ROWS_PER_PART, flush = 5, folder.Ledger.flush\n"
         "def wait_at_three(self):\n    flush(self)\n"
         "    if len(list(pathlib.Path(sys.argv[3], 'checked').glob('*.parquet'))) >= 3: time.sleep(600)\n"
         "folder.Ledger.flush = wait_at_three\n"
