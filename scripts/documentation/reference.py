@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -36,6 +36,7 @@ PUBLIC_MODULES = {
     "mvit_video.analysis": "Studies of a trained net.",
 }
 _GENERAL = ("seed_everything", "base", "checkpoint_every_n_steps", "studies", "severities")
+_TEXTS = {"seed_everything": "Seed of everything random; true draws one, false sets none"}  # in place of Lightning's
 _GROUPS = {
     "general": "The run",
     "model": "`model`: net, optimiser, schedule",
@@ -102,9 +103,12 @@ def _verb(verb: str) -> Iterator[str]:
     yield from ("", "| option | default | meaning |", "|---|---|---|")
     for action in parser._actions:
         names = action.option_strings or [action.metavar or action.dest.upper()]
+        default = "" if action.default is False else _default(action)  # of a flag
         if action.help != argparse.SUPPRESS and action.dest != "help":
             choices = "" if action.choices is None else f" One of {', '.join(f'`{one}`' for one in action.choices)}."
-            yield f"| {', '.join(f'`{name}`' for name in names)} | {_default(action)} | {_cell(action.help)}{choices} |"
+            text = parser._get_formatter()._expand_help(action)
+            text = re.sub(r" \(default: [^()]*\)", "", text) if default else text
+            yield f"| {', '.join(f'`{name}`' for name in names)} | {default} | {_cell(text)}{choices} |"
 
 
 def _verb_with_config(verb: str) -> Iterator[str]:
@@ -155,29 +159,42 @@ def _is_key(action: argparse.Action) -> bool:
 
 
 def _key_rows(action: argparse.Action) -> Iterator[str]:
-    yield f"| `{action.dest}` | {_default(action)} | {_cell(action.help)} |"
+    text = _TEXTS.get(action.dest, action.help)
+    own = action.default if isinstance(action.default, dict) else {}
+    yield f"| `{action.dest}` | {'see below' if own else _default(action)} | {_in_yaml(text)} |"
     typed = getattr(action, "_typehint", None)
     for found in (typed, *get_args(typed)):
         if is_dataclass(found) and isinstance(found, type):
             texts = {one.arg_name: one.description for one in docstring_parser.parse(found.__doc__ or "").params}
             for field in fields(found):
-                default = "" if field.default is field.default_factory else f"`{field.default}`"
-                yield f"| `{action.dest}.{field.name}` | {default} | {_cell(texts.get(field.name))} |"
+                default = _value(own.get(field.name, None if field.default is MISSING else field.default))
+                yield f"| `{action.dest}.{field.name}` | {default} | {_in_yaml(texts.get(field.name))} |"
 
 
 def _default(action: argparse.Action) -> str:
-    default = action.default
-    if action.required:
-        return "required"
-    if default is None or default is argparse.SUPPRESS or isinstance(default, bool):
-        return "on" if default is True else "off" if default is False else ""
-    return f"`{list(default) if isinstance(default, tuple) else default}`"
+    return "required" if action.required else "" if action.default is argparse.SUPPRESS else _value(action.default)
+
+
+def _value(value: Any) -> str:
+    """Return a default as YAML has it; nothing for null."""
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "`true`", False: "`false`"}[value]
+    if isinstance(value, tuple | list):
+        return f"`[{', '.join(f'{one:.4g}' if isinstance(one, float) else str(one) for one in value)}]`"
+    return f"`{value}`"
+
+
+def _in_yaml(text: str | None) -> str:
+    """Return help with the words of YAML for those of Python."""
+    for python, yaml in (("None", "null"), ("True", "true"), ("False", "false")):
+        text = re.sub(rf"\b{python}\b", yaml, text or "")
+    return _cell(text)
 
 
 def _cell(text: str | None) -> str:
     """Return help as one line that may stand in a table."""
-    text = re.sub(r":class:`[~!]?[\w.]*?(\w+)`", r"`\1`", " ".join((text or "").split()))
-    text = re.sub(r" ?Default: ``.*?``\.?", "", text).replace("``", "`").replace("%(default)s", "")
+    text = re.sub(r":\w+:`[~!]?[\w.]*?(\w+)`", r"`\1`", " ".join((text or "").split()))
+    text = re.sub(r" ?Default: ``.*?``\.?", "", text).replace("``", "`")
     return _sentence(re.sub(r"\|", "&#124;", text.replace("<", "&lt;")))
 
 
