@@ -107,7 +107,7 @@ def _verb(verb: str) -> Iterator[str]:
         if action.help != argparse.SUPPRESS and action.dest != "help":
             choices = "" if action.choices is None else f" One of {', '.join(f'`{one}`' for one in action.choices)}."
             text = parser._get_formatter()._expand_help(action)
-            text = re.sub(r" \(default: [^()]*\)", "", text) if default else text
+            text = re.sub(r" ?\(default: [^()]*\)", "", text) if default else text
             yield f"| {', '.join(f'`{name}`' for name in names)} | {default} | {_cell(text)}{choices} |"
 
 
