@@ -78,7 +78,7 @@ class Task(LightningModule):
         self.init_from = InitFrom(init_from) if isinstance(init_from, str) else init_from
         self.train_loss = ClipMean()
         self.val_loss = VideoMean()
-        self._logs_test_scores = False
+        self._logs_test_scores = self._is_prepared = False
         self._run: RunSchedule | None = None
         self._make_metrics()
 
@@ -100,11 +100,7 @@ class Task(LightningModule):
             ConfigError: data and net differ, or a callback does not suit the run.
             CheckpointError: the initial weights cannot be read or do not fit.
         """
-        data: Any = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        prepare_net(self.net, data, self.init_from, multi_label=self.multi_label, stage=stage)
-        self.init_from = None  # a second run of this process has the trained weights
-        if self.num_classes != self.net.num_classes:
-            self._make_metrics()
+        self._prepare()
         if stage == "fit":
             check_callbacks(self.trainer, self._logged() if type(self) is Task else None)
         if self.trainer.strategy.root_device.type == "cpu":
@@ -113,12 +109,29 @@ class Task(LightningModule):
 
     def configure_model(self) -> None:
         """Split the net, block by block, over the processes of a strategy that shards (FSDP2)."""
+        self._prepare()  # Lightning's average of weights calls this before `setup`, to copy the net
         if self.device_mesh is None or isinstance(self.net, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]
         for block in cast(nn.ModuleList, self.net.blocks):
             fully_shard(block, mesh=mesh)
         fully_shard(self.net, mesh=mesh)
+
+    def teardown(self, stage: str) -> None:
+        """Have the next run check its data."""
+        self._is_prepared = False
+
+    def _prepare(self) -> None:
+        """Make the net ready, once in a run."""
+        if self._is_prepared:
+            return
+        trainer: Any = self.trainer
+        stage = trainer.state.fn.value
+        prepare_net(self.net, trainer.datamodule, self.init_from, multi_label=self.multi_label, stage=stage)
+        self.init_from = None  # a second run of this process has the trained weights
+        if self.num_classes != self.net.num_classes:
+            self._make_metrics()
+        self._is_prepared = True
 
     def on_test_start(self) -> None:
         """Find out whether a callback evaluates the views; if none does, the task logs scores itself."""

@@ -187,6 +187,29 @@ def test_average_of_weights_is_validated_and_saved_and_goes_on(
     assert torch.allclose(task.net.head.weight, average, atol=1e-6)
 
 
+def test_the_average_has_the_head_that_the_data_ask_for(
+    make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData
+) -> None:
+    class Heads(Callback):
+        def __init__(self) -> None:
+            self.steps: list[torch.Tensor] = []
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            self.steps.append(pl_module.net.head.projection.weight.detach().clone())
+
+    net = mv.create_model(
+        "mvit_s_16x4", num_classes=0, depths=(1,), embed_dim=16, num_frames=2, crop_size=4,
+        patch=Patch(kernel=(1, 2, 2), stride=(1, 2, 2)),
+    )  # fmt: skip
+    heads, task = Heads(), make_task(net=net, schedule=Schedule(warmup_epochs=0, end_factor=1.0))
+    fit(make_trainer(heads, EMAWeightAveraging(decay=0.8), max_epochs=1), task, tiny_data())
+    average = heads.steps[0]
+    for step in heads.steps[1:]:
+        average = 0.8 * average + 0.2 * step
+    assert torch.allclose(task.net.head.projection.weight, average, atol=1e-6)
+    assert not torch.allclose(average, heads.steps[-1])
+
+
 def test_many_labels(make_task: MakeTask, make_trainer: MakeTrainer, tiny_data: MakeTinyData) -> None:
     data = tiny_data()
     data.is_multilabel = True
