@@ -151,6 +151,24 @@ def test_the_seed_is_that_of_the_run_unless_given(listed: Listed, monkeypatch: p
     assert order() == order(0)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "arguments", "num_clips"),
+    [("RandomMultiClipSampler", {"num_clips": 2}, 12), ("UniformClipSampler", {}, None)],
+)
+def test_a_named_clip_sampler_sets_the_clips_of_a_batch(
+    listed: Listed, sampler: str, arguments: dict[str, int], num_clips: int | None
+) -> None:
+    pytest.importorskip("pytorchvideo", reason="pytorchvideo is not installed")
+    spec = {"class_path": f"pytorchvideo.data.clip_sampling.{sampler}", "init_args": arguments}
+    settings = SMALL | {"clip": ClipSpec(4, 1, sampling=spec), "loading": LoadingSpec(2, num_workers=0)}
+    data = VideoDataModule(train=listed(0, 1), val=listed(0, 1), augment=Augment(repeats=3), **settings)
+    assert data.clips_per_batch == num_clips
+    data.setup("fit")
+    clip = next(iter(data.train_dataloader())).clip
+    assert len(clip) == num_clips or (num_clips is None and len(clip) > 12)
+    assert len(next(iter(data.val_dataloader())).clip) == 2
+
+
 def test_segments_are_chosen_by_one_key(listed: Listed) -> None:
     source, clip = listed(0, 1), ClipSpec(4, 1)
     segments = replace(clip, sampling="segments")
