@@ -136,7 +136,9 @@ def test_a_run_folder_tells_clips_scale_and_classes(write_run: WriteRun, tmp_pat
     with pytest.raises(ConfigError, match=r"source=.*: is a directory without checkpoints/best\.ckpt or last\.ckpt"):
         load_model(str(tmp_path))
     (tmp_path / "run.json").write_text('{"checkpoint": "runs/gone/version_0/checkpoints/last.ckpt"}')
-    with pytest.raises(ConfigError, match=r"a test of runs/gone/version_0/checkpoints/last\.ckpt, which is gone"):
+    with pytest.raises(
+        ConfigError, match=r"a test of runs/gone/version_0/checkpoints/last\.ckpt, which no longer exists"
+    ):
         load_model(str(tmp_path))
 
 
