@@ -1,5 +1,6 @@
 """Extraction on a cluster: machines that end, workers that die, clusters without room."""
 
+import math
 import re
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import torch
 import mvit_video as mv
 from mvit_video import __version__
 from mvit_video.features import Extractor, ExtractSettings, Video, VideoFeatures
+from mvit_video.features.engines import ray_pool
 from mvit_video.features.engines.ray import Cluster, Machine, Places, extract_on_ray, plan_places
 from mvit_video.features.engines.ray_pool import Pool
 from mvit_video.jobs import WorkFailure
@@ -75,7 +77,7 @@ def test_an_address_without_a_cluster_is_refused_at_once(
 
 @pytest.fixture(scope="module")
 def two_machines() -> Iterator[Machines]:
-    """Ray on a cluster of two local nodes with one CPU each, and what ends the second without a word."""
+    """Ray on a cluster of two local nodes with one CPU each, and a function that ends the second abruptly."""
     ray = pytest.importorskip("ray", reason=NO_RAY)
     from ray.cluster_utils import Cluster as LocalCluster
 
@@ -88,7 +90,11 @@ def two_machines() -> Iterator[Machines]:
     ):
         (Path(folder) / "ray").mkdir()
         patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("RAY_raylet_start_wait_time_s", "120")  # a machine that others use too
+        # Ray takes a busy machine for a lost one; one that has really ended refuses the connection at once
+        patch.setenv("RAY_raylet_start_wait_time_s", "3600")
+        patch.setenv("RAY_worker_register_timeout_seconds", "3600")
+        patch.setenv("RAY_health_check_timeout_ms", "3600000")
+        patch.setattr(ray_pool, "_SECONDS_TO_START", math.inf)
         local = LocalCluster(initialize_head=True, head_node_args=size | {"no_monitor": True})
         try:
             second = local.add_node(**size)
