@@ -69,6 +69,7 @@ def test_scan_reports_and_leaves_a_manifest_to_train_on(data: Path, tmp_path: Pa
 
 
 def test_prepare_leaves_a_data_set_to_train_on(data: Path, tmp_path: Path, capsys: Output) -> None:
+    pytest.importorskip("decord")
     out = tmp_path / "small"
     assert main(["prepare", str(data), "--out", str(out), "--workers", "2", "--short-side", "32"]) == 1
     shown = capsys.readouterr().out

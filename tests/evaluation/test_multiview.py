@@ -65,6 +65,7 @@ def test_reports_and_writes(
 
 
 def test_writes_the_scores_of_each_view(make_data: MakeData, run_test: RunTest, tmp_path: Path) -> None:
+    pytest.importorskip("decord")
     run_test(make_data())
     rows = parquet.read_table(tmp_path / "run" / "predictions.parquet").to_pylist()
     for row in rows:

@@ -65,6 +65,7 @@ def test_strict_reads_sound_files(odd_videos: OddVideos) -> None:
 
 
 def test_counted_frames_that_are_damaged(tmp_path: Path, odd_videos: OddVideos) -> None:
+    pytest.importorskip("decord")
     path = flip_frame(odd_videos("mpeg4_avi"), tmp_path / "damaged.avi", 13)
     with open_video(path) as reader:
         assert reader.get_frames([0, 30]).shape == (2, 64, 96, 3)
@@ -147,6 +148,8 @@ def test_a_library_that_does_not_return_is_left_behind(
     barcodes: Barcodes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if backend == "decord":
+        pytest.importorskip("decord")
     monkeypatch.setattr(reader_module, "require_torchcodec", lambda: None)
     monkeypatch.setattr(libraries, f"_read_with_{backend}", hang)
     monkeypatch.setattr(libraries, "_BASE_SECONDS", 0.2)
@@ -186,6 +189,7 @@ def test_the_limit_leaves_time_to_read_a_large_file() -> None:
 def test_a_reader_counts_the_size_of_its_file(
     barcode_video: Path, barcodes: Barcodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("decord")
     limits: list[float] = []
 
     def call(call: Callable[[], torch.Tensor], library: str, seconds: float) -> torch.Tensor:

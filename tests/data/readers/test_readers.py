@@ -76,6 +76,7 @@ def test_hidden_pictures_are_refused_in_one_text(hidden: list[int]) -> None:
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_why_a_file_is_left_to_pyav(name: str, odd_videos: OddVideos, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("decord")
     monkeypatch.setattr(reader_module, "require_torchcodec", lambda: None)
     backends: tuple[Backend, Backend] = ("decord", "torchcodec")
     for backend, refusal in zip(backends, REFUSALS[name], strict=True):
@@ -116,6 +117,8 @@ def test_durations(odd_videos: OddVideos) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_short_side(backend: Backend, odd_videos: OddVideos) -> None:
+    if backend == "decord":
+        pytest.importorskip("decord")
     for name, whole, small in [("closed_gop", (64, 96), (40, 60)), ("rotated", (96, 64), (60, 40))]:
         for short_side, size in [(40, small), (64, whole), (500, whole), (None, whole)]:
             with open_video(odd_videos(name), backend, short_side=short_side) as reader:
@@ -247,6 +250,7 @@ def test_a_closed_reader_says_so(barcode_video: Path) -> None:
 
 
 def test_damage_is_told_after_closing_only_where_it_is_known(barcode_video: Path) -> None:
+    pytest.importorskip("decord")
     known, asked, unknown = (open_video(barcode_video, backend) for backend in ("pyav", "decord", "decord"))
     for reader in (known, asked, unknown):
         reader.get_frames([3])
@@ -287,6 +291,7 @@ def test_decord_returning_torch_tensors_makes_no_difference(barcode_video: Path)
 
 def test_fields_in_packets_of_their_own_are_counted(odd_videos: OddVideos, monkeypatch: pytest.MonkeyPatch) -> None:
     """No encoder at hand writes such files, so a file whose first packets give no frame stands for them."""
+    pytest.importorskip("decord")
     assert packet_index._pairs_packets(Source(str(odd_videos("starts_between_keys"))))
     assert not packet_index._pairs_packets(Source(str(odd_videos("interlaced"))))
     path = odd_videos("interlaced")
