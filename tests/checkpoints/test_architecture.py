@@ -1,4 +1,4 @@
-"""`create_model(checkpoint=...)`: the net that a file states or, without a word, shows."""
+"""`create_model(checkpoint=...)`: the net that a file states or, silently, shows."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def test_a_name_of_no_model_is_one_line(tmp_path: Path) -> None:
         mv.create_model("mvit_b_16x5")
     with pytest.raises(mv.ConfigError, match="is a file, not the name of a model; give it as checkpoint="):
         mv.create_model(str(tmp_path))
+
+
+def test_a_misspelt_argument_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(mv.ConfigError, match=r"model pvt_tiny has no argument num_clases; did you mean num_classes\?$"):
+        mv.create_model("pvt_tiny", num_clases=3)
+    with pytest.raises(mv.ConfigError, match=r"model pvt_tiny has no argument zzz; expected one of num_classes, "):
+        mv.create_model("pvt_tiny", zzz=3)
 
 
 def test_the_first_published_mvit_b_has_no_pools_of_stride_1() -> None:
