@@ -274,6 +274,9 @@ def main(root: Path = Path("data/demo")) -> None:
         print(write_digits(**vars(parser.parse_args())))
     except (MVitVideoError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped; no videos are kept, the same command starts again", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -297,3 +297,15 @@ def test_the_module_is_a_command_and_the_demo_looks_where_it_writes() -> None:
     assert "write the videos to ROOT/LABELS (default: data/demo)" in " ".join(done.stdout.split())
     config = (SCRIPT.parents[1] / "configs" / "demo.yaml").read_text()
     assert "train: data/demo/orbit/train.csv" in config
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(digits, "write_digits", interrupted)
+    monkeypatch.setattr(sys, "argv", ["digits"])
+    with pytest.raises(SystemExit) as caught:
+        digits.main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "stopped; no videos are kept, the same command starts again\n"
