@@ -108,8 +108,9 @@ def _fit(
     num_classes: int,
     settings: ProbeSettings,
 ) -> Probe:
-    exceptions, linear_model, model_selection, pipeline, preprocessing = _sklearn()
     folds = _folds(label, file, settings.num_folds)
+    from sklearn import exceptions, linear_model, model_selection, pipeline, preprocessing  # slow
+
     name = "logisticregression__C"
     search = model_selection.GridSearchCV(
         pipeline.make_pipeline(
@@ -139,21 +140,15 @@ def _folds(
             "a probe needs at least two classes with two labelled files each, three without --test; "
             f"found {int((files_per_class > 0).sum())} classes in {len(np.unique(file))} files"
         )
-    _, _, model_selection, *_ = _sklearn()
+    try:
+        from sklearn import model_selection
+    except ModuleNotFoundError:
+        raise ConfigError("probe needs scikit-learn, which is not installed; pip install 'mvit-video[probe]'") from None
     number = min(num_folds, len(np.unique(file)), int(np.sort(files_per_class)[-2]))
     splitter = model_selection.StratifiedGroupKFold(number, shuffle=True, random_state=_SEED)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")
         return list(splitter.split(label, label, file))
-
-
-def _sklearn() -> tuple[Any, Any, Any, Any, Any]:
-    """Import the needed parts of scikit-learn, which is slow."""
-    try:
-        from sklearn import exceptions, linear_model, model_selection, pipeline, preprocessing
-    except ModuleNotFoundError:
-        raise ConfigError("probe needs scikit-learn, which is not installed; pip install 'mvit-video[probe]'") from None
-    return exceptions, linear_model, model_selection, pipeline, preprocessing
 
 
 def _finite(vectors: NDArray[Any], table: FeatureTable) -> NDArray[np.float32]:

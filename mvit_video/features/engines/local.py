@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -18,6 +18,8 @@ from mvit_video.features.videos import Video
 from mvit_video.features.windows import Windows
 from mvit_video.jobs import WorkFailure
 from mvit_video.types import VideoDecodeError
+
+Waiting = tuple[int, Place]
 
 
 @dataclass
@@ -53,20 +55,13 @@ def extract_locally(
             if piece is not None:
                 yield from batches.add(piece)
             while batch := batches.take(extractor.windows_per_batch, whole=piece is not None):
-                features = extractor.features_of([waiting.place for waiting in batch])
+                features = extractor.features_of([place for _, place in batch])
                 count_windows(len(batch))
                 yield from batches.fill(batch, features)
 
 
-class Waiting(NamedTuple):
-    """Number of a video, and one of its windows that the model has not seen."""
-
-    number: int
-    place: Place
-
-
 class Batches:
-    """Windows that wait for the model, and their videos."""
+    """Windows that wait for the model, with the number of their video, and the videos."""
 
     def __init__(self) -> None:
         self._unfinished: dict[int, _Unfinished] = {}
@@ -78,13 +73,13 @@ class Batches:
         state = self._unfinished.setdefault(number, _Unfinished(video))
         if isinstance(content, WorkFailure):
             del self._unfinished[number]
-            self._waiting = [each for each in self._waiting if each.number != number]
+            self._waiting = [each for each in self._waiting if each[0] != number]
             yield video, content
         elif isinstance(content, Chunk):
             state.windows.append(content.windows)
             state.fps = content.fps
             state.num_missing += len(content.rows)
-            self._waiting += [Waiting(number, Place(content, row)) for row in range(len(content.rows))]
+            self._waiting += [(number, Place(content, row)) for row in range(len(content.rows))]
         else:
             state.is_read = True
             yield from self._finished(number)
@@ -98,11 +93,11 @@ class Batches:
 
     def fill(self, batch: Sequence[Waiting], features: NDArray[Any]) -> Iterator[Outcome]:
         """Add the features of a batch; yield the videos that they finish."""
-        for waiting, feature in zip(batch, features, strict=True):
-            if state := self._unfinished.get(waiting.number):  # none if its process has died meanwhile
+        for (number, _), feature in zip(batch, features, strict=True):
+            if state := self._unfinished.get(number):  # none if its process has died meanwhile
                 state.features.append(feature[None])
                 state.num_missing -= 1
-        for number in dict.fromkeys(waiting.number for waiting in batch):
+        for number in dict.fromkeys(number for number, _ in batch):
             yield from self._finished(number)
 
     def _finished(self, number: int) -> Iterator[Outcome]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -59,9 +59,14 @@ def read_in_processes(
     Raises:
         RuntimeError: a process cannot start.
     """
-    source = _Source(videos)
+    numbered, lock = enumerate(videos), threading.Lock()
+
+    def draw() -> tuple[int, Video] | None:
+        with lock:
+            return next(numbered, None)
+
     pieces: queue.Queue[Piece | BaseException | None] = queue.Queue(_CHUNKS_WAITING)
-    readers = [_Reader(source, rule, limit_seconds, pieces) for _ in range(num_workers)]
+    readers = [_Reader(draw, rule, limit_seconds, pieces) for _ in range(num_workers)]
     for reader in readers:
         reader.start()
     try:
@@ -81,36 +86,24 @@ def read_in_processes(
             reader.join(_SECONDS_TO_END)
 
 
-class _Source:
-    """Numbered videos for several threads."""
-
-    def __init__(self, videos: Iterable[Video]) -> None:
-        self._videos: Iterator[tuple[int, Video]] = enumerate(videos)
-        self._lock = threading.Lock()
-
-    def draw(self) -> tuple[int, Video] | None:
-        with self._lock:
-            return next(self._videos, None)
-
-
 class _Reader(threading.Thread):
     """Thread that sends videos to a process and receives their chunks."""
 
     def __init__(
         self,
-        source: _Source,
+        draw: Callable[[], tuple[int, Video] | None],
         rule: ReadingRule,
         limit_seconds: float,
         pieces: queue.Queue[Piece | BaseException | None],
     ) -> None:
         super().__init__(daemon=True)
-        self._source, self._rule, self._limit_seconds, self._pieces = source, rule, limit_seconds, pieces
+        self._draw, self._rule, self._limit_seconds, self._pieces = draw, rule, limit_seconds, pieces
         self._is_ending = threading.Event()
         self._child: Child | None = None
 
     def run(self) -> None:
         try:
-            while not self._is_ending.is_set() and (drawn := self._source.draw()) is not None:
+            while not self._is_ending.is_set() and (drawn := self._draw()) is not None:
                 for content in self._contents(drawn[1]):
                     self._put(Piece(*drawn, content))
             self._put(None)
