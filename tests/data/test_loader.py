@@ -210,7 +210,7 @@ def test_a_wait_for_workers_names_the_videos(table: VideoTable) -> None:
     dataset = VideoDataset(table, Act(sleep))
     loader = VideoLoader(dataset, batch_size=1, sampler=sampler, num_workers=1, timeout=0.6)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", UserWarning)
         assert next(iter(loader)).video.tolist() == [1]
     # a slow machine waits, and says so, more than once
     assert re.fullmatch(r"no batch for 0\.6 seconds; waiting for .*/1\.mp4", str(caught[0].message))
