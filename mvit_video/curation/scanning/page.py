@@ -52,8 +52,8 @@ def _cards(summary: Summary) -> list[tuple[str, str, str]]:
     num_flawed = sum(kind.num_usable for kind in summary.kinds)
     cards = [
         (f"{summary.num_usable:,}", "usable", ""),
-        (f"{summary.num_failed:,}", "left out", "bad" if summary.num_failed else ""),
-        (f"{num_flawed:,}", "kept with a flaw", "odd" if num_flawed else ""),
+        (f"{summary.num_failed:,}", "failed", "bad" if summary.num_failed else ""),
+        (f"{num_flawed:,}", "usable with a flaw", "odd" if num_flawed else ""),
         (f"{len(summary.classes):,}", "classes", ""),
         (f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min", "of video", ""),
         (f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB", "on disk", ""),

@@ -21,7 +21,7 @@ _ROWS_SHOWN = 8
 def print_summary(summary: Summary, console: Console, unlabelled_because: str) -> None:
     """Print counts by kind, backends, class balance, duplicates and distributions."""
     if summary.kinds:
-        _print(console, "problems found", ("kind", "left out", "kept", "meaning"), summary.kinds)
+        _print(console, "problems found", ("kind", "failed", "usable", "meaning"), summary.kinds)
     if summary.num_usable:
         _print(console, "decoding backends", ("backend", "why", "videos"), summary.backends)
     _print_classes(summary, console, unlabelled_because)
