@@ -55,14 +55,10 @@ def _print(names: Sequence[str]) -> None:
         size = found.size
         cost = f"{size.num_parameters / 1e6:.2f}", f"{size.multiply_adds / 1e9:.1f}"
         top1 = "-" if found.top1 is None else f"{found.top1:.1f}"
-        views = _clips_and_crops(found.views)
+        views = re.sub(r" (clips|crops?)\b", "", found.views)
         row = name, f"{size.num_frames} x {size.crop_size}", *cost, top1, found.data, views, found.source
         table.add_row(*row[: len(table.columns)])
     console.print(table, highlight=False, markup=False)
-
-
-def _clips_and_crops(views: str) -> str:
-    return re.sub(r" (clips|crops?)\b", "", views)
 
 
 def _markdown(names: Sequence[str]) -> Iterator[str]:

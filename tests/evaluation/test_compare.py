@@ -1,6 +1,7 @@
 """Two tests side by side, through the verb."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,19 @@ def test_the_tables(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     ):  # fmt: skip
         assert text in printed
     assert "5.mp4" not in printed
+
+
+def test_a_long_path_is_folded_not_cut(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"COLUMNS": "80", "TTY_COMPATIBLE": "1", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    path = f"{'folder/' * 20}0.mp4"
+    runs = [write("a", [0], [0], paths=[path]), write("b", [0], [1], paths=[path])]
+    assert compare(runs) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).split("Right only in A")[1].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert path in "".join(line.split("│")[1].strip() for line in lines if line.count("│") == 5)
 
 
 @pytest.mark.parametrize(
