@@ -20,9 +20,9 @@ from mvit_video.runs.predictions import PREDICTIONS, Predictions, load_predictio
 from mvit_video.types import MVitVideoError
 
 MEANING = {
-    "forward": "what the model has learned",
+    "forward": "in order, as in training",
     "shuffled": "chance is 25: the classes differ only in the order of frames",
-    "reversed": "every video then shows another class",
+    "reversed": "a reversed video shows another class",
 }
 
 
