@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied; give a place that can be"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a: Permission denied; give a writable place"),
         (OSError(errno.ENOSPC, "No space left on device", "/a"), "/a: No space left on device; make room"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error; --debug shows where"),
     ],
