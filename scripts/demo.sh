@@ -8,7 +8,7 @@ bash scripts/setup.sh
 export OMP_NUM_THREADS=1  # two loader processes use the other core
 echo "1/3 Writing 1,040 digit videos to data/demo"
 .venv/bin/python scripts/make_demo_data.py
-echo "2/3 Training on them for 10 epochs, about two minutes"
+echo "2/3 Training for 10 epochs, about two minutes: mvit-video fit -c configs/demo.yaml"
 .venv/bin/mvit-video fit -c configs/demo.yaml
 for order in forward shuffled reversed; do
   echo "3/3 Testing, order of frames: $order"
