@@ -82,7 +82,7 @@ def _summary(report: PackReport, out: str) -> str:
 
     folder = out.rstrip("/")
     earlier = f", {report.num_earlier} of them earlier" if report.num_earlier else ""
-    size = f"{report.num_shards} shards ({report.num_bytes / 1e9:.2f} GB)"
+    size = f"{report.num_shards:,} shard{'s' * (report.num_shards != 1)} ({report.num_bytes / 1e6:,.1f} MB)"
     lines = [f"packed {report.num_videos} videos{earlier} in {size}: {out}"]
     if report.damaged:
         number = len(report.damaged)

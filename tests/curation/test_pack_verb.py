@@ -24,7 +24,7 @@ def listed(tmp_path: Path) -> str:
 def test_a_data_set_is_packed(listed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out")
     assert pack([listed, "--out", out, "--shard-size", "12KB", "--in-order"]) == 0
-    assert capsys.readouterr().out == f"packed 8 videos in 3 shards (0.00 GB): {out}\n"
+    assert capsys.readouterr().out == f"packed 8 videos in 3 shards (0.0 MB): {out}\n"
     table = load_annotations(out)
     assert [(table.path(row), table.label_of(row)) for row in range(8)] == [(f"{i}.mp4", 1 - i % 2) for i in range(8)]
     assert pack([listed, "--out", out, "--shard-size", "0.012 mb", "--in-order"]) == 0

@@ -51,7 +51,7 @@ def _print_classes(summary: Summary, console: Console, unlabelled_because: str) 
         counts = np.array([number for _, number in summary.classes])
         (most, high), (least, low) = summary.classes[0], summary.classes[-1]
         extremes = f"{high:,} in {most}, {low:,} in {least}"
-        console.print(Text(f"{len(counts):,} classes: {np.median(counts):,.0f} videos in the median, {extremes}"))
+        console.print(Text(f"{len(counts):,} classes; videos in each: median {np.median(counts):,.0f}, {extremes}"))
         if low == 0:
             console.print(Text(f"{(counts == 0).sum():,} of them without a usable video"))
     if summary.num_unlabelled:

@@ -119,7 +119,7 @@ def test_the_terminal_shows_the_same(summary: Summary, tmp_path: Path) -> None:
     for text in (
         "2,500",
         "1 of them without a usable video",
-        "400 classes: 9 videos in the median",
+        "400 classes; videos in each: median 9",
         "decord counts N frames",
     ):
         assert text in shown
