@@ -53,7 +53,7 @@ def prepare_net(net: Any, data: Any, init_from: InitFrom | None, *, multi_label:
                 )
             net.reset_classifier(data.num_classes)
             names = f": {', '.join(data.class_names)}" if data.class_names is not None else ""
-            rank_zero_info(f"a new head for the {data.num_classes} classes of the data{names}")
+            rank_zero_info(f"head for the {data.num_classes} classes of the data{names}")
         check_data_fit_net(data, net, multi_label=multi_label, stage=stage)
     if init_from is not None:
         _load(net, init_from)

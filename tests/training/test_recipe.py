@@ -306,7 +306,7 @@ def test_a_net_without_a_head_gets_one_for_the_classes_of_the_data(
 
     data, trainer, trained = tiny_data(class_names=("bow", "run", "sit")), make_trainer(max_epochs=1), task()
     fit(trainer, trained, data)
-    assert "a new head for the 3 classes of the data: bow, run, sit" in caplog.text
+    assert "head for the 3 classes of the data: bow, run, sit" in caplog.text
     assert trained.net.head.projection.weight.shape == (3, 16)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
 
