@@ -14,7 +14,7 @@ from mvit_video.data import VideoTable
 from mvit_video.data.dataset import ClipBatch
 from mvit_video.jobs.distributed import all_gather_objects
 from mvit_video.runs.results import DECODING, FAILURES, write_failures
-from mvit_video.training.output import print_line, write_csv
+from mvit_video.training.output import print_line, survives_failure, write_csv
 from mvit_video.types import TrainingError
 
 _AS_ASKED, _MOST_LINES = "as asked", 5
@@ -66,7 +66,8 @@ class FailureList(Callback):
             return
         self._num_listed = len(reasons)
         listed = sorted((path, reason) for (path, _), reason in reasons.items())
-        write_failures(self.path, listed)
+        with survives_failure(self.path):
+            write_failures(self.path, listed)
         print_line(f"videos failed so far: {len(reasons)}, listed in {self.path}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

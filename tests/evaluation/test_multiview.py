@@ -100,7 +100,7 @@ def test_records_the_numbers(
     assert sum(cell["num_videos"] for cell in cells) == 8
 
 
-@pytest.mark.filterwarnings("ignore:.* 1 of 9 videos are missing under:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*ignoring 1 of 9 videos, which are missing:UserWarning")
 def test_counts_the_videos_that_are_not_there(
     make_data: MakeData, run_test: RunTest, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from mvit_video.training import Schedule, Task
@@ -188,6 +189,7 @@ def test_a_run_on_a_cpu_tunes_the_net_for_it(
     task = make_task()
     task.trainer = make_trainer()
     task.trainer.datamodule = None  # type: ignore[attr-defined]
+    task.trainer.state.fn = TrainerFn.TESTING
     monkeypatch.setattr(type(task.trainer.strategy), "root_device", torch.device(device))
     task.setup("test")
     assert tuned == ([task.net] if device == "cpu" else [])
