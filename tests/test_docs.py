@@ -22,6 +22,7 @@ from tests.fixtures.data import MakeDigits
 from tests.fixtures.places import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WEIGHTS = "MViTv2_S_16x4_k400_f302660347.pyth"  # the published file that the pages begin with
 WITH_CONFIG = ("fit", "validate", "test", "predict", "robustness")
 # settings that make any config a matter of seconds; what a page sets itself is left as it is
 SMALL = {
@@ -85,10 +86,14 @@ def folder_of_pages(make_digits: MakeDigits, tmp_path_factory: pytest.TempPathFa
     with mv.open_video(next(made.glob("train/*/*.mp4"))) as reader:
         digits.encode(reader.get_frames(3 * list(range(len(reader)))).numpy(), folder / "video.mp4")
     size = {"num_frames": 2, "crop_size": 16, "depths": (1,), "embed_dim": 8}
-    mv.export_checkpoint(mv.create_model("mvitv2_s_16x4", num_classes=400, **size), folder / "k400.pyth", "slowfast")
+    mv.export_checkpoint(mv.create_model("mvitv2_s_16x4", num_classes=400, **size), folder / WEIGHTS, "slowfast")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run(shlex.split("mvit-video fit -c configs/demo.yaml --data.train train.csv --data.val val.csv")) == 0
+        for words in (
+            "configs/demo.yaml --data.train train.csv --data.val val.csv",
+            "configs/small.yaml --data.root my_videos",
+        ):
+            assert run(shlex.split(f"mvit-video fit -c {words}")) == 0
     return folder
 
 

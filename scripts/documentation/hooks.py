@@ -25,9 +25,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     next(item for item in menu if "Reference" in item)["Reference"][-1]["Python"] = [
         f"reference/python/{name}.md" for name in python
     ]
-    next(item for item in menu if "Benchmarks" in item)["Benchmarks"] = [
+    next(item for item in menu if "Results" in item)["Results"][-1]["Benchmarks"] = [
         "benchmarks/index.md",
-        *({path.stem.capitalize(): f"benchmarks/{path.name}"} for path in BENCHMARKS if path.stem != "README"),
+        *(
+            {path.stem.capitalize().replace("Start", "Start-up"): f"benchmarks/{path.name}"}
+            for path in BENCHMARKS
+            if path.stem != "README"
+        ),
     ]
     return config
 
