@@ -76,24 +76,24 @@ class Drawing:
 
 def overview(colours: Colours) -> Drawing:
     """Draw the way from a video to scores and features, and the stages of MViT-B 16x4."""
-    drawing = Drawing(960, 400, "From a video to class scores and features; stages of MViT-B 16x4", colours)
+    drawing = Drawing(960, 420, "From a video to class scores and features; stages of MViT-B 16x4", colours)
     steps = [
-        ("video", "MP4, AVI, WebM, ..."), ("reader", "exact frames"), ("clips", "16 frames, 4 apart"),
+        ("video", "MP4, AVI, WebM ..."), ("reader", "exact frames"), ("clips", "16 frames, 4 apart"),
         ("MViT", "logits, features"), ("class scores", "over all views"),
     ]  # fmt: skip
     for index, (name, what) in enumerate(steps):
         x = 20 + 190 * index
         drawing.box(x, 20, 150, 58, accent=name == "MViT")
-        drawing.text(x + 75, 45, name, size=16)
-        drawing.text(x + 75, 65, what, size=12, soft=True)
+        drawing.text(x + 75, 45, name, size=18)
+        drawing.text(x + 75, 65, what, size=15, soft=True)
         if index:
             drawing.line((x - 38, 49), (x - 4, 49))
     drawing.line((665, 80), (665, 108), (776, 108))
     drawing.box(780, 90, 150, 36)
-    drawing.text(855, 113, "features on disk", size=14)
+    drawing.text(855, 113, "features on disk", size=15)
 
     drawing.text(
-        20, 152, "Inside MViT-B 16x4: fewer tokens, more channels from stage to stage", anchor="start", size=16
+        20, 152, "Inside MViT-B 16x4: fewer tokens, more channels from stage to stage", anchor="start", size=18
     )
     drawing.box(20, 205, 130, 130)
     drawing.text(85, 262, "16 x 224 x 224", "pixels, RGB")
@@ -104,16 +104,16 @@ def overview(colours: Colours) -> Drawing:
         y = 270 - size / 2
         for layer in (2, 1, 0):
             drawing.box(x + 7 * layer, y - 7 * layer, size, size, accent=True)
-        drawing.text(x + size / 2, 270 + 5, f"8x{side}x{side}", size=13)
-        drawing.text(x + 65, 362, f"{blocks} block{'s' * (blocks > 1)}, {dim} channels", soft=True, size=13)
+        drawing.text(x + size / 2, 270 + 5, f"8x{side}x{side}", size=15)
+        drawing.text(x + 65, 362, f"{blocks} block{'s' * (blocks > 1)}", f"{dim} channels", soft=True, size=15)
         drawing.line((right + 12, 270), (x - 8, 270))
         right = x + size + 14
     drawing.text(
         480,
-        390,
+        412,
         "8 x 56 x 56 tokens after the cube embedding; each later stage halves height and width",
         soft=True,
-        size=13,
+        size=15,
     )
     return drawing
 
@@ -132,13 +132,13 @@ def views(colours: Colours) -> Drawing:
     drawing = Drawing(900, 330, "Five clips spread over a video, and the three crops of a frame", colours)
     drawing.text(20, 30, "5 clips: where in time", anchor="start", size=16)
     drawing.box(20, 50, 860, 34)
-    drawing.text(450, 72, "the video: 10 seconds, 300 frames", size=14, soft=True)
+    drawing.text(450, 72, "the video: 10 seconds, 300 frames", size=16, soft=True)
     for index in range(5):
         x = 20 + index * (860 - 860 * 64 / 300) / 4
-        width = 860 * 61 / 300
-        y = 100 + 20 * (index % 2)
-        drawing.box(x, y, width, 16, accent=True)
-        drawing.text(x + width / 2, y + 13, f"clip {index + 1}", size=12)
+        width = 860 * 64 / 300
+        y = 98 + 26 * (index % 2)
+        drawing.box(x, y, width, 22, accent=True)
+        drawing.text(x + width / 2, y + 16, f"clip {index + 1}", size=15)
     drawing.text(20, 180, "3 crops: where in the frame", anchor="start", size=16)
     for index, name in enumerate(("left", "centre", "right")):
         x = 20 + 290 * index
@@ -176,29 +176,29 @@ def pooling_attention(colours: Colours) -> Drawing:
     """Draw queries, keys and values, each pooled before attention, and the shortcut that is pooled too."""
     drawing = Drawing(900, 360, "Pooling attention: queries, keys and values are pooled before attention", colours)
     drawing.box(20, 130, 110, 60)
-    drawing.text(75, 156, "tokens", "8x56x56", size=14)
+    drawing.text(75, 156, "tokens", "8x56x56", size=16)
     for index, (name, size) in enumerate((("q", "8x28x28"), ("k", "8x7x7"), ("v", "8x7x7"))):
         y = 30 + 100 * index
         drawing.line((130, 160), (160, 160), (160, y + 30), (186, y + 30))
         drawing.box(190, y, 90, 60)
-        drawing.text(235, y + 35, f"linear {name}", size=14)
+        drawing.text(235, y + 35, f"linear {name}", size=16)
         drawing.line((280, y + 30), (326, y + 30))
         drawing.box(330, y, 130, 60, accent=True)
-        drawing.text(395, y + 26, f"pool {name}", f"to {size}", size=14)
+        drawing.text(395, y + 26, f"pool {name}", f"to {size}", size=16)
         drawing.line((460, y + 30), (500, y + 30), (500, 160), (536, 160)) if index != 1 else drawing.line(
             (460, 160), (536, 160)
         )
     drawing.box(540, 125, 120, 70)
-    drawing.text(600, 155, "softmax(qkᵀ)v", "8x28x28", size=14)
+    drawing.text(600, 155, "softmax(qkᵀ)v", "8x28x28", size=16)
     drawing.line((660, 160), (726, 160))
     drawing.box(730, 135, 40, 50)
     drawing.text(750, 166, "+", size=20)
     drawing.line((770, 160), (806, 160))
     drawing.box(810, 130, 80, 60)
-    drawing.text(850, 156, "tokens", "8x28x28", size=14)
+    drawing.text(850, 156, "tokens", "8x28x28", size=16)
     drawing.line((75, 190), (75, 330), (396, 330), dashed=True)
     drawing.box(400, 305, 150, 46, accent=True)
-    drawing.text(475, 333, "max pool skip", size=14)
+    drawing.text(475, 333, "max pool skip", size=16)
     drawing.line((550, 330), (750, 330), (750, 189), dashed=True)
     return drawing
 
@@ -221,7 +221,7 @@ def exact(colours: Colours) -> Drawing:
         "reader[4] is frame B4, the fifth that is shown, not the fifth that is stored (P6)",
         anchor="start",
         soft=True,
-        size=14,
+        size=16,
     )
     return drawing
 
