@@ -26,6 +26,7 @@ def checkpoint(run: Run) -> str:
     return "runs/tiny/version_0/checkpoints/last.ckpt"
 
 
+@pytest.mark.slow
 def test_settings_are_tested_written_and_added_to(
     run: Run, checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def _with_spy(callbacks: Callable[[Any], list[Callback]]) -> Callable[[Any], lis
     return lambda cli: [Spy(), *callbacks(cli)]
 
 
+@pytest.mark.slow
 def test_flags_and_yaml_win_over_the_checkpoint(run: Run, spy: type[Spy], tmp_path: Path) -> None:
     assert run("fit", "--trainer.max_epochs=1") == 0
     path = tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt"
@@ -69,6 +70,7 @@ def test_flags_and_yaml_win_over_the_checkpoint(run: Run, spy: type[Spy], tmp_pa
 
 
 @pytest.mark.parametrize("at", [(0, 1), (1, 2)])
+@pytest.mark.slow
 def test_stopped_and_continued_run_equals_one_run(
     run: Run, spy: type[Spy], tmp_path: Path, capsys: pytest.CaptureFixture[str], at: tuple[int, int]
 ) -> None:

@@ -82,6 +82,7 @@ def test_fit_then_test(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "val/top1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_that_of_the_run_and_fits_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     own = "runs/tiny/version_0/config.yaml"
     for embed_dim in (8, 16):

@@ -25,7 +25,10 @@ PREDICT = ("predict", "-c", "tiny.yaml", "--ckpt_path", "last")
 WINDOWS = ("--features.window", "8", "--features.stride", "3")
 
 # Lightning calls what jsonargparse has renamed
-pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

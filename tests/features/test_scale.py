@@ -22,6 +22,7 @@ def simulation() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_document_are_those_of_the_script(simulation: ModuleType) -> None:
     document = (ROOT / "docs" / "guides" / "many-machines.md").read_text(encoding="utf-8")
     for table in simulation.tables():

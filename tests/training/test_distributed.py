@@ -108,6 +108,7 @@ def errors() -> list[str]:
     return [line for line in Path("log.txt").read_text().splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_same_steps_as_one(start: Start, start_two: StartTwo, config: dict[str, Any]) -> None:
     record = "--trainer.callbacks=callbacks.Record"
     one = start(*command(plain(config, 4), "one", record))
@@ -125,6 +126,7 @@ def test_two_processes_take_the_same_steps_as_one(start: Start, start_two: Start
     torch.testing.assert_close(last("one")["state_dict"], last("two")["state_dict"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_process_whose_videos_all_failed_keeps_step_with_the_other(
     start_two: StartTwo, config: dict[str, Any], digits: Path
 ) -> None:

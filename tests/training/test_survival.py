@@ -96,6 +96,7 @@ def fit_through_kills(start: Start, words: list[str], rng: np.random.Generator, 
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_killed_at_random_and_continued_run_equals_one_run(start: Start, words: list[str], num_workers: int) -> None:
     words = [*words, f"--data.loading.num_workers={num_workers}"]
     whole = start(*words, "--trainer.default_root_dir=whole")
@@ -105,6 +106,7 @@ def test_killed_at_random_and_continued_run_equals_one_run(start: Start, words: 
     assert_same(final("runs"), final("whole"))
 
 
+@pytest.mark.slow
 def test_damaged_last_checkpoint_falls_back_to_the_one_before(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

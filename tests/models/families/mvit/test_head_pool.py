@@ -108,6 +108,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_a_traced_net_gives_the_same_logits() -> None:
     """In a process of its own: the tests' type checks refuse the tensors that the tracer has for sizes."""
     done = subprocess.run([sys.executable, "-c", TRACE], capture_output=True, text=True, timeout=300)

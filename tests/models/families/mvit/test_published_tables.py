@@ -112,6 +112,7 @@ ABLATIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_ablations(capsys: pytest.CaptureFixture[str]) -> None:
     lines, wrong = [], []
     for label, name, overrides, published_millions, published_gflops in ABLATIONS:
