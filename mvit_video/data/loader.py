@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data._utils import signal_handling
 
 from mvit_video.data.dataset import ClipBatch, OnError, VideoDataset, VideoItem, collate
 from mvit_video.jobs.distributed import rank_and_size
@@ -73,6 +75,12 @@ def _begin_worker(number: int, *, is_of_main_thread: bool, then: Callable[[int],
         then(number)
 
 
+def _notice_dead_workers() -> None:
+    """Let torch install its handler of SIGCHLD again, which it does once and Lightning removes after a run."""
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
+        signal_handling._SIGCHLD_handler_set = False
+
+
 class VideoLoader(DataLoader[VideoItem]):
     """Loader of batches of videos; its state is the epoch and the position in it.
 
@@ -111,6 +119,7 @@ class VideoLoader(DataLoader[VideoItem]):
             self._epoch, self._num_batches = sampler.epoch, sampler.num_done // self._videos_per_batch()
         is_of_main_thread = threading.current_thread() is threading.main_thread()
         self.worker_init_fn = partial(_begin_worker, is_of_main_thread=is_of_main_thread, then=self._init_of_user)
+        _notice_dead_workers()
         batches = super().__iter__()
         try:
             while (batch := self._wait_for(batches)) is not None:

@@ -107,9 +107,11 @@ def what_bounds(shares: dict[str, float], device: str) -> str:
         device: type of the device that trained, `cpu` or `cuda`.
     """
     line = "time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items())
+    part = "decoding" if shares["data"] > 0.5 else "the GPU" if device == "cuda" else "the CPU"
+    line += f"; bounded by {part}"
     if shares["data"] > _DATA_BOUND:
-        return f"{line}; bounded by decoding\nfaster with more data.loading.num_workers, or after `mvit-video prepare`"
-    return f"{line}; bounded by the {'GPU' if device == 'cuda' else 'CPU'}"
+        line += f"\nup to {shares['data']:.0%} can be saved by more data.loading.num_workers or `mvit-video prepare`"
+    return line
 
 
 def _shares(seconds: Counter[str]) -> dict[str, float]:

@@ -182,6 +182,14 @@ def test_a_worker_that_dies_is_one_line(table: VideoTable, act: Any, message: st
         list(VideoLoader(VideoDataset(table, Act(act)), batch_size=1, num_workers=1))
 
 
+def test_a_worker_that_dies_after_a_run_is_noticed_at_once(table: VideoTable) -> None:
+    sound = VideoDataset(table, Act(len), on_error="skip")
+    list(VideoLoader(sound, on_error="skip", batch_size=1, num_workers=1))  # torch installs its handler
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as Lightning leaves it after a run
+    with pytest.raises(MVitVideoError, match=r"was ended by a signal \(Killed\)"):
+        list(VideoLoader(VideoDataset(table, Act(die)), batch_size=1, num_workers=1, timeout=60))
+
+
 @pytest.mark.parametrize(
     ("text", "advice"),
     [

@@ -106,6 +106,14 @@ def test_a_resumed_epoch_does_not_count_the_time_before_the_run(monkeypatch: pyt
     assert shares == {"time/data": 0, "time/forward": 1, "time/backward": 0, "time/step": 0}
 
 
+def test_waiting_that_is_not_most_of_the_time_does_not_bound_a_run() -> None:
+    shares = {"data": 0.25, "forward": 0.2, "backward": 0.5, "step": 0.05}
+    assert what_bounds(shares, "cpu") == (
+        "time: data 25%, forward 20%, backward 50%, step 5%; bounded by the CPU\n"
+        "up to 25% can be saved by more data.loading.num_workers or `mvit-video prepare`"
+    )
+
+
 def test_a_gpu_is_called_one() -> None:
     shares = {"data": 0.05, "forward": 0.3, "backward": 0.6, "step": 0.05}
     assert what_bounds(shares, "cuda") == ("time: data 5%, forward 30%, backward 60%, step 5%; bounded by the GPU")
