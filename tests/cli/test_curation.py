@@ -148,6 +148,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_stopped_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     for i in range(100):
         (data / "cooking" / f"{i}.mp4").write_bytes((data / "cooking" / "a.mp4").read_bytes())

@@ -148,6 +148,7 @@ def test_process_whose_videos_all_failed_keeps_step_with_the_other(
     assert line.startswith("error: 1 of 8 videos of data.train could not be read in epoch 1")
 
 
+@pytest.mark.slow
 def test_number_that_is_none_in_one_process_stops_both(start_two: StartTwo, config: dict[str, Any]) -> None:
     processes = start_two(*command(config, "poison", "--trainer.callbacks=callbacks.Poison"))
     assert exit_codes(processes) == [1, 1]

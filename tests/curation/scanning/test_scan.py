@@ -306,6 +306,7 @@ def test_videos_in_shards_are_refused(barcode_video: Path, tmp_path: Path) -> No
         scan_videos(shards, tmp_path / "out", ScanSettings(), WORKERS)
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_killed_goes_on(barcode_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos, out = tmp_path / "videos", tmp_path / "out"
     videos.mkdir()
